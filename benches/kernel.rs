@@ -1,0 +1,3 @@
+//! Times the kernel.
+
+fn main() {}

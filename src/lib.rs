@@ -1,0 +1,3 @@
+//! What can change the output of a language model, and by how much.
+
+pub mod numerics;

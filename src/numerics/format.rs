@@ -1,0 +1,477 @@
+//! Binary floating-point formats no wider than f32: how a value rounds, and which code stands for it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use pulp::Arch;
+use thiserror::Error;
+
+const SIGN: u32 = 1 << 31;
+/// The bits of f32's infinity; a larger magnitude is a NaN.
+const INFINITY: u32 = 0x7F80_0000;
+/// The one NaN that leaves this module.
+const NAN: u32 = 0x7FC0_0000;
+
+/// A format of X exponent bits and Y mantissa bits, with its rounding and what it does on overflow.
+///
+/// Two formats are equal when they give the same bits for the same reasons: `e5m10` as
+/// [`Format::minifloat`] makes it saturates, so it is not [`Format::F16`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Format {
+    exponent: u8,
+    mantissa: u8,
+    specials: Specials,
+    rounding: Rounding,
+    saturate: bool,
+}
+
+/// Which codes are not finite numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Specials {
+    /// The largest exponent holds the infinities and the NaNs.
+    Ieee,
+    /// No infinities; the code of all ones is NaN (OCP e4m3).
+    NanOnly,
+    /// Every code is a number (OCP e2m1, e2m3, e3m2).
+    Finite,
+}
+
+/// Which neighbor a value between two codes goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Rounding {
+    /// The nearest, of two equally near the one with an even code.
+    NearestEven,
+    /// The nearest, of two equally near the one farther from zero.
+    NearestAway,
+    /// The larger.
+    Up,
+    /// The smaller.
+    Down,
+    /// The one nearer to zero.
+    Zero,
+}
+
+/// What makes a format or a rounding impossible.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum FormatError {
+    /// An exponent that f32 cannot hold, or none.
+    #[error("a format cannot have {0} exponent bits: choose 2 to 8")]
+    Exponent(u8),
+    /// A mantissa that f32 cannot hold, or none.
+    #[error("a format cannot have {0} mantissa bits: choose 1 to 23")]
+    Mantissa(u8),
+    /// Overflow with no code to go to.
+    #[error("{0} has no code for infinity or NaN, so a value too large has nowhere to go: let it saturate")]
+    MustSaturate(Format),
+    /// A name that is not in [`Rounding::ALL`].
+    #[error("no rounding is called {0:?}: choose even, away, up, down or zero")]
+    Rounding(String),
+}
+
+impl Rounding {
+    /// Every rounding.
+    pub const ALL: &[Self] = &[Self::NearestEven, Self::NearestAway, Self::Up, Self::Down, Self::Zero];
+
+    /// The short name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NearestEven => "even",
+            Self::NearestAway => "away",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Zero => "zero",
+        }
+    }
+}
+
+impl fmt::Display for Rounding {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Rounding {
+    type Err = FormatError;
+
+    fn from_str(name: &str) -> Result<Self, FormatError> {
+        let found = Self::ALL.iter().find(|rounding| rounding.name() == name);
+        found.copied().ok_or_else(|| FormatError::Rounding(name.to_owned()))
+    }
+}
+
+/// The name without rounding: `f32`, `bf16`, `f16`, or `e4m3` and its like. The three known names mean
+/// formats that do not saturate; one of their shape that does is `e8m23`, `e8m7` or `e5m10`.
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (self.exponent, self.mantissa, self.saturate) {
+            (8, 23, false) => f.pad("f32"),
+            (8, 7, false) => f.pad("bf16"),
+            (5, 10, false) => f.pad("f16"),
+            (exponent, mantissa, _) => f.pad(&format!("e{exponent}m{mantissa}")),
+        }
+    }
+}
+
+impl Format {
+    /// IEEE binary32.
+    pub const F32: Self = Self::new(8, 23, Specials::Ieee, false);
+    /// The upper half of binary32.
+    pub const BF16: Self = Self::new(8, 7, Specials::Ieee, false);
+    /// IEEE binary16.
+    pub const F16: Self = Self::new(5, 10, Specials::Ieee, false);
+    /// OCP e4m3, saturating.
+    pub const E4M3: Self = Self::new(4, 3, Specials::NanOnly, true);
+    /// OCP e5m2, saturating.
+    pub const E5M2: Self = Self::new(5, 2, Specials::Ieee, true);
+
+    /// An IEEE-like eight-bit format with more precision than range, saturating.
+    pub const E3M4: Self = Self::new(3, 4, Specials::Ieee, true);
+
+    const fn new(exponent: u8, mantissa: u8, specials: Specials, saturate: bool) -> Self {
+        Self { exponent, mantissa, specials, rounding: Rounding::NearestEven, saturate }
+    }
+
+    /// Any format of 2 to 8 exponent bits and 1 to 23 mantissa bits; it rounds to nearest even and
+    /// saturates. The four formats that OCP defines without infinities have none; all others are IEEE-like.
+    pub fn minifloat(exponent: u8, mantissa: u8) -> Result<Self, FormatError> {
+        if !(2..=8).contains(&exponent) {
+            return Err(FormatError::Exponent(exponent));
+        }
+        if !(1..=23).contains(&mantissa) {
+            return Err(FormatError::Mantissa(mantissa));
+        }
+        let specials = match (exponent, mantissa) {
+            (4, 3) => Specials::NanOnly,
+            (2, 1) | (2, 3) | (3, 2) => Specials::Finite,
+            _ => Specials::Ieee,
+        };
+        Ok(Self::new(exponent, mantissa, specials, true))
+    }
+
+    /// The same format with another rounding.
+    #[must_use]
+    pub const fn with_rounding(self, rounding: Rounding) -> Self {
+        Self { rounding, ..self }
+    }
+
+    /// The same format, where a value too large becomes the largest finite one or does not.
+    pub fn with_saturation(self, saturate: bool) -> Result<Self, FormatError> {
+        if !saturate && self.specials == Specials::Finite {
+            return Err(FormatError::MustSaturate(self));
+        }
+        Ok(Self { saturate, ..self })
+    }
+
+    /// The number of exponent bits.
+    pub const fn exponent_bits(self) -> u32 {
+        self.exponent as u32
+    }
+
+    /// The number of mantissa bits that are stored.
+    pub const fn mantissa_bits(self) -> u32 {
+        self.mantissa as u32
+    }
+
+    /// The number of bits of a code.
+    pub const fn bits(self) -> u32 {
+        1 + self.exponent_bits() + self.mantissa_bits()
+    }
+
+    /// Which neighbor a value between two codes goes to.
+    pub const fn rounding(self) -> Rounding {
+        self.rounding
+    }
+
+    /// Whether a value too large becomes the largest finite one.
+    pub const fn saturates(self) -> bool {
+        self.saturate
+    }
+
+    /// Which codes are not finite numbers.
+    pub const fn specials(self) -> Specials {
+        self.specials
+    }
+
+    /// The largest finite value.
+    pub fn max_finite(self) -> f32 {
+        self.decode(self.max_code())
+    }
+
+    /// The smallest value of full precision.
+    pub fn min_normal(self) -> f32 {
+        self.decode(1 << self.mantissa)
+    }
+
+    /// The smallest value above zero.
+    pub fn min_subnormal(self) -> f32 {
+        self.decode(1)
+    }
+
+    const fn bias(self) -> u32 {
+        (1 << (self.exponent - 1)) - 1
+    }
+
+    /// The mantissa bits of f32 that this format lacks.
+    const fn dropped(self) -> u32 {
+        23 - self.mantissa_bits()
+    }
+
+    /// The code of the largest finite value.
+    const fn max_code(self) -> u32 {
+        let ones = (1 << (self.bits() - 1)) - 1;
+        match self.specials {
+            Specials::Ieee => ones - (1 << self.mantissa),
+            Specials::NanOnly => ones - 1,
+            Specials::Finite => ones,
+        }
+    }
+
+    /// The code a NaN gets; where there is none the largest value, as NVIDIA's conversions have it.
+    const fn nan_code(self) -> u32 {
+        match self.specials {
+            Specials::Ieee => self.max_code() + 1 + (1 << (self.mantissa - 1)),
+            Specials::NanOnly => self.max_code() + 1,
+            Specials::Finite => self.max_code(),
+        }
+    }
+
+    /// The value of the code that `x` gets. Negative zero, and the sign of what rounds to zero, are kept.
+    pub fn round(self, x: f32) -> f32 {
+        self.decode(self.encode(x))
+    }
+
+    /// The code that `x` gets, in the low [`bits`](Self::bits), the sign on top: the definition of rounding.
+    pub fn encode(self, x: f32) -> u32 {
+        let magnitude = x.to_bits() & !SIGN;
+        if magnitude > INFINITY {
+            return self.nan_code();
+        }
+        let negative = x.is_sign_negative();
+        let (exponent, fraction) = (magnitude >> 23, magnitude & 0x7F_FFFF);
+        let significand = if exponent == 0 { fraction } else { fraction | 0x80_0000 };
+        // No format reaches below f32, so the smallest exponents, biased as in f32, are at least 1.
+        let min_exponent = 128 - self.bias();
+        let target = exponent.max(min_exponent);
+        // One unit of the code is 2^shift units of the significand. The significand has 24 bits, so from
+        // a shift of 25 on it is less than half a unit, whatever the shift.
+        let shift = (self.dropped() + target - exponent.max(1)).min(25);
+        let (kept, rest, unit) = (significand >> shift, significand & ((1 << shift) - 1), 1 << shift);
+        let increment = match self.rounding {
+            Rounding::NearestEven => 2 * rest > unit || (2 * rest == unit && kept & 1 == 1),
+            Rounding::NearestAway => 2 * rest >= unit,
+            Rounding::Up => rest > 0 && !negative,
+            Rounding::Down => rest > 0 && negative,
+            Rounding::Zero => false,
+        };
+        // The leading bit of a normal number, and a carry, add one to the exponent, as they must.
+        let code = ((target - min_exponent) << self.mantissa) + kept + u32::from(increment);
+        let sign = u32::from(negative) << (self.bits() - 1);
+        if code <= self.max_code() {
+            return code | sign;
+        }
+        let toward_zero = match self.rounding {
+            Rounding::NearestEven | Rounding::NearestAway => false,
+            Rounding::Up => negative,
+            Rounding::Down => !negative,
+            Rounding::Zero => true,
+        };
+        match self.specials {
+            _ if self.saturate || (toward_zero && magnitude < INFINITY) => self.max_code() | sign,
+            Specials::Ieee => (self.max_code() + 1) | sign,
+            Specials::NanOnly | Specials::Finite => self.nan_code(),
+        }
+    }
+
+    /// The value of a code, exactly; bits above the code's own are ignored.
+    pub fn decode(self, code: u32) -> f32 {
+        Lanes::of(self).decode(code)
+    }
+
+    /// Rounds every element as [`round`](Self::round) does, fast where the rounding is to nearest even.
+    pub fn round_slice(self, xs: &mut [f32]) {
+        fn each(xs: &mut [f32], f: impl Fn(f32) -> f32) {
+            Arch::new().dispatch(move || xs.iter_mut().for_each(|x| *x = f(*x)));
+        }
+        let lanes = Lanes::of(self);
+        // What is a constant in its loop takes fewer instructions.
+        match self {
+            Self::F32 => each(xs, |x| if x.is_nan() { f32::from_bits(NAN) } else { x }),
+            Self::BF16 => each(xs, |x| const { Lanes::of(Self::BF16) }.round(x)),
+            _ if self.rounding == Rounding::NearestEven => each(xs, move |x| lanes.round(x)),
+            _ => each(xs, move |x| lanes.decode(self.encode(x))),
+        }
+    }
+
+    /// The codes of a format of at most 8 bits.
+    ///
+    /// # Panics
+    /// When the format is wider, or the slices differ in length.
+    pub fn encode_slice_u8(self, xs: &[f32], codes: &mut [u8]) {
+        self.assert_fits(8);
+        self.encode_each(xs, codes, |code| code as u8);
+    }
+
+    /// The codes of a format of at most 16 bits.
+    ///
+    /// # Panics
+    /// When the format is wider, or the slices differ in length.
+    pub fn encode_slice_u16(self, xs: &[f32], codes: &mut [u16]) {
+        self.assert_fits(16);
+        self.encode_each(xs, codes, |code| code as u16);
+    }
+
+    /// The values of codes of at most 8 bits.
+    ///
+    /// # Panics
+    /// When the format is wider, or the slices differ in length.
+    pub fn decode_slice_u8(self, codes: &[u8], out: &mut [f32]) {
+        self.assert_fits(8);
+        let lanes = Lanes::of(self);
+        zip_each(codes, out, move |code| lanes.decode(code.into()));
+    }
+
+    /// The values of codes of at most 16 bits.
+    ///
+    /// # Panics
+    /// When the format is wider, or the slices differ in length.
+    pub fn decode_slice_u16(self, codes: &[u16], out: &mut [f32]) {
+        self.assert_fits(16);
+        let lanes = Lanes::of(self);
+        match (self.exponent, self.mantissa) {
+            (8, 7) => zip_each(codes, out, |code| const { Lanes::of(Self::BF16) }.decode(code.into())),
+            _ => zip_each(codes, out, move |code| lanes.decode(code.into())),
+        }
+    }
+
+    fn encode_each<T>(self, xs: &[f32], codes: &mut [T], narrow: impl Fn(u32) -> T) {
+        let lanes = Lanes::of(self);
+        match self.rounding {
+            Rounding::NearestEven => zip_each(xs, codes, move |x| narrow(lanes.encode(x))),
+            _ => zip_each(xs, codes, move |x| narrow(self.encode(x))),
+        }
+    }
+
+    fn assert_fits(self, bits: u32) {
+        assert!(self.bits() <= bits, "a code of {self} is wider than {bits} bits");
+    }
+}
+
+/// A format's constants, worked out before a loop, and what the loop does with an element: without
+/// branches, so that the compiler makes vectors of it. Rounds to nearest even, whatever the format says.
+#[derive(Clone, Copy)]
+pub(crate) struct Lanes {
+    // Of a code.
+    sign_at: u32,
+    max_code: u32,
+    infinity_code: u32,
+    overflow_code: u32,
+    nan_code: u32,
+    first_normal_code: u32,
+    /// Half of the step from one code to the next, among the bits of f32, less one.
+    below_half: u32,
+    /// One, unless no bit is dropped and there is nothing to round.
+    odd: u32,
+    /// The mantissa bits of f32 that the format lacks.
+    dropped: u32,
+    /// What a normal code, moved up to f32's place, lacks to f32's exponent.
+    rebias: u32,
+    // Of a magnitude as f32. Below the first, it is subnormal here though not in f32; above the last it
+    // becomes NaN.
+    first_normal: u32,
+    largest: u32,
+    overflow: u32,
+    nan: u32,
+    last_number: u32,
+    /// The smallest subnormal.
+    quantum: f32,
+    /// The power of two whose last bit is worth that quantum. Adding it to a value below the smallest
+    /// normal rounds that value as a subnormal must be, and leaves its code in the low bits.
+    anchor: f32,
+}
+
+impl Lanes {
+    /// The constants of a format.
+    #[inline(always)]
+    pub(crate) const fn of(format: Format) -> Self {
+        let (bias, mantissa, dropped) = (format.bias(), format.mantissa_bits(), format.dropped());
+        let (max_code, nan_code) = (format.max_code(), format.nan_code());
+        let rebias = (127 - bias) << 23;
+        // The largest value is normal, and its code has no sign.
+        let largest = (max_code << dropped) + rebias;
+        let ieee = matches!(format.specials, Specials::Ieee);
+        let overflows_to_nan = !format.saturate && !ieee;
+        // With 8 exponent bits the subnormals are f32's own, and what holds for normals holds for them.
+        let subnormals = format.exponent < 8;
+        Self {
+            sign_at: format.bits() - 1,
+            max_code,
+            // Without infinities, a code that no magnitude reaches.
+            infinity_code: if ieee { max_code + 1 } else { u32::MAX },
+            overflow_code: if format.saturate { max_code } else { max_code + 1 },
+            nan_code,
+            first_normal_code: if subnormals { 1 << mantissa } else { 0 },
+            below_half: (1u32 << dropped >> 1).saturating_sub(1),
+            odd: (dropped > 0) as u32,
+            dropped,
+            rebias,
+            first_normal: if subnormals { (128 - bias) << 23 } else { 0 },
+            largest,
+            overflow: if format.saturate { largest } else { INFINITY },
+            nan: if matches!(format.specials, Specials::Finite) { largest } else { NAN },
+            // The tie between the largest value and the one that would follow goes to the largest.
+            last_number: if overflows_to_nan { largest + (1 << dropped >> 1) } else { INFINITY },
+            quantum: f32::from_bits(if subnormals { (128 - bias - mantissa) << 23 } else { 0 }),
+            anchor: f32::from_bits((151 - bias - mantissa) << 23),
+        }
+    }
+
+    /// Adds just under half a step, and one more if the last bit kept is odd: what is left is to drop the
+    /// bits below it.
+    #[inline(always)]
+    fn nearest(self, magnitude: u32) -> u32 {
+        magnitude + self.below_half + ((magnitude >> self.dropped) & self.odd)
+    }
+
+    /// [`Format::round`] to nearest even.
+    #[inline(always)]
+    pub(crate) fn round(self, x: f32) -> f32 {
+        let magnitude = x.to_bits() & !SIGN;
+        let normal = self.nearest(magnitude) >> self.dropped << self.dropped;
+        let subnormal = ((f32::from_bits(magnitude) + self.anchor) - self.anchor).to_bits();
+        let value = if magnitude < self.first_normal { subnormal } else { normal };
+        let value = if value > self.largest { self.overflow } else { value };
+        let value = value | (x.to_bits() & SIGN);
+        f32::from_bits(if magnitude > self.last_number { self.nan } else { value })
+    }
+
+    /// [`Format::encode`] to nearest even.
+    #[inline(always)]
+    pub(crate) fn encode(self, x: f32) -> u32 {
+        let magnitude = x.to_bits() & !SIGN;
+        let normal = self.nearest(magnitude).wrapping_sub(self.rebias) >> self.dropped;
+        let subnormal = (f32::from_bits(magnitude) + self.anchor).to_bits();
+        let subnormal = subnormal.wrapping_sub(self.anchor.to_bits());
+        let code = if magnitude < self.first_normal { subnormal } else { normal };
+        let code = if code > self.max_code { self.overflow_code } else { code };
+        let code = code | (x.to_bits() >> 31 << self.sign_at);
+        if magnitude > self.last_number { self.nan_code } else { code }
+    }
+
+    /// [`Format::decode`].
+    #[inline(always)]
+    pub(crate) fn decode(self, code: u32) -> f32 {
+        let magnitude = code & !(u32::MAX << self.sign_at);
+        let sign = code >> self.sign_at << 31;
+        let normal = (magnitude << self.dropped) + self.rebias;
+        let subnormal = (magnitude as i32 as f32 * self.quantum).to_bits();
+        let value = if magnitude < self.first_normal_code { subnormal } else { normal };
+        let value = if magnitude == self.infinity_code { INFINITY } else { value } | sign;
+        let nan = magnitude > self.max_code && magnitude != self.infinity_code;
+        f32::from_bits(if nan { NAN } else { value })
+    }
+}
+
+fn zip_each<A: Copy, B>(from: &[A], to: &mut [B], f: impl Fn(A) -> B) {
+    assert_eq!(from.len(), to.len(), "the two slices differ in length");
+    Arch::new().dispatch(move || to.iter_mut().zip(from).for_each(|(to, from)| *to = f(*from)));
+}
