@@ -1,4 +1,93 @@
 //! What arithmetic is done, and in which order; knows nothing of models.
+//!
+//! A [`Precision`](precision::Precision) says how terms come about and what rounds, an [`Order`](order::Order)
+//! in which order they are added. [`Numerics`] is everything that may
+//! move a bit, as one value.
 
 pub mod exact;
 pub mod format;
+pub mod order;
+pub mod precision;
+pub mod product;
+pub mod tree;
+
+use std::{fmt, num::NonZeroUsize, str::FromStr};
+
+use order::{Order, OrderError};
+use precision::{Precision, PrecisionError};
+
+/// Everything that may move a bit. There is no other mode, global or in the environment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Numerics {
+    /// How terms come about and what rounds.
+    pub precision: Precision,
+    /// In which order terms are added.
+    pub order: Order,
+    /// How many threads share a call.
+    pub threads: NonZeroUsize,
+}
+
+impl fmt::Display for Numerics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/t{}", self.precision, self.order, self.threads)
+    }
+}
+
+/// Why a text does not name a [`Numerics`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NumericsError {
+    /// Not three parts.
+    #[error("`{0}` is not precision/order/threads: write for example `bf16/pairwise/t2`")]
+    Shape(String),
+    /// The first part.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
+    /// The second part.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+}
+
+impl FromStr for Numerics {
+    type Err = NumericsError;
+
+    fn from_str(text: &str) -> Result<Self, NumericsError> {
+        let shape = || NumericsError::Shape(text.to_owned());
+        let mut parts = text.split('/');
+        let (Some(precision), Some(order), Some(threads), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(shape());
+        };
+        let threads = threads.strip_prefix('t').and_then(|threads| threads.parse().ok()).ok_or_else(shape)?;
+        Ok(Numerics { precision: precision.parse()?, order: order.parse()?, threads })
+    }
+}
+
+/// The name nearest to `given`, if any is near.
+fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| (strsim::damerau_levenshtein(given, name), name))
+        .min()
+        .filter(|&(distance, name)| distance <= 1 + name.len() / 4)
+        .map(|(_, name)| name)
+}
+
+fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numerics_parse_back_to_the_same_value() {
+        for text in ["fp32/exact/t1", "lmul:m=4,scope=attention/split-k:rows/t16", "e3m2:round=up/lanes:8/t2"]
+        {
+            assert_eq!(text.parse::<Numerics>().unwrap().to_string(), text);
+        }
+        for text in ["fp32/exact", "fp32/exact/2", "fp32/exact/t0", "fp32/exact/t1/x", "fp32/exat/t1"] {
+            assert!(text.parse::<Numerics>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! The table of precisions: what is stored how, how a product is formed, and where it all rounds.
+
+use std::{fmt, str::FromStr};
+
+use super::{
+    format::{Format, FormatError, Rounding},
+    product::{LMul, Variant},
+};
+
+/// How weights are stored, how a product is formed, and what sums and results round to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Precision {
+    /// Everything in f32.
+    Fp32,
+    /// bfloat16 everywhere, sums in f32.
+    Bf16,
+    /// bfloat16 everywhere, running sums too.
+    Bf16Acc16,
+    /// IEEE half everywhere, sums in f32.
+    Fp16,
+    /// IEEE half everywhere, running sums too.
+    Fp16Acc16,
+    /// Weights in bfloat16, all that is computed in f32.
+    LayerCast,
+    /// A minifloat everywhere, sums in f32.
+    Minifloat(Format),
+    /// Products by integer addition, everything else in f32.
+    LMul {
+        /// The product.
+        product: LMul,
+        /// Where it is used.
+        scope: Scope,
+    },
+    /// LLM.int8(): integer products, columns with outliers in 16 bit.
+    Int8(Threshold),
+    /// Integer products per token and per channel, no outliers.
+    W8A8,
+}
+
+/// Which products an L-Mul cell forms by L-Mul; the others are ordinary f32 products.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scope {
+    /// Both products of attention.
+    Attention,
+    /// The products with weights.
+    Linear,
+    /// All of them.
+    All,
+}
+
+impl Scope {
+    const NAMES: [(Scope, &str); 3] =
+        [(Scope::Attention, "attention"), (Scope::Linear, "linear"), (Scope::All, "all")];
+}
+
+/// From which magnitude an activation makes its column an outlier: a positive number, kept as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Threshold(u32);
+
+impl Threshold {
+    /// The published one.
+    pub const PUBLISHED: Threshold = Threshold(0x40C0_0000);
+
+    /// The number.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+/// Where in the model a product stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Site {
+    /// A layer's product with weights.
+    Linear,
+    /// Queries with keys, or probabilities with values.
+    Attention,
+    /// The last product, which gives the logits.
+    Head,
+}
+
+/// How the terms of a sum come about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Product {
+    /// The exact product goes into a fused multiply-add.
+    Fused,
+    /// The sum of the bit patterns.
+    LMul(LMul),
+    /// LLM.int8().
+    Int8(Threshold),
+    /// Integers per token and per channel.
+    W8A8,
+}
+
+/// One kind of product, with all its rounding points.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Recipe {
+    /// What the right-hand side (weights, keys, values) is stored in.
+    pub weights: Format,
+    /// What the left-hand side rounds to before the product.
+    pub activations: Format,
+    /// How a term is formed.
+    pub product: Product,
+    /// What every step of a sum rounds to.
+    pub sum: Format,
+    /// What the finished sum rounds to.
+    pub result: Format,
+}
+
+impl Recipe {
+    /// How many bits one entry of the right-hand side takes in memory: whole bytes.
+    pub fn stored_bits(&self) -> u32 {
+        match (self.product, self.weights.bits()) {
+            (Product::Int8(_) | Product::W8A8, _) | (_, ..=8) => 8,
+            (_, 9..=16) => 16,
+            _ => 32,
+        }
+    }
+}
+
+/// One row of the table of precisions.
+#[derive(Debug)]
+pub struct PrecisionEntry {
+    /// The name, parameters as letters.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub sentence: &'static str,
+    /// Where it rounds.
+    pub rounds: &'static str,
+    /// The parameters it takes, as they are written.
+    pub parameters: &'static [&'static str],
+    /// A value of it, ready to run: tests and benchmarks walk these.
+    pub example: Precision,
+}
+
+const MINIFLOAT_PARAMETERS: &[&str] = &["round=even|away|up|down|zero", "saturate=yes|no"];
+
+/// Every precision there is. `list`, `explain`, the conformance tests and the benchmark walk this table.
+pub const PRECISIONS: &[PrecisionEntry] = &[
+    PrecisionEntry {
+        name: "fp32",
+        sentence: "single precision throughout",
+        rounds: "each fused multiply-add rounds to f32",
+        parameters: &[],
+        example: Precision::Fp32,
+    },
+    PrecisionEntry {
+        name: "bf16",
+        sentence: "bfloat16 storage, f32 sums: what most models are served in",
+        rounds: "weights, activations, cache, logits to bf16; each multiply-add to f32; norms, softmax, RoPE in f32",
+        parameters: &[],
+        example: Precision::Bf16,
+    },
+    PrecisionEntry {
+        name: "bf16-acc16",
+        sentence: "bfloat16 storage and bfloat16 running sums: hardware without a wide accumulator",
+        rounds: "as bf16, and each multiply-add to f32 and then to bf16",
+        parameters: &[],
+        example: Precision::Bf16Acc16,
+    },
+    PrecisionEntry {
+        name: "fp16",
+        sentence: "IEEE half storage, f32 sums",
+        rounds: "weights, activations, cache, logits to fp16; each multiply-add to f32; norms, softmax, RoPE in f32",
+        parameters: &[],
+        example: Precision::Fp16,
+    },
+    PrecisionEntry {
+        name: "fp16-acc16",
+        sentence: "IEEE half storage and half running sums",
+        rounds: "as fp16, and each multiply-add to f32 and then to fp16",
+        parameters: &[],
+        example: Precision::Fp16Acc16,
+    },
+    PrecisionEntry {
+        name: "layercast",
+        sentence: "weights stored in bfloat16 and widened layer by layer, everything computed in f32",
+        rounds: "weights to bf16, once; each multiply-add to f32",
+        parameters: &[],
+        example: Precision::LayerCast,
+    },
+    PrecisionEntry {
+        name: "fp8-e4m3",
+        sentence: "8-bit floats with 3 mantissa bits (OCP: largest 448, no infinity), f32 sums",
+        rounds: "weights, activations, cache to e4m3; each multiply-add to f32; logits stay f32",
+        parameters: MINIFLOAT_PARAMETERS,
+        example: Precision::Minifloat(Format::E4M3),
+    },
+    PrecisionEntry {
+        name: "fp8-e5m2",
+        sentence: "8-bit floats with 2 mantissa bits (OCP: IEEE-like, largest 57344), f32 sums",
+        rounds: "weights, activations, cache to e5m2; each multiply-add to f32; logits stay f32",
+        parameters: MINIFLOAT_PARAMETERS,
+        example: Precision::Minifloat(Format::E5M2),
+    },
+    PrecisionEntry {
+        name: "eXmY",
+        sentence: "a float with X exponent bits (2 to 8) and Y mantissa bits (1 to 23), f32 sums",
+        rounds: "weights, activations, cache to eXmY; each multiply-add to f32; logits stay f32",
+        parameters: MINIFLOAT_PARAMETERS,
+        example: Precision::Minifloat(Format::E3M4),
+    },
+    PrecisionEntry {
+        name: "lmul",
+        sentence: "L-Mul: a product is one integer addition of the f32 words, less 0x3f780000",
+        rounds: "inputs to m mantissa bits if m is given; the product as it falls; each addition to f32",
+        parameters: &["m=1..23", "scope=attention|linear|all", "variant=bits|formula"],
+        example: Precision::LMul { product: LMul::PUBLISHED, scope: Scope::All },
+    },
+    PrecisionEntry {
+        name: "int8",
+        sentence: "LLM.int8(): rows scaled by their largest entry to 8-bit integers, outlier columns in 16 bit",
+        rounds: "activations to fp16; rows and weights to integers; integer sums exact; result to fp16; \
+                 attention and logits as fp16",
+        parameters: &["threshold=T"],
+        example: Precision::Int8(Threshold::PUBLISHED),
+    },
+    PrecisionEntry {
+        name: "w8a8",
+        sentence: "8-bit integers, one scale a token and one a channel, no outliers kept apart",
+        rounds: "rows and weights to integers; integer sums exact; result to f32; attention and logits as fp32",
+        parameters: &[],
+        example: Precision::W8A8,
+    },
+];
+
+impl Precision {
+    /// The row of [`PRECISIONS`] that this precision belongs to.
+    pub fn entry(self) -> &'static PrecisionEntry {
+        let name = match self {
+            Precision::Fp32 => "fp32",
+            Precision::Bf16 => "bf16",
+            Precision::Bf16Acc16 => "bf16-acc16",
+            Precision::Fp16 => "fp16",
+            Precision::Fp16Acc16 => "fp16-acc16",
+            Precision::LayerCast => "layercast",
+            Precision::Minifloat(format) => match (format.exponent_bits(), format.mantissa_bits()) {
+                (4, 3) => "fp8-e4m3",
+                (5, 2) => "fp8-e5m2",
+                _ => "eXmY",
+            },
+            Precision::LMul { .. } => "lmul",
+            Precision::Int8(_) => "int8",
+            Precision::W8A8 => "w8a8",
+        };
+        PRECISIONS.iter().find(|entry| entry.name == name).expect("every precision has a row in PRECISIONS")
+    }
+
+    /// All rounding points of a product at this site.
+    pub fn recipe(self, site: Site) -> Recipe {
+        let uniform = |format| Recipe {
+            weights: format,
+            activations: format,
+            product: Product::Fused,
+            sum: Format::F32,
+            result: format,
+        };
+        let linear = site != Site::Attention;
+        match self {
+            Precision::Fp32 => uniform(Format::F32),
+            Precision::Bf16 => uniform(Format::BF16),
+            Precision::Bf16Acc16 => Recipe { sum: Format::BF16, ..uniform(Format::BF16) },
+            Precision::Fp16 => uniform(Format::F16),
+            Precision::Fp16Acc16 => Recipe { sum: Format::F16, ..uniform(Format::F16) },
+            Precision::LayerCast if linear => Recipe { weights: Format::BF16, ..uniform(Format::F32) },
+            Precision::LayerCast => uniform(Format::F32),
+            // Eight bits of logits would tie everywhere; nobody serves them.
+            Precision::Minifloat(format) if site == Site::Head => {
+                Recipe { result: Format::F32, ..uniform(format) }
+            }
+            Precision::Minifloat(format) => uniform(format),
+            Precision::LMul { product, scope } => {
+                let inside = match scope {
+                    Scope::All => true,
+                    Scope::Linear => linear,
+                    Scope::Attention => !linear,
+                };
+                let operands = product.operands();
+                let lmul = Recipe {
+                    weights: operands,
+                    activations: operands,
+                    product: Product::LMul(product),
+                    ..uniform(Format::F32)
+                };
+                if inside { lmul } else { uniform(Format::F32) }
+            }
+            Precision::Int8(threshold) if site == Site::Linear => {
+                Recipe { product: Product::Int8(threshold), ..uniform(Format::F16) }
+            }
+            Precision::Int8(_) => uniform(Format::F16),
+            Precision::W8A8 if site == Site::Linear => {
+                Recipe { product: Product::W8A8, ..uniform(Format::F32) }
+            }
+            Precision::W8A8 => uniform(Format::F32),
+        }
+    }
+
+    /// A site at which the product that gives the precision its name is used.
+    pub fn own_site(self) -> Site {
+        match self {
+            Precision::LMul { scope: Scope::Attention, .. } => Site::Attention,
+            _ => Site::Linear,
+        }
+    }
+
+    /// The parameters that differ from the defaults, as `key=value`.
+    fn parameters(self) -> Vec<String> {
+        let mut parameters = Vec::new();
+        match self {
+            Precision::Minifloat(format) => {
+                if format.rounding() != Rounding::NearestEven {
+                    parameters.push(format!("round={}", format.rounding()));
+                }
+                if !format.saturates() {
+                    parameters.push("saturate=no".to_owned());
+                }
+            }
+            Precision::LMul { product, scope } => {
+                if let Some(bits) = product.mantissa {
+                    parameters.push(format!("m={bits}"));
+                }
+                for (value, name) in Scope::NAMES {
+                    if value == scope && scope != Scope::All {
+                        parameters.push(format!("scope={name}"));
+                    }
+                }
+                if product.variant == Variant::Formula {
+                    parameters.push("variant=formula".to_owned());
+                }
+            }
+            Precision::Int8(threshold) if threshold != Threshold::PUBLISHED => {
+                parameters.push(format!("threshold={}", threshold.value()));
+            }
+            _ => {}
+        }
+        parameters
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Precision::Minifloat(format) if self.entry().name == "eXmY" => {
+                write!(f, "e{}m{}", format.exponent_bits(), format.mantissa_bits())?;
+            }
+            _ => f.write_str(self.entry().name)?,
+        }
+        let parameters = self.parameters();
+        if parameters.is_empty() { Ok(()) } else { write!(f, ":{}", parameters.join(",")) }
+    }
+}
+
+/// Why a text is not the name of a precision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrecisionError {
+    /// No such precision.
+    #[error(
+        "unknown precision `{name}`{}: see `reprocheck list precisions`",
+        super::did_you_mean(.nearest.as_deref())
+    )]
+    Unknown {
+        /// What was given.
+        name: String,
+        /// The nearest name there is.
+        nearest: Option<String>,
+    },
+    /// A parameter that is not written `key=value`, or that the precision does not take.
+    #[error("precision `{precision}` has no parameter `{parameter}`: {}", takes(.precision, .known))]
+    Parameter {
+        /// The precision.
+        precision: String,
+        /// What was given.
+        parameter: String,
+        /// What it takes.
+        known: &'static [&'static str],
+    },
+    /// A parameter given twice.
+    #[error("parameter `{parameter}` stands twice in `{name}`: keep one")]
+    Twice {
+        /// The whole name.
+        name: String,
+        /// The parameter.
+        parameter: String,
+    },
+    /// A value that does not read.
+    #[error("`{value}` is not a value of `{parameter}`: write {wanted}")]
+    Value {
+        /// The parameter.
+        parameter: String,
+        /// What was given.
+        value: String,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// A minifloat that cannot be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+fn takes(precision: &str, known: &[&str]) -> String {
+    match known {
+        [] => format!("it takes none, write `{precision}`"),
+        known => format!("it takes {}", known.join(", ")),
+    }
+}
+
+impl FromStr for Precision {
+    type Err = PrecisionError;
+
+    fn from_str(name: &str) -> Result<Self, PrecisionError> {
+        let (base, parameters) = name.split_once(':').unwrap_or((name, ""));
+        let mut precision = match PRECISIONS.iter().find(|entry| entry.name == base && base != "eXmY") {
+            Some(entry) => entry.example,
+            None => minifloat(base).ok_or_else(|| PrecisionError::Unknown {
+                name: name.to_owned(),
+                nearest: super::nearest(base, PRECISIONS.iter().map(|entry| entry.name)).map(str::to_owned),
+            })??,
+        };
+        let mut seen = Vec::new();
+        if base.len() < name.len() {
+            for parameter in parameters.split(',') {
+                let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+                if seen.contains(&key) {
+                    let parameter = key.to_owned();
+                    return Err(PrecisionError::Twice { name: name.to_owned(), parameter });
+                }
+                seen.push(key);
+                precision = precision.with(base, key, value)?;
+            }
+        }
+        Ok(precision)
+    }
+}
+
+/// `eXmY`, if the name has that shape at all.
+fn minifloat(name: &str) -> Option<Result<Precision, FormatError>> {
+    let (exponent, mantissa) = name.strip_prefix('e')?.split_once('m')?;
+    let (exponent, mantissa) = (exponent.parse().ok()?, mantissa.parse().ok()?);
+    Some(Format::minifloat(exponent, mantissa).map(Precision::Minifloat))
+}
+
+impl Precision {
+    /// This precision with one parameter set.
+    fn with(self, base: &str, key: &str, value: &str) -> Result<Precision, PrecisionError> {
+        let wrong =
+            |wanted| PrecisionError::Value { parameter: key.to_owned(), value: value.to_owned(), wanted };
+        Ok(match (self, key) {
+            (Precision::Minifloat(format), "round") => {
+                Precision::Minifloat(format.with_rounding(
+                    value.parse().map_err(|_| wrong("`even`, `away`, `up`, `down` or `zero`"))?,
+                ))
+            }
+            (Precision::Minifloat(format), "saturate") => {
+                Precision::Minifloat(format.with_saturation(match value {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(wrong("`yes` or `no`")),
+                })?)
+            }
+            (Precision::LMul { product, scope }, "m") => {
+                let bits = value.parse().ok().filter(|bits| (1..=23).contains(bits));
+                let bits: u8 = bits.ok_or_else(|| wrong("a number of mantissa bits from 1 to 23"))?;
+                // 23 bits are all there are: the same value, and so the same name, as without `m`.
+                let mantissa = (bits < 23).then_some(bits);
+                Precision::LMul { product: LMul { mantissa, ..product }, scope }
+            }
+            (Precision::LMul { product, .. }, "scope") => {
+                let scope = Scope::NAMES.iter().find(|(_, name)| *name == value);
+                let scope = scope.ok_or_else(|| wrong("`attention`, `linear` or `all`"))?.0;
+                Precision::LMul { product, scope }
+            }
+            (Precision::LMul { product, scope }, "variant") => {
+                let variant = match value {
+                    "bits" => Variant::Bits,
+                    "formula" => Variant::Formula,
+                    _ => return Err(wrong("`bits` or `formula`")),
+                };
+                Precision::LMul { product: LMul { variant, ..product }, scope }
+            }
+            (Precision::Int8(_), "threshold") => {
+                let threshold = value.parse::<f32>().ok().filter(|t| t.is_finite() && *t > 0.0);
+                let threshold = threshold.ok_or_else(|| wrong("a positive number, such as 6"))?;
+                Precision::Int8(Threshold(threshold.to_bits()))
+            }
+            _ => {
+                return Err(PrecisionError::Parameter {
+                    precision: base.to_owned(),
+                    parameter: key.to_owned(),
+                    known: self.entry().parameters,
+                });
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_parses_back_to_its_value() {
+        let more = [
+            "lmul:m=4,scope=attention",
+            "lmul:scope=linear",
+            "lmul:m=7,scope=attention,variant=formula",
+            "int8:threshold=4.5",
+            "e4m3",
+            "e2m1",
+            "e3m2:round=zero",
+            "e8m4",
+            "fp8-e4m3:round=down,saturate=no",
+            "fp8-e5m2:saturate=no",
+        ];
+        let examples = PRECISIONS.iter().map(|entry| entry.example);
+        for precision in examples.chain(more.iter().map(|name| name.parse().unwrap())) {
+            assert_eq!(precision.to_string().parse(), Ok(precision), "{precision}");
+        }
+    }
+
+    #[test]
+    fn one_value_has_one_name() {
+        let name = |text: &str| text.parse::<Precision>().unwrap().to_string();
+        assert_eq!(name("lmul:scope=attention,m=4"), "lmul:m=4,scope=attention");
+        assert_eq!(name("lmul:m=23,scope=all,variant=bits"), "lmul");
+        assert_eq!(name("int8:threshold=6.0"), "int8");
+        assert_eq!(name("e4m3"), "fp8-e4m3");
+        assert_eq!(name("fp8-e5m2:round=even,saturate=yes"), "fp8-e5m2");
+        for entry in PRECISIONS.iter().filter(|entry| entry.name != "eXmY") {
+            assert_eq!(entry.example.to_string(), entry.name);
+        }
+    }
+
+    #[test]
+    fn a_bad_name_says_what_to_write_instead() {
+        let error = |name: &str| name.parse::<Precision>().unwrap_err().to_string();
+        assert_eq!(
+            error("bf61"),
+            "unknown precision `bf61`, did you mean `bf16`?: see `reprocheck list precisions`"
+        );
+        assert_eq!(error("zzz"), "unknown precision `zzz`: see `reprocheck list precisions`");
+        assert_eq!(error("bf16:m=4"), "precision `bf16` has no parameter `m`: it takes none, write `bf16`");
+        assert_eq!(
+            error("lmul:bits=4"),
+            "precision `lmul` has no parameter `bits`: it takes m=1..23, scope=attention|linear|all, \
+             variant=bits|formula"
+        );
+        assert_eq!(
+            error("lmul:m=24"),
+            "`24` is not a value of `m`: write a number of mantissa bits from 1 to 23"
+        );
+        assert_eq!(error("lmul:m=4,m=5"), "parameter `m` stands twice in `lmul:m=4,m=5`: keep one");
+        assert_eq!(
+            error("int8:threshold=-1"),
+            "`-1` is not a value of `threshold`: write a positive number, such as 6"
+        );
+        assert_eq!(error("bf16:"), "precision `bf16` has no parameter ``: it takes none, write `bf16`");
+    }
+
+    #[test]
+    fn attention_scope_leaves_the_linear_layers_alone() {
+        let precision: Precision = "lmul:m=4,scope=attention".parse().unwrap();
+        assert_eq!(precision.recipe(Site::Linear), Precision::Fp32.recipe(Site::Linear));
+        assert_ne!(precision.recipe(Site::Attention), Precision::Fp32.recipe(Site::Attention));
+    }
+}
