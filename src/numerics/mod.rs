@@ -1,11 +1,12 @@
 //! What arithmetic is done, and in which order; knows nothing of models.
 //!
 //! A [`Precision`](precision::Precision) says how terms come about and what rounds, an [`Order`](order::Order)
-//! in which order they are added. [`Numerics`] is everything that may
+//! in which order they are added, a [`Kernel`](kernel::Kernel) does it. [`Numerics`] is everything that may
 //! move a bit, as one value.
 
 pub mod exact;
 pub mod format;
+pub mod kernel;
 pub mod order;
 pub mod precision;
 pub mod product;

@@ -1,0 +1,465 @@
+//! The fast kernel's inner loops: a block of rows times a panel, one lane per output element.
+//!
+//! A [`Tile`] is an [`Adder`] whose partial sums are registers full of outputs. Which output a lane holds
+//! changes with the width of the vectors; in which order that output's terms are added does not.
+
+use std::{marker::PhantomData, ops::Range};
+
+use pulp::Simd;
+
+use super::packed::{Bf16Row, FloatRow, HALF, PANEL};
+use crate::numerics::order::Adder;
+
+/// How terms are formed and sums rounded, on vectors: each the twin of one in the definition.
+pub(super) trait Arithmetic: Copy {
+    /// A running sum's step.
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s;
+    /// A term on its own.
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s;
+    /// What every result rounds to.
+    fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s;
+
+    #[inline(always)]
+    fn add<S: Simd>(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        self.round(simd, simd.add_f32s(a, b))
+    }
+
+    #[inline(always)]
+    fn sub<S: Simd>(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        self.round(simd, simd.sub_f32s(a, b))
+    }
+}
+
+/// Fused multiply-add in f32.
+#[derive(Clone, Copy)]
+pub(super) struct Fused;
+
+impl Arithmetic for Fused {
+    #[inline(always)]
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        simd.mul_add_f32s(x, w, sum)
+    }
+
+    #[inline(always)]
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+        simd.mul_f32s(x, w)
+    }
+
+    #[inline(always)]
+    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
+        value
+    }
+}
+
+/// Fused multiply-add in f32, each result rounded to bfloat16.
+#[derive(Clone, Copy)]
+pub(super) struct FusedBf16;
+
+impl Arithmetic for FusedBf16 {
+    #[inline(always)]
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        self.round(simd, simd.mul_add_f32s(x, w, sum))
+    }
+
+    #[inline(always)]
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+        self.round(simd, simd.mul_f32s(x, w))
+    }
+
+    #[inline(always)]
+    fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s {
+        let word = simd.transmute_u32s_f32s(value);
+        // Half a unit, less one where the kept part is even: what carries is what rounds up.
+        let odd = simd.and_u32s(simd.wrapping_dyn_shr_u32s(word, simd.splat_u32s(16)), simd.splat_u32s(1));
+        let nudged = simd.add_u32s(simd.add_u32s(word, simd.splat_u32s(0x7FFF)), odd);
+        let rounded = simd.and_u32s(nudged, simd.splat_u32s(0xFFFF_0000));
+        let magnitude = simd.and_u32s(word, simd.splat_u32s(0x7FFF_FFFF));
+        let nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(0x7F80_0000));
+        simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(0x7FC0_0000), rounded))
+    }
+}
+
+/// Fused multiply-add in f32, each result rounded to IEEE half.
+#[derive(Clone, Copy)]
+pub(super) struct FusedF16;
+
+impl Arithmetic for FusedF16 {
+    #[inline(always)]
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        self.round(simd, simd.mul_add_f32s(x, w, sum))
+    }
+
+    #[inline(always)]
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+        self.round(simd, simd.mul_f32s(x, w))
+    }
+
+    #[inline(always)]
+    fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s {
+        let word = simd.transmute_u32s_f32s(value);
+        let sign = simd.and_u32s(word, simd.splat_u32s(0x8000_0000));
+        let magnitude = simd.and_u32s(word, simd.splat_u32s(0x7FFF_FFFF));
+        // Adding 1.5 * 2^13 times the leading power of two leaves ten bits behind it, and the smallest
+        // normal half's leading power leaves the subnormals' grid.
+        let power = simd.and_u32s(word, simd.splat_u32s(0x7F80_0000));
+        let power = simd.max_u32s(power, simd.splat_u32s((127 - 14) << 23));
+        let power = simd.min_u32s(power, simd.splat_u32s((127 + 16) << 23));
+        let magic = simd.transmute_f32s_u32s(simd.add_u32s(power, simd.splat_u32s((13 << 23) | (1 << 22))));
+        let magnitude = simd.transmute_f32s_u32s(magnitude);
+        let rounded = simd.sub_f32s(simd.add_f32s(magnitude, magic), magic);
+        let overflows = simd.greater_than_f32s(rounded, simd.splat_f32s(65504.0));
+        let rounded = simd.select_f32s(overflows, simd.splat_f32s(f32::INFINITY), rounded);
+        simd.transmute_f32s_u32s(simd.or_u32s(simd.transmute_u32s_f32s(rounded), sign))
+    }
+}
+
+/// L-Mul's bit trick where x is never zero, no factor subnormal, infinite or NaN, no product out of range, and
+/// no sum begins at -0: the sum of the words is then the word of the product, sign and all. Zeros in w are
+/// looked at only if there are any; the sign of what they give cannot be seen in a sum.
+#[derive(Clone, Copy)]
+pub(super) struct LMulWords<const ZEROS: bool> {
+    pub(super) offset: u32,
+}
+
+impl<const ZEROS: bool> Arithmetic for LMulWords<ZEROS> {
+    #[inline(always)]
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        simd.add_f32s(sum, self.term(simd, x, w))
+    }
+
+    #[inline(always)]
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+        let zero = simd.equal_f32s(w, simd.splat_f32s(0.0));
+        let x = simd.sub_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(self.offset));
+        let term = simd.transmute_f32s_u32s(simd.add_u32s(x, simd.transmute_u32s_f32s(w)));
+        if ZEROS { simd.select_f32s(zero, simd.splat_f32s(0.0), term) } else { term }
+    }
+
+    #[inline(always)]
+    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
+        value
+    }
+}
+
+/// L-Mul's bit trick with all its edges.
+#[derive(Clone, Copy)]
+pub(super) struct LMulEdges {
+    pub(super) offset: u32,
+}
+
+impl Arithmetic for LMulEdges {
+    #[inline(always)]
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        simd.add_f32s(sum, self.term(simd, x, w))
+    }
+
+    #[inline(always)]
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+        let (magnitudes, edges) = Edges::of(simd, x, w);
+        let sum = simd.add_u32s(magnitudes.0, magnitudes.1);
+        let offset = simd.splat_u32s(self.offset);
+        let too_small = simd.less_than_u32s(sum, simd.splat_u32s(self.offset + SMALLEST));
+        // Of no concern where it wraps: that is where it is too small.
+        let word = simd.min_u32s(simd.sub_u32s(sum, offset), simd.splat_u32s(LARGEST));
+        edges.finish(simd, simd.select_u32s(too_small, simd.splat_u32s(0), word))
+    }
+
+    #[inline(always)]
+    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
+        value
+    }
+}
+
+/// L-Mul's printed formula with all its edges.
+#[derive(Clone, Copy)]
+pub(super) struct LMulFormula {
+    pub(super) correction: f32,
+}
+
+impl Arithmetic for LMulFormula {
+    #[inline(always)]
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        simd.add_f32s(sum, self.term(simd, x, w))
+    }
+
+    #[inline(always)]
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+        let (magnitudes, edges) = Edges::of(simd, x, w);
+        let one = simd.splat_f32s(1.0);
+        let mantissa = |word| {
+            let fraction = simd.and_u32s(word, simd.splat_u32s(0x007F_FFFF));
+            simd.transmute_f32s_u32s(simd.or_u32s(fraction, simd.transmute_u32s_f32s(one)))
+        };
+        let corrected =
+            simd.add_f32s(simd.sub_f32s(mantissa(magnitudes.1), one), simd.splat_f32s(self.correction));
+        let sum = simd.transmute_u32s_f32s(simd.add_f32s(mantissa(magnitudes.0), corrected));
+        let exponents = simd.splat_u32s(0x7F80_0000);
+        let exponents =
+            simd.add_u32s(simd.and_u32s(magnitudes.0, exponents), simd.and_u32s(magnitudes.1, exponents));
+        // The word is sum + exponents - 2 * 127 << 23; compared before the subtraction can wrap. Both
+        // exponents are at most 254 and the sum's is 127 or 128, so the addition may wrap: halve first.
+        let half = |word| simd.wrapping_dyn_shr_u32s(word, simd.splat_u32s(1));
+        let halved = simd.add_u32s(half(simd.and_u32s(sum, simd.splat_u32s(0x7F80_0000))), half(exponents));
+        let too_small = simd.less_than_u32s(halved, simd.splat_u32s((2 * 127 + 1) << 22));
+        let too_large = simd.greater_than_u32s(halved, simd.splat_u32s((2 * 127 + 254) << 22));
+        let word = simd.sub_u32s(simd.add_u32s(sum, exponents), simd.splat_u32s((2 * 127) << 23));
+        let word = simd.select_u32s(too_large, simd.splat_u32s(LARGEST), word);
+        edges.finish(simd, simd.select_u32s(too_small, simd.splat_u32s(0), word))
+    }
+
+    #[inline(always)]
+    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
+        value
+    }
+}
+
+/// The words of the smallest normal and the largest finite number.
+const SMALLEST: u32 = 0x0080_0000;
+const LARGEST: u32 = 0x7F7F_FFFF;
+
+/// What L-Mul does with factors that are no normal numbers.
+struct Edges<S: Simd> {
+    sign: S::u32s,
+    smaller: S::u32s,
+    larger: S::u32s,
+}
+
+impl<S: Simd> Edges<S> {
+    /// The magnitudes of both factors, and what else is known of them.
+    #[inline(always)]
+    fn of(simd: S, x: S::f32s, w: S::f32s) -> ((S::u32s, S::u32s), Self) {
+        let (x, w) = (simd.transmute_u32s_f32s(x), simd.transmute_u32s_f32s(w));
+        let sign = simd.and_u32s(simd.xor_u32s(x, w), simd.splat_u32s(0x8000_0000));
+        let magnitude = simd.splat_u32s(0x7FFF_FFFF);
+        let (x, w) = (simd.and_u32s(x, magnitude), simd.and_u32s(w, magnitude));
+        ((x, w), Edges { sign, smaller: simd.min_u32s(x, w), larger: simd.max_u32s(x, w) })
+    }
+
+    /// The product, its magnitude being right for normal factors.
+    #[inline(always)]
+    fn finish(self, simd: S, word: S::u32s) -> S::f32s {
+        let zero = simd.less_than_u32s(self.smaller, simd.splat_u32s(SMALLEST));
+        let word = simd.select_u32s(zero, simd.splat_u32s(0), word);
+        let word = simd.or_u32s(word, self.sign);
+        let nan = simd.greater_than_u32s(self.larger, simd.splat_u32s(LARGEST));
+        simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(0x7FC0_0000), word))
+    }
+}
+
+/// A row of a panel, widened to f32 in registers: one vector of each half.
+pub(super) trait Row {
+    fn load<S: Simd>(&self, simd: S, group: usize) -> [S::f32s; 2];
+}
+
+impl Row for FloatRow {
+    #[inline(always)]
+    fn load<S: Simd>(&self, _: S, group: usize) -> [S::f32s; 2] {
+        let vectors = S::as_simd_f32s(&self.0).0;
+        [vectors[group], vectors[group + groups::<S>()]]
+    }
+}
+
+impl Row for Bf16Row {
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, group: usize) -> [S::f32s; 2] {
+        let words = S::as_simd_u32s(&self.0).0[group];
+        let low = simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(16));
+        let high = simd.and_u32s(words, simd.splat_u32s(0xFFFF_0000));
+        [simd.transmute_f32s_u32s(low), simd.transmute_f32s_u32s(high)]
+    }
+}
+
+/// Vectors in half a panel's row: a tile covers one of them at a time.
+pub(super) const fn groups<S: Simd>() -> usize {
+    HALF / S::F32_LANES
+}
+
+/// How the additions of a running sum are carried out.
+///
+/// Methods, not closures: the vector code is only as good as its inlining, and a closure's cannot be forced.
+pub(super) trait Running {
+    /// Adds the term of `x` and `w`; `lost` is what compensation remembers.
+    fn step<S: Simd, A: Arithmetic>(
+        simd: S,
+        arithmetic: A,
+        sum: &mut S::f32s,
+        lost: &mut S::f32s,
+        x: S::f32s,
+        w: S::f32s,
+    );
+
+    /// The end of the running sum.
+    #[inline(always)]
+    fn finish<S: Simd, A: Arithmetic>(_: S, _: A, _: &mut S::f32s, _: S::f32s) {}
+}
+
+/// Partial sums: two vectors for each of `R` rows and `P` panels.
+pub(super) type Sums<S, const R: usize, const P: usize> = [[[<S as Simd>::f32s; 2]; R]; P];
+
+/// `R` rows times one group of `P` panels.
+pub(super) struct Tile<'a, S: Simd, A, W, U, const R: usize, const P: usize> {
+    pub(super) simd: S,
+    pub(super) arithmetic: A,
+    /// The activations, term after term, in walking order.
+    pub(super) x: &'a [[f32; R]],
+    /// The panels' rows, in walking order.
+    pub(super) panels: [&'a [W]; P],
+    pub(super) group: usize,
+    /// What each panel's sums begin at.
+    pub(super) start: &'a [FloatRow; P],
+    pub(super) running: PhantomData<U>,
+}
+
+impl<S, A, W, U, const R: usize, const P: usize> Adder for Tile<'_, S, A, W, U, R, P>
+where
+    S: Simd,
+    A: Arithmetic,
+    W: Row,
+    U: Running,
+{
+    type Sum = Sums<S, R, P>;
+
+    #[inline(always)]
+    fn run(&mut self, positions: Range<usize>) -> Self::Sum {
+        let (simd, arithmetic) = (self.simd, self.arithmetic);
+        let mut sums = self.begin(positions.start);
+        let mut lost = [[[simd.splat_f32s(0.0); 2]; R]; P];
+        let x = &self.x[positions.clone()];
+        let panels = self.panels.map(|panel| &panel[positions.clone()]);
+        for (index, x) in x.iter().enumerate() {
+            for panel in 0..P {
+                let w = panels[panel][index].load(simd, self.group);
+                for row in 0..R {
+                    let x = simd.splat_f32s(x[row]);
+                    let (sum, lost) = (&mut sums[panel][row], &mut lost[panel][row]);
+                    for half in 0..2 {
+                        U::step(simd, arithmetic, &mut sum[half], &mut lost[half], x, w[half]);
+                    }
+                }
+            }
+        }
+        for panel in 0..P {
+            for row in 0..R {
+                for half in 0..2 {
+                    U::finish(simd, arithmetic, &mut sums[panel][row][half], lost[panel][row][half]);
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn join(&mut self, mut left: Self::Sum, right: Self::Sum) -> Self::Sum {
+        for panel in 0..P {
+            for row in 0..R {
+                for half in 0..2 {
+                    let left = &mut left[panel][row][half];
+                    *left = self.arithmetic.add(self.simd, *left, right[panel][row][half]);
+                }
+            }
+        }
+        left
+    }
+}
+
+impl<S, A, W, U, const R: usize, const P: usize> Tile<'_, S, A, W, U, R, P>
+where
+    S: Simd,
+    A: Arithmetic,
+    W: Row,
+{
+    /// What a running sum from this position begins at.
+    #[inline(always)]
+    fn begin(&self, position: usize) -> Sums<S, R, P> {
+        let zero = self.simd.splat_f32s(0.0);
+        let mut sums = [[[zero; 2]; R]; P];
+        if position == 0 {
+            for (sums, start) in sums.iter_mut().zip(self.start) {
+                let [low, high] = start.load(self.simd, self.group);
+                let (low, high) =
+                    (self.arithmetic.round(self.simd, low), self.arithmetic.round(self.simd, high));
+                *sums = [[low, high]; R];
+            }
+        }
+        sums
+    }
+}
+
+/// Add and round.
+pub(super) struct Plain;
+
+impl Running for Plain {
+    #[inline(always)]
+    fn step<S: Simd, A: Arithmetic>(
+        simd: S,
+        arithmetic: A,
+        sum: &mut S::f32s,
+        _: &mut S::f32s,
+        x: S::f32s,
+        w: S::f32s,
+    ) {
+        *sum = arithmetic.step(simd, *sum, x, w);
+    }
+}
+
+/// Kahan's compensated addition.
+pub(super) struct Kahan;
+
+impl Running for Kahan {
+    #[inline(always)]
+    fn step<S: Simd, A: Arithmetic>(
+        simd: S,
+        arithmetic: A,
+        sum: &mut S::f32s,
+        lost: &mut S::f32s,
+        x: S::f32s,
+        w: S::f32s,
+    ) {
+        let term = arithmetic.sub(simd, arithmetic.term(simd, x, w), *lost);
+        let next = arithmetic.add(simd, *sum, term);
+        *lost = arithmetic.sub(simd, arithmetic.sub(simd, next, *sum), term);
+        *sum = next;
+    }
+}
+
+/// Neumaier's: the losses are summed apart and added at the end.
+pub(super) struct Neumaier;
+
+impl Running for Neumaier {
+    #[inline(always)]
+    fn step<S: Simd, A: Arithmetic>(
+        simd: S,
+        arithmetic: A,
+        sum: &mut S::f32s,
+        lost: &mut S::f32s,
+        x: S::f32s,
+        w: S::f32s,
+    ) {
+        let term = arithmetic.term(simd, x, w);
+        let next = arithmetic.add(simd, *sum, term);
+        let added = arithmetic.sub(simd, next, *sum);
+        let lost_sum = arithmetic.sub(simd, *sum, arithmetic.sub(simd, next, added));
+        let lost_term = arithmetic.sub(simd, term, added);
+        *lost = arithmetic.add(simd, *lost, arithmetic.add(simd, lost_sum, lost_term));
+        *sum = next;
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd, A: Arithmetic>(simd: S, arithmetic: A, sum: &mut S::f32s, lost: S::f32s) {
+        *sum = arithmetic.add(simd, *sum, lost);
+    }
+}
+
+/// Writes a tile's sums to the rows of one panel of outputs each.
+#[inline(always)]
+pub(super) fn store<S: Simd, const R: usize, const P: usize>(
+    sums: &Sums<S, R, P>,
+    group: usize,
+    out: &mut [[[f32; PANEL]; R]; P],
+) {
+    for (sums, out) in sums.as_flattened().iter().zip(out.as_flattened_mut()) {
+        let vectors = S::as_mut_simd_f32s(out).0;
+        vectors[group] = sums[0];
+        vectors[group + groups::<S>()] = sums[1];
+    }
+}
