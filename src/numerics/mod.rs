@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod order;
 pub mod precision;
 pub mod product;
+pub mod reveal;
 pub mod tree;
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
