@@ -1,3 +1,9 @@
 //! Parse, run, print the error chain, exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use reprocheck::cli;
+
+fn main() -> ExitCode {
+    cli::main()
+}

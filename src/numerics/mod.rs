@@ -4,6 +4,7 @@
 //! in which order they are added, a [`Kernel`](kernel::Kernel) does it. [`Numerics`] is everything that may
 //! move a bit, as one value.
 
+pub mod error;
 pub mod exact;
 pub mod format;
 pub mod kernel;

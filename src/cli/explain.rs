@@ -1,0 +1,166 @@
+//! `reprocheck explain`: what a name means, shown rather than told.
+
+use std::{io::Write, num::NonZeroUsize};
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+
+use super::{Ended, Exit};
+use crate::numerics::{
+    Numerics,
+    error::ProductError,
+    kernel::Fast,
+    order::{Launch, Order},
+    precision::{Precision, Product, Site},
+    reveal::reveal,
+};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Explain {
+    /// Draw the tree by which an order adds
+    Order(ExplainOrder),
+    /// Print a precision's rounding points and the error of one product
+    Precision(ExplainPrecision),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainOrder {
+    /// The order, see `reprocheck list orders`
+    name: Order,
+    /// How many terms
+    #[arg(long, default_value = "8", value_parser = up_to(MOST_TERMS))]
+    terms: usize,
+    /// Rows of the call
+    #[arg(long, default_value = "1", value_parser = up_to(MOST_TERMS))]
+    rows: usize,
+    /// Threads that share the call
+    #[arg(long, default_value = "1", value_parser = up_to(MOST_TERMS))]
+    threads: usize,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainPrecision {
+    /// The precision, see `reprocheck list precisions`
+    name: Precision,
+}
+
+const MOST_TERMS: usize = 4096;
+/// Wider pictures fit no terminal, and more probes take no moment.
+const MOST_DRAWN: usize = 64;
+
+fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+        number.ok_or_else(|| format!("write a number from 1 to {most}"))
+    }
+}
+
+impl Explain {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        match self {
+            Explain::Order(order) => order.run(out),
+            Explain::Precision(precision) => precision.run(out),
+        }
+    }
+}
+
+impl ExplainOrder {
+    fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        let ExplainOrder { name: order, terms, .. } = *self;
+        let launch = Launch { rows: self.rows, threads: self.threads };
+        let (entry, tree) = (order.entry(), order.tree(terms, launch));
+        writeln!(out, "{order}: {}", entry.sentence)?;
+        writeln!(out, "Found in {}.", entry.found_in)?;
+        writeln!(out)?;
+        writeln!(out, "terms   {terms}")?;
+        writeln!(out, "depth   {} additions for the unluckiest term", tree.depth())?;
+        if order.depends_on_launch() {
+            let Launch { rows, threads } = launch;
+            writeln!(
+                out,
+                "launch  DEPENDS on it: this is the tree for {rows} row(s) and {threads} thread(s)"
+            )?;
+        } else {
+            writeln!(
+                out,
+                "launch  does not depend on it: this is the tree in any batch, on any number of threads"
+            )?;
+        }
+        writeln!(out, "tree    {tree}")?;
+        if terms > MOST_DRAWN {
+            writeln!(out, "\nNo picture of more than {MOST_DRAWN} terms.")?;
+            return Ok(Exit::Held);
+        }
+        writeln!(out, "\n{}", tree.picture().trim_end())?;
+
+        let numerics = Numerics { precision: Precision::Fp32, order, threads: NonZeroUsize::MIN };
+        let kernel = Fast::new(numerics).map_err(Ended::environment)?;
+        let revealed = reveal(&kernel, Site::Linear, launch, terms).map_err(Ended::failed)?;
+        let expected = order.tree_seen_by_masks(terms, launch);
+        if revealed != expected {
+            let isa = kernel.isa();
+            return Err(Ended::failed(anyhow!(
+                "masks through the {isa} kernel reveal {revealed}, not the declared tree: please report this bug"
+            )));
+        }
+        let isa = kernel.isa();
+        writeln!(out, "\nMasks sent through this machine's kernel ({isa}, fp32) reveal the same tree.")?;
+        if expected != tree.canonical() {
+            writeln!(out, "(To masks it looks flat: compensation brings back what each addition loses.)")?;
+        }
+        Ok(Exit::Held)
+    }
+}
+
+impl ExplainPrecision {
+    fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        let precision = self.name;
+        let entry = precision.entry();
+        writeln!(out, "{precision}: {}", entry.sentence)?;
+        writeln!(out, "Rounds: {}.", entry.rounds)?;
+        if !entry.parameters.is_empty() {
+            writeln!(out, "Parameters: {}.", entry.parameters.join(", "))?;
+        }
+        for (site, name) in
+            [(Site::Linear, "linear layers"), (Site::Attention, "attention"), (Site::Head, "logits")]
+        {
+            let recipe = precision.recipe(site);
+            let product = match recipe.product {
+                Product::Fused => "fused multiply-add".to_owned(),
+                Product::LMul(product) => format!(
+                    "L-Mul, offset {:#010x}, correction 2^-{}",
+                    product.offset(),
+                    product.correction_exponent()
+                ),
+                Product::Int8(threshold) => {
+                    format!("8-bit integers, fp16 from magnitude {} on", threshold.value())
+                }
+                Product::W8A8 => "8-bit integers".to_owned(),
+            };
+            writeln!(out, "\n{name}")?;
+            writeln!(out, "  right side   {}, stored in {} bits", recipe.weights, recipe.stored_bits())?;
+            writeln!(out, "  left side    {}", recipe.activations)?;
+            writeln!(out, "  product      {product}")?;
+            writeln!(out, "  running sum  {}", recipe.sum)?;
+            writeln!(out, "  result       {}", recipe.result)?;
+        }
+        let errors = ProductError::of(precision).map_err(Ended::environment)?;
+        writeln!(out, "\nrelative error of one product, x and y spread evenly over 1 to 2")?;
+        writeln!(out, "                          mean   mean size     largest")?;
+        for (name, error) in
+            [("of the rounded factors", errors.of_rounded), ("of the factors", errors.of_given)]
+        {
+            writeln!(
+                out,
+                "{name:22} {:>+8.4} % {:>8.4} % {:>9.4} %",
+                100.0 * error.mean,
+                100.0 * error.mean_size,
+                100.0 * error.largest
+            )?;
+        }
+        if errors.scaled {
+            writeln!(out, "(Integers are scaled by their vector's largest entry, here 2.)")?;
+        }
+        Ok(Exit::Held)
+    }
+}
