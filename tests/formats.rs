@@ -272,9 +272,8 @@ fn limits_are_those_of_the_standards() {
 }
 
 #[test]
-fn slices_round_and_encode_as_single_values_do() {
+fn slices_round_as_single_values_do() {
     let xs = sample(500_009);
-    let (mut narrow, mut wide) = (vec![0u8; xs.len()], vec![0u16; xs.len()]);
     let named = [Format::F32, Format::BF16, Format::F16, Format::E4M3, Format::E5M2];
     for format in formats().into_iter().chain(named) {
         let dense = if format.bits() <= 16 { around_codes(format) } else { Vec::new() };
@@ -285,49 +284,8 @@ fn slices_round_and_encode_as_single_values_do() {
                 format.round_slice(&mut rounded);
                 xs.iter().zip(&rounded).for_each(|(x, got)| assert_bits(*got, format.round(*x), *x, format));
             }
-            if format.bits() <= 8 {
-                format.encode_slice_u8(&xs, &mut narrow);
-                xs.iter().zip(&narrow).for_each(|(x, code)| assert_eq!(u32::from(*code), format.encode(*x)));
-            }
-            if format.bits() <= 16 {
-                format.encode_slice_u16(&xs, &mut wide);
-                xs.iter().zip(&wide).for_each(|(x, code)| assert_eq!(u32::from(*code), format.encode(*x)));
-            }
         }
     }
-    for x in sample(1021) {
-        assert_bits(round_bf16(x), Format::BF16.round(x), x, Format::BF16);
-        assert_bits(round_f16(x), Format::F16.round(x), x, Format::F16);
-    }
-}
-
-#[test]
-fn slices_decode_as_single_values_do() {
-    let narrow: Vec<u8> = (0..=u8::MAX).collect();
-    let wide: Vec<u16> = (0..=u16::MAX).collect();
-    for format in formats().into_iter().filter(|format| format.bits() <= 16) {
-        let mut values = vec![0.0; wide.len()];
-        format.decode_slice_u16(&wide, &mut values);
-        let check = |code: u32, got: &f32| assert_bits(*got, format.decode(code), 0.0, format);
-        wide.iter().zip(&values).for_each(|(code, got)| check((*code).into(), got));
-        if format.bits() <= 8 {
-            let mut values = vec![0.0; narrow.len()];
-            format.decode_slice_u8(&narrow, &mut values);
-            narrow.iter().zip(&values).for_each(|(code, got)| check((*code).into(), got));
-        }
-    }
-}
-
-#[test]
-#[should_panic(expected = "a code of bf16 is wider than 8 bits")]
-fn wide_codes_do_not_fit_in_bytes() {
-    Format::BF16.decode_slice_u8(&[0], &mut [0.0]);
-}
-
-#[test]
-#[should_panic(expected = "the two slices differ in length")]
-fn slices_of_different_lengths_are_refused() {
-    Format::E4M3.decode_slice_u8(&[0, 1], &mut [0.0]);
 }
 
 #[test]

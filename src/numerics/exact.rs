@@ -1,5 +1,7 @@
 //! Correctly rounded sums of products: the one value that every order of the additions agrees on.
 
+use super::canonical;
+
 /// 640 bits from 2^-300 up: the largest product lies below 2^256, and the rest is room for carries.
 const LIMBS: usize = 20;
 /// A limb's value in units of the limb below.
@@ -9,8 +11,6 @@ const ONE: usize = 300;
 /// Additions between two carry passes, which leave less than 2^32 in a limb. An addition brings it less
 /// than 2^47, so even two accumulators this full merge within an i64: 2^15 * 2^47 + 2^33 < 2^63.
 const PENDING_MAX: u32 = 1 << 14;
-/// The only NaN that leaves this module.
-const NAN: f32 = f32::from_bits(0x7FC0_0000);
 
 /// Holds any sum of products of f32 exactly: a fixed-point number in limbs of 32 bits, base 2^-300.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Superaccumulator {
     /// The sum, rounded once, to nearest and ties to even. A sum of exactly zero is +0.
     pub fn round(&self) -> f32 {
         if self.special != 0.0 {
-            return if self.special.is_nan() { NAN } else { self.special };
+            return canonical(self.special);
         }
         let mut magnitude = self.clone();
         magnitude.carry();

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use pulp::Arch;
 use thiserror::Error;
 
+use super::canonical;
+
 const SIGN: u32 = 1 << 31;
 /// The bits of f32's infinity; a larger magnitude is a NaN.
 const INFINITY: u32 = 0x7F80_0000;
@@ -290,69 +292,20 @@ impl Format {
     /// Rounds every element as [`round`](Self::round) does, fast where the rounding is to nearest even.
     pub fn round_slice(self, xs: &mut [f32]) {
         fn each(xs: &mut [f32], f: impl Fn(f32) -> f32) {
-            Arch::new().dispatch(move || xs.iter_mut().for_each(|x| *x = f(*x)));
+            Arch::new().dispatch(
+                // Not inlined, it would be compiled for the least of all machines.
+                #[inline(always)]
+                move || xs.iter_mut().for_each(|x| *x = f(*x)),
+            );
         }
         let lanes = Lanes::of(self);
         // What is a constant in its loop takes fewer instructions.
         match self {
-            Self::F32 => each(xs, |x| if x.is_nan() { f32::from_bits(NAN) } else { x }),
+            Self::F32 => each(xs, canonical),
             Self::BF16 => each(xs, |x| const { Lanes::of(Self::BF16) }.round(x)),
             _ if self.rounding == Rounding::NearestEven => each(xs, move |x| lanes.round(x)),
             _ => each(xs, move |x| lanes.decode(self.encode(x))),
         }
-    }
-
-    /// The codes of a format of at most 8 bits.
-    ///
-    /// # Panics
-    /// When the format is wider, or the slices differ in length.
-    pub fn encode_slice_u8(self, xs: &[f32], codes: &mut [u8]) {
-        self.assert_fits(8);
-        self.encode_each(xs, codes, |code| code as u8);
-    }
-
-    /// The codes of a format of at most 16 bits.
-    ///
-    /// # Panics
-    /// When the format is wider, or the slices differ in length.
-    pub fn encode_slice_u16(self, xs: &[f32], codes: &mut [u16]) {
-        self.assert_fits(16);
-        self.encode_each(xs, codes, |code| code as u16);
-    }
-
-    /// The values of codes of at most 8 bits.
-    ///
-    /// # Panics
-    /// When the format is wider, or the slices differ in length.
-    pub fn decode_slice_u8(self, codes: &[u8], out: &mut [f32]) {
-        self.assert_fits(8);
-        let lanes = Lanes::of(self);
-        zip_each(codes, out, move |code| lanes.decode(code.into()));
-    }
-
-    /// The values of codes of at most 16 bits.
-    ///
-    /// # Panics
-    /// When the format is wider, or the slices differ in length.
-    pub fn decode_slice_u16(self, codes: &[u16], out: &mut [f32]) {
-        self.assert_fits(16);
-        let lanes = Lanes::of(self);
-        match (self.exponent, self.mantissa) {
-            (8, 7) => zip_each(codes, out, |code| const { Lanes::of(Self::BF16) }.decode(code.into())),
-            _ => zip_each(codes, out, move |code| lanes.decode(code.into())),
-        }
-    }
-
-    fn encode_each<T>(self, xs: &[f32], codes: &mut [T], narrow: impl Fn(u32) -> T) {
-        let lanes = Lanes::of(self);
-        match self.rounding {
-            Rounding::NearestEven => zip_each(xs, codes, move |x| narrow(lanes.encode(x))),
-            _ => zip_each(xs, codes, move |x| narrow(self.encode(x))),
-        }
-    }
-
-    fn assert_fits(self, bits: u32) {
-        assert!(self.bits() <= bits, "a code of {self} is wider than {bits} bits");
     }
 }
 
@@ -364,8 +317,6 @@ pub(crate) struct Lanes {
     sign_at: u32,
     max_code: u32,
     infinity_code: u32,
-    overflow_code: u32,
-    nan_code: u32,
     first_normal_code: u32,
     /// Half of the step from one code to the next, among the bits of f32, less one.
     below_half: u32,
@@ -394,7 +345,7 @@ impl Lanes {
     #[inline(always)]
     pub(crate) const fn of(format: Format) -> Self {
         let (bias, mantissa, dropped) = (format.bias(), format.mantissa_bits(), format.dropped());
-        let (max_code, nan_code) = (format.max_code(), format.nan_code());
+        let max_code = format.max_code();
         let rebias = (127 - bias) << 23;
         // The largest value is normal, and its code has no sign.
         let largest = (max_code << dropped) + rebias;
@@ -407,8 +358,6 @@ impl Lanes {
             max_code,
             // Without infinities, a code that no magnitude reaches.
             infinity_code: if ieee { max_code + 1 } else { u32::MAX },
-            overflow_code: if format.saturate { max_code } else { max_code + 1 },
-            nan_code,
             first_normal_code: if subnormals { 1 << mantissa } else { 0 },
             below_half: (1u32 << dropped >> 1).saturating_sub(1),
             odd: (dropped > 0) as u32,
@@ -444,19 +393,6 @@ impl Lanes {
         f32::from_bits(if magnitude > self.last_number { self.nan } else { value })
     }
 
-    /// [`Format::encode`] to nearest even.
-    #[inline(always)]
-    pub(crate) fn encode(self, x: f32) -> u32 {
-        let magnitude = x.to_bits() & !SIGN;
-        let normal = self.nearest(magnitude).wrapping_sub(self.rebias) >> self.dropped;
-        let subnormal = (f32::from_bits(magnitude) + self.anchor).to_bits();
-        let subnormal = subnormal.wrapping_sub(self.anchor.to_bits());
-        let code = if magnitude < self.first_normal { subnormal } else { normal };
-        let code = if code > self.max_code { self.overflow_code } else { code };
-        let code = code | (x.to_bits() >> 31 << self.sign_at);
-        if magnitude > self.last_number { self.nan_code } else { code }
-    }
-
     /// [`Format::decode`].
     #[inline(always)]
     pub(crate) fn decode(self, code: u32) -> f32 {
@@ -469,9 +405,4 @@ impl Lanes {
         let nan = magnitude > self.max_code && magnitude != self.infinity_code;
         f32::from_bits(if nan { NAN } else { value })
     }
-}
-
-fn zip_each<A: Copy, B>(from: &[A], to: &mut [B], f: impl Fn(A) -> B) {
-    assert_eq!(from.len(), to.len(), "the two slices differ in length");
-    Arch::new().dispatch(move || to.iter_mut().zip(from).for_each(|(to, from)| *to = f(*from)));
 }

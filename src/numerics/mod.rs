@@ -4,6 +4,7 @@
 //! in which order they are added, a [`Kernel`](kernel::Kernel) does it. [`Numerics`] is everything that may
 //! move a bit, as one value.
 
+pub mod elementary;
 pub mod error;
 pub mod exact;
 pub mod format;
@@ -18,6 +19,17 @@ use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 use order::{Order, OrderError};
 use precision::{Precision, PrecisionError};
+
+/// The one NaN that a result may be: hardware differs in the sign and payload of those it makes.
+pub const NAN: f32 = f32::from_bits(0x7FC0_0000);
+
+/// The value, and [`NAN`] for every NaN.
+#[inline(always)]
+pub fn canonical(value: f32) -> f32 {
+    // On the bits, because the compiler takes all NaNs for one and drops a choice among them.
+    let bits = value.to_bits();
+    f32::from_bits(if bits & 0x7FFF_FFFF > 0x7F80_0000 { NAN.to_bits() } else { bits })
+}
 
 /// Everything that may move a bit. There is no other mode, global or in the environment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
