@@ -273,8 +273,8 @@ pub enum Step {
     Join,
 }
 
-/// The most terms of one [`Step::Tree`].
-pub const LEAVES: usize = 8;
+/// The most terms of one [`Step::Tree`]: as many partial sums as the vector code can hold in registers.
+pub const LEAVES: usize = 4;
 
 /// An order, spelled out for a number of terms and a launch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -296,6 +296,19 @@ pub trait Adder {
     fn run(&mut self, positions: Range<usize>) -> Self::Sum;
     /// The sum of two partial sums.
     fn join(&mut self, left: Self::Sum, right: Self::Sum) -> Self::Sum;
+    /// The running sum over one position.
+    #[inline(always)]
+    fn leaf(&mut self, position: usize) -> Self::Sum {
+        self.run(position..position + 1)
+    }
+    /// The balanced tree over at most [`LEAVES`] positions: [`tree_of_leaves`], unless there is a faster way.
+    #[inline(always)]
+    fn tree(&mut self, positions: Range<usize>) -> Self::Sum
+    where
+        Self: Sized,
+    {
+        tree_of_leaves(self, positions)
+    }
 }
 
 impl Schedule {
@@ -304,66 +317,65 @@ impl Schedule {
         self.walk.as_ref().map_or(position, |walk| walk[position] as usize)
     }
 
+    /// Are there balanced trees in registers, which take several sums at once?
+    pub fn has_trees(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Tree(_)))
+    }
+
     /// Adds everything up: the one place where an order is carried out, whatever is being added.
     ///
     /// `stack` is room for partial sums, handed in so that a hot caller can keep it.
     #[inline(always)]
     pub fn reduce<A: Adder>(&self, adder: &mut A, stack: &mut Vec<A::Sum>) -> A::Sum {
-        // Most orders are one running sum, which then never leaves the registers.
-        if let [Step::Run(positions)] = self.steps.as_slice() {
-            return adder.run(positions.clone());
-        }
+        // The latest partial sum stays in the registers; most orders have no other.
+        let (first, rest) = self.steps.split_first().expect("a schedule has a step");
+        let mut top = first.begin(adder);
         stack.clear();
-        for step in &self.steps {
-            let sum = match step {
-                Step::Run(positions) => adder.run(positions.clone()),
-                Step::Tree(positions) => tree_of_8(adder, positions.clone()),
-                Step::Join => {
-                    let right = pop(stack);
-                    let left = pop(stack);
-                    adder.join(left, right)
-                }
-            };
-            stack.push(sum);
+        for step in rest {
+            if *step == Step::Join {
+                let left = stack.pop().expect("a schedule joins only what it has pushed");
+                top = adder.join(left, top);
+            } else {
+                stack.push(top);
+                top = step.begin(adder);
+            }
         }
-        pop(stack)
+        top
     }
 }
 
-#[inline(always)]
-fn pop<T>(stack: &mut Vec<T>) -> T {
-    stack.pop().expect("a schedule joins only what it has pushed")
+impl Step {
+    /// The partial sum that this step pushes.
+    #[inline(always)]
+    fn begin<A: Adder>(&self, adder: &mut A) -> A::Sum {
+        match self {
+            Step::Run(positions) => adder.run(positions.clone()),
+            Step::Tree(positions) => adder.tree(positions.clone()),
+            Step::Join => unreachable!("a join takes two partial sums and begins none"),
+        }
+    }
 }
 
-/// The balanced tree over up to 8 terms, unrolled: a recursion could not be inlined into the vector code.
+/// The balanced tree over at most [`LEAVES`] positions, unrolled: a recursion could not be inlined into the
+/// vector code.
 #[inline(always)]
-fn tree_of_8<A: Adder>(adder: &mut A, positions: Range<usize>) -> A::Sum {
-    split(adder, positions, 4, tree_of_4)
-}
-
-#[inline(always)]
-fn tree_of_4<A: Adder>(adder: &mut A, positions: Range<usize>) -> A::Sum {
-    split(adder, positions, 2, tree_of_2)
-}
-
-#[inline(always)]
-fn tree_of_2<A: Adder>(adder: &mut A, positions: Range<usize>) -> A::Sum {
-    split(adder, positions, 1, A::run)
-}
-
-#[inline(always)]
-fn split<A: Adder>(
-    adder: &mut A,
-    Range { start, end }: Range<usize>,
-    leaves: usize,
-    half: impl Fn(&mut A, Range<usize>) -> A::Sum,
-) -> A::Sum {
-    if end - start <= leaves {
-        return half(adder, start..end);
+pub fn tree_of_leaves<A: Adder>(adder: &mut A, Range { start, end }: Range<usize>) -> A::Sum {
+    if end - start <= 2 {
+        return pair(adder, start..end);
     }
     let middle = start + (end - start) / 2;
-    let left = half(adder, start..middle);
-    let right = half(adder, middle..end);
+    let left = pair(adder, start..middle);
+    let right = pair(adder, middle..end);
+    adder.join(left, right)
+}
+
+#[inline(always)]
+fn pair<A: Adder>(adder: &mut A, Range { start, end }: Range<usize>) -> A::Sum {
+    let left = adder.leaf(start);
+    if end - start == 1 {
+        return left;
+    }
+    let right = adder.leaf(start + 1);
     adder.join(left, right)
 }
 

@@ -105,6 +105,7 @@ pub const INT8_STEP: f32 = 1.0 / 127.0;
 
 /// A vector for LLM.int8(): the scale is the largest magnitude below `threshold`, and what reaches the
 /// threshold becomes 0. Weights have no threshold: pass infinity.
+#[inline(always)]
 pub fn quantize_int8(values: &[f32], threshold: f32) -> Quantized {
     if values.iter().any(|value| value.is_nan() || (value.is_infinite() && threshold.is_infinite())) {
         return Quantized { codes: vec![0; values.len()], scale: f32::NAN };
@@ -117,6 +118,7 @@ pub fn quantize_int8(values: &[f32], threshold: f32) -> Quantized {
 }
 
 /// A vector for w8a8: the scale is the largest magnitude over 127.
+#[inline(always)]
 pub fn quantize_w8a8(values: &[f32]) -> Quantized {
     if values.iter().any(|value| !value.is_finite()) {
         return Quantized { codes: vec![0; values.len()], scale: f32::NAN };
@@ -128,6 +130,7 @@ pub fn quantize_w8a8(values: &[f32]) -> Quantized {
 }
 
 /// The nearest integer from -127 to 127, ties to even.
+#[inline(always)]
 fn integer(value: f32) -> i8 {
     value.round_ties_even().clamp(-127.0, 127.0) as i8
 }

@@ -1,25 +1,154 @@
 //! Exact sums, fast: added up in f64, certified to round to the right f32, and only otherwise added exactly.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::{
+    float::{lmul_edges, lmul_formula},
     packed::{Bound, FloatRow, PANEL},
+    prepared::{Activations, Block, Out, Prepared},
     tile::{Arithmetic, Row, groups, store},
 };
 use crate::numerics::{
-    exact::{certify_lane, error_bound, is_exact},
-    product::LMul,
+    exact::{Superaccumulator, certify_lane, error_bound, is_exact},
+    format::Format,
+    precision::Product,
+    product::{LMul, Variant},
 };
+
+/// The activations, in blocks of rows, with what certifies their sums.
+pub(super) struct ExactRows {
+    blocks: Vec<Block>,
+    bounds: Vec<Bound>,
+}
+
+/// The rows of one block at most.
+const TALLEST: usize = 8;
+
+impl ExactRows {
+    pub(super) fn new(activations: &Activations<'_>, tallest: usize) -> ExactRows {
+        ExactRows {
+            bounds: (0..activations.rows).map(|row| Bound::of(activations.row(row))).collect(),
+            blocks: Block::all(activations, tallest.min(TALLEST)),
+        }
+    }
+
+    pub(super) fn multiply(&self, job: &Prepared<'_>, panels: Range<usize>, out: &mut Out<'_>) {
+        let known = job.weights.bounds.as_deref().expect("a matrix packed for exact sums has its bounds");
+        let lmul = match job.recipe.product {
+            Product::LMul(product) => Some(product),
+            _ => None,
+        };
+        let blocks: Vec<(&Block, Vec<f64>)> = self
+            .blocks
+            .iter()
+            .map(|block| (block, block.x.iter().copied().map(f64::from).collect()))
+            .collect();
+        let (mut scratch, mut wide) = (Vec::new(), Vec::new());
+        for panel in panels {
+            let floats = job.widened(panel, &mut scratch);
+            if lmul.is_none() {
+                wide.resize(job.depth, WideRow([0.0; PANEL]));
+                job.isa.dispatch(WidenMore { panel: floats, wide: &mut wide });
+            }
+            let begin = job.begin(panel).0.map(|start| job.recipe.sum.round(start));
+            let begins = begin.iter().any(|&start| start != 0.0);
+            let mut columns = [Bound::of(&[]); PANEL];
+            for ((bound, known), start) in columns.iter_mut().zip(&known[panel * PANEL..]).zip(begin) {
+                *bound = if begins { known.and(Bound::of(&[start])) } else { *known };
+            }
+            for (block, x) in &blocks {
+                let mut sums = [begin.map(f64::from); TALLEST];
+                match (lmul, block.height) {
+                    (Some(product), _) => term_sums(job, product, block, floats, &mut sums),
+                    (None, 1) => wide_sums::<1, 4>(job, x, &wide, &mut sums),
+                    (None, 4) => wide_sums::<4, 2>(job, x, &wide, &mut sums),
+                    (None, _) => wide_sums::<8, 2>(job, x, &wide, &mut sums),
+                }
+                let mut values = [[0.0; PANEL]; TALLEST];
+                for (row, (values, sums)) in values.iter_mut().zip(&sums).enumerate().take(block.rows) {
+                    let bound = self.bounds[block.first + row];
+                    let bound = if begins { bound.and(Bound::of(&[1.0])) } else { bound };
+                    let terms = job.depth + 1;
+                    let certain = job.isa.dispatch(Certify {
+                        terms,
+                        row: bound,
+                        columns: &columns,
+                        sums,
+                        lmul,
+                        values,
+                    });
+                    for lane in (0..PANEL).filter(|&lane| !certain[lane]) {
+                        values[lane] =
+                            exactly(lmul, begin[lane], block.row(row).zip(floats.iter().map(|w| w.0[lane])));
+                    }
+                }
+                let values = &mut values[..block.rows];
+                if job.recipe.sum != Format::F32 {
+                    job.round(job.recipe.sum, values);
+                }
+                job.round(job.recipe.result, values);
+                for (row, values) in values.iter().enumerate() {
+                    out.put(block.first + row, panel, values);
+                }
+            }
+        }
+    }
+}
+
+/// A sum as the definition makes it.
+pub(super) fn exactly(lmul: Option<LMul>, start: f32, pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
+    let mut sum = Superaccumulator::new();
+    sum.add(start);
+    for (x, w) in pairs {
+        match lmul {
+            Some(product) => sum.add(product.multiply(x, w)),
+            None => sum.add_product(x, w),
+        }
+    }
+    sum.round()
+}
+
+fn wide_sums<const R: usize, const V: usize>(
+    job: &Prepared<'_>,
+    x: &[f64],
+    panel: &[WideRow],
+    sums: &mut [[f64; PANEL]; TALLEST],
+) {
+    let sums = sums.first_chunk_mut::<R>().expect("no block is taller than the tallest");
+    job.isa.dispatch(WideSums::<R, V> { x: x.as_chunks().0, panel, sums });
+}
+
+fn term_sums(
+    job: &Prepared<'_>,
+    product: LMul,
+    block: &Block,
+    panel: &[FloatRow],
+    sums: &mut [[f64; PANEL]; TALLEST],
+) {
+    for (row, sums) in sums.iter_mut().enumerate().take(block.rows) {
+        let x: Vec<f32> = block.row(row).collect();
+        match product.variant {
+            Variant::Bits => {
+                job.isa.dispatch(TermSums { arithmetic: lmul_edges(product), x: &x, panel, sums })
+            }
+            Variant::Formula => {
+                job.isa.dispatch(TermSums { arithmetic: lmul_formula(product), x: &x, panel, sums })
+            }
+        }
+    }
+}
 
 /// One term of 32 outputs in f64.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub(super) struct WideRow(pub(super) [f64; PANEL]);
+struct WideRow([f64; PANEL]);
 
 /// Widens a panel to f64.
-pub(super) struct WidenMore<'a> {
-    pub(super) panel: &'a [FloatRow],
-    pub(super) wide: &'a mut Vec<WideRow>,
+struct WidenMore<'a> {
+    panel: &'a [FloatRow],
+    wide: &'a mut [WideRow],
 }
 
 impl WithSimd for WidenMore<'_> {
@@ -27,22 +156,19 @@ impl WithSimd for WidenMore<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        self.wide.clear();
-        for row in self.panel {
-            let mut wide = WideRow([0.0; PANEL]);
+        for (row, wide) in self.panel.iter().zip(self.wide) {
             for (wide, &float) in wide.0.iter_mut().zip(&row.0) {
                 *wide = f64::from(float);
             }
-            self.wide.push(wide);
         }
     }
 }
 
 /// f64 sums of the exact products of `R` rows with a panel, `V` vectors at a time. Each begins at `sums`.
-pub(super) struct WideSums<'a, const R: usize, const V: usize> {
-    pub(super) x: &'a [[f64; R]],
-    pub(super) panel: &'a [WideRow],
-    pub(super) sums: &'a mut [[f64; PANEL]; R],
+struct WideSums<'a, const R: usize, const V: usize> {
+    x: &'a [[f64; R]],
+    panel: &'a [WideRow],
+    sums: &'a mut [[f64; PANEL]; R],
 }
 
 impl<const R: usize, const V: usize> WithSimd for WideSums<'_, R, V> {
@@ -74,11 +200,11 @@ impl<const R: usize, const V: usize> WithSimd for WideSums<'_, R, V> {
 }
 
 /// f64 sums of the rounded terms of one row with a panel, for products that f64 cannot form itself.
-pub(super) struct TermSums<'a, A> {
-    pub(super) arithmetic: A,
-    pub(super) x: &'a [f32],
-    pub(super) panel: &'a [FloatRow],
-    pub(super) sums: &'a mut [f64; PANEL],
+struct TermSums<'a, A> {
+    arithmetic: A,
+    x: &'a [f32],
+    panel: &'a [FloatRow],
+    sums: &'a mut [f64; PANEL],
 }
 
 impl<A: Arithmetic> WithSimd for TermSums<'_, A> {
@@ -93,7 +219,7 @@ impl<A: Arithmetic> WithSimd for TermSums<'_, A> {
                 let [low, high] = w.load(simd, group);
                 let low = self.arithmetic.term(simd, x, low);
                 let high = self.arithmetic.term(simd, x, high);
-                store::<S, 1, 1>(&[[[low, high]]], group, &mut terms);
+                store::<S, 1, 1>(simd, &[[[low, high]]], group, &mut terms);
             }
             for (sum, term) in self.sums.iter_mut().zip(terms[0][0]) {
                 *sum += f64::from(term);
@@ -102,32 +228,33 @@ impl<A: Arithmetic> WithSimd for TermSums<'_, A> {
     }
 }
 
-/// Rounds f64 sums of one row to f32, and tells which of them may be wrong.
-pub(super) struct Certify<'a> {
+/// Rounds f64 sums of one row to f32, and tells which of them are certain.
+struct Certify<'a> {
     /// How many terms, the start included.
-    pub(super) terms: usize,
-    pub(super) row: Bound,
-    pub(super) columns: &'a [Bound],
-    pub(super) sums: &'a [f64; PANEL],
+    terms: usize,
+    row: Bound,
+    columns: &'a [Bound; PANEL],
+    sums: &'a [f64; PANEL],
     /// The product, if it is not the exact one.
-    pub(super) product: Option<LMul>,
+    lmul: Option<LMul>,
+    values: &'a mut [f32; PANEL],
 }
 
 impl WithSimd for Certify<'_> {
-    type Output = [(f32, bool); PANEL];
+    type Output = [bool; PANEL];
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        let mut certified = [(0.0, false); PANEL];
-        for ((out, &sum), column) in certified.iter_mut().zip(self.sums).zip(self.columns) {
-            let bound = match self.product {
-                // No L-Mul product is twice as large as the exact one.
-                Some(_) => error_bound(self.terms, 2.0 * self.row.norm, column.norm),
-                None if is_exact(self.row.norm, column.norm, self.row.grid, column.grid) => 0.0,
-                None => error_bound(self.terms, self.row.norm, column.norm),
-            };
-            *out = certify_lane(sum, bound);
+        let mut certain = [false; PANEL];
+        // No L-Mul product is twice as large as the exact one, nor has it the exact one's grid.
+        let factor = if self.lmul.is_some() { 2.0 } else { 1.0 };
+        for lane in 0..PANEL {
+            let column = self.columns[lane];
+            let bound = error_bound(self.terms, factor * self.row.norm, column.norm);
+            let exact = is_exact(self.row.norm, column.norm, self.row.grid, column.grid);
+            let bound = if exact & self.lmul.is_none() { 0.0 } else { bound };
+            (self.values[lane], certain[lane]) = certify_lane(self.sums[lane], bound);
         }
-        certified
+        certain
     }
 }

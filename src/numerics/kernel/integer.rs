@@ -1,25 +1,261 @@
-//! Exact sums of 8-bit integers, four terms a step: order is no matter here, speed is.
+//! Products of 8-bit integers: exact sums, four terms a step, scaled back; order is no matter here, speed is.
+
+use std::{ops::Range, sync::Arc};
 
 use pulp::{Simd, WithSimd};
 
 use super::{
+    certified::exactly,
+    float::{PanelRows, Piece, SINGLE},
     isa::Isa,
-    packed::{PANEL, QUAD, QuadRow},
+    packed::{FloatRow, PANEL, QUAD, QuadRow, Store},
+    prepared::{Activations, Block, Out, Prepared},
+};
+use crate::numerics::{
+    format::Format,
+    order::{Rule, Schedule},
+    precision::Product,
+    product::{
+        Quantized, outlier_columns, outlier_weight, quantize_int8, quantize_w8a8, rescale_int8, rescale_w8a8,
+    },
 };
 
 /// The most terms whose sum is sure to fit an i32.
 pub(super) const DEPTH_LIMIT: usize = (i32::MAX / (127 * 127)) as usize;
 
-/// Rows of integers for one call of [`sums`].
-pub(super) const ROWS: usize = 8;
+/// Rows that one step takes together.
+const ROWS: usize = 8;
 
-/// The sums of `R` rows, four terms a step, with a panel.
-pub(super) fn sums<const R: usize>(isa: Isa, x: &[[[i8; QUAD]; R]], panel: &[QuadRow]) -> [[i32; PANEL]; R] {
-    #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx512 && std::arch::is_x86_feature_detected!("avx512vnni") {
-        return vnni::sums(x, panel);
+/// The activations as integers.
+pub(super) struct IntegerRows {
+    blocks: Vec<Quads<ROWS>>,
+    /// A single row goes alone.
+    single: Option<Quads<1>>,
+    scales: Vec<f32>,
+    outliers: Option<Outliers>,
+}
+
+/// Rows of integers, four terms after four terms; missing rows and terms are zero.
+struct Quads<const R: usize> {
+    x: Vec<[[i8; QUAD]; R]>,
+    sums: [i32; R],
+}
+
+/// What LLM.int8() keeps in 16 bit.
+struct Outliers {
+    /// Their columns, in walking order.
+    columns: Vec<usize>,
+    schedule: Arc<Schedule>,
+    blocks: Vec<Block>,
+}
+
+impl IntegerRows {
+    pub(super) fn new(
+        isa: Isa,
+        product: Product,
+        activations: &Activations<'_>,
+        tallest: usize,
+        schedule: impl Fn(usize) -> Arc<Schedule>,
+    ) -> IntegerRows {
+        let columns = match product {
+            Product::Int8(threshold) => outlier_columns(activations.values, activations.depth, threshold),
+            _ => Vec::new(),
+        };
+        let quantize = |row| isa.dispatch(Quantize { product, values: activations.row(row) });
+        let mut rows: Vec<Quantized> = (0..activations.rows).map(quantize).collect();
+        for row in &mut rows {
+            columns.iter().for_each(|&column| row.codes[column] = 0);
+        }
+        let outliers = (!columns.is_empty()).then(|| {
+            let schedule = schedule(columns.len());
+            let columns: Vec<usize> =
+                (0..columns.len()).map(|position| columns[schedule.term(position)]).collect();
+            let rows = 0..activations.rows;
+            let values: Vec<f32> =
+                rows.flat_map(|row| columns.iter().map(move |&k| activations.row(row)[k])).collect();
+            let gathered =
+                Activations { values: &values, rows: activations.rows, depth: columns.len(), terms: None };
+            Outliers { blocks: Block::all(&gathered, tallest), columns, schedule }
+        });
+        let single = match rows.as_slice() {
+            [row] => Some(Quads::new(std::slice::from_ref(row))),
+            _ => None,
+        };
+        IntegerRows {
+            blocks: if single.is_some() { Vec::new() } else { rows.chunks(ROWS).map(Quads::new).collect() },
+            single,
+            scales: rows.iter().map(|row| row.scale).collect(),
+            outliers,
+        }
     }
-    isa.dispatch(Widening { x, panel })
+
+    pub(super) fn multiply(&self, job: &Prepared<'_>, panels: Range<usize>, out: &mut Out<'_>) {
+        let Store::Integer(stored, scales) = &job.weights.store else {
+            unreachable!("a matrix for integer products is packed as integers");
+        };
+        for panel in panels {
+            let weights = stored.panel(panel, job.depth.div_ceil(QUAD));
+            let columns = &scales[panel * PANEL..];
+            let columns = &columns[..columns.len().min(PANEL)];
+            let outliers = self.outliers.as_ref().map(|outliers| outliers.multiply(job, weights, columns));
+            let side = Side { job, panel, columns, outliers: outliers.as_deref(), begin: job.begin(panel).0 };
+            if let Some(single) = &self.single {
+                side.put(0, &self.scales, single.sums(job.isa, weights), out);
+            }
+            for (block, rows) in self.blocks.iter().zip(self.scales.chunks(ROWS)).enumerate() {
+                side.put(block * ROWS, rows.1, rows.0.sums(job.isa, weights), out);
+            }
+        }
+    }
+}
+
+/// Everything that scales a panel's integer sums back.
+struct Side<'a> {
+    job: &'a Prepared<'a>,
+    panel: usize,
+    columns: &'a [f32],
+    outliers: Option<&'a [[f32; PANEL]]>,
+    begin: [f32; PANEL],
+}
+
+impl Side<'_> {
+    /// Scales the sums of the rows from `first` back and writes them.
+    fn put<const R: usize>(&self, first: usize, rows: &[f32], sums: [[i32; PANEL]; R], out: &mut Out<'_>) {
+        let mut values = [[0.0; PANEL]; R];
+        let values = &mut values[..rows.len()];
+        let int8 = matches!(self.job.recipe.product, Product::Int8(_));
+        let (columns, begin) = (self.columns, &self.begin);
+        self.job.isa.dispatch(Rescale { int8, sums: &sums, rows, columns, begin, values });
+        if let Some(outliers) = self.outliers {
+            self.job.round(Format::F16, values);
+            for (values, outliers) in values.iter_mut().zip(&outliers[first..]) {
+                for (value, outlier) in values.iter_mut().zip(outliers) {
+                    *value += outlier;
+                }
+            }
+        }
+        self.job.round(self.job.recipe.result, values);
+        for (row, values) in values.iter().enumerate() {
+            out.put(first + row, self.panel, values);
+        }
+    }
+}
+
+impl Outliers {
+    /// The 16-bit part of every row's sums for one panel.
+    fn multiply(&self, job: &Prepared<'_>, panel: &[QuadRow], scales: &[f32]) -> Vec<[f32; PANEL]> {
+        let weights = |&column: &usize| {
+            let mut row = FloatRow([0.0; PANEL]);
+            for (lane, (weight, &scale)) in row.0.iter_mut().zip(scales).enumerate() {
+                *weight = outlier_weight(panel[column / QUAD].get(lane, column % QUAD), scale);
+            }
+            row
+        };
+        let weights: Vec<FloatRow> = self.columns.iter().map(weights).collect();
+        let mut sums = vec![[0.0; PANEL]; job.rows];
+        for block in &self.blocks {
+            if job.rule == Rule::Exact {
+                for row in 0..block.rows {
+                    for (lane, sum) in sums[block.first + row].iter_mut().enumerate() {
+                        *sum = exactly(None, 0.0, block.row(row).zip(weights.iter().map(|w| w.0[lane])));
+                    }
+                }
+            } else {
+                let piece = Piece {
+                    job,
+                    block,
+                    rows: PanelRows::Float([&weights; SINGLE]),
+                    begin: &[FloatRow([0.0; PANEL]); SINGLE],
+                    words: None,
+                    result: Format::F32,
+                };
+                piece.fused(&self.schedule, |slot, row, values| {
+                    if slot == 0 {
+                        sums[block.first + row] = *values;
+                    }
+                });
+            }
+        }
+        sums
+    }
+}
+
+impl<const R: usize> Quads<R> {
+    fn new(rows: &[Quantized]) -> Quads<R> {
+        let depth = rows.first().map_or(0, |row| row.codes.len());
+        let (mut x, mut sums) = (vec![[[0; QUAD]; R]; depth.div_ceil(QUAD)], [0; R]);
+        for (index, row) in rows.iter().enumerate() {
+            for (x, codes) in x.iter_mut().zip(row.codes.chunks(QUAD)) {
+                x[index][..codes.len()].copy_from_slice(codes);
+            }
+            sums[index] = row.codes.iter().map(|&code| i32::from(code)).sum();
+        }
+        Quads { x, sums }
+    }
+
+    /// The sums of the rows with a panel.
+    fn sums(&self, isa: Isa, panel: &[QuadRow]) -> [[i32; PANEL]; R] {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512 && std::arch::is_x86_feature_detected!("avx512vnni") {
+            let mut sums = vnni::sums(&self.x, panel);
+            for (sums, &row) in sums.iter_mut().zip(&self.sums) {
+                for sum in sums {
+                    // Wrapping, as the instruction's own sums: only the end result is sure to fit.
+                    *sum = sum.wrapping_sub(row.wrapping_mul(i32::from(QuadRow::ZERO)));
+                }
+            }
+            return sums;
+        }
+        isa.dispatch(Widening { x: &self.x, panel })
+    }
+}
+
+/// A row as integers.
+struct Quantize<'a> {
+    product: Product,
+    values: &'a [f32],
+}
+
+impl WithSimd for Quantize<'_> {
+    type Output = Quantized;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Quantized {
+        match self.product {
+            Product::Int8(threshold) => quantize_int8(self.values, threshold.value()),
+            _ => quantize_w8a8(self.values),
+        }
+    }
+}
+
+/// Scales integer sums back.
+struct Rescale<'a> {
+    int8: bool,
+    sums: &'a [[i32; PANEL]],
+    rows: &'a [f32],
+    columns: &'a [f32],
+    begin: &'a [f32; PANEL],
+    values: &'a mut [[f32; PANEL]],
+}
+
+impl WithSimd for Rescale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for ((values, sums), &row) in self.values.iter_mut().zip(self.sums).zip(self.rows) {
+            let outputs = values.iter_mut().zip(sums).zip(self.columns).zip(self.begin);
+            if self.int8 {
+                outputs.for_each(|(((value, &sum), &column), &begin)| {
+                    *value = rescale_int8(sum, row, column, begin)
+                });
+            } else {
+                outputs.for_each(|(((value, &sum), &column), &begin)| {
+                    *value = rescale_w8a8(sum, row, column, begin)
+                });
+            }
+        }
+    }
 }
 
 /// The portable form: widened, multiplied and added in i32.
@@ -64,6 +300,7 @@ mod vnni {
     /// Half a row of outputs, 16 sums of 32 bits.
     const LANES: usize = PANEL / 2;
 
+    /// The sums as the panel stores its integers, with [`QuadRow::ZERO`] in every weight.
     pub(super) fn sums<const R: usize>(x: &[[[i8; QUAD]; R]], panel: &[QuadRow]) -> [[i32; PANEL]; R] {
         // SAFETY: the caller has seen that the machine has the instructions.
         unsafe { sums_vnni(x, panel) }
@@ -81,15 +318,9 @@ mod vnni {
             }
         }
         let mut out = [[0; PANEL]; R];
-        for (row, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
+        for (out, sums) in out.iter_mut().zip(sums) {
             store(&mut out[..LANES], sums[0]);
             store(&mut out[LANES..], sums[1]);
-            // The instruction wants one side unsigned, so the weights are stored with 128 more.
-            let sum: i32 = x.iter().flat_map(|x| x[row]).map(i32::from).sum();
-            for out in out {
-                // Wrapping, as the instruction's own sums: only the end result is sure to fit.
-                *out = out.wrapping_sub(sum.wrapping_mul(i32::from(QuadRow::ZERO)));
-            }
         }
         out
     }

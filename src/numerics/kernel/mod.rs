@@ -8,9 +8,11 @@
 mod certified;
 mod definition;
 mod fast;
+mod float;
 mod integer;
 mod isa;
 mod packed;
+mod prepared;
 mod tile;
 
 use super::{Numerics, order::Launch, precision::Site};

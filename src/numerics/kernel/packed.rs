@@ -56,8 +56,48 @@ impl QuadRow {
     }
 }
 
-/// The rows of one panel after another.
-pub(super) type Panels<R> = Vec<Vec<R>>;
+/// The rows of one panel after another, all panels in one piece of memory: whoever reads ahead past the end of
+/// a panel reads the next.
+#[derive(Clone, Debug)]
+pub(super) struct Panels<R> {
+    rows: Vec<R>,
+    /// Rows that each panel has room for; a cache that grows has more than it uses.
+    room: usize,
+}
+
+impl<R: Copy> Panels<R> {
+    fn new() -> Panels<R> {
+        Panels { rows: Vec::new(), room: 0 }
+    }
+
+    /// The rows of a panel that are in use, of `depth`.
+    pub(super) fn panel(&self, panel: usize, depth: usize) -> &[R] {
+        &self.rows[panel * self.room..][..depth]
+    }
+
+    /// Makes room for so many rows in each of so many panels.
+    fn make_room(&mut self, depth: usize, panels: usize, empty: R) {
+        if depth > self.room {
+            let room = depth.max(2 * self.room);
+            let mut rows = vec![empty; room * panels];
+            if self.room > 0 {
+                for (old, new) in self.rows.chunks_exact(self.room).zip(rows.chunks_exact_mut(room)) {
+                    new[..old.len()].copy_from_slice(old);
+                }
+            }
+            (self.rows, self.room) = (rows, room);
+        }
+        self.rows.resize(self.room * panels, empty);
+    }
+
+    fn row(&mut self, panel: usize, row: usize) -> &mut R {
+        &mut self.rows[panel * self.room + row]
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(self.rows.as_slice())
+    }
+}
 
 /// The entries, in the narrowest type that holds the format's codes.
 #[derive(Clone, Debug)]
@@ -126,12 +166,13 @@ impl Packed {
         // A matrix without outputs or terms is a cache about to grow.
         let grows = columns == 0 || depth == 0;
         let walk = numerics.order.walk(depth).filter(|_| !grows);
+        let panels = columns.div_ceil(PANEL);
         let mut packed = Packed {
             columns,
             depth,
             format: recipe.weights,
             walked: !grows,
-            store: Store::new(&recipe),
+            store: Store::new(&recipe, depth, panels),
             bounds: (numerics.order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]),
             magnitudes: matches!(recipe.product, Product::LMul(_)).then(Vec::new),
         };
@@ -149,7 +190,7 @@ impl Packed {
             if let Some(magnitudes) = &mut packed.magnitudes {
                 magnitudes.push(Magnitudes::NONE.and(&panel[..width * depth]));
             }
-            packed.store.push_panel(&recipe, &panel[..width * depth], width, walk.as_deref());
+            packed.store.set_panel(&recipe, start / PANEL, &panel[..width * depth], width, walk.as_deref());
         }
         packed
     }
@@ -164,17 +205,14 @@ impl Packed {
         self.depth
     }
 
-    /// Bytes that the entries, scales and bounds take.
+    /// Bytes that the entries, scales and bounds take, with the room for more that a cache keeps.
     pub fn bytes(&self) -> usize {
-        fn rows<R>(panels: &Panels<R>) -> usize {
-            panels.iter().map(|panel| size_of_val(panel.as_slice())).sum()
-        }
         let entries = match &self.store {
-            Store::Float(panels) => rows(panels),
-            Store::Bf16(panels) => rows(panels),
-            Store::Code16(_, panels) => rows(panels),
-            Store::Code8(_, panels) => rows(panels),
-            Store::Integer(panels, scales) => rows(panels) + size_of_val(scales.as_slice()),
+            Store::Float(panels) => panels.bytes(),
+            Store::Bf16(panels) => panels.bytes(),
+            Store::Code16(_, panels) => panels.bytes(),
+            Store::Code8(_, panels) => panels.bytes(),
+            Store::Integer(panels, scales) => panels.bytes() + size_of_val(scales.as_slice()),
         };
         entries
             + self.bounds.as_deref().map_or(0, size_of_val)
@@ -188,6 +226,7 @@ impl Packed {
         let mut terms = terms.to_vec();
         self.format.round_slice(&mut terms);
         let (panel, lane) = (self.columns / PANEL, self.columns % PANEL);
+        self.store.make_room(self.depth, panel + 1);
         self.store.set_column(panel, lane, &terms);
         if let Some(bounds) = &mut self.bounds {
             bounds.push(Bound::of(&terms));
@@ -205,8 +244,9 @@ impl Packed {
         assert!(!self.walked, "only a matrix that began empty grows");
         let mut terms = terms.to_vec();
         self.format.round_slice(&mut terms);
+        self.store.make_room(self.depth + 1, self.columns.div_ceil(PANEL));
         for (panel, terms) in terms.chunks(PANEL).enumerate() {
-            self.store.push_row(panel, terms);
+            self.store.set_row(panel, self.depth, terms);
             if let Some(magnitudes) = &mut self.magnitudes {
                 magnitudes.resize(magnitudes.len().max(panel + 1), Magnitudes::NONE);
                 magnitudes[panel] = magnitudes[panel].and(terms);
@@ -223,7 +263,7 @@ impl Packed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Magnitudes {
     /// The smallest that is not zero, less one.
-    pub(super) smallest: u32,
+    before_smallest: u32,
     /// The largest.
     pub(super) largest: u32,
     /// Is any of them zero?
@@ -232,7 +272,7 @@ pub(super) struct Magnitudes {
 
 impl Magnitudes {
     /// Of no values.
-    pub(super) const NONE: Magnitudes = Magnitudes { smallest: u32::MAX, largest: 0, zeros: false };
+    pub(super) const NONE: Magnitudes = Magnitudes { before_smallest: u32::MAX, largest: 0, zeros: false };
 
     /// Of these values too.
     pub(super) fn and(self, values: &[f32]) -> Magnitudes {
@@ -240,7 +280,7 @@ impl Magnitudes {
             let magnitude = value.to_bits() & 0x7FFF_FFFF;
             Magnitudes {
                 // Zero wraps to the largest word of all.
-                smallest: known.smallest.min(magnitude.wrapping_sub(1)),
+                before_smallest: known.before_smallest.min(magnitude.wrapping_sub(1)),
                 largest: known.largest.max(magnitude),
                 zeros: known.zeros | (magnitude == 0),
             }
@@ -249,99 +289,118 @@ impl Magnitudes {
 }
 
 impl Store {
-    fn new(recipe: &Recipe) -> Store {
-        match recipe.product {
-            Product::Int8(_) | Product::W8A8 => Store::Integer(Vec::new(), Vec::new()),
-            _ if recipe.weights == Format::BF16 => Store::Bf16(Vec::new()),
+    /// Room for so many rows in each of so many panels, all zero.
+    fn new(recipe: &Recipe, depth: usize, panels: usize) -> Store {
+        let mut store = match recipe.product {
+            Product::Int8(_) | Product::W8A8 => Store::Integer(Panels::new(), Vec::new()),
+            _ if recipe.weights == Format::BF16 => Store::Bf16(Panels::new()),
             _ => match recipe.weights.bits() {
-                ..=8 => Store::Code8(recipe.weights, Vec::new()),
-                9..=16 => Store::Code16(recipe.weights, Vec::new()),
-                _ => Store::Float(Vec::new()),
+                ..=8 => Store::Code8(recipe.weights, Panels::new()),
+                9..=16 => Store::Code16(recipe.weights, Panels::new()),
+                _ => Store::Float(Panels::new()),
             },
+        };
+        store.make_room(depth, panels);
+        store
+    }
+
+    /// Makes room for so many terms in each of so many panels.
+    fn make_room(&mut self, depth: usize, panels: usize) {
+        match self {
+            Store::Float(rows) => rows.make_room(depth, panels, FloatRow([0.0; PANEL])),
+            Store::Bf16(rows) => rows.make_room(depth, panels, Bf16Row([0; HALF])),
+            Store::Code16(_, rows) => rows.make_room(depth, panels, CodeRow16([0; PANEL])),
+            Store::Code8(_, rows) => rows.make_room(depth, panels, CodeRow8([0; PANEL])),
+            Store::Integer(rows, _) => {
+                assert!(
+                    depth <= DEPTH_LIMIT,
+                    "{depth} products of 8-bit integers may overflow a sum of 32 bits"
+                );
+                rows.make_room(depth.div_ceil(QUAD), panels, QuadRow([[QuadRow::ZERO; QUAD]; PANEL]));
+            }
         }
     }
 
-    /// Appends a panel of up to 32 outputs, given one after the other, with their terms in walking order.
-    fn push_panel(&mut self, recipe: &Recipe, outputs: &[f32], width: usize, walk: Option<&[u32]>) {
+    /// Sets a panel to up to 32 outputs, given one after the other.
+    fn set_panel(
+        &mut self,
+        recipe: &Recipe,
+        panel: usize,
+        outputs: &[f32],
+        width: usize,
+        walk: Option<&[u32]>,
+    ) {
         let depth = outputs.len() / width;
-        if let Store::Integer(panels, scales) = self {
-            assert!(depth <= DEPTH_LIMIT, "a sum of {depth} products of 8-bit integers may overflow 32 bits");
-            let mut rows = vec![QuadRow([[QuadRow::ZERO; QUAD]; PANEL]); depth.div_ceil(QUAD)];
+        if let Store::Integer(rows, scales) = self {
             for lane in 0..width {
                 let terms = &outputs[lane * depth..][..depth];
                 let quantized = match recipe.product {
                     Product::Int8(_) => quantize_int8(terms, f32::INFINITY),
                     _ => quantize_w8a8(terms),
                 };
-                for (term, &code) in quantized.codes.iter().enumerate() {
-                    rows[term / QUAD].0[lane][term % QUAD] = code.cast_unsigned() ^ QuadRow::ZERO;
+                for (term, code) in quantized.codes.into_iter().enumerate() {
+                    let row = rows.row(panel, term / QUAD);
+                    row.0[lane][term % QUAD] = code.cast_unsigned() ^ QuadRow::ZERO;
                 }
                 scales.push(quantized.scale);
             }
-            return panels.push(rows);
+            return;
         }
-        let panel = self.push_empty_panel();
         let mut terms = [0.0; PANEL];
         for position in 0..depth {
             let term = walk.map_or(position, |walk| walk[position] as usize);
             for (lane, value) in terms[..width].iter_mut().enumerate() {
                 *value = outputs[lane * depth + term];
             }
-            self.push_row(panel, &terms);
+            self.set_row(panel, position, &terms);
         }
     }
 
-    /// Appends a panel without terms, and returns its number.
-    fn push_empty_panel(&mut self) -> usize {
-        fn push<R>(panels: &mut Panels<R>) -> usize {
-            panels.push(Vec::new());
-            panels.len() - 1
-        }
+    /// Sets one term of up to 32 outputs, already rounded.
+    fn set_row(&mut self, panel: usize, row: usize, terms: &[f32]) {
         match self {
-            Store::Float(panels) => push(panels),
-            Store::Bf16(panels) => push(panels),
-            Store::Code16(_, panels) => push(panels),
-            Store::Code8(_, panels) => push(panels),
-            Store::Integer(panels, _) => push(panels),
-        }
-    }
-
-    /// Appends one term of up to 32 outputs to a panel.
-    fn push_row(&mut self, panel: usize, terms: &[f32]) {
-        match self {
-            Store::Float(panels) => panels[panel].push(FloatRow(lanes(terms, |value| value))),
-            Store::Bf16(panels) => {
-                let mut row = Bf16Row([0; HALF]);
-                for (lane, &value) in terms.iter().enumerate() {
-                    row.set(lane, value);
-                }
-                panels[panel].push(row);
+            Store::Float(rows) => rows.row(panel, row).0 = lanes(terms, |value| value),
+            Store::Bf16(rows) => {
+                let row = rows.row(panel, row);
+                terms.iter().enumerate().for_each(|(lane, &value)| row.set(lane, value));
             }
-            Store::Code16(format, panels) => {
-                panels[panel].push(CodeRow16(lanes(terms, |value| format.encode(value) as u16)));
+            Store::Code16(format, rows) => {
+                rows.row(panel, row).0 = lanes(terms, |value| format.encode(value) as u16);
             }
-            Store::Code8(format, panels) => {
-                panels[panel].push(CodeRow8(lanes(terms, |value| format.encode(value) as u8)));
+            Store::Code8(format, rows) => {
+                rows.row(panel, row).0 = lanes(terms, |value| format.encode(value) as u8);
             }
             Store::Integer(..) => unreachable!("no cache is stored as integers"),
         }
     }
 
-    /// Sets one output of a panel, which is a new one if it is the first.
+    /// Sets one output, already rounded.
     fn set_column(&mut self, panel: usize, lane: usize, terms: &[f32]) {
-        if lane == 0 {
-            self.push_empty_panel();
-            terms.iter().for_each(|_| self.push_row(panel, &[]));
-        }
         for (row, &value) in terms.iter().enumerate() {
             match self {
-                Store::Float(panels) => panels[panel][row].0[lane] = value,
-                Store::Bf16(panels) => panels[panel][row].set(lane, value),
-                Store::Code16(format, panels) => panels[panel][row].0[lane] = format.encode(value) as u16,
-                Store::Code8(format, panels) => panels[panel][row].0[lane] = format.encode(value) as u8,
+                Store::Float(rows) => rows.row(panel, row).0[lane] = value,
+                Store::Bf16(rows) => rows.row(panel, row).set(lane, value),
+                Store::Code16(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u16,
+                Store::Code8(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u8,
                 Store::Integer(..) => unreachable!("no cache is stored as integers"),
             }
         }
+    }
+}
+
+impl Magnitudes {
+    /// Of both.
+    pub(super) fn or(self, other: Magnitudes) -> Magnitudes {
+        Magnitudes {
+            before_smallest: self.before_smallest.min(other.before_smallest),
+            largest: self.largest.max(other.largest),
+            zeros: self.zeros | other.zeros,
+        }
+    }
+
+    /// The smallest that is not zero.
+    pub(super) fn smallest(self) -> u64 {
+        u64::from(self.before_smallest) + 1
     }
 }
 

@@ -5,10 +5,13 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use super::packed::{Bf16Row, FloatRow, HALF, PANEL};
-use crate::numerics::order::Adder;
+use crate::numerics::{
+    NAN,
+    order::{Adder, tree_of_leaves},
+};
 
 /// How terms are formed and sums rounded, on vectors: each the twin of one in the definition.
 pub(super) trait Arithmetic: Copy {
@@ -269,6 +272,26 @@ impl Row for Bf16Row {
     }
 }
 
+/// How many rows ahead of the one in use to ask the memory for: far enough to hide it behind the work, where
+/// the hardware's own look-ahead stops at the end of a page.
+const AHEAD: usize = 16;
+
+/// Asks for a row that need not be there.
+#[inline(always)]
+fn prefetch<W>(row: *const W) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[allow(unsafe_code, reason = "the library of vectors has no way to ask the memory for data early")]
+        for line in 0..size_of::<W>().div_ceil(64) {
+            // SAFETY: a prefetch reads nothing and faults at no address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.cast::<i8>().wrapping_add(64 * line)) }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
 /// Vectors in half a panel's row: a tile covers one of them at a time.
 pub(super) const fn groups<S: Simd>() -> usize {
     HALF / S::F32_LANES
@@ -278,6 +301,11 @@ pub(super) const fn groups<S: Simd>() -> usize {
 ///
 /// Methods, not closures: the vector code is only as good as its inlining, and a closure's cannot be forced.
 pub(super) trait Running {
+    /// Does it take part in balanced trees?
+    const TREES: bool = false;
+    /// Do its sums leave registers for tall tiles?
+    const TALL: bool = false;
+
     /// Adds the term of `x` and `w`; `lost` is what compensation remembers.
     fn step<S: Simd, A: Arithmetic>(
         simd: S,
@@ -290,7 +318,9 @@ pub(super) trait Running {
 
     /// The end of the running sum.
     #[inline(always)]
-    fn finish<S: Simd, A: Arithmetic>(_: S, _: A, _: &mut S::f32s, _: S::f32s) {}
+    fn finish<S: Simd, A: Arithmetic>(_: S, _: A, sum: S::f32s, _: S::f32s) -> S::f32s {
+        sum
+    }
 }
 
 /// Partial sums: two vectors for each of `R` rows and `P` panels.
@@ -319,16 +349,57 @@ where
 {
     type Sum = Sums<S, R, P>;
 
+    // Runs and trees are functions of their own, of which nothing is left to inline: only there are the sums
+    // sure to stay in registers, whatever becomes of them later.
     #[inline(always)]
     fn run(&mut self, positions: Range<usize>) -> Self::Sum {
-        let (simd, arithmetic) = (self.simd, self.arithmetic);
-        let mut sums = self.begin(positions.start);
+        self.simd.vectorize(Run { tile: self, positions })
+    }
+
+    #[inline(always)]
+    fn tree(&mut self, positions: Range<usize>) -> Self::Sum {
+        if U::TREES {
+            self.simd.vectorize(Leaves { tile: self, positions })
+        } else {
+            unreachable!("a tile without trees is given an order without them")
+        }
+    }
+
+    #[inline(always)]
+    fn join(&mut self, left: Self::Sum, right: Self::Sum) -> Self::Sum {
+        self.joined(left, right)
+    }
+}
+
+/// A running sum.
+struct Run<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize> {
+    tile: &'t Tile<'a, S, A, W, U, R, P>,
+    positions: Range<usize>,
+}
+
+impl<S, A, W, U, const R: usize, const P: usize> WithSimd for Run<'_, '_, S, A, W, U, R, P>
+where
+    S: Simd,
+    A: Arithmetic,
+    W: Row,
+    U: Running,
+{
+    type Output = Sums<S, R, P>;
+
+    #[inline(always)]
+    fn with_simd<T: Simd>(self, _: T) -> Self::Output {
+        let Run { tile, positions } = self;
+        let (simd, arithmetic) = (tile.simd, tile.arithmetic);
+        let mut sums = tile.begin(positions.start);
         let mut lost = [[[simd.splat_f32s(0.0); 2]; R]; P];
-        let x = &self.x[positions.clone()];
-        let panels = self.panels.map(|panel| &panel[positions.clone()]);
+        let x = &tile.x[positions.clone()];
+        let panels = tile.panels.map(|panel| &panel[positions.clone()]);
         for (index, x) in x.iter().enumerate() {
             for panel in 0..P {
-                let w = panels[panel][index].load(simd, self.group);
+                if R > 1 {
+                    prefetch(panels[panel].as_ptr().wrapping_add(index + AHEAD));
+                }
+                let w = panels[panel][index].load(simd, tile.group);
                 for row in 0..R {
                     let x = simd.splat_f32s(x[row]);
                     let (sum, lost) = (&mut sums[panel][row], &mut lost[panel][row]);
@@ -341,7 +412,65 @@ where
         for panel in 0..P {
             for row in 0..R {
                 for half in 0..2 {
-                    U::finish(simd, arithmetic, &mut sums[panel][row][half], lost[panel][row][half]);
+                    let sum = &mut sums[panel][row][half];
+                    *sum = U::finish(simd, arithmetic, *sum, lost[panel][row][half]);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// A balanced tree over a few terms.
+struct Leaves<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize> {
+    tile: &'t Tile<'a, S, A, W, U, R, P>,
+    positions: Range<usize>,
+}
+
+impl<S, A, W, U, const R: usize, const P: usize> WithSimd for Leaves<'_, '_, S, A, W, U, R, P>
+where
+    S: Simd,
+    A: Arithmetic,
+    W: Row,
+    U: Running,
+{
+    type Output = Sums<S, R, P>;
+
+    #[inline(always)]
+    fn with_simd<T: Simd>(self, _: T) -> Self::Output {
+        tree_of_leaves(&mut Inlined(self.tile), self.positions)
+    }
+}
+
+/// A tile within a tree, where leaves are code and not calls.
+struct Inlined<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize>(&'t Tile<'a, S, A, W, U, R, P>);
+
+impl<S, A, W, U, const R: usize, const P: usize> Adder for Inlined<'_, '_, S, A, W, U, R, P>
+where
+    S: Simd,
+    A: Arithmetic,
+    W: Row,
+    U: Running,
+{
+    type Sum = Sums<S, R, P>;
+
+    #[inline(always)]
+    fn run(&mut self, _: Range<usize>) -> Self::Sum {
+        unreachable!("a tree has leaves, not runs")
+    }
+
+    #[inline(always)]
+    fn leaf(&mut self, position: usize) -> Self::Sum {
+        let tile = self.0;
+        let mut sums = tile.begin(position);
+        let x = &tile.x[position];
+        for panel in 0..P {
+            let w = tile.panels[panel][position].load(tile.simd, tile.group);
+            for row in 0..R {
+                let x = tile.simd.splat_f32s(x[row]);
+                for half in 0..2 {
+                    let sum = &mut sums[panel][row][half];
+                    *sum = tile.arithmetic.step(tile.simd, *sum, x, w[half]);
                 }
             }
         }
@@ -349,7 +478,19 @@ where
     }
 
     #[inline(always)]
-    fn join(&mut self, mut left: Self::Sum, right: Self::Sum) -> Self::Sum {
+    fn join(&mut self, left: Self::Sum, right: Self::Sum) -> Self::Sum {
+        self.0.joined(left, right)
+    }
+}
+
+impl<S, A, W, U, const R: usize, const P: usize> Tile<'_, S, A, W, U, R, P>
+where
+    S: Simd,
+    A: Arithmetic,
+    W: Row,
+{
+    #[inline(always)]
+    fn joined(&self, mut left: Sums<S, R, P>, right: Sums<S, R, P>) -> Sums<S, R, P> {
         for panel in 0..P {
             for row in 0..R {
                 for half in 0..2 {
@@ -360,14 +501,7 @@ where
         }
         left
     }
-}
 
-impl<S, A, W, U, const R: usize, const P: usize> Tile<'_, S, A, W, U, R, P>
-where
-    S: Simd,
-    A: Arithmetic,
-    W: Row,
-{
     /// What a running sum from this position begins at.
     #[inline(always)]
     fn begin(&self, position: usize) -> Sums<S, R, P> {
@@ -389,6 +523,8 @@ where
 pub(super) struct Plain;
 
 impl Running for Plain {
+    const TALL: bool = true;
+
     #[inline(always)]
     fn step<S: Simd, A: Arithmetic>(
         simd: S,
@@ -399,6 +535,25 @@ impl Running for Plain {
         w: S::f32s,
     ) {
         *sum = arithmetic.step(simd, *sum, x, w);
+    }
+}
+
+/// Add and round, in balanced trees.
+pub(super) struct Trees;
+
+impl Running for Trees {
+    const TREES: bool = true;
+
+    #[inline(always)]
+    fn step<S: Simd, A: Arithmetic>(
+        simd: S,
+        arithmetic: A,
+        sum: &mut S::f32s,
+        lost: &mut S::f32s,
+        x: S::f32s,
+        w: S::f32s,
+    ) {
+        Plain::step(simd, arithmetic, sum, lost, x, w);
     }
 }
 
@@ -445,21 +600,30 @@ impl Running for Neumaier {
     }
 
     #[inline(always)]
-    fn finish<S: Simd, A: Arithmetic>(simd: S, arithmetic: A, sum: &mut S::f32s, lost: S::f32s) {
-        *sum = arithmetic.add(simd, *sum, lost);
+    fn finish<S: Simd, A: Arithmetic>(simd: S, arithmetic: A, sum: S::f32s, lost: S::f32s) -> S::f32s {
+        arithmetic.add(simd, sum, lost)
     }
 }
 
-/// Writes a tile's sums to the rows of one panel of outputs each.
+/// Writes a tile's sums to the rows of one panel of outputs each, every NaN as the one there is.
 #[inline(always)]
 pub(super) fn store<S: Simd, const R: usize, const P: usize>(
+    simd: S,
     sums: &Sums<S, R, P>,
     group: usize,
     out: &mut [[[f32; PANEL]; R]; P],
 ) {
     for (sums, out) in sums.as_flattened().iter().zip(out.as_flattened_mut()) {
         let vectors = S::as_mut_simd_f32s(out).0;
-        vectors[group] = sums[0];
-        vectors[group + groups::<S>()] = sums[1];
+        vectors[group] = canonical(simd, sums[0]);
+        vectors[group + groups::<S>()] = canonical(simd, sums[1]);
     }
+}
+
+#[inline(always)]
+fn canonical<S: Simd>(simd: S, value: S::f32s) -> S::f32s {
+    let word = simd.transmute_u32s_f32s(value);
+    let magnitude = simd.and_u32s(word, simd.splat_u32s(0x7FFF_FFFF));
+    let nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(0x7F80_0000));
+    simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(NAN.to_bits()), word))
 }

@@ -1,0 +1,263 @@
+//! Products in floating point: everything that is chosen once is chosen here, before a tile runs.
+
+use std::{marker::PhantomData, ops::Range};
+
+use pulp::{Simd, WithSimd};
+
+use super::{
+    packed::{Bf16Row, FloatRow, Magnitudes, PANEL, Store},
+    prepared::{Activations, Block, Out, Prepared},
+    tile::{
+        Arithmetic, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier, Plain,
+        Row, Running, Tile, Trees, groups, store,
+    },
+};
+use crate::numerics::{
+    format::Format,
+    order::{Rule, Schedule},
+    precision::Product,
+    product::{LMul, Variant},
+};
+
+/// Panels that a single row takes at once: alone it would leave a tile's registers empty.
+pub(super) const SINGLE: usize = 4;
+
+/// The activations, in blocks of rows.
+pub(super) struct FloatRows {
+    blocks: Vec<Block>,
+}
+
+impl FloatRows {
+    pub(super) fn new(activations: &Activations<'_>, tallest: usize) -> FloatRows {
+        FloatRows { blocks: Block::all(activations, tallest) }
+    }
+
+    pub(super) fn multiply(&self, job: &Prepared<'_>, panels: Range<usize>, out: &mut Out<'_>) {
+        let together = if job.rows == 1 { SINGLE } else { 1 };
+        // Only the plain fused product widens bfloat16 in its registers; everything else is widened once.
+        let plain = job.rule == Rule::Plain && !job.schedule.has_trees();
+        let direct =
+            plain && job.in_order() && job.recipe.product == Product::Fused && job.recipe.sum == Format::F32;
+        let lmul = match job.recipe.product {
+            Product::LMul(product) if plain => Some(product),
+            _ => None,
+        };
+        let known: Vec<_> = match lmul {
+            Some(_) => self.blocks.iter().map(|block| Magnitudes::NONE.and(&block.x)).collect(),
+            None => vec![Magnitudes::NONE; self.blocks.len()],
+        };
+        let mut scratch: [Vec<FloatRow>; SINGLE] = Default::default();
+        for first in panels.clone().step_by(together) {
+            let width = together.min(panels.end - first);
+            // Where panels are missing the last one stands in, and its results are not kept.
+            let panel = |slot: usize| first + slot.min(width - 1);
+            let begin = std::array::from_fn(|slot| job.begin(panel(slot)));
+            let rows = match &job.weights.store {
+                Store::Bf16(panels) if direct => {
+                    PanelRows::Bf16(std::array::from_fn(|slot| panels.panel(panel(slot), job.depth)))
+                }
+                _ => {
+                    let mut scratch = scratch.iter_mut();
+                    let mut widened: [&[FloatRow]; SINGLE] = [&[]; SINGLE];
+                    for (slot, (widened, scratch)) in
+                        widened.iter_mut().zip(&mut scratch).take(width).enumerate()
+                    {
+                        *widened = job.widened(panel(slot), scratch);
+                    }
+                    PanelRows::Float(std::array::from_fn(|slot| widened[slot.min(width - 1)]))
+                }
+            };
+            for (block, known) in self.blocks.iter().zip(&known) {
+                let words = lmul.and_then(|product| {
+                    let panels = job.weights.magnitudes.as_ref()?[first..first + width].iter();
+                    product.plain_words(
+                        *known,
+                        panels.fold(Magnitudes::NONE, |all, one| all.or(*one)),
+                        &begin,
+                    )
+                });
+                let piece = Piece { job, block, rows, begin: &begin, words, result: job.recipe.result };
+                piece.multiply(|slot, row, values| {
+                    if slot < width {
+                        out.put(block.first + row, first + slot, values);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// The rows of a panel, or of several.
+#[derive(Clone, Copy)]
+pub(super) enum PanelRows<'a> {
+    Float([&'a [FloatRow]; SINGLE]),
+    Bf16([&'a [Bf16Row]; SINGLE]),
+}
+
+/// One block of rows times one panel, or one row times several.
+pub(super) struct Piece<'a> {
+    pub(super) job: &'a Prepared<'a>,
+    pub(super) block: &'a Block,
+    pub(super) rows: PanelRows<'a>,
+    pub(super) begin: &'a [FloatRow; SINGLE],
+    /// Is L-Mul free of its edges here, and if so, are there zeros among the weights?
+    pub(super) words: Option<bool>,
+    /// What a finished sum rounds to.
+    pub(super) result: Format,
+}
+
+impl Piece<'_> {
+    /// Calls `put(panel, row, outputs)` for every row of every panel.
+    fn multiply(&self, put: impl FnMut(usize, usize, &[f32; PANEL])) {
+        let schedule = &self.job.schedule;
+        match (self.job.recipe.product, self.job.recipe.sum) {
+            (Product::LMul(product), _) => match (product.variant, self.words) {
+                (Variant::Formula, _) => self.running(lmul_formula(product), schedule, put),
+                (Variant::Bits, None) => self.running(lmul_edges(product), schedule, put),
+                (Variant::Bits, Some(true)) => {
+                    self.shapes::<_, Plain>(LMulWords::<true> { offset: product.offset() }, schedule, put);
+                }
+                (Variant::Bits, Some(false)) => {
+                    self.shapes::<_, Plain>(LMulWords::<false> { offset: product.offset() }, schedule, put);
+                }
+            },
+            (_, Format::BF16) => self.running(FusedBf16, schedule, put),
+            (_, Format::F16) => self.running(FusedF16, schedule, put),
+            _ => self.fused(schedule, put),
+        }
+    }
+
+    /// The fused product with f32 sums, by this schedule.
+    pub(super) fn fused(&self, schedule: &Schedule, put: impl FnMut(usize, usize, &[f32; PANEL])) {
+        match self.rows {
+            PanelRows::Bf16(rows) => self.shape::<_, Plain, _>(Fused, rows, schedule, put),
+            PanelRows::Float(_) => self.running(Fused, schedule, put),
+        }
+    }
+
+    fn running<A: Arithmetic>(
+        &self,
+        arithmetic: A,
+        schedule: &Schedule,
+        put: impl FnMut(usize, usize, &[f32; PANEL]),
+    ) {
+        match self.job.rule {
+            Rule::Plain if schedule.has_trees() => self.shapes::<A, Trees>(arithmetic, schedule, put),
+            Rule::Plain => self.shapes::<A, Plain>(arithmetic, schedule, put),
+            Rule::Kahan => self.shapes::<A, Kahan>(arithmetic, schedule, put),
+            Rule::Neumaier => self.shapes::<A, Neumaier>(arithmetic, schedule, put),
+            Rule::Exact => unreachable!("exact sums are certified"),
+        }
+    }
+
+    fn shapes<A: Arithmetic, U: Running>(
+        &self,
+        arithmetic: A,
+        schedule: &Schedule,
+        put: impl FnMut(usize, usize, &[f32; PANEL]),
+    ) {
+        let PanelRows::Float(rows) = self.rows else {
+            unreachable!("only the plain fused product reads bfloat16 directly");
+        };
+        self.shape::<A, U, FloatRow>(arithmetic, rows, schedule, put);
+    }
+
+    fn shape<A: Arithmetic, U: Running, W: Row>(
+        &self,
+        arithmetic: A,
+        rows: [&[W]; SINGLE],
+        schedule: &Schedule,
+        put: impl FnMut(usize, usize, &[f32; PANEL]),
+    ) {
+        match self.block.height {
+            1 => self.tile::<A, U, W, 1, SINGLE>(arithmetic, rows, schedule, put),
+            4 => self.tile::<A, U, W, 4, 1>(arithmetic, rows, schedule, put),
+            _ if U::TALL => self.tile::<A, U, W, 8, 1>(arithmetic, rows, schedule, put),
+            height => unreachable!("no tile of {height} rows is made for this order"),
+        }
+    }
+
+    fn tile<A: Arithmetic, U: Running, W: Row, const R: usize, const P: usize>(
+        &self,
+        arithmetic: A,
+        rows: [&[W]; SINGLE],
+        schedule: &Schedule,
+        mut put: impl FnMut(usize, usize, &[f32; PANEL]),
+    ) {
+        const FITS: &str = "no tile takes more panels than a single row does";
+        let mut out = [[[0.0; PANEL]; R]; P];
+        self.job.isa.dispatch(Tiles::<A, U, W, R, P> {
+            arithmetic,
+            schedule,
+            x: self.block.x.as_chunks().0,
+            panels: *rows.first_chunk().expect(FITS),
+            start: self.begin.first_chunk().expect(FITS),
+            out: &mut out,
+            running: PhantomData,
+        });
+        // The tile leaves every NaN as the one there is, which is all that f32 asks.
+        if self.result != Format::F32 {
+            self.job.round(self.result, out.as_flattened_mut());
+        }
+        for (slot, rows) in out.iter().enumerate() {
+            for (row, values) in rows.iter().enumerate().take(self.block.rows) {
+                put(slot, row, values);
+            }
+        }
+    }
+}
+
+pub(super) fn lmul_edges(product: LMul) -> LMulEdges {
+    LMulEdges { offset: product.offset() }
+}
+
+pub(super) fn lmul_formula(product: LMul) -> LMulFormula {
+    LMulFormula { correction: f32::from_bits(0x3F80_0000 - (product.correction_exponent() << 23)) }
+}
+
+impl LMul {
+    /// Can the words of all these factors be added without a look at the edges? If so, are there zeros in w?
+    fn plain_words(self, x: Magnitudes, w: Magnitudes, begin: &[FloatRow; SINGLE]) -> Option<bool> {
+        const NORMAL: std::ops::RangeInclusive<u64> = 0x0080_0000..=0x7F7F_FFFF;
+        let normal = |values: Magnitudes| {
+            NORMAL.contains(&values.smallest()) && NORMAL.contains(&u64::from(values.largest))
+        };
+        let offset = u64::from(self.offset());
+        let from_zero = begin.iter().flat_map(|begin| begin.0).all(|start| start.to_bits() == 0);
+        let plain = from_zero
+            && !x.zeros
+            && normal(x)
+            && normal(w)
+            && x.smallest() + w.smallest() >= offset + NORMAL.start()
+            && u64::from(x.largest) + u64::from(w.largest) <= offset + NORMAL.end();
+        plain.then_some(w.zeros)
+    }
+}
+
+/// The vectors of a panel's row, one tile after another.
+struct Tiles<'a, A, U, W, const R: usize, const P: usize> {
+    arithmetic: A,
+    schedule: &'a Schedule,
+    x: &'a [[f32; R]],
+    panels: [&'a [W]; P],
+    start: &'a [FloatRow; P],
+    out: &'a mut [[[f32; PANEL]; R]; P],
+    running: PhantomData<U>,
+}
+
+impl<A: Arithmetic, U: Running, W: Row, const R: usize, const P: usize> WithSimd
+    for Tiles<'_, A, U, W, R, P>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Tiles { arithmetic, schedule, x, panels, start, out, running } = self;
+        let mut stack = Vec::new();
+        for group in 0..groups::<S>() {
+            let mut tile = Tile { simd, arithmetic, x, panels, group, start, running };
+            let sums = schedule.reduce(&mut tile, &mut stack);
+            store::<S, R, P>(simd, &sums, group, out);
+        }
+    }
+}
