@@ -1,4 +1,134 @@
 //! What can change the output of a language model, and by how much.
+//!
+//! The answer rests on arithmetic whose every bit is pinned, and that is what this crate holds today: precisions,
+//! orders of addition, elementary functions, and a kernel that computes with them twice. Models, suites, matrix
+//! runs and reports are not here yet.
+//!
+//! # The picture
+//!
+//! ```text
+//!   Precision                   Order + number of terms + Launch
+//!   what rounds, and how        which terms meet, and when
+//!   a product is formed                      │
+//!       │                                    ▼
+//!       │                                Schedule ── reduce, over symbols ──► Tree, the declared one
+//!       │                                    │                                  ║
+//!       └──────────────────┬─────────────────┘                                  ║ must be equal
+//!                          ▼                                                    ║
+//!          Definition ══ equal bits ══ Fast ──── reveal, by masks ────────────► Tree, the revealed one
+//!          scalar code                 vectors, threads
+//! ```
+//!
+//! [`Precision`] says how weights are stored, how a term is formed and what rounds; [`Order`] says in which order
+//! terms are added; [`Numerics`] is both, with the number of threads: everything that may move a bit, as one value.
+//!
+//! An order is written down once. Together with the number of terms and the [`Launch`] it gives a [`Schedule`],
+//! and [`Schedule::reduce`] carries that out over whatever implements [`Adder`]: `f32` for [`Definition`],
+//! registers full of outputs for [`Fast`], symbols for the [`Tree`] that `reprocheck explain order` draws. The
+//! fast kernel holds one output element in each lane, so neither the width of the vectors nor the height of a
+//! tile nor the number of threads changes in which order one output is added.
+//!
+//! From outside, [`reveal`] sends masks through a finished kernel and finds the tree that it really adds by.
+//!
+//! ```
+//! use reprocheck::numerics::{
+//!     Numerics,
+//!     kernel::{Definition, Fast, Kernel},
+//!     precision::Site,
+//! };
+//!
+//! /// Two rows of four activations times a matrix of four terms and three outputs.
+//! fn product(kernel: &impl Kernel) -> Vec<u32> {
+//!     let activations = [0.1, -2.5, 3e4, 1.0, 7.0, 1e-3, -0.3, 2.0];
+//!     let weights = kernel.pack(Site::Linear, 3, 4, &mut |output, terms| {
+//!         for (term, weight) in terms.iter_mut().enumerate() {
+//!             *weight = 1.0 / (1 + output + term) as f32;
+//!         }
+//!     });
+//!     let mut out = [0.0; 2 * 3];
+//!     kernel.matmul(Site::Linear, &activations, 2, &weights, &mut out);
+//!     out.map(f32::to_bits).to_vec()
+//! }
+//!
+//! let numerics: Numerics = "bf16/pairwise/t2".parse()?;
+//! assert_eq!(product(&Fast::new(numerics)?), product(&Definition { numerics }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Code map
+//!
+//! | where | what |
+//! |---|---|
+//! | [`numerics`] | [`Numerics`], and the one NaN that a result may be; knows nothing of models |
+//! | [`numerics::format`] | binary formats up to f32: how a value rounds, which code stands for it |
+//! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a [`Site`] |
+//! | [`numerics::product`] | terms that are no ordinary product: L-Mul, and the integers of int8 and w8a8 |
+//! | [`numerics::order`] | the table [`ORDERS`], schedules, and the one generic `reduce` |
+//! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
+//! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |
+//! | [`numerics::elementary`] | exp, tanh, sin and the like, with the same bits on every machine |
+//! | [`numerics::kernel`] | [`Kernel`], and its two implementations, [`Definition`] and [`Fast`] |
+//! | [`numerics::reveal`] | the tree that a kernel adds by, found with masks |
+//! | [`numerics::error`] | the relative error of one product, measured through the kernel |
+//! | [`cli`] | words only: one file per verb |
+//!
+//! Inside `numerics/kernel`, `definition` stands alone. `fast` hands each job to `prepared`, and from there
+//! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
+//! names the instruction sets.
+//!
+//! `numerics` does not know `cli`, and `main` calls `cli` and nothing else.
+//!
+//! # Invariants, and what holds each
+//!
+//! 1. **The fast kernel may only be faster than the definition, never different.** `tests/conformance.rs` compares
+//!    bits over every precision, order and instruction set that the machine has, on ordinary numbers and on
+//!    those at the edge (`every_precision_and_order_is_its_definition_on_…`), for attention, the head, growing
+//!    caches and many jobs at once.
+//! 2. **The declared tree is the revealed one**, for every order (`the_revealed_tree_is_the_declared_one`). Integers and
+//!    narrow floats leave no room for masks; that test names them.
+//! 3. **The checks can fail.** Seeded defects, [`Fault`], must break both of the above
+//!    (`sabotage_is_seen_by_conformance_and_by_the_revealed_tree`).
+//! 4. **A row has the same bits alone and in any batch, on any number of threads**, unless its order follows the
+//!    launch or its precision is int8 (`a_row_has_the_same_bits_alone_and_in_any_batch`,
+//!    `threads_share_the_work_and_change_no_bit`). The first test also fails if int8 ceases to be an exception.
+//! 5. **An order says that it depends on the launch exactly if its tree does**
+//!    (`an_order_depends_on_the_launch_exactly_if_its_tree_does`, in `order.rs`).
+//! 6. **Numerics are a value.** A name parses to it, it prints back as that name, and one value has one name (the
+//!    unit tests of `numerics`, `precision` and `order`). There is no global mode; `clippy.toml` forbids reading the
+//!    environment.
+//! 7. **No function of the platform whose bits may differ elsewhere.** `clippy.toml` forbids `f32::exp` and its like,
+//!    and this file turns that lint on. What stands in for them is compared with CORE-MATH and with recorded
+//!    digests, in `tests/elementary.rs`.
+//! 8. **Roundings and exact sums are those of independent implementations**: `half`, `float8` and `microfloat` in
+//!    `tests/formats.rs`, rational numbers in `tests/exact.rs`.
+//! 9. **A NaN result is always [`NAN`]**: a rounding has the last word, and it knows no other
+//!    (`specials_convert_as_pinned` in `tests/formats.rs`; the conformance tests send infinities and many NaNs).
+//! 10. **No unsafe code**, but for one prefetch and the 8-bit products of AVX-512, each allowed by name (`unsafe_code`
+//!     is denied, and every block must say why it is sound).
+//! 11. **Only `cli` prints** (`clippy::print_stdout`, `clippy::print_stderr`), data on stdout, complaints on stderr.
+//!
+//! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
+//!
+//! [`Adder`]: numerics::order::Adder
+//! [`Definition`]: numerics::kernel::Definition
+//! [`Fast`]: numerics::kernel::Fast
+//! [`Fault`]: numerics::kernel::Fault
+//! [`Kernel`]: numerics::kernel::Kernel
+//! [`Launch`]: numerics::order::Launch
+//! [`NAN`]: numerics::NAN
+//! [`Numerics`]: numerics::Numerics
+//! [`ORDERS`]: numerics::order::ORDERS
+//! [`Order`]: numerics::order::Order
+//! [`PRECISIONS`]: numerics::precision::PRECISIONS
+//! [`Precision`]: numerics::precision::Precision
+//! [`Recipe`]: numerics::precision::Recipe
+//! [`Schedule`]: numerics::order::Schedule
+//! [`Schedule::reduce`]: numerics::order::Schedule::reduce
+//! [`Site`]: numerics::precision::Site
+//! [`Tree`]: numerics::tree::Tree
+//! [`reveal`]: numerics::reveal::reveal
+
+#![warn(clippy::disallowed_methods)]
 
 pub mod cli;
 pub mod numerics;

@@ -93,6 +93,7 @@ fn precisions() -> Vec<Precision> {
         "e2m1",
         "e8m4",
         "e6m9:round=zero",
+        "e6m22",
         "fp8-e4m3:saturate=no",
         "fp8-e5m2:round=up,saturate=no",
     ];

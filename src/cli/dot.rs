@@ -18,7 +18,9 @@ use crate::numerics::{
     precision::Precision,
 };
 
-/// Reads JSON lines such as {"a":[1,2],"b":[3,"0x3f800000"],"c":0} from stdin and answers each with
+/// Compute dot products as JSON lines, in any precision and order
+///
+/// Reads lines such as {"a":[1,2],"b":[3,"0x3f800000"],"c":0} from stdin and answers each with
 /// {"bits":"0x…","value":…}.
 ///
 /// Numbers are read as f32; a string is the bit pattern of an f32. Inputs are rounded to the precision first. `c`
@@ -100,6 +102,10 @@ impl Dot {
             return Err(Problem::Lengths(a.len(), b.len()));
         }
         let site = self.precision.own_site();
+        let most = self.precision.recipe(site).most_terms();
+        if a.len() > most {
+            return Err(Problem::TooLong(a.len(), most));
+        }
         let weights = kernel.pack(site, 1, a.len(), &mut |_, terms| terms.copy_from_slice(&b));
         let launch = Launch { rows: self.rows.get(), threads: self.threads.get() };
         let mut out = [0.0];
@@ -130,6 +136,8 @@ enum Problem {
     Json(serde_json::Error),
     #[error("`a` has {0} numbers and `b` has {1}: give both the same length")]
     Lengths(usize, usize),
+    #[error("{0} terms are more than the {1} whose sum is sure to fit: split the vectors")]
+    TooLong(usize, usize),
     #[error("{0} is {1}, neither a number nor a bit pattern: write 1.5 or \"0x3fc00000\"")]
     Neither(Place, String),
     #[error("{0} is {1}, beyond the largest f32: write \"0x7f800000\" if you mean infinity")]

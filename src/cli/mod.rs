@@ -27,7 +27,6 @@ enum Verb {
     /// Explain one order or one precision
     #[command(subcommand)]
     Explain(explain::Explain),
-    /// Compute dot products as JSON lines, in any precision and order
     Dot(dot::Dot),
 }
 

@@ -6,12 +6,13 @@
 //!
 //! `exp`, `tanh`, `rsqrt`, `sqrt`, `sin`, `cos`, `log` and `erf` are correctly rounded for every input:
 //! `tests/elementary.rs` compares all 2^32 of them with CORE-MATH (`sqrt` with that of `f64`). Where the
-//! recipe alone missed a few, the right results stand here beside it. `sigmoid`, `silu`, `gelu_erf` and `gelu_tanh` are *defined* as one
-//! `f64` evaluation. Of their 2^32 results 66, 0, 2 and 1 are not the nearest `f32` where that is a normal
-//! number. Where it is subnormal, the last three are x/2 and next to nothing, which `f64` cannot see: it
+//! recipe alone missed a few, the right results stand here beside it.
+//!
+//! `sigmoid`, `silu`, `gelu_erf` and `gelu_tanh` are *defined* as one `f64` evaluation. Of their 2^32 results
+//! 66, 0, 2 and 1 are not the nearest `f32` where that is a normal number. Where it is subnormal, the last three are x/2 and next to nothing, which `f64` cannot see: it
 //! sends ties of x/2 to even instead of up, 2^23 times to the wrong side.
 //!
-//! Every function is total. A NaN result is always [`NAN`](super::NAN), whatever NaN came in.
+//! Every function is total. A NaN result is always [`NAN`], whatever NaN came in.
 
 use pulp::Arch;
 

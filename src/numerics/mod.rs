@@ -1,6 +1,6 @@
 //! What arithmetic is done, and in which order; knows nothing of models.
 //!
-//! A [`Precision`](precision::Precision) says how terms come about and what rounds, an [`Order`](order::Order)
+//! A [`Precision`] says how terms come about and what rounds, an [`Order`]
 //! in which order they are added, a [`Kernel`](kernel::Kernel) does it. [`Numerics`] is everything that may
 //! move a bit, as one value.
 

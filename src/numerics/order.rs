@@ -274,7 +274,7 @@ pub enum Step {
 }
 
 /// The most terms of one [`Step::Tree`]: as many partial sums as the vector code can hold in registers.
-pub const LEAVES: usize = 4;
+pub const LEAVES: usize = 16;
 
 /// An order, spelled out for a number of terms and a launch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -296,18 +296,13 @@ pub trait Adder {
     fn run(&mut self, positions: Range<usize>) -> Self::Sum;
     /// The sum of two partial sums.
     fn join(&mut self, left: Self::Sum, right: Self::Sum) -> Self::Sum;
-    /// The running sum over one position.
-    #[inline(always)]
-    fn leaf(&mut self, position: usize) -> Self::Sum {
-        self.run(position..position + 1)
-    }
-    /// The balanced tree over at most [`LEAVES`] positions: [`tree_of_leaves`], unless there is a faster way.
+    /// The balanced tree over these positions, at most [`LEAVES`] of them.
     #[inline(always)]
     fn tree(&mut self, positions: Range<usize>) -> Self::Sum
     where
         Self: Sized,
     {
-        tree_of_leaves(self, positions)
+        tree_of_leaves(&mut RunsOfOne { adder: self, start: positions.start }, positions.len())
     }
 }
 
@@ -356,27 +351,93 @@ impl Step {
     }
 }
 
-/// The balanced tree over at most [`LEAVES`] positions, unrolled: a recursion could not be inlined into the
-/// vector code.
-#[inline(always)]
-pub fn tree_of_leaves<A: Adder>(adder: &mut A, Range { start, end }: Range<usize>) -> A::Sum {
-    if end - start <= 2 {
-        return pair(adder, start..end);
+/// What a balanced tree of few terms is built from.
+pub trait Leaves {
+    /// A partial sum.
+    type Sum;
+    /// The sum of one term, so many behind the first: a constant, once all is inlined.
+    fn leaf(&mut self, offset: usize) -> Self::Sum;
+    /// The sum of two partial sums.
+    fn join(&mut self, left: Self::Sum, right: Self::Sum) -> Self::Sum;
+}
+
+/// Leaves that are running sums of one term.
+struct RunsOfOne<'a, A> {
+    adder: &'a mut A,
+    start: usize,
+}
+
+impl<A: Adder> Leaves for RunsOfOne<'_, A> {
+    type Sum = A::Sum;
+
+    #[inline(always)]
+    fn leaf(&mut self, offset: usize) -> A::Sum {
+        let position = self.start + offset;
+        self.adder.run(position..position + 1)
     }
-    let middle = start + (end - start) / 2;
-    let left = pair(adder, start..middle);
-    let right = pair(adder, middle..end);
-    adder.join(left, right)
+
+    #[inline(always)]
+    fn join(&mut self, left: A::Sum, right: A::Sum) -> A::Sum {
+        self.adder.join(left, right)
+    }
+}
+
+/// The balanced tree over this many leaves, at most [`LEAVES`]. Each size is spelled out, because what is not
+/// known when the vector code is compiled costs it more than the additions.
+#[inline(always)]
+pub fn tree_of_leaves<L: Leaves>(leaves: &mut L, count: usize) -> L::Sum {
+    match count {
+        1 => one(leaves, 0),
+        2 => two(leaves, 0),
+        3 => three(leaves, 0),
+        4 => four(leaves, 0),
+        5 => five(leaves, 0),
+        6 => six(leaves, 0),
+        7 => seven(leaves, 0),
+        8 => eight(leaves, 0),
+        9 => nine(leaves, 0),
+        10 => ten(leaves, 0),
+        11 => eleven(leaves, 0),
+        12 => twelve(leaves, 0),
+        13 => thirteen(leaves, 0),
+        14 => fourteen(leaves, 0),
+        15 => fifteen(leaves, 0),
+        _ => sixteen(leaves, 0),
+    }
 }
 
 #[inline(always)]
-fn pair<A: Adder>(adder: &mut A, Range { start, end }: Range<usize>) -> A::Sum {
-    let left = adder.leaf(start);
-    if end - start == 1 {
-        return left;
-    }
-    let right = adder.leaf(start + 1);
-    adder.join(left, right)
+fn one<L: Leaves>(leaves: &mut L, offset: usize) -> L::Sum {
+    leaves.leaf(offset)
+}
+
+macro_rules! trees {
+    ($($name:ident $leaves:literal = $left:ident $half:literal + $right:ident;)*) => {$(
+        #[inline(always)]
+        fn $name<L: Leaves>(leaves: &mut L, offset: usize) -> L::Sum {
+            let left = $left(leaves, offset);
+            let right = $right(leaves, offset + $half);
+            leaves.join(left, right)
+        }
+    )*};
+}
+
+trees! {
+    two 2 = one 1 + one;
+    three 3 = one 1 + two;
+    four 4 = two 2 + two;
+    five 5 = two 2 + three;
+    six 6 = three 3 + three;
+    seven 7 = three 3 + four;
+    eight 8 = four 4 + four;
+    nine 9 = four 4 + five;
+    ten 10 = five 5 + five;
+    eleven 11 = five 5 + six;
+    twelve 12 = six 6 + six;
+    thirteen 13 = six 6 + seven;
+    fourteen 14 = seven 7 + seven;
+    fifteen 15 = seven 7 + eight;
+    sixteen 16 = eight 8 + eight;
 }
 
 fn balanced_steps(steps: &mut Vec<Step>, Range { start, end }: Range<usize>) {

@@ -107,6 +107,14 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// The longest sum there can be: that of 8-bit integers must fit 32 bits.
+    pub fn most_terms(&self) -> usize {
+        match self.product {
+            Product::Int8(_) | Product::W8A8 => (i32::MAX / (127 * 127)) as usize,
+            Product::Fused | Product::LMul(_) => u32::MAX as usize,
+        }
+    }
+
     /// How many bits one entry of the right-hand side takes in memory: whole bytes.
     pub fn stored_bits(&self) -> u32 {
         match (self.product, self.weights.bits()) {

@@ -99,7 +99,7 @@ pub struct Quantized {
 }
 
 /// 1/127², nearest in f32.
-pub const INT8_RESCALE: f32 = 6.200_012_4e-5;
+pub const INT8_RESCALE: f32 = 6.200_012e-5;
 /// 1/127, nearest in f32.
 pub const INT8_STEP: f32 = 1.0 / 127.0;
 

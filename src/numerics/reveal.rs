@@ -76,7 +76,9 @@ struct Masks {
 
 impl Masks {
     fn new(recipe: &Recipe, terms: usize) -> Option<Masks> {
-        let exponent = |value: f32| value.log2().floor() as i32;
+        // By the bits, since a logarithm rounds up just below a power of two; f64 holds f32's subnormals.
+        let exponent = |value: f32| (f64::from(value).to_bits() >> 52) as i32 - 1023;
+        let power = |exponent: i32| f64::from_bits(((exponent + 1023) as u64) << 52) as f32;
         // Far from where f32 itself ends; L-Mul knows no subnormal numbers.
         let largest = |format: Format| exponent(format.max_finite()).min(50);
         let smallest = |format: Format| exponent(format.min_normal()).max(-50);
@@ -94,7 +96,7 @@ impl Masks {
         }
         let factors = |total: i32| {
             let first = (total / 2).clamp(smallest(x), largest(x));
-            (f32::powi(2.0, first), f32::powi(2.0, total - first))
+            (power(first), power(total - first))
         };
         let unit = factors(unit);
         let unit_product = match recipe.product {

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
 use pulp::{Simd, WithSimd};
 
 use super::{
     float::{lmul_edges, lmul_formula},
     packed::{Bound, FloatRow, PANEL},
     prepared::{Activations, Block, Out, Prepared},
-    tile::{Arithmetic, Row, groups, store},
+    tile::{Arithmetic, Row, Sums, groups, store},
 };
 use crate::numerics::{
     exact::{Superaccumulator, certify_lane, error_bound, is_exact},
@@ -141,8 +142,8 @@ fn term_sums(
 }
 
 /// One term of 32 outputs in f64.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
 struct WideRow([f64; PANEL]);
 
 /// Widens a panel to f64.
@@ -156,10 +157,10 @@ impl WithSimd for WidenMore<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (row, wide) in self.panel.iter().zip(self.wide) {
-            for (wide, &float) in wide.0.iter_mut().zip(&row.0) {
-                *wide = f64::from(float);
-            }
+        let floats: &[f32] = bytemuck::cast_slice(self.panel);
+        let wides: &mut [f64] = bytemuck::cast_slice_mut(self.wide);
+        for (wide, &float) in wides.iter_mut().zip(floats) {
+            *wide = f64::from(float);
         }
     }
 }
@@ -215,11 +216,11 @@ impl<A: Arithmetic> WithSimd for TermSums<'_, A> {
         let mut terms = [[[0.0; PANEL]]];
         for (&x, w) in self.x.iter().zip(self.panel) {
             let x = simd.splat_f32s(x);
-            for group in 0..groups::<S>() {
+            for group in 0..groups::<S, 2>() {
                 let [low, high] = w.load(simd, group);
                 let low = self.arithmetic.term(simd, x, low);
                 let high = self.arithmetic.term(simd, x, high);
-                store::<S, 1, 1>(simd, &[[[low, high]]], group, &mut terms);
+                store::<S, 1, 1, 2>(simd, &Sums([[[low, high]]]), group, &mut terms);
             }
             for (sum, term) in self.sums.iter_mut().zip(terms[0][0]) {
                 *sum += f64::from(term);
@@ -248,12 +249,12 @@ impl WithSimd for Certify<'_> {
         let mut certain = [false; PANEL];
         // No L-Mul product is twice as large as the exact one, nor has it the exact one's grid.
         let factor = if self.lmul.is_some() { 2.0 } else { 1.0 };
-        for lane in 0..PANEL {
-            let column = self.columns[lane];
+        let lanes = self.values.iter_mut().zip(&mut certain).zip(self.sums).zip(self.columns);
+        for (((value, certain), &sum), column) in lanes {
             let bound = error_bound(self.terms, factor * self.row.norm, column.norm);
             let exact = is_exact(self.row.norm, column.norm, self.row.grid, column.grid);
             let bound = if exact & self.lmul.is_none() { 0.0 } else { bound };
-            (self.values[lane], certain[lane]) = certify_lane(self.sums[lane], bound);
+            (*value, *certain) = certify_lane(sum, bound);
         }
         certain
     }

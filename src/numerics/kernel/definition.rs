@@ -43,6 +43,8 @@ impl Kernel for Definition {
         depth: usize,
         fill: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Plain {
+        let most = self.numerics.precision.recipe(site).most_terms();
+        assert!(depth <= most, "{depth} products of 8-bit integers may overflow a sum of 32 bits");
         let mut plain = Plain { site, depth, columns: vec![vec![0.0; depth]; columns] };
         for (column, terms) in plain.columns.iter_mut().enumerate() {
             fill(column, terms);

@@ -153,11 +153,11 @@ impl Kernel for Fast {
 }
 
 /// Every row's outputs up to each end, as the rows of one share.
-fn split_columns<'a>(
-    out: Vec<&'a mut [f32]>,
+fn split_columns(
+    out: Vec<&mut [f32]>,
     columns: usize,
     ends: impl Iterator<Item = usize> + Clone,
-) -> Vec<Vec<&'a mut [f32]>> {
+) -> Vec<Vec<&mut [f32]>> {
     let mut shares: Vec<_> = ends.clone().map(|_| Vec::with_capacity(out.len())).collect();
     for mut row in out {
         let mut start = 0;

@@ -170,14 +170,16 @@ impl Piece<'_> {
         put: impl FnMut(usize, usize, &[f32; PANEL]),
     ) {
         match self.block.height {
-            1 => self.tile::<A, U, W, 1, SINGLE>(arithmetic, rows, schedule, put),
-            4 => self.tile::<A, U, W, 4, 1>(arithmetic, rows, schedule, put),
-            _ if U::TALL => self.tile::<A, U, W, 8, 1>(arithmetic, rows, schedule, put),
+            1 if U::TREES => self.tile::<A, U, W, 1, SINGLE, 1>(arithmetic, rows, schedule, put),
+            1 => self.tile::<A, U, W, 1, SINGLE, 2>(arithmetic, rows, schedule, put),
+            4 if U::TREES => self.tile::<A, U, W, 4, 1, 1>(arithmetic, rows, schedule, put),
+            4 => self.tile::<A, U, W, 4, 1, 2>(arithmetic, rows, schedule, put),
+            _ if U::TALL => self.tile::<A, U, W, 8, 1, 2>(arithmetic, rows, schedule, put),
             height => unreachable!("no tile of {height} rows is made for this order"),
         }
     }
 
-    fn tile<A: Arithmetic, U: Running, W: Row, const R: usize, const P: usize>(
+    fn tile<A: Arithmetic, U: Running, W: Row, const R: usize, const P: usize, const V: usize>(
         &self,
         arithmetic: A,
         rows: [&[W]; SINGLE],
@@ -186,7 +188,7 @@ impl Piece<'_> {
     ) {
         const FITS: &str = "no tile takes more panels than a single row does";
         let mut out = [[[0.0; PANEL]; R]; P];
-        self.job.isa.dispatch(Tiles::<A, U, W, R, P> {
+        self.job.isa.dispatch(Tiles::<A, U, W, R, P, V> {
             arithmetic,
             schedule,
             x: self.block.x.as_chunks().0,
@@ -235,7 +237,7 @@ impl LMul {
 }
 
 /// The vectors of a panel's row, one tile after another.
-struct Tiles<'a, A, U, W, const R: usize, const P: usize> {
+struct Tiles<'a, A, U, W, const R: usize, const P: usize, const V: usize> {
     arithmetic: A,
     schedule: &'a Schedule,
     x: &'a [[f32; R]],
@@ -245,8 +247,8 @@ struct Tiles<'a, A, U, W, const R: usize, const P: usize> {
     running: PhantomData<U>,
 }
 
-impl<A: Arithmetic, U: Running, W: Row, const R: usize, const P: usize> WithSimd
-    for Tiles<'_, A, U, W, R, P>
+impl<A: Arithmetic, U: Running, W: Row, const R: usize, const P: usize, const V: usize> WithSimd
+    for Tiles<'_, A, U, W, R, P, V>
 {
     type Output = ();
 
@@ -254,10 +256,10 @@ impl<A: Arithmetic, U: Running, W: Row, const R: usize, const P: usize> WithSimd
     fn with_simd<S: Simd>(self, simd: S) {
         let Tiles { arithmetic, schedule, x, panels, start, out, running } = self;
         let mut stack = Vec::new();
-        for group in 0..groups::<S>() {
+        for group in 0..groups::<S, V>() {
             let mut tile = Tile { simd, arithmetic, x, panels, group, start, running };
             let sums = schedule.reduce(&mut tile, &mut stack);
-            store::<S, R, P>(simd, &sums, group, out);
+            store::<S, R, P, V>(simd, &sums, group, out);
         }
     }
 }

@@ -20,9 +20,6 @@ use crate::numerics::{
     },
 };
 
-/// The most terms whose sum is sure to fit an i32.
-pub(super) const DEPTH_LIMIT: usize = (i32::MAX / (127 * 127)) as usize;
-
 /// Rows that one step takes together.
 const ROWS: usize = 8;
 

@@ -3,7 +3,8 @@
 //! Weights stand in the order's own walk, so that every order reads its terms one after the other. A cache
 //! that grows stands as it came, and is put in walking order when it is read.
 
-use super::integer::DEPTH_LIMIT;
+use bytemuck::{Pod, Zeroable};
+
 use crate::numerics::{
     Numerics,
     exact::{grid, norm_bound},
@@ -21,8 +22,8 @@ pub(super) const HALF: usize = PANEL / 2;
 pub(super) const QUAD: usize = 4;
 
 /// One term of 32 outputs, in f32.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
 pub(super) struct FloatRow(pub(super) [f32; PANEL]);
 
 /// One term of 32 outputs in bfloat16: output i in the low half of word i, output i + 16 in the high half, so
@@ -163,6 +164,10 @@ impl Packed {
         fill: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Packed {
         let recipe = numerics.precision.recipe(site);
+        assert!(
+            depth <= recipe.most_terms(),
+            "{depth} products of 8-bit integers may overflow a sum of 32 bits"
+        );
         // A matrix without outputs or terms is a cache about to grow.
         let grows = columns == 0 || depth == 0;
         let walk = numerics.order.walk(depth).filter(|_| !grows);
@@ -312,10 +317,6 @@ impl Store {
             Store::Code16(_, rows) => rows.make_room(depth, panels, CodeRow16([0; PANEL])),
             Store::Code8(_, rows) => rows.make_room(depth, panels, CodeRow8([0; PANEL])),
             Store::Integer(rows, _) => {
-                assert!(
-                    depth <= DEPTH_LIMIT,
-                    "{depth} products of 8-bit integers may overflow a sum of 32 bits"
-                );
                 rows.make_room(depth.div_ceil(QUAD), panels, QuadRow([[QuadRow::ZERO; QUAD]; PANEL]));
             }
         }

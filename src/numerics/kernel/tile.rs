@@ -3,14 +3,16 @@
 //! A [`Tile`] is an [`Adder`] whose partial sums are registers full of outputs. Which output a lane holds
 //! changes with the width of the vectors; in which order that output's terms are added does not.
 
+#![expect(clippy::needless_range_loop, reason = "the loops run over several arrays of registers at once")]
+
 use std::{marker::PhantomData, ops::Range};
 
 use pulp::{Simd, WithSimd};
 
-use super::packed::{Bf16Row, FloatRow, HALF, PANEL};
+use super::packed::{Bf16Row, FloatRow, PANEL};
 use crate::numerics::{
     NAN,
-    order::{Adder, tree_of_leaves},
+    order::{Adder, Leaves, tree_of_leaves},
 };
 
 /// How terms are formed and sums rounded, on vectors: each the twin of one in the definition.
@@ -249,26 +251,35 @@ impl<S: Simd> Edges<S> {
     }
 }
 
-/// A row of a panel, widened to f32 in registers: one vector of each half.
+/// A row of a panel, widened to f32 in registers.
 pub(super) trait Row {
-    fn load<S: Simd>(&self, simd: S, group: usize) -> [S::f32s; 2];
+    /// One vector of each half, or, if `V` is 1, of one half: the groups of the first come first.
+    fn load<S: Simd, const V: usize>(&self, simd: S, group: usize) -> [S::f32s; V];
 }
 
 impl Row for FloatRow {
     #[inline(always)]
-    fn load<S: Simd>(&self, _: S, group: usize) -> [S::f32s; 2] {
-        let vectors = S::as_simd_f32s(&self.0).0;
-        [vectors[group], vectors[group + groups::<S>()]]
+    fn load<S: Simd, const V: usize>(&self, simd: S, group: usize) -> [S::f32s; V] {
+        let row = S::as_simd_f32s(&self.0).0;
+        let mut vectors = [simd.splat_f32s(0.0); V];
+        for half in 0..V {
+            vectors[half] = row[group + half * groups::<S, 2>()];
+        }
+        vectors
     }
 }
 
 impl Row for Bf16Row {
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, group: usize) -> [S::f32s; 2] {
-        let words = S::as_simd_u32s(&self.0).0[group];
-        let low = simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(16));
-        let high = simd.and_u32s(words, simd.splat_u32s(0xFFFF_0000));
-        [simd.transmute_f32s_u32s(low), simd.transmute_f32s_u32s(high)]
+    fn load<S: Simd, const V: usize>(&self, simd: S, group: usize) -> [S::f32s; V] {
+        let words = S::as_simd_u32s(&self.0).0[group % groups::<S, 2>()];
+        let low = simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(16)));
+        let high = simd.transmute_f32s_u32s(simd.and_u32s(words, simd.splat_u32s(0xFFFF_0000)));
+        let mut vectors = [if group < groups::<S, 2>() { low } else { high }; V];
+        if V == 2 {
+            vectors[1] = high;
+        }
+        vectors
     }
 }
 
@@ -292,9 +303,9 @@ fn prefetch<W>(row: *const W) {
     let _ = row;
 }
 
-/// Vectors in half a panel's row: a tile covers one of them at a time.
-pub(super) const fn groups<S: Simd>() -> usize {
-    HALF / S::F32_LANES
+/// Tiles of `V` vectors in a panel's row.
+pub(super) const fn groups<S: Simd, const V: usize>() -> usize {
+    PANEL / S::F32_LANES / V
 }
 
 /// How the additions of a running sum are carried out.
@@ -323,11 +334,16 @@ pub(super) trait Running {
     }
 }
 
-/// Partial sums: two vectors for each of `R` rows and `P` panels.
-pub(super) type Sums<S, const R: usize, const P: usize> = [[[<S as Simd>::f32s; 2]; R]; P];
+/// Partial sums: `V` vectors for each of `R` rows and `P` panels. Aligned, since they pass through memory where
+/// an order joins them, and a vector across two cache lines is slow there.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Sums<S: Simd, const R: usize, const P: usize, const V: usize>(
+    pub(super) [[[S::f32s; V]; R]; P],
+);
 
 /// `R` rows times one group of `P` panels.
-pub(super) struct Tile<'a, S: Simd, A, W, U, const R: usize, const P: usize> {
+pub(super) struct Tile<'a, S: Simd, A, W, U, const R: usize, const P: usize, const V: usize> {
     pub(super) simd: S,
     pub(super) arithmetic: A,
     /// The activations, term after term, in walking order.
@@ -340,14 +356,14 @@ pub(super) struct Tile<'a, S: Simd, A, W, U, const R: usize, const P: usize> {
     pub(super) running: PhantomData<U>,
 }
 
-impl<S, A, W, U, const R: usize, const P: usize> Adder for Tile<'_, S, A, W, U, R, P>
+impl<S, A, W, U, const R: usize, const P: usize, const V: usize> Adder for Tile<'_, S, A, W, U, R, P, V>
 where
     S: Simd,
     A: Arithmetic,
     W: Row,
     U: Running,
 {
-    type Sum = Sums<S, R, P>;
+    type Sum = Sums<S, R, P, V>;
 
     // Runs and trees are functions of their own, of which nothing is left to inline: only there are the sums
     // sure to stay in registers, whatever becomes of them later.
@@ -359,7 +375,7 @@ where
     #[inline(always)]
     fn tree(&mut self, positions: Range<usize>) -> Self::Sum {
         if U::TREES {
-            self.simd.vectorize(Leaves { tile: self, positions })
+            self.simd.vectorize(Leafage { tile: self, positions })
         } else {
             unreachable!("a tile without trees is given an order without them")
         }
@@ -372,26 +388,26 @@ where
 }
 
 /// A running sum.
-struct Run<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize> {
-    tile: &'t Tile<'a, S, A, W, U, R, P>,
+struct Run<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize, const V: usize> {
+    tile: &'t Tile<'a, S, A, W, U, R, P, V>,
     positions: Range<usize>,
 }
 
-impl<S, A, W, U, const R: usize, const P: usize> WithSimd for Run<'_, '_, S, A, W, U, R, P>
+impl<S, A, W, U, const R: usize, const P: usize, const V: usize> WithSimd for Run<'_, '_, S, A, W, U, R, P, V>
 where
     S: Simd,
     A: Arithmetic,
     W: Row,
     U: Running,
 {
-    type Output = Sums<S, R, P>;
+    type Output = Sums<S, R, P, V>;
 
     #[inline(always)]
     fn with_simd<T: Simd>(self, _: T) -> Self::Output {
         let Run { tile, positions } = self;
         let (simd, arithmetic) = (tile.simd, tile.arithmetic);
         let mut sums = tile.begin(positions.start);
-        let mut lost = [[[simd.splat_f32s(0.0); 2]; R]; P];
+        let mut lost = [[[simd.splat_f32s(0.0); V]; R]; P];
         let x = &tile.x[positions.clone()];
         let panels = tile.panels.map(|panel| &panel[positions.clone()]);
         for (index, x) in x.iter().enumerate() {
@@ -399,11 +415,11 @@ where
                 if R > 1 {
                     prefetch(panels[panel].as_ptr().wrapping_add(index + AHEAD));
                 }
-                let w = panels[panel][index].load(simd, tile.group);
+                let w: [S::f32s; V] = panels[panel][index].load(simd, tile.group);
                 for row in 0..R {
                     let x = simd.splat_f32s(x[row]);
-                    let (sum, lost) = (&mut sums[panel][row], &mut lost[panel][row]);
-                    for half in 0..2 {
+                    let (sum, lost) = (&mut sums.0[panel][row], &mut lost[panel][row]);
+                    for half in 0..V {
                         U::step(simd, arithmetic, &mut sum[half], &mut lost[half], x, w[half]);
                     }
                 }
@@ -411,8 +427,8 @@ where
         }
         for panel in 0..P {
             for row in 0..R {
-                for half in 0..2 {
-                    let sum = &mut sums[panel][row][half];
+                for half in 0..V {
+                    let sum = &mut sums.0[panel][row][half];
                     *sum = U::finish(simd, arithmetic, *sum, lost[panel][row][half]);
                 }
             }
@@ -422,54 +438,62 @@ where
 }
 
 /// A balanced tree over a few terms.
-struct Leaves<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize> {
-    tile: &'t Tile<'a, S, A, W, U, R, P>,
+struct Leafage<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize, const V: usize> {
+    tile: &'t Tile<'a, S, A, W, U, R, P, V>,
     positions: Range<usize>,
 }
 
-impl<S, A, W, U, const R: usize, const P: usize> WithSimd for Leaves<'_, '_, S, A, W, U, R, P>
+impl<S, A, W, U, const R: usize, const P: usize, const V: usize> WithSimd
+    for Leafage<'_, '_, S, A, W, U, R, P, V>
 where
     S: Simd,
     A: Arithmetic,
     W: Row,
-    U: Running,
 {
-    type Output = Sums<S, R, P>;
+    type Output = Sums<S, R, P, V>;
 
     #[inline(always)]
     fn with_simd<T: Simd>(self, _: T) -> Self::Output {
-        tree_of_leaves(&mut Inlined(self.tile), self.positions)
+        let Leafage { tile, positions } = self;
+        let x = &tile.x[positions.clone()];
+        let panels = tile.panels.map(|panel| &panel[positions.clone()]);
+        tree_of_leaves(&mut InRegisters { tile, x, panels, first: positions.start }, x.len())
     }
 }
 
-/// A tile within a tree, where leaves are code and not calls.
-struct Inlined<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize>(&'t Tile<'a, S, A, W, U, R, P>);
+/// The terms of a tree in registers.
+struct InRegisters<'t, 'a, S: Simd, A, W, U, const R: usize, const P: usize, const V: usize> {
+    tile: &'t Tile<'a, S, A, W, U, R, P, V>,
+    x: &'a [[f32; R]],
+    panels: [&'a [W]; P],
+    first: usize,
+}
 
-impl<S, A, W, U, const R: usize, const P: usize> Adder for Inlined<'_, '_, S, A, W, U, R, P>
+impl<S, A, W, U, const R: usize, const P: usize, const V: usize> Leaves
+    for InRegisters<'_, '_, S, A, W, U, R, P, V>
 where
     S: Simd,
     A: Arithmetic,
     W: Row,
-    U: Running,
 {
-    type Sum = Sums<S, R, P>;
+    type Sum = Sums<S, R, P, V>;
 
     #[inline(always)]
-    fn run(&mut self, _: Range<usize>) -> Self::Sum {
-        unreachable!("a tree has leaves, not runs")
-    }
-
-    #[inline(always)]
-    fn leaf(&mut self, position: usize) -> Self::Sum {
-        let tile = self.0;
-        let mut sums = tile.begin(position);
-        let x = &tile.x[position];
+    fn leaf(&mut self, offset: usize) -> Self::Sum {
+        let tile = self.tile;
+        // Only the first of a tree's terms can be the first of all.
+        let mut sums = if offset == 0 { tile.begin(self.first) } else { tile.zero() };
+        let x = &self.x[offset];
         for panel in 0..P {
-            let w = tile.panels[panel][position].load(tile.simd, tile.group);
+            let row = &self.panels[panel][offset];
+            if R > 1 {
+                prefetch(std::ptr::from_ref(row).wrapping_add(AHEAD));
+            }
+            let w: [S::f32s; V] = row.load(tile.simd, tile.group);
             for row in 0..R {
                 let x = tile.simd.splat_f32s(x[row]);
-                for half in 0..2 {
-                    let sum = &mut sums[panel][row][half];
+                for half in 0..V {
+                    let sum = &mut sums.0[panel][row][half];
                     *sum = tile.arithmetic.step(tile.simd, *sum, x, w[half]);
                 }
             }
@@ -479,40 +503,45 @@ where
 
     #[inline(always)]
     fn join(&mut self, left: Self::Sum, right: Self::Sum) -> Self::Sum {
-        self.0.joined(left, right)
+        self.tile.joined(left, right)
     }
 }
 
-impl<S, A, W, U, const R: usize, const P: usize> Tile<'_, S, A, W, U, R, P>
+impl<S, A, W, U, const R: usize, const P: usize, const V: usize> Tile<'_, S, A, W, U, R, P, V>
 where
     S: Simd,
     A: Arithmetic,
     W: Row,
 {
     #[inline(always)]
-    fn joined(&self, mut left: Sums<S, R, P>, right: Sums<S, R, P>) -> Sums<S, R, P> {
+    fn joined(&self, mut left: Sums<S, R, P, V>, right: Sums<S, R, P, V>) -> Sums<S, R, P, V> {
         for panel in 0..P {
             for row in 0..R {
-                for half in 0..2 {
-                    let left = &mut left[panel][row][half];
-                    *left = self.arithmetic.add(self.simd, *left, right[panel][row][half]);
+                for half in 0..V {
+                    let left = &mut left.0[panel][row][half];
+                    *left = self.arithmetic.add(self.simd, *left, right.0[panel][row][half]);
                 }
             }
         }
         left
     }
 
+    #[inline(always)]
+    fn zero(&self) -> Sums<S, R, P, V> {
+        Sums([[[self.simd.splat_f32s(0.0); V]; R]; P])
+    }
+
     /// What a running sum from this position begins at.
     #[inline(always)]
-    fn begin(&self, position: usize) -> Sums<S, R, P> {
-        let zero = self.simd.splat_f32s(0.0);
-        let mut sums = [[[zero; 2]; R]; P];
+    fn begin(&self, position: usize) -> Sums<S, R, P, V> {
+        let mut sums = self.zero();
         if position == 0 {
-            for (sums, start) in sums.iter_mut().zip(self.start) {
-                let [low, high] = start.load(self.simd, self.group);
-                let (low, high) =
-                    (self.arithmetic.round(self.simd, low), self.arithmetic.round(self.simd, high));
-                *sums = [[low, high]; R];
+            for (sums, start) in sums.0.iter_mut().zip(self.start) {
+                let mut start = start.load(self.simd, self.group);
+                for start in &mut start {
+                    *start = self.arithmetic.round(self.simd, *start);
+                }
+                *sums = [start; R];
             }
         }
         sums
@@ -607,16 +636,17 @@ impl Running for Neumaier {
 
 /// Writes a tile's sums to the rows of one panel of outputs each, every NaN as the one there is.
 #[inline(always)]
-pub(super) fn store<S: Simd, const R: usize, const P: usize>(
+pub(super) fn store<S: Simd, const R: usize, const P: usize, const V: usize>(
     simd: S,
-    sums: &Sums<S, R, P>,
+    sums: &Sums<S, R, P, V>,
     group: usize,
     out: &mut [[[f32; PANEL]; R]; P],
 ) {
-    for (sums, out) in sums.as_flattened().iter().zip(out.as_flattened_mut()) {
+    for (sums, out) in sums.0.as_flattened().iter().zip(out.as_flattened_mut()) {
         let vectors = S::as_mut_simd_f32s(out).0;
-        vectors[group] = canonical(simd, sums[0]);
-        vectors[group + groups::<S>()] = canonical(simd, sums[1]);
+        for half in 0..V {
+            vectors[group + half * groups::<S, 2>()] = canonical(simd, sums[half]);
+        }
     }
 }
 
