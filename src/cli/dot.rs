@@ -2,15 +2,16 @@
 
 use std::{
     fmt,
-    io::{BufRead, Write},
+    io::{BufRead, BufReader, Read, Write},
     num::NonZeroUsize,
 };
 
+use anyhow::Context;
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Ended, Exit, complain};
+use super::{Ended, Exit, complain, up_to};
 use crate::numerics::{
     Numerics,
     kernel::{Fast, Job, Kernel},
@@ -20,7 +21,7 @@ use crate::numerics::{
 
 /// Compute dot products as JSON lines, in any precision and order
 ///
-/// Reads lines such as {"a":[1,2],"b":[3,"0x3f800000"],"c":0} from stdin and answers each with
+/// Reads JSON lines such as {"a":[1,2],"b":[3,"0x3f800000"],"c":0} from stdin and answers each with
 /// {"bits":"0x…","value":…}.
 ///
 /// Numbers are read as f32; a string is the bit pattern of an f32. Inputs are rounded to the precision first. `c`
@@ -36,11 +37,11 @@ pub(super) struct Dot {
     #[arg(long)]
     order: Order,
     /// Rows of the call that this would be one row of
-    #[arg(long, default_value = "1")]
-    rows: NonZeroUsize,
+    #[arg(long, default_value = "1", value_parser = up_to(usize::MAX))]
+    rows: usize,
     /// Threads that would share that call
-    #[arg(long, default_value = "1")]
-    threads: NonZeroUsize,
+    #[arg(long, default_value = "1", value_parser = up_to(usize::MAX))]
+    threads: usize,
 }
 
 #[derive(Deserialize)]
@@ -50,8 +51,13 @@ struct Question<'a> {
     a: Vec<&'a RawValue>,
     #[serde(borrow)]
     b: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     c: Option<&'a RawValue>,
+}
+
+/// What is written is there, `null` too: as nothing it would turn a NaN from elsewhere into 0.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(value).map(Some)
 }
 
 #[derive(Serialize)]
@@ -61,17 +67,27 @@ struct Answer {
 }
 
 impl Dot {
-    pub(super) fn run(&self, lines: impl BufRead, out: &mut impl Write) -> Result<Exit, Ended> {
+    pub(super) fn run(&self, mut lines: BufReader<impl Read>, out: &mut impl Write) -> Result<Exit, Ended> {
         // The launch is what the order sees; one dot product is worth no thread of its own.
         let numerics = Numerics { precision: self.precision, order: self.order, threads: NonZeroUsize::MIN };
         let kernel = Fast::new(numerics).map_err(Ended::environment)?;
         let mut exit = Exit::Held;
-        for (number, line) in lines.split(b'\n').enumerate() {
-            let line = line?;
+        let mut line = Vec::new();
+        for number in 1_usize.. {
+            line.clear();
+            // Whoever asks line by line gets the answer before the next question.
+            if lines.buffer().is_empty() {
+                out.flush()?;
+            }
+            let read = lines.read_until(b'\n', &mut line);
+            if read.context("cannot read standard input").map_err(Ended::environment)? == 0 {
+                break;
+            }
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            match self.answer(&kernel, &line) {
+            // Its end is no part of it: the reader would count it as a line more.
+            match self.answer(&kernel, line.trim_ascii_end()) {
                 Ok(value) => {
                     let bits = format!("{:#010x}", value.to_bits());
                     let value = value.is_finite().then(|| f64::from(value));
@@ -80,7 +96,8 @@ impl Dot {
                     writeln!(out)?;
                 }
                 Err(problem) => {
-                    complain(&format_args!("error: line {}: {problem}", number + 1));
+                    out.flush()?;
+                    complain(&format_args!("error: line {number}: {problem}"));
                     exit = Exit::Usage;
                 }
             }
@@ -89,6 +106,10 @@ impl Dot {
     }
 
     fn answer(&self, kernel: &Fast, line: &[u8]) -> Result<f32, Problem> {
+        // Otherwise a list would do for an object.
+        if !line.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::NoObject);
+        }
         let question: Question<'_> = serde_json::from_slice(line).map_err(Problem::Json)?;
         let all = |name, values: &[&RawValue]| {
             let values = values.iter().enumerate();
@@ -104,10 +125,10 @@ impl Dot {
         let site = self.precision.own_site();
         let most = self.precision.recipe(site).most_terms();
         if a.len() > most {
-            return Err(Problem::TooLong(a.len(), most));
+            return Err(Problem::TooMany(a.len(), most));
         }
         let weights = kernel.pack(site, 1, a.len(), &mut |_, terms| terms.copy_from_slice(&b));
-        let launch = Launch { rows: self.rows.get(), threads: self.threads.get() };
+        let launch = Launch { rows: self.rows, threads: self.threads };
         let mut out = [0.0];
         let job = Job { activations: &a, rows: 1, weights: &weights, start: Some(&[c]), out: &mut out };
         kernel.run(site, launch, vec![job]);
@@ -130,25 +151,45 @@ impl fmt::Display for Place {
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error(
-        "{0}: write {{\"a\":[…],\"b\":[…],\"c\":0}}; NaN and infinity are bit patterns such as \"0x7f800000\""
-    )]
+    #[error("does not begin with `{{`: write {FORM}")]
+    NoObject,
+    #[error("{}: write {FORM}", in_line(.0))]
     Json(serde_json::Error),
     #[error("`a` has {0} numbers and `b` has {1}: give both the same length")]
     Lengths(usize, usize),
-    #[error("{0} terms are more than the {1} whose sum is sure to fit: split the vectors")]
-    TooLong(usize, usize),
     #[error("{0} is {1}, neither a number nor a bit pattern: write 1.5 or \"0x3fc00000\"")]
     Neither(Place, String),
-    #[error("{0} is {1}, beyond the largest f32: write \"0x7f800000\" if you mean infinity")]
+    #[error(
+        "{0} is {1}, beyond the largest f32: write \"{infinity}\" if you mean infinity",
+        infinity = infinity(.1)
+    )]
     TooLarge(Place, String),
+    #[error(
+        "`a` has {0} numbers: products of 8-bit integers are summed in 32 bits, which hold {1} of them for sure"
+    )]
+    TooMany(usize, usize),
+}
+
+const FORM: &str = r#"{"a":[…],"b":[…],"c":0}; NaN and infinity are bit patterns such as "0x7f800000""#;
+
+fn infinity(number: &str) -> &'static str {
+    if number.starts_with('-') { "0xff800000" } else { "0x7f800000" }
+}
+
+/// The reader's own words, but for the line: it knows of one only, whichever that is.
+fn in_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.strip_suffix(&format!(" at line {} column {}", error.line(), error.column())) {
+        Some(what) => format!("{what} at column {}", error.column()),
+        None => text,
+    }
 }
 
 /// A number, read as f32 at once: by way of f64 it could round twice.
 fn number(raw: &RawValue, place: Place) -> Result<f32, Problem> {
     let neither = || Problem::Neither(place, raw.get().to_owned());
     if raw.get().starts_with('"') {
-        let text: String = serde_json::from_str(raw.get()).map_err(Problem::Json)?;
+        let text: String = serde_json::from_str(raw.get()).map_err(|_| neither())?;
         let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 8).ok_or_else(neither)?;
         // `from_str_radix` would take a sign.
         let digits = Some(digits).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));

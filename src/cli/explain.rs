@@ -5,7 +5,7 @@ use std::{io::Write, num::NonZeroUsize};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::{Ended, Exit};
+use super::{Ended, Exit, up_to};
 use crate::numerics::{
     Numerics,
     error::ProductError,
@@ -48,11 +48,9 @@ const MOST_TERMS: usize = 4096;
 /// Wider pictures fit no terminal, and more probes take no moment.
 const MOST_DRAWN: usize = 64;
 
-fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
-    move |text| {
-        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-        number.ok_or_else(|| format!("write a number from 1 to {most}"))
-    }
+/// So many of them: `1 row`, `2 rows`.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 impl Explain {
@@ -73,12 +71,14 @@ impl ExplainOrder {
         writeln!(out, "Found in {}.", entry.found_in)?;
         writeln!(out)?;
         writeln!(out, "terms   {terms}")?;
-        writeln!(out, "depth   {} additions for the unluckiest term", tree.depth())?;
+        writeln!(out, "depth   {} for the unluckiest term", counted(tree.depth(), "addition"))?;
         if order.depends_on_launch() {
             let Launch { rows, threads } = launch;
             writeln!(
                 out,
-                "launch  DEPENDS on it: this is the tree for {rows} row(s) and {threads} thread(s)"
+                "launch  DEPENDS on it: this is the tree for {} and {}",
+                counted(rows, "row"),
+                counted(threads, "thread")
             )?;
         } else {
             writeln!(

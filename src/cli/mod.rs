@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-/// What can change the output of a language model, and by how much: proven bit by bit.
+/// What can change the output of a language model, and by how much, bit by bit.
 #[derive(Parser, Debug)]
 #[command(version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -25,8 +25,9 @@ enum Verb {
     /// List what there is: precisions, orders
     List(list::List),
     /// Explain one order or one precision
-    #[command(subcommand)]
+    #[command(subcommand, subcommand_value_name = "order|precision")]
     Explain(explain::Explain),
+    // No sentence here: it would hide the longer help of the arguments themselves.
     Dot(dot::Dot),
 }
 
@@ -60,9 +61,10 @@ impl Ended {
     }
 }
 
+/// Of a write: what is read says so itself.
 impl From<io::Error> for Ended {
     fn from(error: io::Error) -> Ended {
-        Ended::environment(error)
+        Ended::environment(anyhow::Error::new(error).context("cannot write to standard output"))
     }
 }
 
@@ -74,7 +76,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.verb {
         Verb::List(list) => list.run(&mut out),
         Verb::Explain(explain) => explain.run(&mut out),
-        Verb::Dot(dot) => dot.run(io::stdin().lock(), &mut out),
+        Verb::Dot(dot) => dot.run(io::BufReader::new(io::stdin()), &mut out),
     };
     let ended = ended.and_then(|exit| Ok(out.flush().map(|()| exit)?));
     ExitCode::from(match ended {
@@ -90,6 +92,17 @@ pub fn main() -> ExitCode {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A number of rows, threads or terms.
+fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+        number.ok_or_else(|| match most {
+            usize::MAX => "write a number from 1 up".to_owned(),
+            _ => format!("write a number from 1 to {most}"),
+        })
+    }
 }
 
 /// A line on stderr; if even that fails there is nobody left to tell.

@@ -78,8 +78,13 @@ impl FromStr for Numerics {
     }
 }
 
-/// The name nearest to `given`, if any is near.
-fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The name nearest to `given`, if any is near: one that it begins, or one that it misspells.
+fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let given = &given.to_lowercase();
+    let begun = |name: &&str| given.len() > 2 && name.starts_with(given);
+    if let Some(name) = names.clone().find(begun) {
+        return Some(name);
+    }
     names
         .map(|name| (strsim::damerau_levenshtein(given, name), name))
         .min()

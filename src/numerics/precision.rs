@@ -418,9 +418,11 @@ impl FromStr for Precision {
         let (base, parameters) = name.split_once(':').unwrap_or((name, ""));
         let mut precision = match PRECISIONS.iter().find(|entry| entry.name == base && base != "eXmY") {
             Some(entry) => entry.example,
-            None => minifloat(base).ok_or_else(|| PrecisionError::Unknown {
-                name: name.to_owned(),
-                nearest: super::nearest(base, PRECISIONS.iter().map(|entry| entry.name)).map(str::to_owned),
+            None => minifloat(base).ok_or_else(|| {
+                let nearest = super::nearest(base, PRECISIONS.iter().map(|entry| entry.name));
+                // The letters of `eXmY` are no name to write.
+                let nearest = nearest.map(|name| name.replace('X', "3").replace('Y', "4"));
+                PrecisionError::Unknown { name: name.to_owned(), nearest }
             })??,
         };
         let mut seen = Vec::new();
@@ -543,6 +545,14 @@ mod tests {
         assert_eq!(
             error("bf61"),
             "unknown precision `bf61`, did you mean `bf16`?: see `reprocheck list precisions`"
+        );
+        assert_eq!(
+            error("eXmY"),
+            "unknown precision `eXmY`, did you mean `e3m4`?: see `reprocheck list precisions`"
+        );
+        assert_eq!(
+            error("FP8"),
+            "unknown precision `FP8`, did you mean `fp8-e4m3`?: see `reprocheck list precisions`"
         );
         assert_eq!(error("zzz"), "unknown precision `zzz`: see `reprocheck list precisions`");
         assert_eq!(error("bf16:m=4"), "precision `bf16` has no parameter `m`: it takes none, write `bf16`");

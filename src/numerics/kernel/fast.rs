@@ -15,7 +15,7 @@ use crate::numerics::{
 };
 
 /// Multiply-adds below which waking a second thread costs more than it brings.
-const WORTH_SHARING: usize = 1 << 18;
+const WORTH_SHARING: usize = 1 << 20;
 
 /// The fast kernel.
 #[derive(Debug)]

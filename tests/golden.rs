@@ -1,0 +1,171 @@
+//! The bits of every precision in every order, pinned: a change that moves one is on purpose, or does not pass.
+
+use std::{collections::BTreeSet, env, fmt::Write, fs, num::NonZeroUsize};
+
+use reprocheck::numerics::{
+    Numerics,
+    kernel::{Fast, Isa, Job, Kernel},
+    order::{Launch, ORDERS},
+    precision::PRECISIONS,
+};
+use sha2::{Digest, Sha256};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/kernel.txt");
+const ACCEPT: &str = "REPROCHECK_ACCEPT";
+
+const ROWS: usize = 3;
+const DEPTH: usize = 67;
+const COLUMNS: usize = 40;
+const HALF: usize = DEPTH / 2;
+const THREADS: usize = 2;
+
+/// One input for all cells. It is made of integers only, so that it is the same on every machine.
+struct Input {
+    activations: Vec<f32>,
+    weights: Vec<f32>,
+    start: Vec<f32>,
+}
+
+impl Input {
+    fn new() -> Input {
+        let mut state = 2026_u64;
+        let mut word = move || {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^ (z >> 31)
+        };
+        // A sign, all mantissa bits, and an exponent that puts the value between 2^-8 and 2^2.
+        let mut values = |count: usize| -> Vec<f32> {
+            let value = |word: u64| {
+                let exponent = 127 - 8 + (word >> 32) % 10;
+                f32::from_bits((word as u32 & 0x807F_FFFF) | (exponent as u32) << 23)
+            };
+            (0..count).map(|_| value(word())).collect()
+        };
+        let mut activations = values(ROWS * DEPTH);
+        let (mut weights, mut start) = (values(COLUMNS * DEPTH), values(COLUMNS));
+        // Outliers for int8, each in one row only.
+        for (index, outlier) in [6.0, -19.25, 8.1, -6.5, 31.7, 12.4, -7.3].into_iter().enumerate() {
+            activations[index % ROWS * DEPTH + 4 * index + 1] = outlier;
+        }
+        // In every other column the second half of the terms cancels the first, so that the result is what
+        // rounding left: enough to tell orders apart in 16 bits, too.
+        for row in activations.chunks_exact_mut(DEPTH) {
+            row.copy_within(..HALF, HALF);
+        }
+        for (column, start) in weights.chunks_exact_mut(DEPTH).zip(&mut start).step_by(2) {
+            for term in 0..HALF {
+                column[HALF + term] = -column[term];
+            }
+            *start = 0.0;
+            column[DEPTH - 1] = 0.0;
+        }
+        Input { activations, weights, start }
+    }
+
+    /// SHA-256 of the result's words, little endian.
+    fn digest(&self, numerics: Numerics, isa: Isa) -> String {
+        let kernel = Fast::on(isa, numerics).unwrap();
+        let site = numerics.precision.own_site();
+        let weights = kernel.pack(site, COLUMNS, DEPTH, &mut |column, terms| {
+            terms.copy_from_slice(&self.weights[column * DEPTH..][..DEPTH]);
+        });
+        let mut out = [0.0; ROWS * COLUMNS];
+        let job = Job {
+            activations: &self.activations,
+            rows: ROWS,
+            weights: &weights,
+            start: Some(&self.start),
+            out: &mut out,
+        };
+        kernel.run(site, Launch { rows: ROWS, threads: THREADS }, vec![job]);
+        let bytes: Vec<u8> = out.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
+        Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        })
+    }
+}
+
+/// One line a cell: `precision/order digest`.
+fn table(isa: Isa) -> String {
+    let input = Input::new();
+    let threads = NonZeroUsize::new(THREADS).unwrap();
+    let mut table = String::new();
+    for precision in PRECISIONS.iter().map(|entry| entry.example) {
+        for order in ORDERS.iter().map(|entry| entry.example) {
+            let digest = input.digest(Numerics { precision, order, threads }, isa);
+            writeln!(table, "{precision}/{order} {digest}").unwrap();
+        }
+    }
+    table
+}
+
+/// The cells in which two tables differ, in the order in which they stand.
+fn changed<'a>(golden: &'a str, now: &'a str) -> Vec<String> {
+    let (golden_lines, now_lines): (BTreeSet<_>, BTreeSet<_>) =
+        (golden.lines().collect(), now.lines().collect());
+    let cell = |line: &'a str| line.split(' ').next().unwrap_or_default();
+    let golden_cells: BTreeSet<_> = golden.lines().map(cell).collect();
+    let now_cells: BTreeSet<_> = now.lines().map(cell).collect();
+    let gone = golden.lines().map(cell).filter(|cell| !now_cells.contains(cell));
+    let gone = gone.map(|cell| format!("{cell} (gone)"));
+    let moved = now.lines().filter(|line| !golden_lines.contains(line)).map(cell);
+    let moved = moved.map(|cell| {
+        let kind = if golden_cells.contains(cell) { "other bits" } else { "new" };
+        format!("{cell} ({kind})")
+    });
+    let changed: Vec<_> = gone.chain(moved).collect();
+    if changed.is_empty() && golden_lines == now_lines && golden != now {
+        return vec!["only the order of the lines".to_owned()];
+    }
+    changed
+}
+
+#[test]
+fn every_cell_has_its_golden_bits_on_every_instruction_set() {
+    // Whoever accepts must look: a machine cannot.
+    if env::var_os(ACCEPT).is_some_and(|value| value == "1") && env::var_os("CI").is_none() {
+        fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).unwrap();
+        fs::write(FILE, table(Isa::Scalar)).unwrap();
+    }
+    // Git may have given the file the line ends of the system.
+    let golden = fs::read_to_string(FILE).unwrap_or_default().replace('\r', "");
+    for isa in Isa::available() {
+        let changed = changed(&golden, &table(isa));
+        assert!(
+            changed.is_empty(),
+            "on {isa}, {} cells of tests/golden/kernel.txt changed:\n  {}\n\
+             Results of earlier versions are no longer reproduced. If that is on purpose, run\n  \
+             {ACCEPT}=1 cargo test --release --test golden\n\
+             and commit the file with the reason. (It is never rewritten where CI is set.)",
+            changed.len(),
+            changed.join("\n  "),
+        );
+    }
+}
+
+#[test]
+fn the_golden_input_tells_the_cells_apart() {
+    let table = table(Isa::best());
+    assert_eq!(table.lines().count(), PRECISIONS.len() * ORDERS.len());
+    for precision in ["fp32", "bf16", "bf16-acc16", "fp16", "fp16-acc16", "layercast", "lmul", "int8"] {
+        let of_precision = table.lines().filter(|line| line.split('/').next() == Some(precision));
+        let digests: BTreeSet<_> = of_precision.filter_map(|line| line.split(' ').nth(1)).collect();
+        // Integers have one sum in all orders; what they show is the sum of the outliers. Neumaier's sum may be
+        // the exact one.
+        let least = if precision == "int8" { 7 } else { ORDERS.len() - 1 };
+        assert!(digests.len() >= least, "{precision} has only {} results", digests.len());
+    }
+}
+
+#[test]
+fn a_changed_cell_is_named() {
+    assert_eq!(changed("a/b 1\na/c 2\n", "a/b 1\na/c 2\n"), Vec::<String>::new());
+    assert_eq!(changed("a/b 1\na/c 2\n", "a/b 1\na/c 3\n"), ["a/c (other bits)"]);
+    assert_eq!(changed("a/b 1\na/x 2\n", "a/b 1\na/c 2\n"), ["a/x (gone)", "a/c (new)"]);
+    assert_eq!(changed("a/b 1\na/c 2\n", "a/c 2\na/b 1\n"), ["only the order of the lines"]);
+    assert_eq!(changed("", "a/b 1\n"), ["a/b (new)"]);
+}
