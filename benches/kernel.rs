@@ -2,8 +2,9 @@
 //!
 //! `cargo bench` measures every shape with every precision (in sequential order) and every order (in fp32).
 //! Words after `--` choose: `cargo bench -- 896x4864 M=8 t1 fp32/sequential` keeps the rows that hold them all,
-//! `a|b` holds either. Each of our times is paired with one of gemm's taken right before it, and the ratio is the
-//! median of the pairs', so that a machine whose speed drifts tells the same story.
+//! `a|b` holds either. A rate is the median over calls in a row, as a model makes them. For the ratio each of our
+//! calls is paired with one of gemm's right before it, and the median of the pairs' ratios is taken, so that a
+//! machine whose speed drifts tells the same story; each of the two then finds the other's data in the caches.
 
 #![allow(missing_docs, reason = "a benchmark has no readers of its items")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
@@ -68,7 +69,7 @@ fn main() {
                     } else {
                         shape.ours(isa, precision, order)
                     };
-                    let rate = shape.flop() / figure.ours.as_secs_f64() / 1e9;
+                    let rate = shape.flop() / figure.seconds / 1e9;
                     table.push_record([
                         rows.to_string(),
                         precision.to_string(),
@@ -76,7 +77,7 @@ fn main() {
                         format!("{rate:.1}"),
                         format!("{:.0} %", 100.0 * rate / peak),
                         format!("{:.2}", figure.ratio),
-                        format!("{:.2}", base.ours.as_secs_f64() / figure.ours.as_secs_f64()),
+                        format!("{:.2}", base.seconds / figure.seconds),
                     ]);
                 }
             }
@@ -99,10 +100,22 @@ fn cells() -> Vec<(Precision, Order)> {
 
 #[derive(Clone, Copy)]
 struct Figure {
-    /// The median time of ours.
-    ours: Duration,
+    /// The median time of one call.
+    seconds: f64,
     /// The median of gemm's time over ours.
     ratio: f64,
+}
+
+/// The median of what `measure` returns, once warm.
+fn median(measure: &mut dyn FnMut() -> f64) -> f64 {
+    let begun = Instant::now();
+    measure();
+    let mut values = Vec::new();
+    while values.len() < REPEATS || begun.elapsed() < BUDGET {
+        values.push(measure());
+    }
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 struct Shape {
@@ -138,24 +151,20 @@ impl Shape {
         });
         let mut out = vec![0.0; self.rows * self.columns];
         let mut theirs = out.clone();
-        let mut pairs = Vec::new();
-        let begun = Instant::now();
-        self.gemm(&mut theirs);
-        kernel.matmul(Site::Linear, &self.x, self.rows, &weights, &mut out);
-        while pairs.len() < REPEATS || begun.elapsed() < BUDGET {
+        let ours = median(&mut || {
+            let begun = Instant::now();
+            kernel.matmul(Site::Linear, black_box(&self.x), self.rows, &weights, &mut out);
+            begun.elapsed().as_secs_f64()
+        });
+        let ratio = median(&mut || {
             let before = Instant::now();
             self.gemm(&mut theirs);
             let between = Instant::now();
             kernel.matmul(Site::Linear, black_box(&self.x), self.rows, &weights, &mut out);
-            pairs.push((between - before, between.elapsed()));
-            black_box((&out, &theirs));
-        }
-        let mut ours: Vec<_> = pairs.iter().map(|pair| pair.1).collect();
-        ours.sort_unstable();
-        let mut ratios: Vec<_> =
-            pairs.iter().map(|(gemm, ours)| gemm.as_secs_f64() / ours.as_secs_f64()).collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        Figure { ours: ours[ours.len() / 2], ratio: ratios[ratios.len() / 2] }
+            (between - before).as_secs_f64() / between.elapsed().as_secs_f64()
+        });
+        black_box((&out, &theirs));
+        Figure { seconds: ours, ratio }
     }
 
     /// x times the transpose of w, both in f32 and row after row: the call that candle makes for a linear layer.
