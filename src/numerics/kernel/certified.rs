@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
 use pulp::{Simd, WithSimd};
 
 use super::{
     float::{lmul_edges, lmul_formula},
     packed::{Bound, FloatRow, PANEL},
     prepared::{Activations, Block, Out, Prepared},
-    tile::{Arithmetic, Row, Sums, groups, store},
+    tile::{AHEAD, Arithmetic, Row, Sums, groups, prefetch, store},
 };
 use crate::numerics::{
     exact::{Superaccumulator, certify_lane, error_bound, is_exact},
@@ -46,13 +45,9 @@ impl ExactRows {
             .iter()
             .map(|block| (block, block.x.iter().copied().map(f64::from).collect()))
             .collect();
-        let (mut scratch, mut wide) = (Vec::new(), Vec::new());
+        let mut scratch = Vec::new();
         for panel in panels {
             let floats = job.widened(panel, &mut scratch);
-            if lmul.is_none() {
-                wide.resize(job.depth, WideRow([0.0; PANEL]));
-                job.isa.dispatch(WidenMore { panel: floats, wide: &mut wide });
-            }
             let begin = job.begin(panel).0.map(|start| job.recipe.sum.round(start));
             let begins = begin.iter().any(|&start| start != 0.0);
             let mut columns = [Bound::of(&[]); PANEL];
@@ -63,9 +58,9 @@ impl ExactRows {
                 let mut sums = [begin.map(f64::from); TALLEST];
                 match (lmul, block.height) {
                     (Some(product), _) => term_sums(job, product, block, floats, &mut sums),
-                    (None, 1) => wide_sums::<1, 4>(job, x, &wide, &mut sums),
-                    (None, 4) => wide_sums::<4, 2>(job, x, &wide, &mut sums),
-                    (None, _) => wide_sums::<8, 2>(job, x, &wide, &mut sums),
+                    (None, 1) => wide_sums::<1, 4>(job, x, floats, &mut sums),
+                    (None, 4) => wide_sums::<4, 2>(job, x, floats, &mut sums),
+                    (None, _) => wide_sums::<8, 2>(job, x, floats, &mut sums),
                 }
                 let mut values = [[0.0; PANEL]; TALLEST];
                 for (row, (values, sums)) in values.iter_mut().zip(&sums).enumerate().take(block.rows) {
@@ -114,7 +109,7 @@ pub(super) fn exactly(lmul: Option<LMul>, start: f32, pairs: impl Iterator<Item 
 fn wide_sums<const R: usize, const V: usize>(
     job: &Prepared<'_>,
     x: &[f64],
-    panel: &[WideRow],
+    panel: &[FloatRow],
     sums: &mut [[f64; PANEL]; TALLEST],
 ) {
     let sums = sums.first_chunk_mut::<R>().expect("no block is taller than the tallest");
@@ -141,34 +136,14 @@ fn term_sums(
     }
 }
 
-/// One term of 32 outputs in f64.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct WideRow([f64; PANEL]);
-
-/// Widens a panel to f64.
-struct WidenMore<'a> {
-    panel: &'a [FloatRow],
-    wide: &'a mut [WideRow],
-}
-
-impl WithSimd for WidenMore<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let floats: &[f32] = bytemuck::cast_slice(self.panel);
-        let wides: &mut [f64] = bytemuck::cast_slice_mut(self.wide);
-        for (wide, &float) in wides.iter_mut().zip(floats) {
-            *wide = f64::from(float);
-        }
-    }
-}
+/// Some of a row in f64.
+#[repr(align(64))]
+struct Wide([f64; PANEL]);
 
 /// f64 sums of the exact products of `R` rows with a panel, `V` vectors at a time. Each begins at `sums`.
 struct WideSums<'a, const R: usize, const V: usize> {
     x: &'a [[f64; R]],
-    panel: &'a [WideRow],
+    panel: &'a [FloatRow],
     sums: &'a mut [[f64; PANEL]; R],
 }
 
@@ -184,8 +159,15 @@ impl<const R: usize, const V: usize> WithSimd for WideSums<'_, R, V> {
                 sums.copy_from_slice(&S::as_simd_f64s(start).0[first..first + V]);
             }
             for (x, w) in self.x.iter().zip(self.panel) {
-                let w: &[S::f64s; V] =
-                    S::as_simd_f64s(&w.0).0[first..].first_chunk().expect("V divides the vectors of a row");
+                if R > 1 && first == 0 {
+                    prefetch(std::ptr::from_ref(w).wrapping_add(AHEAD));
+                }
+                let mut wide = Wide([0.0; PANEL]);
+                let floats = &w.0[first * S::F64_LANES..][..V * S::F64_LANES];
+                for (wide, &float) in wide.0.iter_mut().zip(floats) {
+                    *wide = f64::from(float);
+                }
+                let w = S::as_simd_f64s(&wide.0).0;
                 for row in 0..R {
                     let x = simd.splat_f64s(x[row]);
                     for vector in 0..V {

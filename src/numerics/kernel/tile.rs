@@ -285,11 +285,11 @@ impl Row for Bf16Row {
 
 /// How many rows ahead of the one in use to ask the memory for: far enough to hide it behind the work, where
 /// the hardware's own look-ahead stops at the end of a page.
-const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 16;
 
 /// Asks for a row that need not be there.
 #[inline(always)]
-fn prefetch<W>(row: *const W) {
+pub(super) fn prefetch<W>(row: *const W) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -457,6 +457,11 @@ where
         let Leafage { tile, positions } = self;
         let x = &tile.x[positions.clone()];
         let panels = tile.panels.map(|panel| &panel[positions.clone()]);
+        if R > 1 && tile.group == 0 {
+            for panel in panels {
+                panel.iter().for_each(|row| prefetch(std::ptr::from_ref(row).wrapping_add(AHEAD)));
+            }
+        }
         tree_of_leaves(&mut InRegisters { tile, x, panels, first: positions.start }, x.len())
     }
 }
@@ -485,11 +490,7 @@ where
         let mut sums = if offset == 0 { tile.begin(self.first) } else { tile.zero() };
         let x = &self.x[offset];
         for panel in 0..P {
-            let row = &self.panels[panel][offset];
-            if R > 1 {
-                prefetch(std::ptr::from_ref(row).wrapping_add(AHEAD));
-            }
-            let w: [S::f32s; V] = row.load(tile.simd, tile.group);
+            let w: [S::f32s; V] = self.panels[panel][offset].load(tile.simd, tile.group);
             for row in 0..R {
                 let x = tile.simd.splat_f32s(x[row]);
                 for half in 0..V {
