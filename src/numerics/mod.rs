@@ -93,7 +93,7 @@ fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> Opt
 }
 
 fn did_you_mean(name: Option<&str>) -> String {
-    name.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
+    name.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default()
 }
 
 #[cfg(test)]

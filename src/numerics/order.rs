@@ -518,7 +518,7 @@ impl fmt::Display for Order {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// No such family.
-    #[error("unknown order `{name}`{}: see `reprocheck list orders`", super::did_you_mean(.nearest.as_deref()))]
+    #[error("unknown order `{name}`: {}see `reprocheck list orders`", super::did_you_mean(.nearest.as_deref()))]
     Unknown {
         /// What was given.
         name: String,
@@ -686,7 +686,7 @@ mod tests {
         let error = |name: &str| name.parse::<Order>().unwrap_err().to_string();
         assert_eq!(
             error("pairwize"),
-            "unknown order `pairwize`, did you mean `pairwise`?: see `reprocheck list orders`"
+            "unknown order `pairwize`: did you mean `pairwise`? see `reprocheck list orders`"
         );
         assert_eq!(error("lanes"), "order `lanes` needs a number: write `lanes:16`");
         assert_eq!(error("exact:2"), "order `exact` takes no parameter: write `exact` instead of `exact:2`");

@@ -362,7 +362,7 @@ impl fmt::Display for Precision {
 pub enum PrecisionError {
     /// No such precision.
     #[error(
-        "unknown precision `{name}`{}: see `reprocheck list precisions`",
+        "unknown precision `{name}`: {}see `reprocheck list precisions`",
         super::did_you_mean(.nearest.as_deref())
     )]
     Unknown {
@@ -544,15 +544,15 @@ mod tests {
         let error = |name: &str| name.parse::<Precision>().unwrap_err().to_string();
         assert_eq!(
             error("bf61"),
-            "unknown precision `bf61`, did you mean `bf16`?: see `reprocheck list precisions`"
+            "unknown precision `bf61`: did you mean `bf16`? see `reprocheck list precisions`"
         );
         assert_eq!(
             error("eXmY"),
-            "unknown precision `eXmY`, did you mean `e3m4`?: see `reprocheck list precisions`"
+            "unknown precision `eXmY`: did you mean `e3m4`? see `reprocheck list precisions`"
         );
         assert_eq!(
             error("FP8"),
-            "unknown precision `FP8`, did you mean `fp8-e4m3`?: see `reprocheck list precisions`"
+            "unknown precision `FP8`: did you mean `fp8-e4m3`? see `reprocheck list precisions`"
         );
         assert_eq!(error("zzz"), "unknown precision `zzz`: see `reprocheck list precisions`");
         assert_eq!(error("bf16:m=4"), "precision `bf16` has no parameter `m`: it takes none, write `bf16`");
