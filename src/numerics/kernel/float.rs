@@ -8,8 +8,8 @@ use super::{
     packed::{Bf16Row, FloatRow, Magnitudes, PANEL, Store},
     prepared::{Activations, Block, Out, Prepared},
     tile::{
-        Arithmetic, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier, Plain,
-        Row, Running, Tile, Trees, groups, store,
+        Added, Arithmetic, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier,
+        Plain, Row, Running, Tile, Trees, groups, store,
     },
 };
 use crate::numerics::{
@@ -115,10 +115,18 @@ impl Piece<'_> {
                 (Variant::Formula, _) => self.running(lmul_formula(product), schedule, put),
                 (Variant::Bits, None) => self.running(lmul_edges(product), schedule, put),
                 (Variant::Bits, Some(true)) => {
-                    self.shapes::<_, Plain>(LMulWords::<true> { offset: product.offset() }, schedule, put);
+                    self.shapes::<_, Plain>(
+                        Added(LMulWords::<true> { offset: product.offset() }),
+                        schedule,
+                        put,
+                    );
                 }
                 (Variant::Bits, Some(false)) => {
-                    self.shapes::<_, Plain>(LMulWords::<false> { offset: product.offset() }, schedule, put);
+                    self.shapes::<_, Plain>(
+                        Added(LMulWords::<false> { offset: product.offset() }),
+                        schedule,
+                        put,
+                    );
                 }
             },
             (_, Format::BF16) => self.running(FusedBf16, schedule, put),
@@ -209,12 +217,12 @@ impl Piece<'_> {
     }
 }
 
-pub(super) fn lmul_edges(product: LMul) -> LMulEdges {
-    LMulEdges { offset: product.offset() }
+pub(super) fn lmul_edges(product: LMul) -> Added<LMulEdges> {
+    Added(LMulEdges { offset: product.offset() })
 }
 
-pub(super) fn lmul_formula(product: LMul) -> LMulFormula {
-    LMulFormula { correction: f32::from_bits(0x3F80_0000 - (product.correction_exponent() << 23)) }
+pub(super) fn lmul_formula(product: LMul) -> Added<LMulFormula> {
+    Added(LMulFormula { correction: f32::from_bits(0x3F80_0000 - (product.correction_exponent() << 23)) })
 }
 
 impl LMul {

@@ -17,12 +17,23 @@ use crate::numerics::{
 
 /// How terms are formed and sums rounded, on vectors: each the twin of one in the definition.
 pub(super) trait Arithmetic: Copy {
-    /// A running sum's step.
-    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s;
-    /// A term on its own.
-    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s;
     /// What every result rounds to.
-    fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s;
+    #[inline(always)]
+    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
+        value
+    }
+
+    /// A running sum's step.
+    #[inline(always)]
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        self.round(simd, simd.mul_add_f32s(x, w, sum))
+    }
+
+    /// A term on its own.
+    #[inline(always)]
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+        self.round(simd, simd.mul_f32s(x, w))
+    }
 
     #[inline(always)]
     fn add<S: Simd>(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
@@ -39,38 +50,13 @@ pub(super) trait Arithmetic: Copy {
 #[derive(Clone, Copy)]
 pub(super) struct Fused;
 
-impl Arithmetic for Fused {
-    #[inline(always)]
-    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
-        simd.mul_add_f32s(x, w, sum)
-    }
-
-    #[inline(always)]
-    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
-        simd.mul_f32s(x, w)
-    }
-
-    #[inline(always)]
-    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
-        value
-    }
-}
+impl Arithmetic for Fused {}
 
 /// Fused multiply-add in f32, each result rounded to bfloat16.
 #[derive(Clone, Copy)]
 pub(super) struct FusedBf16;
 
 impl Arithmetic for FusedBf16 {
-    #[inline(always)]
-    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
-        self.round(simd, simd.mul_add_f32s(x, w, sum))
-    }
-
-    #[inline(always)]
-    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
-        self.round(simd, simd.mul_f32s(x, w))
-    }
-
     #[inline(always)]
     fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s {
         let word = simd.transmute_u32s_f32s(value);
@@ -90,16 +76,6 @@ pub(super) struct FusedF16;
 
 impl Arithmetic for FusedF16 {
     #[inline(always)]
-    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
-        self.round(simd, simd.mul_add_f32s(x, w, sum))
-    }
-
-    #[inline(always)]
-    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
-        self.round(simd, simd.mul_f32s(x, w))
-    }
-
-    #[inline(always)]
     fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s {
         let word = simd.transmute_u32s_f32s(value);
         let sign = simd.and_u32s(word, simd.splat_u32s(0x8000_0000));
@@ -118,6 +94,27 @@ impl Arithmetic for FusedF16 {
     }
 }
 
+/// A product that is a number of its own, added as it is.
+pub(super) trait Multiply: Copy {
+    fn multiply<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s;
+}
+
+/// The arithmetic of such a product, in f32.
+#[derive(Clone, Copy)]
+pub(super) struct Added<M>(pub(super) M);
+
+impl<M: Multiply> Arithmetic for Added<M> {
+    #[inline(always)]
+    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        simd.add_f32s(sum, self.0.multiply(simd, x, w))
+    }
+
+    #[inline(always)]
+    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+        self.0.multiply(simd, x, w)
+    }
+}
+
 /// L-Mul's bit trick where x is never zero, no factor subnormal, infinite or NaN, no product out of range, and
 /// no sum begins at -0: the sum of the words is then the word of the product, sign and all. Zeros in w are
 /// looked at only if there are any; the sign of what they give cannot be seen in a sum.
@@ -126,23 +123,13 @@ pub(super) struct LMulWords<const ZEROS: bool> {
     pub(super) offset: u32,
 }
 
-impl<const ZEROS: bool> Arithmetic for LMulWords<ZEROS> {
+impl<const ZEROS: bool> Multiply for LMulWords<ZEROS> {
     #[inline(always)]
-    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
-        simd.add_f32s(sum, self.term(simd, x, w))
-    }
-
-    #[inline(always)]
-    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+    fn multiply<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
         let zero = simd.equal_f32s(w, simd.splat_f32s(0.0));
         let x = simd.sub_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(self.offset));
         let term = simd.transmute_f32s_u32s(simd.add_u32s(x, simd.transmute_u32s_f32s(w)));
         if ZEROS { simd.select_f32s(zero, simd.splat_f32s(0.0), term) } else { term }
-    }
-
-    #[inline(always)]
-    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
-        value
     }
 }
 
@@ -152,14 +139,9 @@ pub(super) struct LMulEdges {
     pub(super) offset: u32,
 }
 
-impl Arithmetic for LMulEdges {
+impl Multiply for LMulEdges {
     #[inline(always)]
-    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
-        simd.add_f32s(sum, self.term(simd, x, w))
-    }
-
-    #[inline(always)]
-    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+    fn multiply<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
         let (magnitudes, edges) = Edges::of(simd, x, w);
         let sum = simd.add_u32s(magnitudes.0, magnitudes.1);
         let offset = simd.splat_u32s(self.offset);
@@ -167,11 +149,6 @@ impl Arithmetic for LMulEdges {
         // Of no concern where it wraps: that is where it is too small.
         let word = simd.min_u32s(simd.sub_u32s(sum, offset), simd.splat_u32s(LARGEST));
         edges.finish(simd, simd.select_u32s(too_small, simd.splat_u32s(0), word))
-    }
-
-    #[inline(always)]
-    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
-        value
     }
 }
 
@@ -181,14 +158,9 @@ pub(super) struct LMulFormula {
     pub(super) correction: f32,
 }
 
-impl Arithmetic for LMulFormula {
+impl Multiply for LMulFormula {
     #[inline(always)]
-    fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
-        simd.add_f32s(sum, self.term(simd, x, w))
-    }
-
-    #[inline(always)]
-    fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
+    fn multiply<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
         let (magnitudes, edges) = Edges::of(simd, x, w);
         let one = simd.splat_f32s(1.0);
         let mantissa = |word| {
@@ -210,11 +182,6 @@ impl Arithmetic for LMulFormula {
         let word = simd.sub_u32s(simd.add_u32s(sum, exponents), simd.splat_u32s((2 * 127) << 23));
         let word = simd.select_u32s(too_large, simd.splat_u32s(LARGEST), word);
         edges.finish(simd, simd.select_u32s(too_small, simd.splat_u32s(0), word))
-    }
-
-    #[inline(always)]
-    fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
-        value
     }
 }
 
