@@ -837,3 +837,30 @@ fn a_machine_that_will_not_write_or_read_is_named() {
     assert_eq!(folder.status.code(), Some(4));
     assert!(err.starts_with("error: cannot read standard input: "), "{err}");
 }
+
+#[cfg(unix)]
+#[test]
+fn the_readme_shows_what_the_binary_says() {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let binary = std::path::Path::new(BINARY).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let readme = include_str!("../README.md");
+    let mut commands = 0;
+    for block in readme.split("```console\n").skip(1) {
+        let session = block.split("```").next().unwrap();
+        for exchange in session.split("$ ").filter(|exchange| !exchange.is_empty()) {
+            let (command, shown) = exchange.split_once('\n').unwrap();
+            let mut bash = std::process::Command::new("bash");
+            let said = bash.args(["-c", command]).current_dir(folder).env("PATH", &path).output().unwrap();
+            // Which vectors do the work depends on the machine.
+            let said = reprocheck::numerics::kernel::Isa::ALL
+                .iter()
+                .fold(String::from_utf8(said.stdout).unwrap(), |said, isa| {
+                    said.replace(&format!("({isa}, "), "(avx512, ")
+                });
+            assert_eq!(said, shown, "{command}");
+            commands += 1;
+        }
+    }
+    assert!(commands >= 5, "the README's sessions were not found");
+}
