@@ -34,8 +34,8 @@ impl Tree {
         }
     }
 
-    /// The same tree with the children of every node sorted by their first term: addition commutes, so two
-    /// trees give the same bits exactly if their canonical forms are equal.
+    /// The same tree with the children of every node sorted by their first term: addition commutes, so trees
+    /// with one canonical form give the same bits.
     pub fn canonical(self) -> Tree {
         match self {
             Tree::Leaf(_) => self,
