@@ -516,11 +516,18 @@ where
     }
 }
 
-/// Add and round.
-pub(super) struct Plain;
+/// Add and round, along a run or in balanced trees.
+pub(super) struct Rounded<const TREES: bool>;
 
-impl Running for Plain {
-    const TALL: bool = true;
+/// Add and round, along a run.
+pub(super) type Plain = Rounded<false>;
+
+/// Add and round, in balanced trees.
+pub(super) type Trees = Rounded<true>;
+
+impl<const TREES: bool> Running for Rounded<TREES> {
+    const TREES: bool = TREES;
+    const TALL: bool = !TREES;
 
     #[inline(always)]
     fn step<S: Simd, A: Arithmetic>(
@@ -532,25 +539,6 @@ impl Running for Plain {
         w: S::f32s,
     ) {
         *sum = arithmetic.step(simd, *sum, x, w);
-    }
-}
-
-/// Add and round, in balanced trees.
-pub(super) struct Trees;
-
-impl Running for Trees {
-    const TREES: bool = true;
-
-    #[inline(always)]
-    fn step<S: Simd, A: Arithmetic>(
-        simd: S,
-        arithmetic: A,
-        sum: &mut S::f32s,
-        lost: &mut S::f32s,
-        x: S::f32s,
-        w: S::f32s,
-    ) {
-        Plain::step(simd, arithmetic, sum, lost, x, w);
     }
 }
 
