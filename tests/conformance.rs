@@ -1,13 +1,20 @@
 //! The fast kernel is the definition, bit for bit: every precision, order, launch and instruction set.
 
-use std::num::NonZeroUsize;
+use std::{
+    num::NonZeroUsize,
+    ops::Range,
+    sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
+};
 
 use reprocheck::numerics::{
     Numerics,
+    activation::Activation,
+    format::Format,
     kernel::{Definition, Fast, Fault, Isa, Job, Kernel},
     order::{Launch, ORDERS, Order},
     precision::{PRECISIONS, Precision, Site},
     reveal::{RevealError, reveal},
+    rotary::{Rotary, Scaling, Turn},
 };
 
 /// Numbers from a seed: SplitMix64.
@@ -427,4 +434,335 @@ fn sabotage_is_seen_by_conformance_and_by_the_revealed_tree() {
             }
         }
     }
+}
+
+/// What goes row by row, with all that it is given.
+struct RowByRow {
+    width: usize,
+    rows: Vec<f32>,
+    weight: Vec<f32>,
+    seen: Vec<Range<usize>>,
+    turns: Vec<Turn>,
+    launch: Launch,
+}
+
+/// One operation on it: its name, and the bits of its result.
+type Operation<K> = (&'static str, fn(&RowByRow, &K) -> Vec<u32>);
+
+impl RowByRow {
+    fn new(kind: Kind, rows: usize, width: usize, random: &mut Random) -> RowByRow {
+        let position = |random: &mut Random| random.below(width as u64 + 1) as usize;
+        RowByRow {
+            width,
+            rows: values(kind, rows * width, random),
+            weight: values(Kind::Random, width, random),
+            seen: (0..rows)
+                .map(|_| {
+                    let (one, other) = (position(random), position(random));
+                    // Often from the first key on, and often as far as the row before.
+                    if random.below(2) == 0 { 0..one.max(other) } else { one.min(other)..one.max(other) }
+                })
+                .collect(),
+            turns: (0..rows)
+                .map(|_| Rotary::new(2 * width, 1e4, Scaling::None).turn(random.below(5000) as usize))
+                .collect(),
+            launch: Launch { rows, threads: 2 },
+        }
+    }
+
+    fn sums<K: Kernel>(&self, kernel: &K) -> Vec<u32> {
+        let rows = self.rows.chunks(self.width.max(1));
+        rows.flat_map(|row| {
+            [kernel.sum(self.launch, row).to_bits(), kernel.sum_of_squares(self.launch, row).to_bits()]
+        })
+        .collect()
+    }
+
+    fn norm<K: Kernel>(&self, kernel: &K) -> Vec<u32> {
+        let mut out = vec![f32::NAN; self.rows.len()];
+        kernel.norm(self.launch, &self.rows, &self.weight, 1e-6, &mut out);
+        bits(&out)
+    }
+
+    fn softmax<K: Kernel>(&self, kernel: &K) -> Vec<u32> {
+        let mut scores = self.rows.clone();
+        kernel.softmax(self.launch, &mut scores, self.width, &self.seen, 0.125);
+        bits(&scores)
+    }
+
+    /// Every row is two heads of which one is as wide as the row, seen as tokens of two heads.
+    fn rotate<K: Kernel>(&self, kernel: &K) -> Vec<u32> {
+        let mut values: Vec<f32> = self.rows.iter().flat_map(|&x| [x, 1.0 - x, x, -x]).collect();
+        kernel.rotate(&mut values, 2, &self.turns.iter().collect::<Vec<_>>());
+        bits(&values)
+    }
+
+    fn gate<K: Kernel>(&self, kernel: &K) -> Vec<u32> {
+        let mut all = Vec::new();
+        let gate_up: Vec<f32> = self
+            .rows
+            .chunks(self.width.max(1))
+            .flat_map(|row| [row, &self.weight])
+            .flatten()
+            .copied()
+            .collect();
+        for activation in Activation::ALL {
+            let mut out = vec![f32::NAN; self.rows.len()];
+            kernel.gate(activation, &gate_up, self.width, &mut out);
+            all.extend(bits(&out));
+        }
+        all
+    }
+
+    fn add<K: Kernel>(&self, kernel: &K) -> Vec<u32> {
+        let mut stream = self.rows.clone();
+        let update: Vec<f32> = self.rows.iter().rev().copied().collect();
+        kernel.add(&mut stream, &update);
+        bits(&stream)
+    }
+
+    fn operations<K: Kernel>() -> [Operation<K>; 6] {
+        [
+            ("sums", Self::sums),
+            ("norm", Self::norm),
+            ("softmax", Self::softmax),
+            ("rotate", Self::rotate),
+            ("gate", Self::gate),
+            ("add", Self::add),
+        ]
+    }
+
+    /// Panics with the first difference between `kernel` and the definition.
+    fn check(&self, kernel: &Fast, definition: &[Vec<u32>], kind: Kind) {
+        for ((name, operation), expected) in Self::operations().into_iter().zip(definition) {
+            let got = operation(self, kernel);
+            assert_eq!(got.len(), expected.len());
+            if let Some(index) = (0..got.len()).find(|&index| got[index] != expected[index]) {
+                panic!(
+                    "{name} of {} on {}, {kind:?}, rows of {}: value {index} is {:#010x}, must be {:#010x}",
+                    kernel.numerics(),
+                    kernel.isa(),
+                    self.width,
+                    got[index],
+                    expected[index],
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_goes_row_by_row_is_its_definition() {
+    let mut random = Random(10);
+    let kinds = [
+        Kind::Random,
+        Kind::Outliers,
+        Kind::Spread,
+        Kind::Denormal,
+        Kind::Huge,
+        Kind::Zeros,
+        Kind::Ties,
+        Kind::Special,
+    ];
+    let shapes = [(1, 1), (1, 37), (2, 8), (3, 64), (9, 21), (17, 35), (4, 0), (1, 150)];
+    for precision in precisions() {
+        for order in orders() {
+            let definition = Definition { numerics: numerics(precision, order, 1) };
+            let kernels = Isa::available().into_iter().map(|isa| Fast::on(isa, definition.numerics).unwrap());
+            let kernels: Vec<_> = kernels.collect();
+            // Each shape with a kind of its own, and the next cell with others.
+            let first = random.below(8) as usize;
+            for (index, (rows, width)) in shapes.into_iter().enumerate() {
+                let kind = kinds[(first + index) % kinds.len()];
+                let case = RowByRow::new(kind, rows, width, &mut random);
+                let operations = RowByRow::operations::<Definition>();
+                let expected: Vec<_> =
+                    operations.into_iter().map(|(_, operation)| operation(&case, &definition)).collect();
+                for kernel in &kernels {
+                    case.check(kernel, &expected, kind);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_share_rows_and_change_no_bit() {
+    let mut random = Random(11);
+    // Large enough to be worth sharing, and no multiple of anything.
+    let case = RowByRow::new(Kind::Spread, 301, 1003, &mut random);
+    for order in ["sequential", "pairwise", "exact", "split-k:threads"] {
+        let definition = Definition { numerics: numerics(Precision::Bf16, order.parse().unwrap(), 1) };
+        let operations = RowByRow::operations::<Definition>();
+        let expected: Vec<_> =
+            operations.into_iter().map(|(_, operation)| operation(&case, &definition)).collect();
+        for threads in [1, 2, 3] {
+            let kernel =
+                Fast::new(Numerics { threads: NonZeroUsize::new(threads).unwrap(), ..definition.numerics });
+            let kernel = kernel.unwrap();
+            case.check(&kernel, &expected, Kind::Spread);
+            for (name, operation) in RowByRow::operations().into_iter().skip(1) {
+                kernel.threads_used();
+                operation(&case, &kernel);
+                assert_eq!(kernel.threads_used(), threads, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_normed_and_weighed_alike_alone_and_among_others() {
+    let mut random = Random(12);
+    let (rows, width) = (19, 45);
+    let case = RowByRow::new(Kind::Spread, rows, width, &mut random);
+    for order in orders().into_iter().filter(|order| !order.depends_on_launch()) {
+        let kernel = Fast::new(numerics(Precision::Fp16, order, 1)).unwrap();
+        let alone = |row: usize| RowByRow {
+            width,
+            rows: case.rows[row * width..][..width].to_vec(),
+            weight: case.weight.clone(),
+            seen: vec![case.seen[row].clone()],
+            turns: vec![case.turns[row].clone()],
+            launch: Launch { rows: 1, threads: 1 },
+        };
+        let apart = |operation: fn(&RowByRow, &Fast) -> Vec<u32>| -> Vec<u32> {
+            (0..rows).flat_map(|row| operation(&alone(row), &kernel)).collect()
+        };
+        assert_eq!(case.norm(&kernel), apart(RowByRow::norm), "{order}");
+        assert_eq!(case.softmax(&kernel), apart(RowByRow::softmax), "{order}");
+    }
+}
+
+fn softmax_of_one(kernel: &Fast, scores: &mut [f32], seen: Range<usize>, scale: f32) {
+    let width = scores.len();
+    kernel.softmax(Launch::default(), scores, width, &[seen], scale);
+}
+
+#[test]
+fn a_window_is_zeros_before_it_and_nothing_behind_it_is_touched() {
+    for order in orders() {
+        let kernel = Fast::new(numerics(Precision::Fp32, order, 1)).unwrap();
+        let mut scores = [9.0, f32::NAN, 1.0, 1.0, 7.0, -3.0];
+        softmax_of_one(&kernel, &mut scores, 2..4, 2.0);
+        assert_eq!(scores, [0.0, 0.0, 0.5, 0.5, 7.0, -3.0], "{order}");
+    }
+}
+
+#[test]
+fn a_softmax_without_an_answer_is_nan() {
+    for order in orders() {
+        let kernel = Fast::new(numerics(Precision::Fp32, order, 1)).unwrap();
+        for spoiler in [f32::NAN, f32::INFINITY] {
+            let mut scores = [0.0, spoiler, 1.0];
+            softmax_of_one(&kernel, &mut scores, 0..3, 1.0);
+            assert_eq!(bits(&scores), [0x7FC0_0000; 3], "{spoiler} in {order}");
+        }
+        let mut scores = [f32::NEG_INFINITY; 3];
+        softmax_of_one(&kernel, &mut scores, 1..3, 1.0);
+        assert_eq!(bits(&scores), [0, 0x7FC0_0000, 0x7FC0_0000], "{order}");
+    }
+}
+
+#[test]
+fn operations_round_where_the_models_of_a_16_bit_type_do() {
+    // Worked out by hand in bfloat16, whose step from 1 to 2 is 1/128: rounded once less, each would be another.
+    let kernel = Fast::new("bf16/sequential/t1".parse().unwrap()).unwrap();
+    // The root mean square is 1/1.0125, which becomes 130/128 before the weight meets it.
+    let mut out = [0.0, 0.0];
+    kernel.norm(Launch::default(), &[1.0, 0.975_15], &[1.5, 1.0], 0.0, &mut out);
+    assert_eq!(out, [195.0 / 128.0, 253.0 / 256.0]);
+    // 129.5/128 becomes 130/128 before it opens the gate.
+    let mut out = [0.0];
+    kernel.gate(Activation::Relu, &[129.5 / 128.0, 1.5], 1, &mut out);
+    assert_eq!(out, [195.0 / 128.0]);
+    let mut stream = [256.0];
+    kernel.add(&mut stream, &[1.0]);
+    assert_eq!(stream, [256.0]);
+    // Both products stay in f32.
+    let mut head = [1.0, 1.0];
+    kernel.rotate(&mut head, 1, &[&Turn { cos: vec![1.0117], sin: vec![0.003] }]);
+    assert_eq!(head, [129.0 / 128.0, 130.0 / 128.0]);
+    // Scores round before the softmax: 256.5 is 256 to it.
+    let mut scores = [513.0, 512.0];
+    softmax_of_one(&kernel, &mut scores, 0..2, 0.5);
+    assert_eq!(scores, [0.5, 0.5]);
+}
+
+#[test]
+fn a_table_gives_back_what_it_stores() {
+    let mut random = Random(13);
+    let (columns, depth) = (70, 45);
+    for precision in precisions() {
+        for site in [Site::Table, Site::Head] {
+            let format: Format = precision.recipe(site).weights;
+            for order in orders() {
+                let w = values(Kind::Special, columns * depth, &mut random);
+                let fill = &mut |column: usize, terms: &mut [f32]| {
+                    terms.copy_from_slice(&w[column * depth..][..depth]);
+                };
+                let kernel = Fast::new(numerics(precision, order, 1)).unwrap();
+                let definition = Definition { numerics: kernel.numerics() };
+                let (fast, plain) =
+                    (kernel.pack(site, columns, depth, fill), definition.pack(site, columns, depth, fill));
+                for column in [0, 1, 15, 16, 31, 32, 69] {
+                    let stored: Vec<f32> =
+                        w[column * depth..][..depth].iter().map(|&x| format.round(x)).collect();
+                    let (mut ours, mut theirs) = (vec![0.0; depth], vec![0.0; depth]);
+                    kernel.lookup(&fast, column, &mut ours);
+                    definition.lookup(&plain, column, &mut theirs);
+                    assert_eq!(bits(&ours), bits(&stored), "{} {site:?} {column}", kernel.numerics());
+                    assert_eq!(bits(&theirs), bits(&stored), "{} {site:?} {column}", kernel.numerics());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sabotage_is_seen_in_norms_and_in_softmax() {
+    let mut random = Random(14);
+    let mut case = RowByRow::new(Kind::Random, 40, 50, &mut random);
+    case.seen = vec![0..50; 40];
+    for fault in [Fault::Reversed, Fault::Dropped] {
+        for order in orders() {
+            // What has no order cannot be reversed, and compensated sums of so few terms hardly have one.
+            if fault == Fault::Reversed && [Order::Exact, Order::Neumaier, Order::Kahan].contains(&order) {
+                continue;
+            }
+            for isa in Isa::available() {
+                let kernel = || Fast::on(isa, numerics(Precision::Fp32, order, 1)).unwrap();
+                let (sound, broken) = (kernel(), kernel().with_fault(fault));
+                for (name, operation) in RowByRow::operations().into_iter().take(3) {
+                    let passed = operation(&case, &broken) == operation(&case, &sound);
+                    assert!(!passed, "{fault:?} of {order} on {isa} passed in {name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn shared_jobs_are_done_once_each_and_are_no_evidence_of_arithmetic() {
+    for threads in [1, 2, 3] {
+        let kernel = Fast::new(numerics(Precision::Fp32, Order::Sequential, threads)).unwrap();
+        let (done, calls) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+        kernel.share((0..20).collect(), |job: usize| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            done.lock().unwrap().push(job);
+        });
+        let mut done = done.into_inner().unwrap();
+        done.sort_unstable();
+        assert_eq!(done, (0..20).collect::<Vec<_>>());
+        assert_eq!((calls.into_inner(), kernel.threads_used()), (20, 1));
+    }
+}
+
+#[test]
+fn threads_used_tells_of_calls_since_it_was_asked() {
+    let mut random = Random(15);
+    let kernel = Fast::new(numerics(Precision::Fp32, Order::Sequential, 2)).unwrap();
+    Case::new(Kind::Random, [2, 20, 20], &mut random).run(&kernel, Site::Linear);
+    assert_eq!(kernel.threads_used(), 1, "a small product is not shared");
+    Case::new(Kind::Random, [40, 300, 300], &mut random).run(&kernel, Site::Linear);
+    assert_eq!([kernel.threads_used(), kernel.threads_used()], [2, 1]);
 }

@@ -37,7 +37,8 @@ macro_rules! functions {
         $(
             #[doc = $sentence]
             $(#[doc = ""] #[doc = $more])*
-            #[inline]
+            // Always, so that a loop compiled for an instruction set holds it.
+            #[inline(always)]
             pub fn $name(x: f32) -> f32 {
                 one(x, $body, $far)
             }

@@ -4,15 +4,20 @@
 //! in which order they are added, a [`Kernel`](kernel::Kernel) does it. [`Numerics`] is everything that may
 //! move a bit, as one value.
 
+pub mod activation;
+pub mod choice;
 pub mod elementary;
 pub mod error;
 pub mod exact;
 pub mod format;
+pub(crate) mod json_float;
 pub mod kernel;
 pub mod order;
 pub mod precision;
 pub mod product;
+pub mod random;
 pub mod reveal;
+pub mod rotary;
 pub mod tree;
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
@@ -79,7 +84,7 @@ impl FromStr for Numerics {
 }
 
 /// The name nearest to `given`, if any is near: one that it begins, or one that it misspells.
-fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let given = &given.to_lowercase();
     let begun = |name: &&str| given.len() > 2 && name.starts_with(given);
     if let Some(name) = names.clone().find(begun) {
@@ -92,7 +97,7 @@ fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> Opt
         .map(|(_, name)| name)
 }
 
-fn did_you_mean(name: Option<&str>) -> String {
+pub(crate) fn did_you_mean(name: Option<&str>) -> String {
     name.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default()
 }
 

@@ -67,7 +67,7 @@ impl Threshold {
     }
 }
 
-/// Where in the model a product stands.
+/// Where in the model a matrix stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Site {
     /// A layer's product with weights.
@@ -76,6 +76,9 @@ pub enum Site {
     Attention,
     /// The last product, which gives the logits.
     Head,
+    /// A table that is looked up, and the small vectors (norm weights, biases): nothing is multiplied through a
+    /// matrix, so what a precision does to factors does not happen here.
+    Table,
 }
 
 /// How the terms of a sum come about.
@@ -278,6 +281,7 @@ impl Precision {
             Precision::Minifloat(format) => uniform(format),
             Precision::LMul { product, scope } => {
                 let inside = match scope {
+                    _ if site == Site::Table => false,
                     Scope::All => true,
                     Scope::Linear => linear,
                     Scope::Attention => !linear,
@@ -300,6 +304,19 @@ impl Precision {
             }
             Precision::W8A8 => uniform(Format::F32),
         }
+    }
+
+    /// What the values between operations round to: those of norms, softmax, gates and the residual stream, as those
+    /// of the linear layers.
+    pub fn activations(self) -> Format {
+        let Recipe { result, .. } = self.recipe(Site::Linear);
+        result
+    }
+
+    /// Where a checkpoint ties its embedding to its head: can one matrix, packed for the head, be both? Otherwise the
+    /// head needs one of its own.
+    pub fn head_is_table(self) -> bool {
+        self.recipe(Site::Head).weights == self.recipe(Site::Table).weights
     }
 
     /// A site at which the product that gives the precision its name is used.
@@ -571,6 +588,37 @@ mod tests {
             "`-1` is not a value of `threshold`: write a positive number, such as 6"
         );
         assert_eq!(error("bf16:"), "precision `bf16` has no parameter ``: it takes none, write `bf16`");
+    }
+
+    #[test]
+    fn a_table_keeps_what_no_product_asks_for() {
+        let table = |name: &str| name.parse::<Precision>().unwrap().recipe(Site::Table);
+        for (name, stored) in [
+            ("fp32", Format::F32),
+            ("bf16", Format::BF16),
+            ("bf16-acc16", Format::BF16),
+            ("fp16", Format::F16),
+            ("fp16-acc16", Format::F16),
+            ("layercast", Format::BF16),
+            ("fp8-e4m3", Format::E4M3),
+            ("fp8-e5m2", Format::E5M2),
+            ("e3m4", Format::E3M4),
+            ("lmul:m=3", Format::F32),
+            ("int8", Format::F16),
+            ("w8a8", Format::F32),
+        ] {
+            assert_eq!((table(name).weights, table(name).product), (stored, Product::Fused), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tied_head_is_stored_twice_only_where_l_mul_rounds_its_factors() {
+        for entry in PRECISIONS {
+            assert!(entry.example.head_is_table(), "{}", entry.name);
+        }
+        let shared = |name: &str| name.parse::<Precision>().unwrap().head_is_table();
+        assert!(shared("lmul:m=3,scope=attention"));
+        assert!(!shared("lmul:m=3") && !shared("lmul:m=3,scope=linear"));
     }
 
     #[test]

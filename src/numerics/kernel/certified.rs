@@ -18,16 +18,16 @@ use crate::numerics::{
 };
 
 /// The activations, in blocks of rows, with what certifies their sums.
-pub(super) struct ExactRows {
-    blocks: Vec<Block>,
+pub(super) struct ExactRows<'a> {
+    blocks: Vec<Block<'a>>,
     bounds: Vec<Bound>,
 }
 
 /// The rows of one block at most.
 const TALLEST: usize = 8;
 
-impl ExactRows {
-    pub(super) fn new(activations: &Activations<'_>, tallest: usize) -> ExactRows {
+impl<'a> ExactRows<'a> {
+    pub(super) fn new(activations: Activations<'a, '_>, tallest: usize) -> ExactRows<'a> {
         ExactRows {
             bounds: (0..activations.rows).map(|row| Bound::of(activations.row(row))).collect(),
             blocks: Block::all(activations, tallest.min(TALLEST)),
@@ -40,7 +40,7 @@ impl ExactRows {
             Product::LMul(product) => Some(product),
             _ => None,
         };
-        let blocks: Vec<(&Block, Vec<f64>)> = self
+        let blocks: Vec<(&Block<'_>, Vec<f64>)> = self
             .blocks
             .iter()
             .map(|block| (block, block.x.iter().copied().map(f64::from).collect()))
@@ -119,7 +119,7 @@ fn wide_sums<const R: usize, const V: usize>(
 fn term_sums(
     job: &Prepared<'_>,
     product: LMul,
-    block: &Block,
+    block: &Block<'_>,
     panel: &[FloatRow],
     sums: &mut [[f64; PANEL]; TALLEST],
 ) {

@@ -70,6 +70,10 @@ impl Kernel for Definition {
         weights.depth += 1;
     }
 
+    fn lookup(&self, weights: &Plain, column: usize, out: &mut [f32]) {
+        out.copy_from_slice(&weights.columns[column]);
+    }
+
     fn run(&self, site: Site, launch: Launch, jobs: Vec<Job<'_, Plain>>) {
         let recipe = self.numerics.precision.recipe(site);
         let order = self.numerics.order;

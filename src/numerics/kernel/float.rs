@@ -23,12 +23,12 @@ use crate::numerics::{
 pub(super) const SINGLE: usize = 4;
 
 /// The activations, in blocks of rows.
-pub(super) struct FloatRows {
-    blocks: Vec<Block>,
+pub(super) struct FloatRows<'a> {
+    blocks: Vec<Block<'a>>,
 }
 
-impl FloatRows {
-    pub(super) fn new(activations: &Activations<'_>, tallest: usize) -> FloatRows {
+impl<'a> FloatRows<'a> {
+    pub(super) fn new(activations: Activations<'a, '_>, tallest: usize) -> FloatRows<'a> {
         FloatRows { blocks: Block::all(activations, tallest) }
     }
 
@@ -44,7 +44,7 @@ impl FloatRows {
         };
         let known: Vec<_> = match lmul {
             Some(_) => self.blocks.iter().map(|block| Magnitudes::NONE.and(&block.x)).collect(),
-            None => vec![Magnitudes::NONE; self.blocks.len()],
+            None => Vec::new(),
         };
         let mut scratch: [Vec<FloatRow>; SINGLE] = Default::default();
         for first in panels.clone().step_by(together) {
@@ -67,11 +67,11 @@ impl FloatRows {
                     PanelRows::Float(std::array::from_fn(|slot| widened[slot.min(width - 1)]))
                 }
             };
-            for (block, known) in self.blocks.iter().zip(&known) {
+            for (index, block) in self.blocks.iter().enumerate() {
                 let words = lmul.and_then(|product| {
                     let panels = job.weights.magnitudes.as_ref()?[first..first + width].iter();
                     product.plain_words(
-                        *known,
+                        known[index],
                         panels.fold(Magnitudes::NONE, |all, one| all.or(*one)),
                         &begin,
                     )
@@ -97,7 +97,7 @@ pub(super) enum PanelRows<'a> {
 /// One block of rows times one panel, or one row times several.
 pub(super) struct Piece<'a> {
     pub(super) job: &'a Prepared<'a>,
-    pub(super) block: &'a Block,
+    pub(super) block: &'a Block<'a>,
     pub(super) rows: PanelRows<'a>,
     pub(super) begin: &'a [FloatRow; SINGLE],
     /// Is L-Mul free of its edges here, and if so, are there zeros among the weights?

@@ -43,19 +43,19 @@ struct Outliers {
     /// Their columns, in walking order.
     columns: Vec<usize>,
     schedule: Arc<Schedule>,
-    blocks: Vec<Block>,
+    blocks: Vec<Block<'static>>,
 }
 
 impl IntegerRows {
     pub(super) fn new(
         isa: Isa,
         product: Product,
-        activations: &Activations<'_>,
+        activations: &Activations<'_, '_>,
         tallest: usize,
         schedule: impl Fn(usize) -> Arc<Schedule>,
     ) -> IntegerRows {
         let columns = match product {
-            Product::Int8(threshold) => outlier_columns(activations.values, activations.depth, threshold),
+            Product::Int8(threshold) => outlier_columns(&activations.values, activations.depth, threshold),
             _ => Vec::new(),
         };
         let quantize = |row| isa.dispatch(Quantize { product, values: activations.row(row) });
@@ -70,9 +70,13 @@ impl IntegerRows {
             let rows = 0..activations.rows;
             let values: Vec<f32> =
                 rows.flat_map(|row| columns.iter().map(move |&k| activations.row(row)[k])).collect();
-            let gathered =
-                Activations { values: &values, rows: activations.rows, depth: columns.len(), terms: None };
-            Outliers { blocks: Block::all(&gathered, tallest), columns, schedule }
+            let gathered = Activations {
+                values: values.into(),
+                rows: activations.rows,
+                depth: columns.len(),
+                terms: None,
+            };
+            Outliers { blocks: Block::all(gathered, tallest), columns, schedule }
         });
         let single = match rows.as_slice() {
             [row] => Some(Quads::new(std::slice::from_ref(row))),

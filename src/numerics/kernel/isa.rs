@@ -47,7 +47,7 @@ impl Isa {
     }
 
     /// Runs `op` compiled for this instruction set.
-    pub(super) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+    pub(in crate::numerics) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
         const CHECKED: &str = "a kernel is only made for an instruction set that the machine has";
         match self {
             #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! A matrix laid out for the fast kernel: panels of 32 outputs, term after term, in the precision's own type.
 //!
-//! Weights stand in the order's own walk, so that every order reads its terms one after the other. A cache
-//! that grows stands as it came, and is put in walking order when it is read.
+//! Weights and keys stand in the order's own walk, so that every order reads its terms one after the other. Values,
+//! whose terms grow in number, stand as they came, and are put in walking order when they are read.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -137,6 +137,17 @@ impl Bound {
     }
 }
 
+/// Whether a matrix grows: one that begins without outputs or without terms does.
+#[derive(Clone, Debug)]
+enum Growth {
+    /// All of it was packed at once.
+    None,
+    /// By an output at a time, in this walk.
+    Columns(Option<Vec<u32>>),
+    /// By a term at a time.
+    Rows,
+}
+
 /// The right-hand side of the fast kernel's products.
 #[derive(Clone, Debug)]
 pub struct Packed {
@@ -146,6 +157,7 @@ pub struct Packed {
     format: Format,
     /// Do the rows stand in walking order?
     pub(super) walked: bool,
+    growth: Growth,
     pub(super) store: Store,
     /// For exact sums, what is known of each output.
     pub(super) bounds: Option<Vec<Bound>>,
@@ -168,15 +180,15 @@ impl Packed {
             depth <= recipe.most_terms(),
             "{depth} products of 8-bit integers may overflow a sum of 32 bits"
         );
-        // A matrix without outputs or terms is a cache about to grow.
-        let grows = columns == 0 || depth == 0;
-        let walk = numerics.order.walk(depth).filter(|_| !grows);
+        let walk = numerics.order.walk(depth);
         let panels = columns.div_ceil(PANEL);
         let mut packed = Packed {
             columns,
             depth,
             format: recipe.weights,
-            walked: !grows,
+            // How many terms there will be decides how they are walked.
+            walked: depth > 0,
+            growth: Growth::None,
             store: Store::new(&recipe, depth, panels),
             bounds: (numerics.order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]),
             magnitudes: matches!(recipe.product, Product::LMul(_)).then(Vec::new),
@@ -197,6 +209,11 @@ impl Packed {
             }
             packed.store.set_panel(&recipe, start / PANEL, &panel[..width * depth], width, walk.as_deref());
         }
+        packed.growth = match (depth, columns) {
+            (0, _) => Growth::Rows,
+            (_, 0) => Growth::Columns(walk),
+            _ => Growth::None,
+        };
         packed
     }
 
@@ -224,11 +241,38 @@ impl Packed {
             + self.magnitudes.as_deref().map_or(0, size_of_val)
     }
 
+    /// One output as it is stored, its terms in their own order again. `walk` is that of the matrix's order.
+    pub(super) fn column(&self, column: usize, walk: Option<&[u32]>, out: &mut [f32]) {
+        assert!(column < self.columns, "output {column} is one of {}", self.columns);
+        assert_eq!(out.len(), self.depth, "there is room for every term");
+        let (panel, lane) = (column / PANEL, column % PANEL);
+        match &self.store {
+            Store::Float(panels) => out_of(panels.panel(panel, self.depth), |row| row.0[lane], out),
+            Store::Bf16(panels) => out_of(panels.panel(panel, self.depth), |row| row.get(lane), out),
+            Store::Code16(format, panels) => {
+                out_of(panels.panel(panel, self.depth), |row| format.decode(row.0[lane].into()), out);
+            }
+            Store::Code8(format, panels) => {
+                out_of(panels.panel(panel, self.depth), |row| format.decode(row.0[lane].into()), out);
+            }
+            Store::Integer(..) => unreachable!("no table and no head is stored as integers"),
+        }
+        if let Some(walk) = walk.filter(|_| self.walked) {
+            let walked = out.to_vec();
+            walk.iter().zip(walked).for_each(|(&term, value)| out[term as usize] = value);
+        }
+    }
+
     /// Appends one output.
     pub(super) fn push_column(&mut self, terms: &[f32]) {
         assert_eq!(terms.len(), self.depth, "a key is as long as the others");
-        assert!(!self.walked, "only a matrix that began empty grows");
-        let mut terms = terms.to_vec();
+        let Growth::Columns(walk) = &self.growth else {
+            panic!("only a matrix that began without outputs grows by one");
+        };
+        let mut terms = match walk {
+            Some(walk) => walk.iter().map(|&term| terms[term as usize]).collect(),
+            None => terms.to_vec(),
+        };
         self.format.round_slice(&mut terms);
         let (panel, lane) = (self.columns / PANEL, self.columns % PANEL);
         self.store.make_room(self.depth, panel + 1);
@@ -246,7 +290,7 @@ impl Packed {
     /// Appends one term to every output.
     pub(super) fn push_row(&mut self, terms: &[f32]) {
         assert_eq!(terms.len(), self.columns, "a value is as long as the others");
-        assert!(!self.walked, "only a matrix that began empty grows");
+        assert!(matches!(self.growth, Growth::Rows), "only a matrix that began without terms grows by one");
         let mut terms = terms.to_vec();
         self.format.round_slice(&mut terms);
         self.store.make_room(self.depth + 1, self.columns.div_ceil(PANEL));
@@ -405,6 +449,11 @@ impl Magnitudes {
     }
 }
 
+/// What one lane of every row holds.
+fn out_of<R>(rows: &[R], get: impl Fn(&R) -> f32, out: &mut [f32]) {
+    out.iter_mut().zip(rows).for_each(|(out, row)| *out = get(row));
+}
+
 /// A row of 32, zeros behind the last term.
 fn lanes<T: Copy + Default>(terms: &[f32], code: impl Fn(f32) -> T) -> [T; PANEL] {
     let mut row = [T::default(); PANEL];
@@ -457,6 +506,12 @@ impl Widen for CodeRow8 {
 }
 
 impl Bf16Row {
+    /// One output.
+    fn get(&self, lane: usize) -> f32 {
+        let word = self.0[lane % HALF];
+        f32::from_bits(if lane < HALF { word << 16 } else { word & 0xFFFF_0000 })
+    }
+
     /// Sets one output to a value that is a bfloat16.
     fn set(&mut self, lane: usize, value: f32) {
         let word = &mut self.0[lane % HALF];

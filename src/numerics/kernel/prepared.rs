@@ -1,6 +1,6 @@
 //! A job made ready for the fast kernel: its rows packed once, its panels computed in any number of shares.
 
-use std::{ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use pulp::{Simd, WithSimd};
 
@@ -27,15 +27,24 @@ pub(super) struct Prepared<'a> {
     pub(super) weights: &'a Packed,
     pub(super) schedule: Arc<Schedule>,
     start: Option<&'a [f32]>,
-    /// In which order the panels' stored rows are visited, if not as they stand.
-    visit: Option<Vec<u32>>,
-    packed: Rows,
+    visit: Visit,
+    packed: Rows<'a>,
+}
+
+/// In which order the panels' stored rows are visited.
+enum Visit {
+    /// As they stand.
+    InOrder,
+    /// As the schedule walks.
+    Walk,
+    /// As a defective kernel does.
+    Listed(Vec<u32>),
 }
 
 /// The activations, as the product takes them.
-enum Rows {
-    Float(FloatRows),
-    Exact(ExactRows),
+enum Rows<'a> {
+    Float(FloatRows<'a>),
+    Exact(ExactRows<'a>),
     Integer(IntegerRows),
 }
 
@@ -60,23 +69,29 @@ impl<'a> Prepared<'a> {
         assert!(start.is_none_or(|start| start.len() == columns), "there is a start for every output");
 
         let schedule = kernel.schedule(depth, launch);
+        let reversed = |walk: Option<&[u32]>| -> Vec<u32> {
+            (0..depth).rev().map(|at| walk.map_or(at as u32, |walk| walk[at])).collect()
+        };
+        let walk = schedule.walk.as_deref();
+        let is_reversed = kernel.fault == Some(Fault::Reversed);
         // Positions of the walk: which activation stands there, and which stored row of the panels.
-        let mut terms = schedule.walk.clone();
-        let mut visit = schedule.walk.clone().filter(|_| !weights.walked);
-        if kernel.fault == Some(Fault::Reversed) {
-            for list in [&mut terms, &mut visit] {
-                let forward = list.take().unwrap_or_else(|| (0..depth as u32).collect());
-                *list = Some(forward.into_iter().rev().collect());
-            }
+        let listed = is_reversed.then(|| reversed(walk));
+        let terms = listed.as_deref().or(walk);
+        let visit = match weights.walked {
+            _ if is_reversed => Visit::Listed(reversed(walk.filter(|_| !weights.walked))),
+            true => Visit::InOrder,
+            false => Visit::Walk,
+        };
+        let mut values = Cow::Borrowed(activations);
+        if recipe.activations != Format::F32 {
+            recipe.activations.round_slice(values.to_mut());
         }
-        let mut activations = activations.to_vec();
-        recipe.activations.round_slice(&mut activations);
         if kernel.fault == Some(Fault::Dropped) && depth > 0 {
-            let last = terms.as_ref().map_or(depth - 1, |terms| terms[depth - 1] as usize);
-            activations.iter_mut().skip(last).step_by(depth).for_each(|value| *value = 0.0);
+            let last = terms.map_or(depth - 1, |terms| terms[depth - 1] as usize);
+            values.to_mut().iter_mut().skip(last).step_by(depth).for_each(|value| *value = 0.0);
         }
 
-        let activations = Activations { values: &activations, rows, depth, terms: terms.as_deref() };
+        let activations = Activations { values, rows, depth, terms };
         let rule = kernel.numerics.order.rule();
         let tallest = tallest_tile(kernel.isa, &schedule, rule);
         let packed = match recipe.product {
@@ -86,9 +101,9 @@ impl<'a> Prepared<'a> {
                 }))
             }
             Product::Fused | Product::LMul(_) if rule == Rule::Exact => {
-                Rows::Exact(ExactRows::new(&activations, tallest))
+                Rows::Exact(ExactRows::new(activations, tallest))
             }
-            Product::Fused | Product::LMul(_) => Rows::Float(FloatRows::new(&activations, tallest)),
+            Product::Fused | Product::LMul(_) => Rows::Float(FloatRows::new(activations, tallest)),
         };
         let isa = kernel.isa;
         let prepared = Prepared { isa, recipe, rule, rows, depth, weights, schedule, start, visit, packed };
@@ -118,7 +133,15 @@ impl<'a> Prepared<'a> {
 
     /// Do the panels' rows stand in the order in which they are visited?
     pub(super) fn in_order(&self) -> bool {
-        self.visit.is_none()
+        self.visit().is_none()
+    }
+
+    fn visit(&self) -> Option<&[u32]> {
+        match &self.visit {
+            Visit::InOrder => None,
+            Visit::Walk => self.schedule.walk.as_deref(),
+            Visit::Listed(rows) => Some(rows),
+        }
     }
 
     /// A panel in f32, in walking order, written to `scratch` unless it stands there like that.
@@ -138,7 +161,7 @@ impl<'a> Prepared<'a> {
     fn widen<R: Widen>(&self, rows: &[R], format: Format, floats: &mut Vec<FloatRow>) {
         floats.resize(self.depth, FloatRow([0.0; PANEL]));
         let lanes = Lanes::of(format);
-        match &self.visit {
+        match self.visit() {
             None => self.isa.dispatch(WidenRows { rows: rows.iter(), lanes, floats }),
             Some(visit) => {
                 let rows = visit.iter().map(|&row| &rows[row as usize]);
@@ -154,48 +177,50 @@ impl<'a> Prepared<'a> {
 }
 
 /// Rows of activations, already rounded, and the walk through them.
-#[derive(Clone, Copy)]
-pub(super) struct Activations<'a> {
-    pub(super) values: &'a [f32],
+pub(super) struct Activations<'a, 'w> {
+    pub(super) values: Cow<'a, [f32]>,
     pub(super) rows: usize,
     pub(super) depth: usize,
-    pub(super) terms: Option<&'a [u32]>,
+    pub(super) terms: Option<&'w [u32]>,
 }
 
-impl<'a> Activations<'a> {
+impl Activations<'_, '_> {
     /// One row.
-    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+    pub(super) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.depth..][..self.depth]
     }
 }
 
 /// Rows that one tile takes together, packed term after term in walking order.
-pub(super) struct Block {
+pub(super) struct Block<'a> {
     /// The first row, and how many rows there are; a tile taller than that repeats the last one.
     pub(super) first: usize,
     pub(super) rows: usize,
     pub(super) height: usize,
-    pub(super) x: Vec<f32>,
+    pub(super) x: Cow<'a, [f32]>,
 }
 
-impl Block {
+impl<'a> Block<'a> {
     /// All rows, in blocks no taller than that.
-    pub(super) fn all(activations: &Activations<'_>, tallest: usize) -> Vec<Block> {
+    pub(super) fn all(activations: Activations<'a, '_>, tallest: usize) -> Vec<Block<'a>> {
+        if activations.rows == 1 && activations.terms.is_none() {
+            return vec![Block { first: 0, rows: 1, height: 1, x: activations.values }];
+        }
         let mut blocks = Vec::new();
         let mut first = 0;
         while first < activations.rows {
             let left = activations.rows - first;
             blocks.push(match left {
-                _ if activations.rows == 1 => Block::of::<1>(activations, first),
-                _ if left > 4 && tallest > 4 => Block::of::<8>(activations, first),
-                _ => Block::of::<4>(activations, first),
+                _ if activations.rows == 1 => Block::of::<1>(&activations, first),
+                _ if left > 4 && tallest > 4 => Block::of::<8>(&activations, first),
+                _ => Block::of::<4>(&activations, first),
             });
             first += blocks.last().map_or(left, |block| block.rows);
         }
         blocks
     }
 
-    fn of<const R: usize>(activations: &Activations<'_>, first: usize) -> Block {
+    fn of<const R: usize>(activations: &Activations<'_, '_>, first: usize) -> Block<'a> {
         let rows = R.min(activations.rows - first);
         let sources: [&[f32]; R] = std::array::from_fn(|row| activations.row(first + row.min(rows - 1)));
         let mut x = vec![0.0; activations.depth * R];
@@ -205,7 +230,7 @@ impl Block {
                 *x = source[term];
             }
         }
-        Block { first, rows, height: R, x }
+        Block { first, rows, height: R, x: x.into() }
     }
 
     /// One row, in walking order.

@@ -1,0 +1,36 @@
+//! An f32 in a text format, infinities included, for which JSON has no number.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A number where it is one, and `"inf"` or `"-inf"` otherwise.
+///
+/// # Errors
+///
+/// Those of the serializer.
+// What `#[serde(with = ...)]` calls takes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+pub(crate) fn serialize<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.is_finite() { value.serialize(serializer) } else { serializer.collect_str(value) }
+}
+
+/// The other way.
+///
+/// # Errors
+///
+/// When it is neither a number nor one of the two words.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(f32),
+        Word(String),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Number(number) => Ok(number),
+        Written::Word(word) if word == "inf" => Ok(f32::INFINITY),
+        Written::Word(word) if word == "-inf" => Ok(f32::NEG_INFINITY),
+        Written::Word(word) => {
+            Err(de::Error::custom(format!("`{word}` is not a logit: write a number, `inf` or `-inf`")))
+        }
+    }
+}

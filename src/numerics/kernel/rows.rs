@@ -1,0 +1,521 @@
+//! What goes row by row between products (norms, softmax, gates, rotary angles), on vectors and by several rows at once.
+//!
+//! A sum keeps its order whatever runs beside it. A row alone waits for each of its additions; the sums of several rows
+//! do not wait for each other, so they go together, one running sum a row.
+
+#![expect(clippy::needless_range_loop, reason = "the loops run over several arrays of registers at once")]
+
+use std::{array, borrow::Cow, marker::PhantomData, ops::Range, sync::Arc};
+
+use pulp::{Simd, WithSimd};
+
+use super::{Fault, Isa};
+use crate::numerics::{
+    activation::Activation,
+    canonical, elementary,
+    exact::{Superaccumulator, certify, error_bound, norm_bound},
+    format::{Format, Lanes, Rounding},
+    order::{Adder, Leaves, Rule, Schedule, tree_of_leaves},
+    rotary::Turn,
+};
+
+/// Rows whose sums go together: as many as hide the time that an addition takes.
+pub(super) const TOGETHER: usize = 8;
+
+/// Sums over rows of one length, by one schedule.
+pub(super) struct RowSums {
+    pub(super) isa: Isa,
+    pub(super) rule: Rule,
+    pub(super) schedule: Arc<Schedule>,
+    pub(super) fault: Option<Fault>,
+}
+
+/// What is added.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Terms {
+    /// The values.
+    Values,
+    /// Their squares.
+    Squares,
+}
+
+impl RowSums {
+    /// The sums of up to [`TOGETHER`] rows.
+    pub(super) fn of(&self, terms: Terms, rows: &[&[f32]]) -> [f32; TOGETHER] {
+        let defective: Vec<Cow<'_, [f32]>>;
+        let mut spoilt: [&[f32]; TOGETHER] = [&[]; TOGETHER];
+        let rows = match self.fault {
+            None => rows,
+            Some(fault) => {
+                defective = rows.iter().map(|row| self.spoil(fault, row)).collect();
+                spoilt.iter_mut().zip(&defective).for_each(|(spoilt, row)| *spoilt = row);
+                &spoilt[..rows.len()]
+            }
+        };
+        let mut sums = [0.0; TOGETHER];
+        match (self.rule, rows) {
+            (_, []) => {}
+            (Rule::Exact, _) => {
+                sums.iter_mut().zip(rows).for_each(|(sum, row)| *sum = self.exact(terms, row));
+            }
+            (_, [row]) => sums[..1].copy_from_slice(&self.together(terms, [row])),
+            (_, [_, rest @ ..]) if rest.len() < 4 => {
+                sums[..4].copy_from_slice(&self.together::<4>(terms, array_of(rows)));
+            }
+            _ => sums = self.together(terms, array_of(rows)),
+        }
+        sums
+    }
+
+    fn together<const R: usize>(&self, terms: Terms, rows: [&[f32]; R]) -> [f32; R] {
+        match terms {
+            Terms::Values => self.along::<R, false>(rows),
+            Terms::Squares => self.along::<R, true>(rows),
+        }
+    }
+
+    fn along<const R: usize, const SQUARES: bool>(&self, rows: [&[f32]; R]) -> [f32; R] {
+        let schedule = &*self.schedule;
+        let rows = rows.map(|row| &row[..schedule.terms]);
+        match self.rule {
+            Rule::Kahan => {
+                self.isa.dispatch(Chains::<Kahan, R, SQUARES> { schedule, rows, along: PhantomData })
+            }
+            Rule::Neumaier => {
+                self.isa.dispatch(Chains::<Neumaier, R, SQUARES> { schedule, rows, along: PhantomData })
+            }
+            Rule::Plain => {
+                self.isa.dispatch(Chains::<Plain, R, SQUARES> { schedule, rows, along: PhantomData })
+            }
+            Rule::Exact => unreachable!("exact sums are certified"),
+        }
+    }
+
+    /// The sum rounded once: from f64 where that is certain.
+    fn exact(&self, terms: Terms, row: &[f32]) -> f32 {
+        let sum = self.isa.dispatch(WideSum { terms, row });
+        // All terms are a product of two values of the row, or of one and 1.
+        let other = match terms {
+            Terms::Values => (row.len() as f64).sqrt() * (1.0 + f64::EPSILON),
+            Terms::Squares => norm_bound(row),
+        };
+        certify(sum, error_bound(row.len(), norm_bound(row), other)).unwrap_or_else(|| {
+            let mut sum = Superaccumulator::new();
+            for &x in row {
+                sum.add_product(x, if terms == Terms::Squares { x } else { 1.0 });
+            }
+            sum.round()
+        })
+    }
+
+    /// The row that gives the sum which a defective kernel makes of this one.
+    fn spoil<'r>(&self, fault: Fault, row: &'r [f32]) -> Cow<'r, [f32]> {
+        let terms = self.schedule.terms;
+        let mut spoilt = row.to_vec();
+        match fault {
+            Fault::Reversed => {
+                for position in 0..terms {
+                    spoilt[self.schedule.term(position)] = row[self.schedule.term(terms - 1 - position)];
+                }
+            }
+            Fault::Dropped if terms > 0 => spoilt[self.schedule.term(terms - 1)] = 0.0,
+            Fault::Dropped => {}
+        }
+        spoilt.into()
+    }
+}
+
+/// So many rows; where rows are missing the last one stands in.
+fn array_of<'r, const R: usize>(rows: &[&'r [f32]]) -> [&'r [f32]; R] {
+    array::from_fn(|row| rows[row.min(rows.len() - 1)])
+}
+
+/// How the additions of a running sum are carried out, as the definition does it.
+trait Along {
+    /// Does it take part in balanced trees?
+    const TREES: bool = false;
+
+    /// Adds the product; `lost` is what compensation remembers.
+    fn step(sum: &mut f32, lost: &mut f32, x: f32, w: f32);
+
+    /// The end of the running sum.
+    #[inline(always)]
+    fn finish(sum: f32, _: f32) -> f32 {
+        sum
+    }
+}
+
+struct Plain;
+
+impl Along for Plain {
+    const TREES: bool = true;
+
+    #[inline(always)]
+    fn step(sum: &mut f32, _: &mut f32, x: f32, w: f32) {
+        *sum = x.mul_add(w, *sum);
+    }
+}
+
+struct Kahan;
+
+impl Along for Kahan {
+    #[inline(always)]
+    fn step(sum: &mut f32, lost: &mut f32, x: f32, w: f32) {
+        let term = x * w - *lost;
+        let next = *sum + term;
+        *lost = (next - *sum) - term;
+        *sum = next;
+    }
+}
+
+struct Neumaier;
+
+impl Along for Neumaier {
+    #[inline(always)]
+    fn step(sum: &mut f32, lost: &mut f32, x: f32, w: f32) {
+        let term = x * w;
+        let next = *sum + term;
+        let added = next - *sum;
+        *lost += (*sum - (next - added)) + (term - added);
+        *sum = next;
+    }
+
+    #[inline(always)]
+    fn finish(sum: f32, lost: f32) -> f32 {
+        sum + lost
+    }
+}
+
+/// The sums of `R` rows.
+struct Chains<'a, U, const R: usize, const SQUARES: bool> {
+    schedule: &'a Schedule,
+    rows: [&'a [f32]; R],
+    along: PhantomData<U>,
+}
+
+impl<U: Along, const R: usize, const SQUARES: bool> WithSimd for Chains<'_, U, R, SQUARES> {
+    type Output = [f32; R];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [f32; R] {
+        self.schedule.reduce(&mut Chained { simd, chains: &self }, &mut Vec::new()).map(canonical)
+    }
+}
+
+/// The same, given the vectors.
+struct Chained<'a, S, U, const R: usize, const SQUARES: bool> {
+    simd: S,
+    chains: &'a Chains<'a, U, R, SQUARES>,
+}
+
+impl<S: Simd, U: Along, const R: usize, const SQUARES: bool> Adder for Chained<'_, S, U, R, SQUARES> {
+    type Sum = [f32; R];
+
+    // A function of its own, where the sums are sure to stay in registers.
+    #[inline(always)]
+    fn run(&mut self, positions: Range<usize>) -> [f32; R] {
+        self.simd.vectorize(Run { chains: self.chains, positions })
+    }
+
+    #[inline(always)]
+    fn tree(&mut self, positions: Range<usize>) -> [f32; R] {
+        if U::TREES {
+            let mut terms =
+                TreeTerms::<U, R, SQUARES> { rows: self.chains.part(&positions), along: PhantomData };
+            tree_of_leaves(&mut terms, positions.len())
+        } else {
+            unreachable!("compensated sums have no trees")
+        }
+    }
+
+    #[inline(always)]
+    fn join(&mut self, left: [f32; R], right: [f32; R]) -> [f32; R] {
+        joined(left, right)
+    }
+}
+
+impl<U: Along, const R: usize, const SQUARES: bool> Chains<'_, U, R, SQUARES> {
+    /// The same part of every row.
+    #[inline(always)]
+    fn part(&self, positions: &Range<usize>) -> [&[f32]; R] {
+        let mut part: [&[f32]; R] = [&[]; R];
+        for row in 0..R {
+            part[row] = &self.rows[row][positions.clone()];
+        }
+        part
+    }
+
+    /// Adds one term to every sum: a loop, because a closure may not be inlined.
+    #[inline(always)]
+    fn step(sums: &mut [f32; R], lost: &mut [f32; R], rows: &[&[f32]; R], term: usize) {
+        for row in 0..R {
+            let x = rows[row][term];
+            U::step(&mut sums[row], &mut lost[row], x, if SQUARES { x } else { 1.0 });
+        }
+    }
+}
+
+/// The running sums of `R` rows over some positions.
+struct Run<'a, U, const R: usize, const SQUARES: bool> {
+    chains: &'a Chains<'a, U, R, SQUARES>,
+    positions: Range<usize>,
+}
+
+impl<U: Along, const R: usize, const SQUARES: bool> WithSimd for Run<'_, U, R, SQUARES> {
+    type Output = [f32; R];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> [f32; R] {
+        let Run { chains, positions } = self;
+        let (mut sums, mut lost) = ([0.0; R], [0.0; R]);
+        match &chains.schedule.walk {
+            None => {
+                let rows = chains.part(&positions);
+                for position in 0..positions.len() {
+                    Chains::<U, R, SQUARES>::step(&mut sums, &mut lost, &rows, position);
+                }
+            }
+            Some(walk) => {
+                for &term in &walk[positions] {
+                    Chains::<U, R, SQUARES>::step(&mut sums, &mut lost, &chains.rows, term as usize);
+                }
+            }
+        }
+        for row in 0..R {
+            sums[row] = U::finish(sums[row], lost[row]);
+        }
+        sums
+    }
+}
+
+/// The terms of a balanced tree over `R` rows, which stand as they came.
+struct TreeTerms<'a, U, const R: usize, const SQUARES: bool> {
+    rows: [&'a [f32]; R],
+    along: PhantomData<U>,
+}
+
+impl<U: Along, const R: usize, const SQUARES: bool> Leaves for TreeTerms<'_, U, R, SQUARES> {
+    type Sum = [f32; R];
+
+    #[inline(always)]
+    fn leaf(&mut self, offset: usize) -> [f32; R] {
+        let mut sums = [0.0; R];
+        Chains::<U, R, SQUARES>::step(&mut sums, &mut [0.0; R], &self.rows, offset);
+        sums
+    }
+
+    #[inline(always)]
+    fn join(&mut self, left: [f32; R], right: [f32; R]) -> [f32; R] {
+        joined(left, right)
+    }
+}
+
+#[inline(always)]
+fn joined<const R: usize>(mut left: [f32; R], right: [f32; R]) -> [f32; R] {
+    for row in 0..R {
+        left[row] += right[row];
+    }
+    left
+}
+
+/// A sum in f64, where the terms are exact.
+struct WideSum<'a> {
+    terms: Terms,
+    row: &'a [f32],
+}
+
+impl WithSimd for WideSum<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let term = |x: f32| f64::from(x) * f64::from(if self.terms == Terms::Squares { x } else { 1.0 });
+        let (chunks, rest) = self.row.as_chunks::<16>();
+        let mut lanes = [0.0; 16];
+        for chunk in chunks {
+            for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                *lane += term(x);
+            }
+        }
+        lanes.into_iter().chain(rest.iter().map(|&x| term(x))).sum()
+    }
+}
+
+/// Something to do with values that round to a format.
+pub(super) trait Rounded {
+    /// Does it, given the rounding.
+    fn with(self, round: impl Fn(f32) -> f32 + Copy);
+}
+
+/// Does something on the vectors of an instruction set, rounding to a format.
+pub(super) fn rounded(isa: Isa, format: Format, work: impl Rounded) {
+    isa.dispatch(RoundedTo { format, work });
+}
+
+struct RoundedTo<W> {
+    format: Format,
+    work: W,
+}
+
+impl<W: Rounded> WithSimd for RoundedTo<W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let format = self.format;
+        // What is a constant in its loop takes fewer instructions.
+        match format {
+            Format::F32 => self.work.with(canonical),
+            Format::BF16 => self.work.with(
+                #[inline(always)]
+                |x| const { Lanes::of(Format::BF16) }.round(x),
+            ),
+            _ if format.rounding() == Rounding::NearestEven => {
+                let lanes = Lanes::of(format);
+                self.work.with(
+                    #[inline(always)]
+                    move |x| lanes.round(x),
+                );
+            }
+            _ => self.work.with(
+                #[inline(always)]
+                move |x| format.round(x),
+            ),
+        }
+    }
+}
+
+/// Rows of a norm: the values, what scales each row, and what scales each column.
+pub(super) struct Normed<'a> {
+    pub(super) rows: &'a [f32],
+    pub(super) scales: &'a [f32],
+    pub(super) weight: &'a [f32],
+    pub(super) out: &'a mut [f32],
+}
+
+impl Rounded for Normed<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+        let width = self.weight.len();
+        let rows = self.rows.chunks_exact(width).zip(self.out.chunks_exact_mut(width));
+        for ((row, out), scale) in rows.zip(self.scales) {
+            for ((out, x), weight) in out.iter_mut().zip(row).zip(self.weight) {
+                *out = round(weight * round(x * scale));
+            }
+        }
+    }
+}
+
+/// Values times a number.
+pub(super) struct Scaled<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) scale: f32,
+}
+
+impl Rounded for Scaled<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+        self.values.iter_mut().for_each(|value| *value = round(self.scale * *value));
+    }
+}
+
+/// Values over a number.
+pub(super) struct Divided<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) by: f32,
+}
+
+impl Rounded for Divided<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+        self.values.iter_mut().for_each(|value| *value = round(*value / self.by));
+    }
+}
+
+/// The exponentials of the distances from the largest value.
+pub(super) struct Exponentials<'a>(pub(super) &'a mut [f32]);
+
+impl WithSimd for Exponentials<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (chunks, rest) = self.0.as_chunks::<16>();
+        let larger = |largest: f32, value: f32| if value > largest { value } else { largest };
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        for chunk in chunks {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                *lane = larger(*lane, value);
+            }
+        }
+        let largest = lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger);
+        self.0.iter_mut().for_each(|value| *value = elementary::exp(*value - largest));
+    }
+}
+
+/// Tokens that turn.
+pub(super) struct Turned<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) heads: usize,
+    pub(super) turns: &'a [&'a Turn],
+}
+
+impl Rounded for Turned<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+        let token = self.values.len() / self.turns.len().max(1);
+        for (token, turn) in self.values.chunks_exact_mut(token.max(1)).zip(self.turns) {
+            for head in token.chunks_exact_mut(token.len() / self.heads) {
+                let (first, second) = head.split_at_mut(head.len() / 2);
+                for (((first, second), cos), sin) in
+                    first.iter_mut().zip(second).zip(&turn.cos).zip(&turn.sin)
+                {
+                    let (x, y) = (*first, *second);
+                    *first = round(x * cos - y * sin);
+                    *second = round(y * cos + x * sin);
+                }
+            }
+        }
+    }
+}
+
+/// The activation of values.
+pub(super) struct Activated<'a> {
+    pub(super) activation: Activation,
+    pub(super) values: &'a mut [f32],
+}
+
+impl WithSimd for Activated<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.activation.apply_slice(self.values);
+    }
+}
+
+/// Values, still to be rounded, times others.
+pub(super) struct Gated<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) by: &'a [f32],
+}
+
+impl Rounded for Gated<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+        self.values.iter_mut().zip(self.by).for_each(|(value, by)| *value = round(round(*value) * by));
+    }
+}
+
+/// Values and what is added to them.
+pub(super) struct Updated<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) update: &'a [f32],
+}
+
+impl Rounded for Updated<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+        self.values.iter_mut().zip(self.update).for_each(|(value, update)| *value = round(*value + update));
+    }
+}
