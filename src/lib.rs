@@ -1,10 +1,27 @@
 //! What can change the output of a language model, and by how much.
 //!
-//! The answer rests on arithmetic whose every bit is pinned, and that is what this crate holds today: precisions,
-//! orders of addition, elementary functions, and a kernel that computes with them twice. Models, suites, matrix
-//! runs and reports are not here yet.
+//! The answer rests on arithmetic whose every bit is pinned: precisions, orders of addition, elementary functions,
+//! and a kernel that computes with them twice. On it stands one decoder for Qwen2, Qwen3 and Llama, which runs real
+//! checkpoints, and beside it the same models as candle ships them. Suites, runs over a matrix of cells, reports and
+//! verdicts are not here yet.
 //!
 //! # The picture
+//!
+//! From a prompt to its evidence:
+//!
+//! ```text
+//!   folder, Hub, this binary ── Checkpoint: config, tokenizer, tensors read row by row
+//!                                    │
+//!            Numerics ── Kernel ── Decoder            the stock models, in a process of their own
+//!                                    │                                  │
+//!   Prompt ──────────────────► engine::lab                       engine::candle
+//!                                    └─────────────┬────────────────────┘
+//!                                                  ▼
+//!                     Sample: tokens, text, and for each token the digest of
+//!                     its logits, the candidates, the margin, the launch
+//! ```
+//!
+//! And below, what every number of the lab rests on:
 //!
 //! ```text
 //!   Precision                   Order + number of terms + Launch
@@ -68,15 +85,23 @@
 //! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |
 //! | [`numerics::elementary`] | exp, tanh, sin and the like, with the same bits on every machine |
 //! | [`numerics::kernel`] | [`Kernel`], and its two implementations, [`Definition`] and [`Fast`] |
+//! | [`numerics::rotary`], [`numerics::activation`] | the angles of rotary embeddings; what a gate passes through |
+//! | [`numerics::choice`] | which token follows: candidates, and draws whose noise two cells share |
+//! | [`numerics::random`] | the counter-based source of that noise |
 //! | [`numerics::reveal`] | the tree that a kernel adds by, found with masks |
 //! | [`numerics::error`] | the relative error of one product, measured through the kernel |
+//! | [`trace`] | digests, and what one cell leaves behind of a prompt |
+//! | [`model`] | checkpoints from a folder, the Hub or this binary, and the one decoder |
+//! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
+//! | [`store`] | the only writer of files |
 //! | [`cli`] | words only: one file per verb |
 //!
 //! Inside `numerics/kernel`, `definition` stands alone. `fast` hands each job to `prepared`, and from there
 //! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
 //! names the instruction sets.
 //!
-//! `numerics` does not know `cli`, and `main` calls `cli` and nothing else.
+//! Dependencies point one way, `numerics <- trace <- model <- engine <- store <- cli`, which `tests/shape.rs` reads off
+//! the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
 //!
@@ -106,6 +131,14 @@
 //! 10. **No unsafe code**, but for one prefetch and the 8-bit products of AVX-512, each allowed by name (`unsafe_code`
 //!     is denied, and every block must say why it is sound).
 //! 11. **Only `cli` prints** (`clippy::print_stdout`, `clippy::print_stderr`), data on stdout, complaints on stderr.
+//! 12. **The decoder computes what its architecture says**: logits within 2e-5 of Hugging Face transformers', the same
+//!     greedy tokens, for every fixture and prompt (`tests/parity.rs`, `tests/candle.rs`).
+//! 13. **Batch, grouping, threads, prompt chunks and the cache move no bit of a sequence**, unless its order follows the
+//!     launch or its precision is int8 (`tests/invariance.rs`, which also fails if those two cease to be exceptions), and
+//!     the fast decoder has the bits of the definition (`the_fast_decoder_gives_the_bits_of_the_definition`).
+//! 14. **Every way in which a checkpoint can lie is a sentence**, with the file, the place and the way out; no length
+//!     is believed before it is checked (`tests/checkpoint.rs`, `tests/hub`).
+//! 15. **What an engine cannot do it refuses**, with the name of the cell, before it runs (`tests/candle.rs`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
@@ -131,4 +164,8 @@
 #![warn(clippy::disallowed_methods)]
 
 pub mod cli;
+pub mod engine;
+pub mod model;
 pub mod numerics;
+pub mod store;
+pub mod trace;

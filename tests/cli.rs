@@ -12,7 +12,10 @@ use half::f16;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
-use reprocheck::numerics::{order::ORDERS, precision::PRECISIONS};
+use reprocheck::{
+    model::embedded::MODELS,
+    numerics::{order::ORDERS, precision::PRECISIONS},
+};
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_reprocheck");
@@ -90,6 +93,7 @@ fn the_lists_hold_every_row_and_fit_a_terminal() {
     for (what, names) in [
         ("precisions", PRECISIONS.iter().map(|entry| entry.name).collect::<Vec<_>>()),
         ("orders", ORDERS.iter().map(|entry| entry.name).collect()),
+        ("models", MODELS.iter().map(|entry| entry.name).collect()),
     ] {
         let out = held(&["list", what]);
         for name in names {
@@ -111,6 +115,10 @@ fn the_lists_hold_every_row_and_fit_a_terminal() {
     let column = out.lines().next().unwrap().find("how it adds").unwrap();
     for line in out.lines().filter(|line| line.starts_with(' ')) {
         assert_eq!(line.find(|c| c != ' '), Some(column), "{line}");
+    }
+    let out = held(&["list", "models"]);
+    for entry in MODELS {
+        assert!(out.contains(&entry.digest[..12]) && out.contains("80,320 parameters"), "{out}");
     }
 }
 
@@ -231,8 +239,8 @@ fn a_wrong_name_ends_with_a_suggestion() {
 #[test]
 fn wrong_usage_says_what_would_be_right() {
     for (arguments, hint) in [
-        (&["list"][..], "precisions|orders"),
-        (&["list", "foo"], "possible values: precisions, orders"),
+        (&["list"][..], "precisions|orders|models"),
+        (&["list", "foo"], "possible values: precisions, orders, models"),
         (&["lst"], "'list'"),
         (&["explain", "bf16"], "order|precision"),
         (&["explain", "orders"], "'order'"),

@@ -9,12 +9,15 @@ use tabled::{
 };
 
 use super::{Ended, Exit};
-use crate::numerics::{order::ORDERS, precision::PRECISIONS};
+use crate::{
+    model::{Checkpoint, embedded::MODELS},
+    numerics::{order::ORDERS, precision::PRECISIONS},
+};
 
 #[derive(Args, Debug)]
 pub(super) struct List {
     /// Of what
-    #[arg(value_name = "precisions|orders")]
+    #[arg(value_name = "precisions|orders|models")]
     what: What,
 }
 
@@ -24,6 +27,8 @@ enum What {
     Precisions,
     /// In which order sums are added
     Orders,
+    /// The models inside this binary
+    Models,
 }
 
 impl List {
@@ -33,14 +38,32 @@ impl List {
             What::Precisions => {
                 table.push_record(["precision", "parameters", "what it is"]);
                 for entry in PRECISIONS {
-                    table.push_record([entry.name, &entry.parameters.join("\n"), &wrapped(entry.sentence)]);
+                    table.push_record([
+                        entry.name,
+                        &entry.parameters.join("\n"),
+                        &wrapped(entry.sentence, SENTENCE),
+                    ]);
                 }
             }
             What::Orders => {
                 table.push_record(["order", "launch?", "how it adds"]);
                 for entry in ORDERS {
                     let moves = if entry.example.depends_on_launch() { "depends" } else { "-" };
-                    table.push_record([entry.name, moves, &wrapped(entry.sentence)]);
+                    table.push_record([entry.name, moves, &wrapped(entry.sentence, SENTENCE)]);
+                }
+            }
+            What::Models => {
+                table.push_record(["model", "what it is", "what it is for"]);
+                for entry in MODELS {
+                    let checkpoint = Checkpoint::embedded(entry).map_err(Ended::failed)?;
+                    let digest = checkpoint.digest().map_err(Ended::failed)?.to_string();
+                    let about = [
+                        checkpoint.config.architecture.to_string(),
+                        format!("{} parameters", grouped(checkpoint.parameters())),
+                        format!("{} bytes", grouped(entry.size())),
+                        digest[..12].to_owned(),
+                    ];
+                    table.push_record([entry.name, &about.join("\n"), &wrapped(entry.purpose, SENTENCE)]);
                 }
             }
         }
@@ -50,6 +73,7 @@ impl List {
         let example = match self.what {
             What::Precisions => "reprocheck explain precision lmul:m=4,scope=attention",
             What::Orders => "reprocheck explain order split-k:rows --rows 4",
+            What::Models => "reprocheck generate --model qwen --prompt '1 + 1 ='",
         };
         writeln!(out, "\nTo see one: {example}")?;
         Ok(Exit::Held)
@@ -60,21 +84,34 @@ impl List {
 const SENTENCE: usize = 38;
 
 /// Broken between words. The library's own wrapping leaves a blank at the beginning of some lines.
-fn wrapped(sentence: &str) -> String {
+pub(super) fn wrapped(sentence: &str, width: usize) -> String {
     let mut lines = String::new();
-    let mut width = 0;
+    let mut column = 0;
     for word in sentence.split(' ') {
-        if width > 0 {
-            let fits = width + 1 + word.len() <= SENTENCE;
+        if column > 0 {
+            let fits = column + 1 + word.len() <= width;
             lines.push(if fits { ' ' } else { '\n' });
-            width = if fits { width + 1 } else { 0 };
+            column = if fits { column + 1 } else { 0 };
         }
         lines.push_str(word);
-        width += word.len();
+        column += word.len();
     }
     lines
 }
 
-fn trimmed(table: &str) -> String {
+/// Thousands apart.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+pub(super) fn trimmed(table: &str) -> String {
     table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }

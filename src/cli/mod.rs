@@ -1,8 +1,12 @@
 //! The command line: words only, one file per verb.
 
+mod doctor;
 mod dot;
 mod explain;
+mod generate;
 mod list;
+mod progress;
+mod worker;
 
 use std::{
     fmt,
@@ -11,6 +15,11 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+
+use crate::{
+    engine::{EngineError, child},
+    model::{Checkpoint, CheckpointError, hub::HubSettings},
+};
 
 /// What can change the output of a language model, and by how much, bit by bit.
 #[derive(Parser, Debug)]
@@ -22,13 +31,20 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// List what there is: precisions, orders
+    /// List what there is: precisions, orders, models
     List(list::List),
     /// Explain one order or one precision
     #[command(subcommand, subcommand_value_name = "order|precision")]
     Explain(explain::Explain),
     // No sentence here: it would hide the longer help of the arguments themselves.
     Dot(dot::Dot),
+    /// Continue a prompt under one cell, and show what every token was chosen from
+    Generate(generate::Generate),
+    /// Look at this machine: processor, kernel, memory, cache, Hub
+    Doctor(doctor::Doctor),
+    /// The stock engine, for another process of this program
+    #[command(name = child::ARGUMENT, hide = true)]
+    EngineWorker(worker::Worker),
 }
 
 /// Why the program ends, as its exit code.
@@ -56,6 +72,10 @@ impl Ended {
         Ended { exit: Exit::Failed, error: error.into() }
     }
 
+    fn usage(error: impl Into<anyhow::Error>) -> Ended {
+        Ended { exit: Exit::Usage, error: error.into() }
+    }
+
     fn environment(error: impl Into<anyhow::Error>) -> Ended {
         Ended { exit: Exit::Environment, error: error.into() }
     }
@@ -68,6 +88,24 @@ impl From<io::Error> for Ended {
     }
 }
 
+impl From<EngineError> for Ended {
+    fn from(error: EngineError) -> Ended {
+        if error.is_environment() { Ended::environment(error) } else { Ended::usage(error) }
+    }
+}
+
+impl From<CheckpointError> for Ended {
+    fn from(error: CheckpointError) -> Ended {
+        if error.is_environment() { Ended::environment(error) } else { Ended::usage(error) }
+    }
+}
+
+/// Opens the model that a text stands for, with a bar on the terminal while it comes from the Hub.
+fn open(model: &str) -> Result<Checkpoint, Ended> {
+    let mut download = progress::Download::on_terminal();
+    Ok(Checkpoint::resolve(model, &HubSettings::from_environment(), &mut |step| download.show(step))?)
+}
+
 /// Reads the arguments, runs the verb, and says how it went.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -77,6 +115,9 @@ pub fn main() -> ExitCode {
         Verb::List(list) => list.run(&mut out),
         Verb::Explain(explain) => explain.run(&mut out),
         Verb::Dot(dot) => dot.run(io::BufReader::new(io::stdin()), &mut out),
+        Verb::Generate(generate) => generate.run(&mut out),
+        Verb::Doctor(doctor) => doctor.run(&mut out),
+        Verb::EngineWorker(worker) => worker.run(io::BufReader::new(io::stdin()), &mut out),
     };
     let ended = ended.and_then(|exit| Ok(out.flush().map(|()| exit)?));
     ExitCode::from(match ended {

@@ -1,0 +1,104 @@
+//! Our decoder beside the stock candle model on the same checkpoint, in tokens per second.
+//!
+//! `cargo bench --bench decoder -- FOLDER [precision/order/tN …]` measures a folder in the Hugging Face layout, such
+//! as `benches/shapes.py` makes. Prefill reads one prompt of 128 tokens; decode adds tokens to prompts of 8, in
+//! batches. Both are the engine's whole work: logits, digests and candidates too. The engines take turns, round
+//! after round, and the median is taken, so that a machine whose speed drifts is as kind to one as to the other.
+
+#![allow(missing_docs, reason = "a benchmark has no readers of its items")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+
+use std::{error::Error, num::NonZeroUsize, path::Path, time::Instant};
+
+use reprocheck::{
+    engine::{Engine, Prompt, Request, lab::Lab},
+    model::Checkpoint,
+    numerics::{Numerics, choice::Choice, kernel::Isa},
+};
+use tabled::{builder::Builder, settings::Style};
+
+const BATCHES: [usize; 4] = [1, 4, 8, 16];
+const PREFILL: usize = 128;
+const DECODE: usize = 16;
+const ROUNDS: usize = 5;
+const CELLS: [&str; 2] = ["fp32/sequential/t2", "bf16/sequential/t2"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // cargo passes `--bench` to a benchmark.
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    let Some(folder) = words.next() else {
+        println!("give a folder: cargo bench --bench decoder -- FOLDER [precision/order/tN …]");
+        return Ok(());
+    };
+    let mut cells: Vec<String> = words.collect();
+    if cells.is_empty() {
+        cells = CELLS.map(str::to_owned).to_vec();
+    }
+    let checkpoint = Checkpoint::open(Path::new(&folder))?;
+    println!("vectors: {}; median of {ROUNDS} rounds, engines in turn", Isa::best());
+
+    let mut engines: Vec<(String, Box<dyn Engine + '_>)> = Vec::new();
+    for cell in cells {
+        let numerics: Numerics = cell.parse()?;
+        let begun = Instant::now();
+        engines.push((format!("lab {cell}"), Box::new(Lab::load(&checkpoint, numerics)?)));
+        println!("lab {cell}: loaded in {:.2} s", begun.elapsed().as_secs_f64());
+    }
+
+    let mut table = Builder::default();
+    let batches = BATCHES.map(|batch| format!("decode, batch {batch}"));
+    table.push_record(["tokens/s".to_owned(), format!("prefill {PREFILL}")].into_iter().chain(batches));
+    let mut seconds = vec![vec![Vec::new(); 1 + BATCHES.len()]; engines.len()];
+    for _ in 0..ROUNDS {
+        for (at, batch) in [1].into_iter().chain(BATCHES).enumerate() {
+            for ((_, engine), seconds) in engines.iter_mut().zip(&mut seconds) {
+                seconds[at].push(if at == 0 {
+                    time(engine.as_mut(), 1, PREFILL, 1, &checkpoint)?
+                } else {
+                    let first = time(engine.as_mut(), batch, 8, 1, &checkpoint)?;
+                    time(engine.as_mut(), batch, 8, 1 + DECODE, &checkpoint)? - first
+                });
+            }
+        }
+    }
+    for ((name, _), seconds) in engines.iter().zip(seconds) {
+        let mut record = vec![name.clone()];
+        for (at, mut seconds) in seconds.into_iter().enumerate() {
+            seconds.sort_by(f64::total_cmp);
+            let tokens = if at == 0 { PREFILL } else { BATCHES[at - 1] * DECODE };
+            record.push(format!("{:.1}", tokens as f64 / seconds[ROUNDS / 2]));
+        }
+        table.push_record(record);
+    }
+    println!("{}", table.build().with(Style::sharp()));
+    Ok(())
+}
+
+/// The time that an engine takes to add tokens to so many prompts.
+fn time(
+    engine: &mut dyn Engine,
+    batch: usize,
+    length: usize,
+    new_tokens: usize,
+    checkpoint: &Checkpoint,
+) -> Result<f64, Box<dyn Error>> {
+    let vocabulary = checkpoint.config.vocabulary as u64;
+    let prompts: Vec<_> = (0..batch as u64)
+        .map(|item| {
+            let tokens = (0..length as u64).map(|at| ((at * 7919 + item * 104_729 + 1) % vocabulary) as u32);
+            Prompt { item, tokens: tokens.collect(), replay: None }
+        })
+        .collect();
+    let request = Request {
+        batch: NonZeroUsize::new(batch).ok_or("a batch of none")?,
+        prefill_chunk: None,
+        max_new_tokens: new_tokens,
+        stop_tokens: Vec::new(),
+        stop_strings: Vec::new(),
+        choice: Choice::Greedy,
+        candidates: 8,
+    };
+    let begun = Instant::now();
+    engine.generate(&prompts, &request, &mut Vec::new())?;
+    Ok(begun.elapsed().as_secs_f64())
+}

@@ -1,0 +1,308 @@
+//! `reprocheck doctor`: what this machine is, whether it computes as it should, and what is within its reach.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    num::NonZeroUsize,
+    path::Path,
+    process, thread,
+};
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use tabled::{
+    builder::Builder,
+    settings::{Padding, Style},
+};
+
+use super::{
+    Ended, Exit,
+    list::{trimmed, wrapped},
+};
+use crate::{
+    model::hub::HubSettings,
+    numerics::{
+        Numerics,
+        kernel::{Definition, Fast, Isa, Kernel},
+        order::ORDERS,
+        precision::{PRECISIONS, Precision},
+        random::Stream,
+    },
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Doctor {
+    /// Do not ask the Hub whether it is there
+    #[arg(long)]
+    offline: bool,
+}
+
+impl Doctor {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        writeln!(out, "reprocheck {}\n", env!("CARGO_PKG_VERSION"))?;
+        let isas = Isa::available();
+        let checked = self_check(&isas);
+        let settings = HubSettings::from_environment();
+        let cache = &settings.cache;
+        let cache_state = cache_state(cache);
+        let hub = self.hub(&settings);
+
+        let mut table = Builder::default();
+        let mut row = |name: &str, value: &str| table.push_record([name, &wrapped(value, VALUE)]);
+        row("processor", &processor().unwrap_or_else(|| "unknown".to_owned()));
+        row("features", &features());
+        row("kernel", &kernel(&isas));
+        row(
+            "self-check",
+            &match &checked {
+                Ok(products) => {
+                    format!("{products} products per instruction set, each with the bits of its definition")
+                }
+                Err(_) => "FAILED".to_owned(),
+            },
+        );
+        row(
+            "threads",
+            &thread::available_parallelism()
+                .map_or_else(|_| "unknown".to_owned(), |threads| threads.to_string()),
+        );
+        row("memory", &memory().unwrap_or_else(|| "unknown".to_owned()));
+        row("cache", &format!("{}: {}", cache.display(), cache_state.as_ref().map_or("not usable", |s| s)));
+        row("Hub", &hub.as_ref().map_or_else(|_| "not within reach".to_owned(), Clone::clone));
+        let mut table = table.build();
+        table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
+        writeln!(out, "{}", trimmed(&table.to_string()))?;
+
+        for trouble in [cache_state.err(), hub.err()].into_iter().flatten() {
+            writeln!(out, "\n{}.", wrapped(&format!("{trouble:#}"), SENTENCE))?;
+        }
+        out.flush()?;
+        checked.map_err(Ended::environment)?;
+        Ok(Exit::Held)
+    }
+
+    fn hub(&self, settings: &HubSettings) -> Result<String, anyhow::Error> {
+        if !cfg!(feature = "hub") {
+            return Ok("not in this build: models come from folders".to_owned());
+        }
+        if settings.offline {
+            return Ok("not asked, because HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set".to_owned());
+        }
+        if self.offline {
+            return Ok("not asked, because of --offline".to_owned());
+        }
+        hub_reachable()
+    }
+}
+
+/// So wide that a row fits a terminal of 80 columns, and a sentence.
+const VALUE: usize = 66;
+const SENTENCE: usize = 80;
+
+// --------------------------------------------------------------------------------------------- the processor
+
+/// Its name, where the system tells.
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// Lists those of these features that are there.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! detected {
+    ($detected:ident, $($feature:tt)*) => {
+        [$(($feature, std::arch::$detected!($feature))),*]
+    };
+}
+
+/// The features of the processor that can matter to the speed of this program, and to no bit of it.
+fn features() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let features = detected!(
+        is_x86_feature_detected,
+        "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16" "sha"
+    );
+    #[cfg(target_arch = "aarch64")]
+    let features = detected!(is_aarch64_feature_detected, "neon" "fp16" "bf16" "dotprod" "i8mm" "sve" "sha2");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let features: [(&str, bool); 0] = [];
+    let there: Vec<_> = features.into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
+    if there.is_empty() { "none that matters".to_owned() } else { there.join(" ") }
+}
+
+fn kernel(isas: &[Isa]) -> String {
+    let others: Vec<_> = isas.iter().skip(1).map(ToString::to_string).collect();
+    let also = if others.is_empty() { String::new() } else { format!(" (and can do {})", others.join(", ")) };
+    format!("{}{also}", Isa::best())
+}
+
+// -------------------------------------------------------------------------------------------- the self-check
+
+const ROWS: usize = 3;
+const COLUMNS: usize = 37;
+const DEPTH: usize = 67;
+
+/// Every precision in every order, on each of these instruction sets: how many products that were, on one of
+/// them, or the first that is not what its definition says.
+fn self_check(isas: &[Isa]) -> Result<usize, anyhow::Error> {
+    let mut products = 0;
+    for precision in PRECISIONS.iter().map(|entry| entry.example) {
+        for order in ORDERS.iter().map(|entry| entry.example) {
+            let numerics = Numerics { precision, order, threads: NonZeroUsize::MIN };
+            let expected = product(&Definition { numerics }, precision);
+            for &isa in isas {
+                let kernel = Fast::on(isa, numerics).context("cannot start the threads of a kernel")?;
+                agree(&kernel, &expected)?;
+            }
+            products += 1;
+        }
+    }
+    Ok(products)
+}
+
+/// Does this kernel give these bits?
+fn agree(kernel: &Fast, expected: &[f32]) -> Result<(), anyhow::Error> {
+    let numerics = kernel.numerics();
+    let given = product(kernel, numerics.precision);
+    let Some(at) = given.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits()) else {
+        return Ok(());
+    };
+    bail!(
+        "the {} kernel gives {:#010x} where the definition of {numerics} has {:#010x}: this build on this processor \
+         must not be relied on, please report it with the table above",
+        kernel.isa(),
+        given[at].to_bits(),
+        expected[at].to_bits(),
+    )
+}
+
+/// One product of numbers that are the same everywhere.
+fn product(kernel: &impl Kernel, precision: Precision) -> Vec<f32> {
+    let mut stream = Stream::new(0, 0);
+    let mut number = || (2.0 * stream.unit() - 1.0) as f32;
+    let activations: Vec<_> = (0..ROWS * DEPTH).map(|_| number()).collect();
+    let site = precision.own_site();
+    let weights = kernel.pack(site, COLUMNS, DEPTH, &mut |_, terms| terms.fill_with(&mut number));
+    let mut out = vec![0.0; ROWS * COLUMNS];
+    kernel.matmul(site, &activations, ROWS, &weights, &mut out);
+    out
+}
+
+// ------------------------------------------------------------------------------------------ memory and cache
+
+/// How much there is and how much of it is left, where the system tells.
+fn memory() -> Option<String> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let gibibytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes / f64::from(1 << 20))
+    };
+    Some(format!("{:.1} GiB, {:.1} GiB of it available", gibibytes("MemTotal")?, gibibytes("MemAvailable")?))
+}
+
+/// Can the folder in which models of the Hub are kept be written to, or made?
+fn cache_state(cache: &Path) -> Result<&'static str, anyhow::Error> {
+    let there = cache.ancestors().find(|folder| folder.exists());
+    let there = there.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    try_to_write(there).with_context(|| {
+        format!(
+            "cannot write to the cache at {}, so nothing can be downloaded: make the folder writable, or set \
+             HF_HUB_CACHE to another; models in folders work without it",
+            cache.display()
+        )
+    })?;
+    Ok(if there == cache { "writable" } else { "not there yet, made when needed" })
+}
+
+/// A file that comes and goes: permissions alone do not tell.
+fn try_to_write(folder: &Path) -> io::Result<()> {
+    let file = folder.join(format!(".reprocheck-doctor-{}", process::id()));
+    File::create_new(&file)?;
+    fs::remove_file(file)
+}
+
+// --------------------------------------------------------------------------------------------------- the Hub
+
+/// Asks the Hub who we are, which is the smallest question that it has an answer for.
+#[cfg(feature = "hub")]
+fn hub_reachable() -> Result<String, anyhow::Error> {
+    use hf_hub::{HFClient, HFClientSync, HFError};
+    use std::{sync::mpsc, time::Duration};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let way_out =
+        "check the network, the proxy and HF_ENDPOINT; models in folders and in the cache work without it";
+    let client = HFClient::builder().retry_max_attempts(0).build();
+    let client = client
+        .context("HF_ENDPOINT is no address of a Hub: write it as https://huggingface.co, or unset it")?;
+    let endpoint = client.endpoint().to_owned();
+    let client = HFClientSync::from_inner(client).context("cannot start the thread that asks the Hub")?;
+    let (sender, receiver) = mpsc::channel();
+    // The client knows no time limit: its thread is left behind when it takes too long.
+    thread::spawn(move || {
+        // Nobody listens any more if it took too long.
+        let _ = sender.send(client.whoami().send());
+    });
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(Ok(_)) => Ok(format!("{endpoint} answers and accepts the token")),
+        Ok(Err(HFError::AuthRequired { .. })) => {
+            Ok(format!("{endpoint} answers; no token that it accepts, which only gated models need"))
+        }
+        Ok(Err(HFError::Request { source, .. })) if source.is_decode() => {
+            Err(anyhow!("{endpoint} answers, but not as a Hub does: {way_out}"))
+        }
+        Ok(Err(error @ HFError::Request { .. })) => {
+            Err(anyhow!("{endpoint} cannot be reached ({}): {way_out}", innermost(&error)))
+        }
+        // Whatever it says, it is there.
+        Ok(Err(error)) => Ok(format!("{endpoint} answers: {error}")),
+        Err(_) => Err(anyhow!("{endpoint} gave no answer in {} seconds: {way_out}", PATIENCE.as_secs())),
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+fn hub_reachable() -> Result<String, anyhow::Error> {
+    unreachable!("nobody asks for a Hub that is not built in")
+}
+
+/// What lies at the bottom of an error: what the layers above it say is always the same.
+#[cfg(feature = "hub")]
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numerics::kernel::Fault;
+
+    #[test]
+    fn the_self_check_sees_a_broken_kernel() {
+        let numerics: Numerics = "fp32/sequential/t1".parse().unwrap();
+        let expected = product(&Definition { numerics }, numerics.precision);
+        for isa in Isa::available() {
+            let kernel = Fast::on(isa, numerics).unwrap();
+            assert!(agree(&kernel, &expected).is_ok(), "{isa}");
+            for fault in [Fault::Reversed, Fault::Dropped] {
+                let kernel = Fast::on(isa, numerics).unwrap().with_fault(fault);
+                let complaint = agree(&kernel, &expected).unwrap_err().to_string();
+                let begins = format!("the {isa} kernel gives 0x");
+                assert!(
+                    complaint.starts_with(&begins) && complaint.contains("fp32/sequential/t1"),
+                    "{complaint}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_self_check_passes_over_every_precision_and_order() {
+        assert_eq!(self_check(&Isa::available()).unwrap(), PRECISIONS.len() * ORDERS.len());
+    }
+}

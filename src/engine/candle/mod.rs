@@ -1,0 +1,398 @@
+//! The stock engine: the models of candle-transformers, untouched, fed and read by its public interface.
+
+mod model;
+
+use std::{fmt, num::NonZeroUsize, str::FromStr};
+
+use candle_core::{DType, Tensor, utils};
+use model::Model;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Engine, EngineError, Observer, Prompt, Request,
+    ending::{Decode, Ending, Endings},
+};
+use crate::{
+    model::Checkpoint,
+    numerics::{
+        choice::{Place, rank},
+        order::Order,
+        precision::Precision,
+    },
+    trace::{Digest, Launched, Sample, Step},
+};
+
+/// Where candle computes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// On the processor.
+    #[default]
+    Cpu,
+    /// On a GPU, by its number, through CUDA.
+    Cuda(usize),
+    /// On a GPU, by its number, through Metal.
+    Metal(usize),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(number) => write!(f, "cuda:{number}"),
+            Device::Metal(number) => write!(f, "metal:{number}"),
+        }
+    }
+}
+
+/// Why a text does not name a device.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unknown device `{0}`: write cpu, cuda:0 or metal:0, with the number of the GPU")]
+pub struct DeviceError(String);
+
+impl FromStr for Device {
+    type Err = DeviceError;
+
+    fn from_str(name: &str) -> Result<Device, DeviceError> {
+        let error = || DeviceError(name.to_owned());
+        let (kind, number) = match name.split_once(':') {
+            Some((kind, number)) => (kind, number.parse().map_err(|_| error())?),
+            None => (name, 0),
+        };
+        match kind {
+            "cpu" if name == kind => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(number)),
+            "metal" => Ok(Device::Metal(number)),
+            _ => Err(error()),
+        }
+    }
+}
+
+/// One cell of the stock engine. It has no order of ours: candle adds in its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Stock {
+    precision: Precision,
+    threads: NonZeroUsize,
+    device: Device,
+}
+
+impl fmt::Display for Stock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "candle/{}", self.precision)?;
+        match self.device {
+            Device::Cpu => write!(f, "/t{}", self.threads),
+            device => write!(f, "/{device}/t{}", self.threads),
+        }
+    }
+}
+
+impl Stock {
+    /// A precision that candle has, in the order that it has.
+    ///
+    /// # Errors
+    ///
+    /// When candle cannot compute so.
+    pub fn new(
+        precision: Precision,
+        order: Option<Order>,
+        threads: NonZeroUsize,
+        device: Device,
+    ) -> Result<Stock, EngineError> {
+        let stock = Stock { precision, threads, device };
+        if let Some(order) = order {
+            return Err(stock.unsupported(&format!(
+                "candle adds in an order of its own, not in `{order}`: leave the order out, or use the lab engine"
+            )));
+        }
+        if !matches!(precision, Precision::Fp32 | Precision::Fp16 | Precision::Bf16) {
+            return Err(stock
+                .unsupported("candle computes in fp32, fp16 or bf16: use one of these, or the lab engine"));
+        }
+        Ok(stock)
+    }
+
+    /// What candle computes in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// How many threads candle is given.
+    pub fn threads(&self) -> NonZeroUsize {
+        self.threads
+    }
+
+    fn dtype(&self) -> DType {
+        match self.precision {
+            Precision::Fp16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+            // `new` lets nothing else pass.
+            _ => DType::F32,
+        }
+    }
+
+    fn unsupported(&self, sentence: &str) -> EngineError {
+        EngineError::Unsupported(format!("{self}: {sentence}"))
+    }
+
+    fn failed(&self, error: &candle_core::Error) -> EngineError {
+        // A backtrace, where the environment asks for one, is no part of the sentence.
+        let error = error.to_string();
+        let sentence = error.lines().next().unwrap_or_default();
+        EngineError::Environment(format!(
+            "{self}: candle failed: {sentence}: try fp32 on the CPU, or the lab engine"
+        ))
+    }
+}
+
+/// How many threads each of candle's pools has, as they really are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pools {
+    /// Those among which a matrix product is split.
+    pub gemm: usize,
+    /// Those of rayon, which compute the parts of a product, and softmax, norms and rotations.
+    pub rayon: usize,
+    /// Those of candle's own pool, which computes attention and long elementwise operations.
+    pub own: usize,
+}
+
+impl Pools {
+    /// Of this process: fixed from now on, if they were not before.
+    pub fn of_this_process() -> Pools {
+        // Gives rayon as many threads as candle counts, unless it has been used before.
+        utils::init_global_threadpool();
+        Pools {
+            gemm: utils::get_num_threads(),
+            rayon: rayon::current_num_threads(),
+            own: utils::barrier_pool().n_workers() + 1,
+        }
+    }
+}
+
+/// A stock model, loaded.
+pub struct Candle<'a> {
+    stock: Stock,
+    checkpoint: &'a Checkpoint,
+    device: candle_core::Device,
+    model: Model,
+    /// How many positions it can tell apart.
+    positions: usize,
+    pools: Pools,
+}
+
+impl<'a> Candle<'a> {
+    /// Loads a checkpoint, for a process whose pools have as many threads as the cell asks for.
+    ///
+    /// # Errors
+    ///
+    /// When candle has not what the checkpoint or the cell needs, when a tensor cannot be read, or when the pools of this
+    /// process are others: then [`Child`](super::child::Child) starts one that has them.
+    pub fn open(checkpoint: &'a Checkpoint, stock: Stock) -> Result<Candle<'a>, EngineError> {
+        let shape = model::Shape::of(&checkpoint.config).map_err(|sentence| stock.unsupported(&sentence))?;
+        let pools = Pools::of_this_process();
+        let Pools { gemm, rayon, own } = pools;
+        if stock.device == Device::Cpu && [gemm, rayon, own] != [stock.threads.get(); 3] {
+            return Err(stock.unsupported(&format!(
+                "candle's pools have {gemm} (products), {rayon} (rayon) and {own} (attention) threads in this process, \
+                 where they cannot change any more: open it in a process of its own"
+            )));
+        }
+        let device = device(stock)?;
+        let tensors = shape.read(checkpoint, stock, &device)?;
+        let model = shape.load(tensors, stock.dtype(), &device).map_err(|error| stock.failed(&error))?;
+        Ok(Candle { stock, checkpoint, device, model, positions: shape.positions(), pools })
+    }
+
+    /// How many threads candle really has.
+    pub fn pools(&self) -> Pools {
+        self.pools
+    }
+
+    /// All that is wrong with a request is said before anything runs.
+    fn check(&self, prompts: &[Prompt], request: &Request) -> Result<(), EngineError> {
+        let Candle { stock, checkpoint, positions, .. } = self;
+        super::check(prompts, request, checkpoint.config.vocabulary, *positions)?;
+        for group in prompts.chunks(request.batch.get()) {
+            if group.iter().any(|prompt| prompt.tokens.len() != group[0].tokens.len()) {
+                let items: Vec<_> = group
+                    .iter()
+                    .map(|Prompt { item, tokens, .. }| format!("item {item} has {} tokens", tokens.len()))
+                    .collect();
+                return Err(stock.unsupported(&format!(
+                    "candle's models know no padding, and {}: group prompts of equal length, or use batch 1",
+                    items.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The logits after the last of these tokens of each sequence, one sequence after the other.
+    fn forward(&mut self, tokens: &[u32], sequences: usize, offset: usize) -> Result<Vec<f32>, EngineError> {
+        let shape = (sequences, tokens.len() / sequences);
+        Tensor::from_slice(tokens, shape, &self.device)
+            .and_then(|tokens| self.model.forward(&tokens, offset))
+            .and_then(|logits| logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1())
+            .map_err(|error| self.stock.failed(&error))
+    }
+
+    /// Continues prompts of one length.
+    fn group(
+        &mut self,
+        prompts: &[Prompt],
+        request: &Request,
+        endings: &Endings<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError> {
+        let mut sequences: Vec<_> = prompts.iter().map(|prompt| Sequence::begin(prompt, endings)).collect();
+        let mut prefill = Vec::new();
+        let mut next: Vec<Vec<u32>> = chunks(prompts, request.prefill_chunk);
+        next.reverse();
+        let mut read = 0;
+        self.model.forget();
+        while !sequences.iter().all(Sequence::is_finished) {
+            let (tokens, is_prompt) = match next.pop() {
+                Some(chunk) => (chunk, true),
+                None => (sequences.iter().map(Sequence::last).collect(), false),
+            };
+            let rows = tokens.len();
+            if is_prompt {
+                prefill.push(rows);
+            }
+            let logits = self.forward(&tokens, prompts.len(), read)?;
+            read += rows / prompts.len();
+            for (sequence, logits) in
+                sequences.iter_mut().zip(logits.chunks_exact(self.checkpoint.config.vocabulary))
+            {
+                if sequence.is_finished() {
+                    continue;
+                }
+                if observer.wants_logits() {
+                    observer.logits(sequence.prompt.item, read, logits);
+                }
+                if next.is_empty() {
+                    sequence.step(logits, request, read, rows, self.stock)?;
+                }
+            }
+        }
+        let launch = Launched { prefill, threads: self.stock.threads.get() };
+        for sequence in sequences {
+            observer.finished(sequence.into_sample(launch.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Candle<'_> {
+    fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError> {
+        let tokenizer = self.checkpoint.tokenizer.as_ref();
+        let decode = tokenizer.map(|tokenizer| |tokens: &[u32]| tokenizer.decode(tokens, true));
+        let endings = Endings::new(request, decode.as_ref().map(|decode| decode as &Decode<'_>))?;
+        self.check(prompts, request)?;
+        for group in prompts.chunks(request.batch.get()) {
+            self.group(group, request, &endings, observer)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the calls read that read the prompts: the same part of each of them, one after the other.
+fn chunks(prompts: &[Prompt], chunk: Option<NonZeroUsize>) -> Vec<Vec<u32>> {
+    let length = prompts[0].tokens.len();
+    let chunk = chunk.map_or(length, NonZeroUsize::get);
+    let starts = (0..length).step_by(chunk);
+    let part = |start| move |prompt: &Prompt| prompt.tokens[start..length.min(start + chunk)].to_vec();
+    starts.map(|start| prompts.iter().flat_map(part(start)).collect()).collect()
+}
+
+/// A prompt and what has followed it. Once finished it keeps its row, for candle's cache loses none.
+struct Sequence<'a> {
+    prompt: &'a Prompt,
+    ending: Ending<'a>,
+    steps: Vec<Step>,
+}
+
+impl<'a> Sequence<'a> {
+    fn begin(prompt: &'a Prompt, endings: &'a Endings<'_>) -> Sequence<'a> {
+        Sequence { prompt, ending: endings.begin(prompt), steps: Vec::new() }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.ending.finish().is_some()
+    }
+
+    /// What is read next: of a finished sequence the same token again and again.
+    fn last(&self) -> u32 {
+        let last = self.steps.last().map(|step| step.token);
+        last.or(self.prompt.tokens.last().copied()).unwrap_or_default()
+    }
+
+    fn step(
+        &mut self,
+        logits: &[f32],
+        request: &Request,
+        read: usize,
+        rows: usize,
+        stock: Stock,
+    ) -> Result<(), EngineError> {
+        let item = self.prompt.item;
+        let ranking = rank(logits, request.candidates).map_err(|error| EngineError::NotANumber {
+            item,
+            read,
+            numerics: stock.to_string(),
+            problem: error.to_string(),
+        })?;
+        let token = self.ending.given().unwrap_or_else(|| {
+            // As many positions as a model has fit.
+            let place = Place { item, position: read as u32 };
+            request.choice.choose(logits, &ranking, place)
+        });
+        self.ending.push(token);
+        self.steps.push(Step {
+            token,
+            digest: Digest::of_logits(logits),
+            candidates: ranking.candidates,
+            margin: ranking.margin,
+            probability: ranking.probability,
+            rows,
+        });
+        Ok(())
+    }
+
+    fn into_sample(self, launch: Launched) -> Sample {
+        Sample {
+            item: self.prompt.item,
+            prompt: self.prompt.tokens.clone(),
+            text: self.ending.text(),
+            finish: self.ending.finish().expect("a group is done when every sequence is"),
+            steps: self.steps,
+            launch,
+        }
+    }
+}
+
+fn device(stock: Stock) -> Result<candle_core::Device, EngineError> {
+    match stock.device {
+        Device::Cpu => Ok(candle_core::Device::Cpu),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(number) => candle_core::Device::new_cuda(number).map_err(|error| stock.failed(&error)),
+        #[cfg(feature = "metal")]
+        Device::Metal(number) => candle_core::Device::new_metal(number).map_err(|error| stock.failed(&error)),
+        #[allow(unreachable_patterns, reason = "reached unless both features are on")]
+        device => {
+            let feature = if matches!(device, Device::Cuda(_)) { "cuda" } else { "metal" };
+            Err(stock.unsupported(&format!(
+                "this program was built without {feature}: build it with `--features {feature}`, or use the CPU"
+            )))
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The lab: our own decoder, whose every bit is pinned.
+
+use super::{
+    Engine, EngineError, Observer, Prompt, Request,
+    ending::{Decode, Ending, Endings},
+};
+use crate::{
+    model::{
+        Checkpoint, Decoder,
+        decoder::{Cache, Span, Wanted},
+        tokenizer::Tokenizer,
+    },
+    numerics::{
+        Numerics,
+        choice::{Place, RankError, Ranking, rank},
+        kernel::{Fast, Kernel, Packed},
+    },
+    trace::{Digest, Launched, Sample, Step},
+};
+
+/// The engine whose numerics are under control.
+#[derive(Debug)]
+pub struct Lab<'a> {
+    decoder: Decoder,
+    tokenizer: Option<&'a Tokenizer>,
+}
+
+impl<'a> Lab<'a> {
+    /// Reads a checkpoint's weights, as these numerics store them.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is not as it must be, or the threads cannot be started.
+    pub fn load(checkpoint: &'a Checkpoint, numerics: Numerics) -> Result<Lab<'a>, EngineError> {
+        let threads = numerics.threads.get();
+        let kernel = Fast::new(numerics).map_err(|error| {
+            EngineError::Environment(format!("cannot start {threads} threads: {error}; ask for fewer"))
+        })?;
+        Lab::on(checkpoint, kernel)
+    }
+
+    /// The same with a kernel of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is not as it must be.
+    pub fn on(checkpoint: &'a Checkpoint, kernel: Fast) -> Result<Lab<'a>, EngineError> {
+        let decoder = Decoder::load(kernel, checkpoint)?;
+        Ok(Lab { decoder, tokenizer: checkpoint.tokenizer.as_ref() })
+    }
+
+    /// The model.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// One call: the sequences' next tokens, and what follows from the logits.
+    fn advance(
+        &self,
+        calls: &mut [Call<'_, '_>],
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError> {
+        let vocabulary = self.decoder.config().vocabulary;
+        let rows = calls.iter().map(|call| call.tokens.len()).sum();
+        let mut spans: Vec<_> = calls
+            .iter_mut()
+            .map(|call| Span { cache: &mut call.running.cache, tokens: &call.tokens, logits: call.wanted })
+            .collect();
+        let logits = self.decoder.forward(&mut spans);
+        let mut rest = logits.as_slice();
+
+        let mut last = Vec::new();
+        for Call { running, tokens, wanted } in calls {
+            let wanted = match wanted {
+                Wanted::None => 0,
+                Wanted::Last => 1,
+                Wanted::All => tokens.len(),
+            };
+            let (own, others) = rest.split_at(wanted * vocabulary);
+            rest = others;
+            let end = running.cache.len();
+            if observer.wants_logits() {
+                for (read, logits) in (end - wanted + 1..).zip(own.chunks_exact(vocabulary)) {
+                    observer.logits(running.prompt.item, read, logits);
+                }
+            }
+            if end >= running.prompt.tokens.len() && running.ending.finish().is_none() {
+                last.push((running, &own[own.len() - vocabulary..]));
+            }
+        }
+        let seen =
+            Seen::all(self.decoder.kernel(), last.iter().map(|(_, logits)| *logits), request.candidates);
+        for ((running, logits), seen) in last.into_iter().zip(seen) {
+            running.follow(logits, seen, rows, request, self.decoder.kernel().numerics())?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Lab<'_> {
+    fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError> {
+        let config = self.decoder.config();
+        super::check(prompts, request, config.vocabulary, config.positions)?;
+        let decode = self.tokenizer.map(|tokenizer| |tokens: &[u32]| tokenizer.decode(tokens, true));
+        let endings = Endings::new(request, decode.as_ref().map(|decode| decode as &Decode<'_>))?;
+        for group in prompts.chunks(request.batch.get()) {
+            let start = |prompt| Running::new(prompt, self.decoder.cache(), endings.begin(prompt));
+            let mut group: Vec<_> = group.iter().map(start).collect();
+            // All prompts are read before the first token is chosen, as a static batch does it.
+            loop {
+                let mut calls: Vec<_> = group
+                    .iter_mut()
+                    .filter_map(|running| running.next_chunk(request, observer.wants_logits()))
+                    .collect();
+                if calls.is_empty() {
+                    break;
+                }
+                let rows = calls.iter().map(|call| call.tokens.len()).sum();
+                calls.iter_mut().for_each(|call| call.running.prefill.push(rows));
+                self.advance(&mut calls, request, observer)?;
+            }
+            // Whoever has finished leaves; the others go on in a smaller batch.
+            loop {
+                let mut calls: Vec<_> = group.iter_mut().filter_map(Running::next_token).collect();
+                if calls.is_empty() {
+                    break;
+                }
+                self.advance(&mut calls, request, observer)?;
+            }
+            let threads = self.decoder.kernel().threads_used();
+            for running in group {
+                observer.finished(running.sample(threads));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is kept of one row of logits.
+struct Seen {
+    digest: Digest,
+    ranking: Result<Ranking, RankError>,
+}
+
+impl Seen {
+    /// Of every row, by all threads of the kernel: a large vocabulary takes as long to hash as a layer to compute.
+    fn all<'l>(kernel: &Fast, rows: impl Iterator<Item = &'l [f32]>, candidates: usize) -> Vec<Seen> {
+        let mut seen: Vec<(&[f32], Option<Seen>)> = rows.map(|row| (row, None)).collect();
+        kernel.share(seen.iter_mut().collect(), |(row, seen)| {
+            *seen = Some(Seen { digest: Digest::of_logits(row), ranking: rank(row, candidates) });
+        });
+        seen.into_iter().filter_map(|(_, seen)| seen).collect()
+    }
+}
+
+/// What one call reads of one sequence.
+struct Call<'r, 'p> {
+    running: &'r mut Running<'p>,
+    tokens: Vec<u32>,
+    wanted: Wanted,
+}
+
+/// One sequence of a group.
+struct Running<'p> {
+    prompt: &'p Prompt,
+    cache: Cache<Packed>,
+    prefill: Vec<usize>,
+    steps: Vec<Step>,
+    ending: Ending<'p>,
+}
+
+impl<'p> Running<'p> {
+    fn new(prompt: &'p Prompt, cache: Cache<Packed>, ending: Ending<'p>) -> Running<'p> {
+        Running { prompt, cache, prefill: Vec::new(), steps: Vec::new(), ending }
+    }
+
+    /// The next part of the prompt, if any is left.
+    fn next_chunk(&mut self, request: &Request, every_position: bool) -> Option<Call<'_, 'p>> {
+        let left = &self.prompt.tokens[self.cache.len().min(self.prompt.tokens.len())..];
+        let chunk = request.prefill_chunk.map_or(left.len(), |chunk| chunk.get().min(left.len()));
+        let wanted = match () {
+            () if every_position => Wanted::All,
+            () if chunk == left.len() => Wanted::Last,
+            () => Wanted::None,
+        };
+        (chunk > 0).then(|| Call { tokens: left[..chunk].to_vec(), running: self, wanted })
+    }
+
+    /// The last token that followed, unless it ended the sample.
+    fn next_token(&mut self) -> Option<Call<'_, 'p>> {
+        let token = self.steps.last().filter(|_| self.ending.finish().is_none())?.token;
+        Some(Call { running: self, tokens: vec![token], wanted: Wanted::Last })
+    }
+
+    /// Takes the next token, chosen or given.
+    fn follow(
+        &mut self,
+        logits: &[f32],
+        seen: Seen,
+        rows: usize,
+        request: &Request,
+        numerics: Numerics,
+    ) -> Result<(), EngineError> {
+        let (item, read) = (self.prompt.item, self.cache.len());
+        let ranking = seen.ranking.map_err(|error| EngineError::NotANumber {
+            item,
+            read,
+            numerics: numerics.to_string(),
+            problem: error.to_string(),
+        })?;
+        let token = self.ending.given().unwrap_or_else(|| {
+            // A model of more positions than that could not be loaded.
+            let place = Place { item, position: read as u32 };
+            request.choice.choose(logits, &ranking, place)
+        });
+        let Ranking { candidates, margin, probability } = ranking;
+        self.steps.push(Step { token, digest: seen.digest, candidates, margin, probability, rows });
+        self.ending.push(token);
+        Ok(())
+    }
+
+    fn sample(self, threads: usize) -> Sample {
+        Sample {
+            item: self.prompt.item,
+            prompt: self.prompt.tokens.clone(),
+            text: self.ending.text(),
+            finish: self.ending.finish().expect("a group is done when every sequence has ended"),
+            steps: self.steps,
+            launch: Launched { prefill: self.prefill, threads },
+        }
+    }
+}

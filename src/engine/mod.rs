@@ -1,0 +1,180 @@
+//! Whatever can continue a prompt: prompts in, samples out.
+
+pub mod candle;
+pub mod child;
+pub mod ending;
+pub mod lab;
+
+use std::num::NonZeroUsize;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{model::CheckpointError, numerics::choice::Choice, trace::Sample};
+
+/// One prompt.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The item it belongs to: part of the key of a draw.
+    pub item: u64,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// Tokens to score one after the other, in place of those that would be chosen.
+    pub replay: Option<Vec<u32>>,
+}
+
+/// How prompts are continued.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// How many prompts share a call.
+    pub batch: NonZeroUsize,
+    /// How many tokens of one prompt a call reads at most; all of them where there is none.
+    pub prefill_chunk: Option<NonZeroUsize>,
+    /// How many tokens may follow.
+    pub max_new_tokens: usize,
+    /// Tokens that end a sample.
+    pub stop_tokens: Vec<u32>,
+    /// Texts that end a sample.
+    pub stop_strings: Vec<String>,
+    /// How a token is chosen.
+    pub choice: Choice,
+    /// How many candidates are kept for each token.
+    pub candidates: usize,
+}
+
+/// Sees what an engine makes, while it makes it.
+pub trait Observer {
+    /// Sees a sample; those of one group come together, in the order of their prompts.
+    fn finished(&mut self, sample: Sample);
+
+    /// Does it want to see logits? Nothing is computed or copied for one that does not.
+    fn wants_logits(&self) -> bool {
+        false
+    }
+
+    /// Sees all logits after the first `read` tokens of an item, the prompt's included, in their order. An engine that
+    /// cannot say what follows the middle of a prompt begins at the prompt's end.
+    fn logits(&mut self, item: u64, read: usize, logits: &[f32]) {
+        let _ = (item, read, logits);
+    }
+}
+
+/// Only the samples count.
+impl Observer for Vec<Sample> {
+    fn finished(&mut self, sample: Sample) {
+        self.push(sample);
+    }
+}
+
+/// Anything that can continue prompts.
+pub trait Engine {
+    /// Continues the prompts, in groups of `batch`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// What the engine cannot do, or what went wrong, in a sentence.
+    fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError>;
+}
+
+/// Why an engine gives no samples.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum EngineError {
+    /// Something that this engine does not do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A prompt of no tokens.
+    #[error("the prompt of item {item} has no tokens, and a model continues at least one: give it some text")]
+    EmptyPrompt {
+        /// Whose.
+        item: u64,
+    },
+    /// A token that the model does not know.
+    #[error(
+        "item {item} holds token {token}, and the model knows those below {vocabulary}: use its own tokenizer"
+    )]
+    Token {
+        /// Whose.
+        item: u64,
+        /// Which.
+        token: u32,
+        /// How many the model knows.
+        vocabulary: usize,
+    },
+    /// More tokens than the model has positions for.
+    #[error(
+        "item {item} needs {needed} positions, {prompt} of them for its prompt, and the model has {positions}: \
+         shorten the prompt, or let fewer tokens follow"
+    )]
+    TooLong {
+        /// Whose.
+        item: u64,
+        /// The prompt, and all that follows but the last token, which is not read.
+        needed: usize,
+        /// The prompt.
+        prompt: usize,
+        /// What the model was made for.
+        positions: usize,
+    },
+    /// Logits among which there is no best.
+    #[error("item {item}, after {read} tokens under {numerics}: {problem}")]
+    NotANumber {
+        /// Whose.
+        item: u64,
+        /// After how many tokens.
+        read: usize,
+        /// Under which numerics.
+        numerics: String,
+        /// Which logit, and the way out.
+        problem: String,
+    },
+    /// A model that cannot be used.
+    #[error("{0}")]
+    Model(String),
+    /// The machine failed.
+    #[error("{0}")]
+    Environment(String),
+}
+
+impl EngineError {
+    /// Did the machine fail, rather than what it was asked?
+    pub fn is_environment(&self) -> bool {
+        matches!(self, EngineError::Environment(_))
+    }
+}
+
+impl From<CheckpointError> for EngineError {
+    fn from(error: CheckpointError) -> EngineError {
+        let sentence = error.to_string();
+        if error.is_environment() { EngineError::Environment(sentence) } else { EngineError::Model(sentence) }
+    }
+}
+
+/// Refuses prompts that a model cannot read, before anything runs.
+fn check(
+    prompts: &[Prompt],
+    request: &Request,
+    vocabulary: usize,
+    positions: usize,
+) -> Result<(), EngineError> {
+    for Prompt { item, tokens, replay } in prompts {
+        let item = *item;
+        if tokens.is_empty() {
+            return Err(EngineError::EmptyPrompt { item });
+        }
+        let mut given = tokens.iter().chain(replay.iter().flatten());
+        if let Some(&token) = given.find(|&&token| token as usize >= vocabulary) {
+            return Err(EngineError::Token { item, token, vocabulary });
+        }
+        let new_tokens = replay.as_ref().map_or(request.max_new_tokens, Vec::len);
+        let prompt = tokens.len();
+        let needed = prompt.saturating_add(new_tokens.saturating_sub(1));
+        if needed > positions {
+            return Err(EngineError::TooLong { item, needed, prompt, positions });
+        }
+    }
+    Ok(())
+}

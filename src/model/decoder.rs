@@ -1,0 +1,477 @@
+//! One forward pass for Qwen2, Qwen3 and Llama: every number comes from the kernel, this file only says which.
+//!
+//! Rows are tokens, of any number of sequences and without padding. A matrix's outputs stand side by side in its
+//! row of results. Shapes are given as `[rows, columns]`, the columns one after the other in memory.
+
+use super::{Checkpoint, CheckpointError, Config};
+use crate::numerics::{
+    elementary::rsqrt,
+    kernel::{Fast, Job, Kernel},
+    order::Launch,
+    precision::Site,
+    rotary::{Rotary, Turn},
+};
+
+/// A model ready to run.
+#[derive(Debug)]
+pub struct Decoder<K: Kernel = Fast> {
+    kernel: K,
+    config: Config,
+    rotary: Rotary,
+    /// [vocabulary, width]
+    embedding: K::Weights,
+    layers: Vec<Layer<K::Weights>>,
+    /// [width]
+    norm: Vec<f32>,
+    /// [vocabulary, width]; none where the embedding is the head.
+    head: Option<K::Weights>,
+}
+
+#[derive(Debug)]
+struct Layer<W> {
+    /// [width]
+    attention_norm: Vec<f32>,
+    /// [(heads + 2 kv_heads) * head_width, width]: queries, keys, values.
+    qkv: Linear<W>,
+    /// [head_width]
+    query_norm: Option<Vec<f32>>,
+    key_norm: Option<Vec<f32>>,
+    /// [width, heads * head_width]
+    output: Linear<W>,
+    /// [width]
+    mlp_norm: Vec<f32>,
+    /// [2 * inner_width, width]: what is gated by, what is gated.
+    gate_up: Linear<W>,
+    /// [width, inner_width]
+    down: Linear<W>,
+    /// How many keys back a query sees, itself included.
+    window: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Linear<W> {
+    /// [outputs, inputs]
+    weights: W,
+    outputs: usize,
+    /// [outputs]
+    bias: Option<Vec<f32>>,
+}
+
+/// What one sequence remembers: the keys and values of every layer.
+#[derive(Debug)]
+pub struct Cache<W> {
+    /// [layers][kv_heads]
+    heads: Vec<Vec<Memory<W>>>,
+    length: usize,
+}
+
+#[derive(Debug)]
+struct Memory<W> {
+    /// One output for each token: [tokens, head_width].
+    keys: W,
+    /// One term for each token: [head_width, tokens].
+    values: W,
+}
+
+impl<W> Cache<W> {
+    /// How many tokens it holds.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Holds it none?
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+/// What one call reads of one sequence.
+#[derive(Debug)]
+pub struct Span<'a, W> {
+    /// What came before.
+    pub cache: &'a mut Cache<W>,
+    /// The tokens that follow.
+    pub tokens: &'a [u32],
+    /// After which of them logits are wanted.
+    pub logits: Wanted,
+}
+
+/// After which tokens of a span logits are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// After none.
+    None,
+    /// After the last.
+    Last,
+    /// After every one.
+    All,
+}
+
+impl<K: Kernel> Decoder<K> {
+    /// Reads a checkpoint's weights into the kernel's own form.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing, or is not what the config says.
+    pub fn load(kernel: K, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        let config = checkpoint.config.clone();
+        let load = Loader { kernel: &kernel, checkpoint };
+        let (width, inner) = (config.width, config.inner_width);
+        let (queries, keys) = (config.heads * config.head_width, config.kv_heads * config.head_width);
+        let table = |site, name: &str| load.matrix(site, &[(name.to_owned(), config.vocabulary)], width);
+        const EMBEDDING: &str = "model.embed_tokens.weight";
+        // One matrix serves as both where they are tied, unless the head's products need it rounded further.
+        let shared = config.tied && kernel.numerics().precision.head_is_table();
+        let embedding = table(if shared { Site::Head } else { Site::Table }, EMBEDDING)?;
+        let head = match (shared, config.tied) {
+            (true, _) => None,
+            (false, true) => Some(table(Site::Head, EMBEDDING)?),
+            (false, false) => Some(table(Site::Head, "lm_head.weight")?),
+        };
+        let layer = |index: usize| {
+            let name = |part: &str| format!("model.layers.{index}.{part}");
+            let head_norm = |part| config.qk_norm.then(|| load.vector(&name(part), config.head_width));
+            Ok(Layer {
+                attention_norm: load.vector(&name("input_layernorm.weight"), width)?,
+                qkv: load.linear(
+                    &[
+                        (name("self_attn.q_proj"), queries),
+                        (name("self_attn.k_proj"), keys),
+                        (name("self_attn.v_proj"), keys),
+                    ],
+                    width,
+                    config.qkv_bias,
+                )?,
+                query_norm: head_norm("self_attn.q_norm.weight").transpose()?,
+                key_norm: head_norm("self_attn.k_norm.weight").transpose()?,
+                output: load.linear(&[(name("self_attn.o_proj"), width)], queries, config.output_bias)?,
+                mlp_norm: load.vector(&name("post_attention_layernorm.weight"), width)?,
+                gate_up: load.linear(
+                    &[(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)],
+                    width,
+                    config.mlp_bias,
+                )?,
+                down: load.linear(&[(name("mlp.down_proj"), width)], inner, config.mlp_bias)?,
+                window: config.windows[index],
+            })
+        };
+        let layers = (0..config.layers).map(layer).collect::<Result<_, CheckpointError>>()?;
+        let norm = load.vector("model.norm.weight", width)?;
+        let rotary = Rotary::new(config.head_width, config.rope_theta, config.rope_scaling);
+        Ok(Decoder { kernel, config, rotary, embedding, layers, norm, head })
+    }
+
+    /// The kernel it computes with.
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A sequence of no tokens yet.
+    pub fn cache(&self) -> Cache<K::Weights> {
+        let grows = |columns, depth| self.kernel.pack(Site::Attention, columns, depth, &mut |_, _| {});
+        let width = self.config.head_width;
+        let memory = || Memory { keys: grows(0, width), values: grows(width, 0) };
+        let layer = || (0..self.config.kv_heads).map(|_| memory()).collect();
+        Cache { heads: (0..self.config.layers).map(|_| layer()).collect(), length: 0 }
+    }
+
+    /// Reads the spans' tokens, extends their caches, and gives the logits that are wanted: [wanted, vocabulary].
+    ///
+    /// # Panics
+    ///
+    /// If a token is not in the vocabulary.
+    pub fn forward(&self, spans: &mut [Span<'_, K::Weights>]) -> Vec<f32> {
+        let Config { width, inner_width, .. } = self.config;
+        let tokens: Vec<u32> = spans.iter().flat_map(|span| span.tokens.iter().copied()).collect();
+        let launch = self.launch(tokens.len());
+        let turns: Vec<Turn> = spans.iter().flat_map(positions).map(|at| self.rotary.turn(at)).collect();
+        let turns: Vec<&Turn> = turns.iter().collect();
+
+        let mut stream = self.embed(&tokens); // [tokens, width]
+        for (index, layer) in self.layers.iter().enumerate() {
+            let normed = self.norm(launch, &stream, &layer.attention_norm);
+            let qkv = self.linear(launch, &layer.qkv, &normed);
+            let context = self.attention(launch, index, qkv, &turns, spans); // [tokens, heads * head_width]
+            self.kernel.add(&mut stream, &self.linear(launch, &layer.output, &context));
+
+            let normed = self.norm(launch, &stream, &layer.mlp_norm);
+            let gate_up = self.linear(launch, &layer.gate_up, &normed);
+            let mut inner = vec![0.0; tokens.len() * inner_width];
+            self.kernel.gate(self.config.activation, &gate_up, inner_width, &mut inner);
+            self.kernel.add(&mut stream, &self.linear(launch, &layer.down, &inner));
+        }
+        for span in &mut *spans {
+            span.cache.length += span.tokens.len();
+        }
+
+        let wanted = wanted_rows(spans);
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let launch = self.launch(wanted.len());
+        let rows: Vec<f32> = wanted.iter().flat_map(|row| &stream[row * width..][..width]).copied().collect();
+        let normed = self.norm(launch, &rows, &self.norm);
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        self.product(Site::Head, launch, head, self.config.vocabulary, None, &normed)
+    }
+
+    /// Rotates, remembers and attends: [tokens, (heads + 2 kv_heads) * head_width] to [tokens, heads * head_width].
+    fn attention(
+        &self,
+        launch: Launch,
+        index: usize,
+        qkv: Vec<f32>,
+        turns: &[&Turn],
+        spans: &mut [Span<'_, K::Weights>],
+    ) -> Vec<f32> {
+        let Config { heads, kv_heads, head_width, .. } = self.config;
+        let layer = &self.layers[index];
+        // Which query heads share a head of keys.
+        let group = heads / kv_heads;
+        let [mut queries, mut keys, values] =
+            split(&qkv, [heads, kv_heads, kv_heads].map(|n| n * head_width));
+        for (values, norm, heads) in
+            [(&mut queries, &layer.query_norm, heads), (&mut keys, &layer.key_norm, kv_heads)]
+        {
+            if let Some(norm) = norm {
+                *values = self.norm(launch, values, norm);
+            }
+            self.kernel.rotate(values, heads, turns);
+        }
+
+        let mut context = vec![0.0; queries.len()];
+        let mut seen = Vec::new();
+        let mut row = 0;
+        let mut spans: Vec<Attending<'_, K::Weights>> = spans
+            .iter_mut()
+            .map(|span| {
+                let rows = row..row + span.tokens.len();
+                row = rows.end;
+                let memories = &mut span.cache.heads[index];
+                for row in rows.clone() {
+                    for (head, memory) in memories.iter_mut().enumerate() {
+                        let at = (row * kv_heads + head) * head_width;
+                        self.kernel.push_column(&mut memory.keys, &keys[at..][..head_width]);
+                        self.kernel.push_row(&mut memory.values, &values[at..][..head_width]);
+                    }
+                }
+                let tokens = rows.len();
+                let length = span.cache.length + tokens;
+                // [kv_heads, tokens, group, head_width]: the rows that meet the same keys stand together.
+                let queries =
+                    gather(&queries[rows.start * heads * head_width..], kv_heads, tokens, group * head_width);
+                let scores = vec![0.0; heads * tokens * length];
+                Attending { memories, before: span.cache.length, tokens, queries, scores }
+            })
+            .collect();
+
+        let mut jobs = Vec::new();
+        for span in &mut spans {
+            let (rows, length) = (span.tokens * group, span.before + span.tokens);
+            let queries = span.queries.chunks_exact(rows * head_width);
+            let scores = span.scores.chunks_exact_mut(rows * length);
+            for ((memory, activations), out) in span.memories.iter().zip(queries).zip(scores) {
+                jobs.push(Job { activations, rows, weights: &memory.keys, start: None, out });
+            }
+        }
+        self.kernel.run(Site::Attention, launch, jobs);
+
+        let scale = rsqrt(head_width as f32);
+        for span in &mut spans {
+            let length = span.before + span.tokens;
+            seen.clear();
+            for _ in 0..kv_heads {
+                for end in span.before + 1..=length {
+                    let start = layer.window.map_or(0, |window| end.saturating_sub(window));
+                    seen.extend((0..group).map(|_| start..end));
+                }
+            }
+            // [kv_heads, tokens, group, length]
+            self.kernel.softmax(launch, &mut span.scores, length, &seen, scale);
+            if span.tokens > 1 {
+                span.pack_seen(kv_heads, group);
+            }
+        }
+
+        let mut jobs = Vec::new();
+        let mut out = context.chunks_exact_mut(group * head_width);
+        for span in &spans {
+            let length = span.before + span.tokens;
+            for token in 0..span.tokens {
+                for (head, memory) in span.memories.iter().enumerate() {
+                    let at = (head * span.tokens + token) * group * length;
+                    let activations = &span.scores[at..][..group * (span.before + token + 1)];
+                    let out = out.next().expect("there is a context for every token and head of keys");
+                    jobs.push(Job { activations, rows: group, weights: &memory.values, start: None, out });
+                }
+            }
+        }
+        self.kernel.run(Site::Attention, launch, jobs);
+        context
+    }
+
+    fn launch(&self, rows: usize) -> Launch {
+        Launch { rows, threads: self.kernel.numerics().threads.get() }
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Vec<f32> {
+        let mut stream = vec![0.0; tokens.len() * self.config.width];
+        for (token, row) in tokens.iter().zip(stream.chunks_exact_mut(self.config.width)) {
+            self.kernel.lookup(&self.embedding, *token as usize, row);
+        }
+        stream
+    }
+
+    fn norm(&self, launch: Launch, rows: &[f32], weight: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; rows.len()];
+        self.kernel.norm(launch, rows, weight, self.config.epsilon, &mut out);
+        out
+    }
+
+    fn linear(&self, launch: Launch, linear: &Linear<K::Weights>, rows: &[f32]) -> Vec<f32> {
+        let Linear { weights, outputs, bias } = linear;
+        self.product(Site::Linear, launch, weights, *outputs, bias.as_deref(), rows)
+    }
+
+    fn product(
+        &self,
+        site: Site,
+        launch: Launch,
+        weights: &K::Weights,
+        outputs: usize,
+        start: Option<&[f32]>,
+        activations: &[f32],
+    ) -> Vec<f32> {
+        let mut out = vec![0.0; launch.rows * outputs];
+        let job = Job { activations, rows: launch.rows, weights, start, out: &mut out };
+        self.kernel.run(site, launch, vec![job]);
+        out
+    }
+}
+
+/// One sequence while a layer attends.
+struct Attending<'a, W> {
+    memories: &'a [Memory<W>],
+    /// Tokens that were there before this call.
+    before: usize,
+    tokens: usize,
+    queries: Vec<f32>,
+    /// [kv_heads, tokens, group, before + tokens], then probabilities.
+    scores: Vec<f32>,
+}
+
+impl<W> Attending<'_, W> {
+    /// Moves the rows of each token together, each cut off behind the token's own key: that is all it sees.
+    fn pack_seen(&mut self, kv_heads: usize, group: usize) {
+        let length = self.before + self.tokens;
+        for block in 0..kv_heads * self.tokens {
+            let seen = self.before + block % self.tokens + 1;
+            let first = block * group * length;
+            for row in 1..group {
+                self.scores
+                    .copy_within(first + row * length..first + row * length + seen, first + row * seen);
+            }
+        }
+    }
+}
+
+/// The positions of a span's tokens.
+fn positions<W>(span: &Span<'_, W>) -> std::ops::Range<usize> {
+    span.cache.length..span.cache.length + span.tokens.len()
+}
+
+/// The rows after which logits are wanted.
+fn wanted_rows<W>(spans: &[Span<'_, W>]) -> Vec<usize> {
+    let mut wanted = Vec::new();
+    let mut end = 0;
+    for span in spans {
+        let start = end;
+        end += span.tokens.len();
+        match span.logits {
+            Wanted::None => {}
+            Wanted::Last => wanted.extend((start..end).last()),
+            Wanted::All => wanted.extend(start..end),
+        }
+    }
+    wanted
+}
+
+/// Takes rows of several parts apart: [rows, sum of widths] to [rows, width] each.
+fn split<const N: usize>(rows: &[f32], widths: [usize; N]) -> [Vec<f32>; N] {
+    let whole: usize = widths.iter().sum();
+    let mut start = 0;
+    widths.map(|width| {
+        let part = start..start + width;
+        start = part.end;
+        rows.chunks_exact(whole).flat_map(|row| &row[part.clone()]).copied().collect()
+    })
+}
+
+/// [tokens, blocks, width] to [blocks, tokens, width].
+fn gather(values: &[f32], blocks: usize, tokens: usize, width: usize) -> Vec<f32> {
+    let mut gathered = Vec::with_capacity(blocks * tokens * width);
+    for block in 0..blocks {
+        for token in 0..tokens {
+            gathered.extend_from_slice(&values[(token * blocks + block) * width..][..width]);
+        }
+    }
+    gathered
+}
+
+/// Tensors on their way into a kernel.
+struct Loader<'a, K> {
+    kernel: &'a K,
+    checkpoint: &'a Checkpoint,
+}
+
+impl<K: Kernel> Loader<'_, K> {
+    /// Several matrices of the same depth as one, their outputs side by side.
+    fn matrix(
+        &self,
+        site: Site,
+        parts: &[(String, usize)],
+        depth: usize,
+    ) -> Result<K::Weights, CheckpointError> {
+        let open = |(name, columns): &(String, usize)| self.checkpoint.tensor(name, &[*columns, depth]);
+        let mut tensors = parts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let mut rows =
+            parts.iter().enumerate().flat_map(|(part, (_, columns))| (0..*columns).map(move |_| part));
+        let mut problem = None;
+        let columns = parts.iter().map(|(_, columns)| columns).sum();
+        let weights = self.kernel.pack(site, columns, depth, &mut |_, terms| {
+            // After the first problem nothing more is read: the matrix is not used.
+            if let (Some(part), None) = (rows.next(), &problem) {
+                problem = tensors[part].next_row(terms).err();
+            }
+        });
+        problem.map_or(Ok(weights), |problem| Err(problem.into()))
+    }
+
+    /// Projections `name.weight` side by side, with their `name.bias` if they have one.
+    fn linear(
+        &self,
+        parts: &[(String, usize)],
+        depth: usize,
+        bias: bool,
+    ) -> Result<Linear<K::Weights>, CheckpointError> {
+        let part = |kind| parts.iter().map(move |(name, outputs)| (format!("{name}.{kind}"), *outputs));
+        let weights = self.matrix(Site::Linear, &part("weight").collect::<Vec<_>>(), depth)?;
+        let biases = part("bias").filter(|_| bias).map(|(name, outputs)| self.vector(&name, outputs));
+        let bias = biases.collect::<Result<Vec<_>, _>>()?.concat();
+        let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
+        Ok(Linear { weights, outputs, bias: Some(bias).filter(|bias| !bias.is_empty()) })
+    }
+
+    /// A vector, rounded to what the precision stores.
+    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, CheckpointError> {
+        let mut values = vec![0.0; length];
+        self.checkpoint.tensor(name, &[length])?.next_row(&mut values)?;
+        self.kernel.numerics().precision.recipe(Site::Table).weights.round_slice(&mut values);
+        Ok(values)
+    }
+}

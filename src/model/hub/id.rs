@@ -1,0 +1,148 @@
+//! The name of a repository on the Hub, with the revision that is meant.
+
+use std::{fmt, str::FromStr};
+
+/// The branch that is meant when none is named.
+const DEFAULT_REVISION: &str = "main";
+
+/// `owner/name` or `owner/name@revision`.
+///
+/// Both become parts of paths and addresses, so nothing else than the Hub's own characters gets in.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RepoId {
+    repo: String,
+    revision: String,
+}
+
+/// Why a text names no repository.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RepoIdError {
+    /// There is not exactly one slash.
+    #[error(
+        "{0:?} is no repository: write owner/name, such as Qwen/Qwen3-0.6B, with @revision behind it if need be; \
+         a folder begins with ./ or /"
+    )]
+    Shape(String),
+    /// The owner or the name is not one that the Hub gives.
+    #[error(
+        "{0:?} is no owner or name on the Hub: write at most 96 letters, digits, `-`, `_` and `.`, not beginning or \
+         ending with `-` or `.`, without `--` and `..`, and not ending in `.git`"
+    )]
+    Part(String),
+    /// The revision is no branch, tag or commit.
+    #[error(
+        "{0:?} is no revision: write a branch, a tag or a commit in letters, digits, `-`, `_`, `.`, `+` and `/`; a \
+         commit of 40 hex digits names any other"
+    )]
+    Revision(String),
+}
+
+impl RepoId {
+    /// `owner/name`.
+    #[must_use]
+    pub fn repo(&self) -> &str {
+        &self.repo
+    }
+
+    /// The branch, tag or commit.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+}
+
+impl FromStr for RepoId {
+    type Err = RepoIdError;
+
+    fn from_str(text: &str) -> Result<RepoId, RepoIdError> {
+        let (repo, revision) = text.split_once('@').unwrap_or((text, DEFAULT_REVISION));
+        let parts: Vec<_> = repo.split('/').collect();
+        if parts.len() != 2 {
+            return Err(RepoIdError::Shape(text.to_owned()));
+        }
+        if let Some(part) = parts.into_iter().find(|part| !is_part(part)) {
+            return Err(RepoIdError::Part(part.to_owned()));
+        }
+        if !is_revision(revision) {
+            return Err(RepoIdError::Revision(revision.to_owned()));
+        }
+        Ok(RepoId { repo: repo.to_owned(), revision: revision.to_owned() })
+    }
+}
+
+impl fmt::Display for RepoId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.repo)?;
+        match self.revision.as_str() {
+            DEFAULT_REVISION => Ok(()),
+            revision => write!(f, "@{revision}"),
+        }
+    }
+}
+
+/// Two dashes in a row would also make two repositories share one folder of the cache.
+fn is_part(part: &str) -> bool {
+    let edge = ['-', '.'];
+    (1..=96).contains(&part.len())
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && !part.starts_with(edge)
+        && !part.ends_with(edge)
+        && !part.contains("--")
+        && !part.contains("..")
+        && !part.ends_with(".git")
+}
+
+fn is_revision(revision: &str) -> bool {
+    revision.len() <= 200
+        && revision.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+/".contains(c))
+        && revision.split('/').all(|segment| !segment.is_empty() && !segment.starts_with(['.', '-']))
+        && !revision.contains("..")
+}
+
+/// Is this a commit, written out?
+#[cfg(feature = "hub")]
+pub(super) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_parses_and_prints_back() {
+        for text in ["Qwen/Qwen3-0.6B", "a/b", "meta-llama/Llama-3.2-1B@refs/pr/7", "o_w/n.a@v1.0+x"] {
+            let id: RepoId = text.parse().expect(text);
+            assert_eq!(id.to_string(), text);
+        }
+        let id: RepoId = "Qwen/Qwen3-0.6B@main".parse().expect("main may be written out");
+        assert_eq!((id.repo(), id.revision()), ("Qwen/Qwen3-0.6B", "main"));
+        assert_eq!(id.to_string(), "Qwen/Qwen3-0.6B");
+    }
+
+    #[test]
+    fn what_names_no_repository_is_refused() {
+        for text in ["", "gpt2", "a/b/c", "http://huggingface.co/a/b"] {
+            assert_eq!(text.parse::<RepoId>(), Err(RepoIdError::Shape(text.to_owned())));
+        }
+        for (text, part) in [
+            ("/b", ""),
+            ("a/", ""),
+            ("a/..", ".."),
+            ("./b", "."),
+            ("a/b--c", "b--c"),
+            ("a/b c", "b c"),
+            ("a/b%2f", "b%2f"),
+            ("a/b.git", "b.git"),
+            ("a/ü", "ü"),
+        ] {
+            assert_eq!(text.parse::<RepoId>(), Err(RepoIdError::Part(part.to_owned())), "{text}");
+        }
+        for revision in
+            ["", "/x", "x/", "a//b", "../x", "a..b", ".x", "a/.b", "a b", "a\\b", "a:b", "a@b", "-x"]
+        {
+            let error = Err(RepoIdError::Revision(revision.to_owned()));
+            assert_eq!(format!("a/b@{revision}").parse::<RepoId>(), error);
+        }
+    }
+}

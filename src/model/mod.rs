@@ -1,0 +1,15 @@
+//! A transformer in terms of the kernel: checkpoints, and one decoder for all of them.
+
+pub mod chat;
+pub mod checkpoint;
+pub mod config;
+pub mod decoder;
+pub mod embedded;
+pub mod file;
+pub mod hub;
+pub mod tokenizer;
+pub mod weights;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use config::Config;
+pub use decoder::Decoder;

@@ -1,0 +1,58 @@
+//! The only writer of files; what it writes is whole or not there.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, SafeTensorError, serialize_to_file, tensor::TensorView};
+
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system would not.
+    #[error("cannot write {}: {error}; choose another place, or free it", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+/// Writes the tokens that a model read and the logits after each of them, as safetensors: `tokens` [positions] and
+/// `logits` [positions, vocabulary].
+///
+/// # Errors
+///
+/// When the file cannot be written; what was there before is left alone then.
+pub fn write_logits(path: &Path, tokens: &[u32], logits: &[f32]) -> Result<(), StoreError> {
+    let vocabulary = logits.len().checked_div(tokens.len()).unwrap_or(0);
+    let bytes = |words: &[[u8; 4]]| words.as_flattened().to_vec();
+    let tokens: Vec<_> = tokens.iter().map(|token| token.to_le_bytes()).collect();
+    let logits: Vec<_> = logits.iter().map(|logit| logit.to_le_bytes()).collect();
+    let (positions, tokens, logits) = (tokens.len(), bytes(&tokens), bytes(&logits));
+    let views = [
+        ("tokens", TensorView::new(Dtype::U32, vec![positions], &tokens)),
+        ("logits", TensorView::new(Dtype::F32, vec![positions, vocabulary], &logits)),
+    ];
+    let views = views.map(|(name, view)| (name, view.expect("the shapes are those of the bytes")));
+    replace(path, |temporary| {
+        serialize_to_file(views, None, temporary).map_err(|error| match error {
+            SafeTensorError::IoError(error) => error,
+            other => io::Error::other(other),
+        })
+    })
+}
+
+/// Writes beside the file and then renames, so that nobody ever sees half of it.
+fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), StoreError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    write(&temporary).and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
+        // Whether or not it was made: it is of no use.
+        let _ = fs::remove_file(&temporary);
+        StoreError::Write { path: path.to_owned(), error }
+    })
+}

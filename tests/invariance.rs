@@ -1,0 +1,234 @@
+//! What may not move a bit, does not: the batch, its grouping, threads, chunks of the prompt, the cache, the vectors.
+
+mod support;
+
+use std::num::NonZeroUsize;
+
+use proptest::{prelude::*, test_runner::TestCaseError};
+use reprocheck::{
+    engine::{Engine, Prompt, Request, lab::Lab},
+    model::{
+        Checkpoint, Decoder,
+        decoder::{Span, Wanted},
+    },
+    numerics::{
+        Numerics,
+        kernel::{Definition, Fast, Kernel},
+        order::{ORDERS, Order},
+        precision::{PRECISIONS, Precision},
+    },
+    trace::{Digest, Finish, Sample},
+};
+use support::{Logits, facts, fixed_prompts, fixture, request};
+
+const NEW_TOKENS: usize = 6;
+
+fn numerics(precision: Precision, order: Order, threads: usize) -> Numerics {
+    Numerics { precision, order, threads: NonZeroUsize::new(threads).unwrap() }
+}
+
+/// Precisions under which a row's bits do not depend on its batch.
+fn invariant_precisions() -> Vec<Precision> {
+    let more = ["lmul:m=4,scope=attention", "e3m2:round=zero"].map(|name| name.parse().unwrap());
+    let examples = PRECISIONS.iter().map(|entry| entry.example);
+    examples.filter(|precision| !matches!(precision, Precision::Int8(_))).chain(more).collect()
+}
+
+fn invariant_orders() -> Vec<Order> {
+    ORDERS.iter().map(|entry| entry.example).filter(|order| !order.depends_on_launch()).collect()
+}
+
+fn generate(
+    checkpoint: &Checkpoint,
+    numerics: Numerics,
+    prompts: &[Prompt],
+    request: &Request,
+) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    Lab::load(checkpoint, numerics).unwrap().generate(prompts, request, &mut samples).unwrap();
+    samples
+}
+
+/// The digest after every token, as one pass without a cache gives it.
+fn recomputed(checkpoint: &Checkpoint, numerics: Numerics, item: u64, tokens: Vec<u32>) -> Vec<Digest> {
+    let vocabulary = checkpoint.config.vocabulary;
+    let prompt = Prompt { item: 0, tokens, replay: None };
+    let mut seen = Logits { items: vec![Vec::new()], samples: Vec::new() };
+    Lab::load(checkpoint, numerics).unwrap().generate(&[prompt], &request(0), &mut seen).unwrap();
+    assert_eq!(seen.samples.len(), 1, "item {item}");
+    seen.items[0].chunks(vocabulary).map(Digest::of_logits).collect()
+}
+
+#[derive(Clone, Debug)]
+struct Variation {
+    batch: usize,
+    threads: usize,
+    chunk: Option<usize>,
+    /// The prompts come in another order, and so in other company.
+    rotation: usize,
+}
+
+fn variations() -> impl Strategy<Value = Vec<Variation>> {
+    let variation =
+        (prop::sample::select(vec![1_usize, 2, 3, 8]), 1_usize..=3, prop::option::of(1_usize..9), 0_usize..5);
+    let variation =
+        variation.prop_map(|(batch, threads, chunk, rotation)| Variation { batch, threads, chunk, rotation });
+    prop::collection::vec(variation, 3)
+}
+
+fn holds(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    order: Order,
+    prompts: &[Prompt],
+    variations: &[Variation],
+) -> Result<(), TestCaseError> {
+    let alone = generate(checkpoint, numerics(precision, order, 1), prompts, &request(NEW_TOKENS));
+    for sample in &alone {
+        let answer: Vec<_> = sample.steps.iter().map(|step| step.token).collect();
+        let read = [&sample.prompt[..], &answer[..NEW_TOKENS - 1]].concat();
+        let again = recomputed(checkpoint, numerics(precision, order, 1), sample.item, read);
+        let steps: Vec<_> = sample.steps.iter().map(|step| step.digest).collect();
+        prop_assert_eq!(&steps[..], &again[sample.prompt.len() - 1..], "{}/{}: cache", precision, order);
+    }
+    let alone = facts(alone);
+    for variation in variations {
+        let mut prompts = prompts.to_vec();
+        let middle = variation.rotation % prompts.len();
+        prompts.rotate_left(middle);
+        let request = Request {
+            batch: NonZeroUsize::new(variation.batch).unwrap(),
+            prefill_chunk: variation.chunk.and_then(NonZeroUsize::new),
+            ..request(NEW_TOKENS)
+        };
+        let together =
+            facts(generate(checkpoint, numerics(precision, order, variation.threads), &prompts, &request));
+        prop_assert_eq!(&alone, &together, "{}/{}: {:?}", precision, order, variation);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_sequence_has_the_same_bits_in_any_batch_on_any_threads_in_any_chunks_and_without_a_cache(
+        lengths in prop::collection::vec(1_usize..20, 5),
+        seed in any::<u64>(),
+        variations in variations(),
+    ) {
+        for name in ["qwen3-wide-heads", "qwen2-window"] {
+            let checkpoint = fixture(name);
+            let vocabulary = checkpoint.config.vocabulary as u64;
+            let prompts: Vec<_> = (0..).zip(&lengths).map(|(item, length)| {
+                let token = |at: usize| ((seed >> 8).wrapping_mul(item * 31 + at as u64 + 1) % vocabulary) as u32;
+                Prompt { item, tokens: (0..*length).map(token).collect(), replay: None }
+            }).collect();
+            for precision in invariant_precisions() {
+                holds(&checkpoint, precision, Order::Sequential, &prompts, &variations)?;
+            }
+            for order in invariant_orders() {
+                holds(&checkpoint, Precision::Fp32, order, &prompts, &variations)?;
+                holds(&checkpoint, Precision::Bf16, order, &prompts, &variations)?;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_fast_decoder_gives_the_bits_of_the_definition() {
+    for name in ["qwen2-window", "qwen3-wide-heads", "llama-bias"] {
+        let checkpoint = fixture(name);
+        let prompts = fixed_prompts(&checkpoint);
+        for precision in PRECISIONS.iter().map(|entry| entry.example) {
+            for order in ORDERS.iter().map(|entry| entry.example) {
+                let numerics = numerics(precision, order, 2);
+                let definition = logits(Definition { numerics }, &checkpoint, &prompts);
+                let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
+                assert_eq!(definition, fast, "{name}: {numerics}");
+            }
+        }
+    }
+}
+
+/// The bits of all logits of one call that reads every prompt, and of one more token each.
+fn logits<K: Kernel>(kernel: K, checkpoint: &Checkpoint, prompts: &[Prompt]) -> Vec<u32> {
+    let decoder = Decoder::load(kernel, checkpoint).unwrap();
+    let mut caches: Vec<_> = prompts.iter().map(|_| decoder.cache()).collect();
+    let mut all = Vec::new();
+    for last in [false, true] {
+        let mut spans: Vec<_> = caches
+            .iter_mut()
+            .zip(prompts)
+            .map(|(cache, prompt)| {
+                let tokens = if last { &prompt.tokens[..1] } else { &prompt.tokens };
+                Span { cache, tokens, logits: if last { Wanted::Last } else { Wanted::All } }
+            })
+            .collect();
+        all.extend(decoder.forward(&mut spans).into_iter().map(f32::to_bits));
+    }
+    all
+}
+
+/// Does an item's trace depend on the company it is in?
+fn batch_moves_bits(checkpoint: &Checkpoint, numerics: Numerics) -> bool {
+    let prompts = fixed_prompts(checkpoint);
+    let in_batches_of = |batch| {
+        let request = Request { batch: NonZeroUsize::new(batch).unwrap(), ..request(NEW_TOKENS) };
+        facts(generate(checkpoint, numerics, &prompts, &request))
+    };
+    in_batches_of(1) != in_batches_of(4)
+}
+
+#[test]
+fn int8_depends_on_the_company_that_its_outlier_columns_come_from_and_w8a8_does_not() {
+    // The published threshold of 6 is rarely met by so small a model, so the test asks for one that is.
+    let checkpoint = fixture("qwen3-untied-bias");
+    let int8 = numerics("int8:threshold=2".parse().unwrap(), Order::Sequential, 1);
+    assert!(batch_moves_bits(&checkpoint, int8), "int8 has become batch-invariant: this pin must go");
+    assert!(!batch_moves_bits(&checkpoint, numerics(Precision::W8A8, Order::Sequential, 1)));
+}
+
+#[test]
+fn an_order_shaped_by_the_rows_of_a_launch_moves_bits_with_the_batch() {
+    let checkpoint = fixture("qwen3-untied-bias");
+    let by_rows: Order = "split-k:rows".parse().unwrap();
+    assert!(batch_moves_bits(&checkpoint, numerics(Precision::Fp32, by_rows, 1)));
+    assert!(!batch_moves_bits(&checkpoint, numerics(Precision::Fp32, "split-k:4".parse().unwrap(), 1)));
+}
+
+#[test]
+fn a_replay_meets_the_logits_that_generation_met_and_goes_on_past_a_divergence() {
+    let checkpoint = fixture("llama-plain");
+    let numerics = numerics(Precision::Bf16, Order::Pairwise, 1);
+    let prompts = fixed_prompts(&checkpoint);
+    let request = Request { batch: NonZeroUsize::new(4).unwrap(), ..request(NEW_TOKENS) };
+    let own = generate(&checkpoint, numerics, &prompts, &request);
+    let given = |sample: &Sample| sample.steps.iter().map(|step| step.token).collect::<Vec<_>>();
+    let replayed: Vec<_> = prompts
+        .iter()
+        .zip(&own)
+        .map(|(prompt, sample)| Prompt { replay: Some(given(sample)), ..prompt.clone() })
+        .collect();
+    let again = generate(&checkpoint, numerics, &replayed, &request);
+    for (own, again) in own.iter().zip(&again) {
+        assert_eq!(own.steps, again.steps);
+        assert_eq!(again.finish, Finish::Replayed);
+    }
+    // Another token at first: from there on other logits, but the tokens go on as given.
+    let other: Vec<_> = replayed
+        .iter()
+        .map(|prompt| {
+            let mut tokens = prompt.replay.clone().unwrap();
+            tokens[0] = (tokens[0] + 1) % checkpoint.config.vocabulary as u32;
+            Prompt { replay: Some(tokens), ..prompt.clone() }
+        })
+        .collect();
+    for (own, (other, prompt)) in
+        own.iter().zip(generate(&checkpoint, numerics, &other, &request).iter().zip(&other))
+    {
+        assert_eq!(own.steps[0].digest, other.steps[0].digest);
+        assert_ne!(own.steps[1].digest, other.steps[1].digest);
+        assert_eq!(Some(given(other)), prompt.replay);
+    }
+}

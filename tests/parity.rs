@@ -1,0 +1,40 @@
+//! The lab computes what Hugging Face transformers computes, for every fixture and prompt.
+
+mod support;
+
+use std::num::NonZeroUsize;
+
+use reprocheck::{
+    engine::{Engine, Prompt, Request, lab::Lab},
+    model::Checkpoint,
+};
+use support::{Logits, difference, expected, fixtures, request};
+
+/// The largest difference allowed, as a part of the largest logit of its position.
+const LIMIT: f32 = 2e-5;
+
+#[test]
+fn the_lab_agrees_with_transformers_on_every_logit_and_token() {
+    for fixture in fixtures() {
+        let checkpoint = Checkpoint::open(&fixture).unwrap();
+        let expected = expected(&fixture);
+        let mut lab = Lab::load(&checkpoint, "fp32/sequential/t1".parse().unwrap()).unwrap();
+        let prompts: Vec<_> = (0..)
+            .zip(&expected)
+            .map(|(item, expected)| Prompt { item, tokens: expected.prompt.clone(), replay: None })
+            .collect();
+        let request = Request {
+            batch: NonZeroUsize::new(3).unwrap(),
+            prefill_chunk: NonZeroUsize::new(11),
+            ..request(expected[0].greedy.len())
+        };
+        let mut seen = Logits { items: vec![Vec::new(); prompts.len()], samples: Vec::new() };
+        lab.generate(&prompts, &request, &mut seen).unwrap();
+        for ((expected, logits), sample) in expected.iter().zip(&seen.items).zip(&seen.samples) {
+            let apart = difference(logits, &expected.logits, checkpoint.config.vocabulary);
+            assert!(apart < LIMIT, "{}: {} tokens: {apart:e}", fixture.display(), expected.prompt.len());
+            let tokens: Vec<_> = sample.steps.iter().map(|step| step.token).collect();
+            assert_eq!(tokens, expected.greedy, "{}", fixture.display());
+        }
+    }
+}
