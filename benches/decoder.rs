@@ -1,33 +1,47 @@
 //! Our decoder beside the stock candle model on the same checkpoint, in tokens per second.
 //!
-//! `cargo bench --bench decoder -- FOLDER [precision/order/tN …]` measures a folder in the Hugging Face layout, such
-//! as `benches/shapes.py` makes. Prefill reads one prompt of 128 tokens; decode adds tokens to prompts of 8, in
-//! batches. Both are the engine's whole work: logits, digests and candidates too. The engines take turns, round
-//! after round, and the median is taken, so that a machine whose speed drifts is as kind to one as to the other.
+//! `cargo bench --bench decoder -- FOLDER [precision/order/tN | candle/precision/tN …]` measures a folder in the Hugging
+//! Face layout, such as `benches/shapes.py` makes. Prefill reads one prompt of 128 tokens; decode adds tokens to prompts
+//! of 8, in batches. Both are the engine's whole work: logits, digests and candidates too. The engines take turns, round
+//! after round, and the median is taken, so that a machine whose speed drifts is as kind to one as to the other. Candle
+//! runs in a process of its own, as it always does here.
 
 #![allow(missing_docs, reason = "a benchmark has no readers of its items")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
-use std::{error::Error, num::NonZeroUsize, path::Path, time::Instant};
+use std::{error::Error, hint::black_box, num::NonZeroUsize, path::Path, time::Instant};
 
 use reprocheck::{
-    engine::{Engine, Prompt, Request, lab::Lab},
+    engine::{
+        Engine, Prompt, Request,
+        candle::{Device, Stock},
+        child::Child,
+        lab::Lab,
+    },
     model::Checkpoint,
-    numerics::{Numerics, choice::Choice, kernel::Isa},
+    numerics::{
+        Numerics,
+        choice::{Choice, rank},
+        kernel::Isa,
+    },
+    trace::Digest,
 };
 use tabled::{builder::Builder, settings::Style};
 
 const BATCHES: [usize; 4] = [1, 4, 8, 16];
 const PREFILL: usize = 128;
 const DECODE: usize = 16;
-const ROUNDS: usize = 5;
-const CELLS: [&str; 2] = ["fp32/sequential/t2", "bf16/sequential/t2"];
+const ROUNDS: usize = 3;
+const CELLS: [&str; 4] = ["fp32/sequential/t2", "bf16/sequential/t2", "candle/fp32/t2", "candle/bf16/t2"];
+const CANDIDATES: usize = 8;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // cargo passes `--bench` to a benchmark.
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     let Some(folder) = words.next() else {
-        println!("give a folder: cargo bench --bench decoder -- FOLDER [precision/order/tN …]");
+        println!(
+            "give a folder: cargo bench --bench decoder -- FOLDER [precision/order/tN | candle/precision/tN …]"
+        );
         return Ok(());
     };
     let mut cells: Vec<String> = words.collect();
@@ -39,10 +53,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut engines: Vec<(String, Box<dyn Engine + '_>)> = Vec::new();
     for cell in cells {
-        let numerics: Numerics = cell.parse()?;
         let begun = Instant::now();
-        engines.push((format!("lab {cell}"), Box::new(Lab::load(&checkpoint, numerics)?)));
-        println!("lab {cell}: loaded in {:.2} s", begun.elapsed().as_secs_f64());
+        let engine: Box<dyn Engine + '_> = match cell.strip_prefix("candle/") {
+            None => Box::new(Lab::load(&checkpoint, cell.parse::<Numerics>()?)?),
+            Some(stock) => {
+                let (precision, threads) = stock.split_once("/t").ok_or("write candle/fp32/t2")?;
+                let stock = Stock::new(precision.parse()?, None, threads.parse()?, Device::Cpu)?;
+                let program = Path::new(env!("CARGO_BIN_EXE_reprocheck"));
+                Box::new(Child::open(program, &checkpoint.reopen(), stock)?)
+            }
+        };
+        println!("{cell}: loaded in {:.2} s", begun.elapsed().as_secs_f64());
+        engines.push((cell, engine));
     }
 
     let mut table = Builder::default();
@@ -71,6 +93,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         table.push_record(record);
     }
     println!("{}", table.build().with(Style::sharp()));
+
+    let logits: Vec<f32> =
+        (0..checkpoint.config.vocabulary).map(|token| (token * 7919 % 10_007) as f32 * 1e-3).collect();
+    let mut seconds: Vec<f64> = (0..201)
+        .map(|_| {
+            let begun = Instant::now();
+            let _ = black_box((Digest::of_logits(&logits), rank(&logits, CANDIDATES).is_ok()));
+            begun.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    println!("digest and ranking of {} logits, on one thread: {:.3} ms", logits.len(), 1e3 * seconds[100]);
     Ok(())
 }
 
@@ -96,7 +130,7 @@ fn time(
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),
         choice: Choice::Greedy,
-        candidates: 8,
+        candidates: CANDIDATES,
     };
     let begun = Instant::now();
     engine.generate(&prompts, &request, &mut Vec::new())?;

@@ -1,7 +1,7 @@
 //! The only writer of files; what it writes is whole or not there.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -37,22 +37,12 @@ pub fn write_logits(path: &Path, tokens: &[u32], logits: &[f32]) -> Result<(), S
         ("logits", TensorView::new(Dtype::F32, vec![positions, vocabulary], &logits)),
     ];
     let views = views.map(|(name, view)| (name, view.expect("the shapes are those of the bytes")));
-    replace(path, |temporary| {
-        serialize_to_file(views, None, temporary).map_err(|error| match error {
+    // It writes beside the file and then renames.
+    serialize_to_file(views, None, path).map_err(|error| StoreError::Write {
+        path: path.to_owned(),
+        error: match error {
             SafeTensorError::IoError(error) => error,
             other => io::Error::other(other),
-        })
-    })
-}
-
-/// Writes beside the file and then renames, so that nobody ever sees half of it.
-fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), StoreError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    write(&temporary).and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
-        // Whether or not it was made: it is of no use.
-        let _ = fs::remove_file(&temporary);
-        StoreError::Write { path: path.to_owned(), error }
+        },
     })
 }

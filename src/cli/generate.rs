@@ -10,7 +10,11 @@ use tabled::{
     settings::{Alignment, Padding, Style, object::Columns},
 };
 
-use super::{Ended, Exit, list::trimmed, up_to};
+use super::{
+    Ended, Exit,
+    list::{grouped, trimmed},
+    up_to,
+};
 use crate::{
     engine::{
         Engine, Observer, Prompt, Request,
@@ -45,8 +49,6 @@ pub(super) struct Generate {
     /// End at this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    #[command(flatten)]
-    cell: Cell,
     /// How a token is chosen: the best one, or a draw such as `sampled:seed=7,temperature=0.8,top-k=50,top-p=0.95`
     #[arg(long, default_value = "greedy")]
     choice: Choice,
@@ -59,6 +61,9 @@ pub(super) struct Generate {
     /// Write the tokens read and the logits after each of them to this file, as safetensors
     #[arg(long, value_name = "FILE.safetensors")]
     logits: Option<PathBuf>,
+    // Last, because what follows would stand under its heading.
+    #[command(flatten)]
+    cell: Cell,
 }
 
 /// Under which numerics, and by whom.
@@ -120,8 +125,7 @@ struct Model<'a> {
 
 #[derive(Serialize)]
 struct Ran<'a> {
-    engine: &'static str,
-    numerics: &'a str,
+    name: &'a str,
     prefill_chunk: Option<NonZeroUsize>,
     batch: NonZeroUsize,
 }
@@ -135,7 +139,7 @@ impl Generate {
             .map(|item| Prompt { item, tokens: prompt.clone(), replay: None })
             .collect();
 
-        let (mut engine, numerics) = self.engine(&checkpoint)?;
+        let (mut engine, cell) = self.engine(&checkpoint)?;
         let mut kept = Kept { keeps_logits: self.logits.is_some(), logits: Vec::new(), sample: None };
         engine.generate(&prompts, &request, &mut kept)?;
         let sample = kept.sample.expect("an engine that does not fail finishes every prompt");
@@ -156,18 +160,13 @@ impl Generate {
                         origin: checkpoint.origin.to_string(),
                         digest: checkpoint.digest()?,
                     },
-                    cell: Ran {
-                        engine: self.cell.engine.name(),
-                        numerics: &numerics,
-                        prefill_chunk: self.cell.prefill_chunk,
-                        batch: self.cell.batch,
-                    },
+                    cell: Ran { name: &cell, prefill_chunk: self.cell.prefill_chunk, batch: self.cell.batch },
                     sample: &sample,
                 };
                 serde_json::to_writer_pretty(&mut *out, &shown).map_err(std::io::Error::from)?;
                 writeln!(out)?;
             }
-            Format::Text => self.show(&checkpoint, &numerics, &sample, out)?,
+            Format::Text => self.show(&checkpoint, &cell, &sample, out)?,
         }
         Ok(Exit::Held)
     }
@@ -205,13 +204,13 @@ impl Generate {
         }
     }
 
-    /// The engine, and what its numerics are called.
+    /// The engine, and what the cell is called.
     fn engine<'c>(&self, checkpoint: &'c Checkpoint) -> Result<(Box<dyn Engine + 'c>, String), Ended> {
         let Cell { precision, order, threads, .. } = self.cell;
         match self.cell.engine {
             EngineName::Lab => {
                 let numerics = Numerics { precision, order: order.unwrap_or(Order::Sequential), threads };
-                Ok((Box::new(Lab::load(checkpoint, numerics)?), numerics.to_string()))
+                Ok((Box::new(Lab::load(checkpoint, numerics)?), format!("lab/{numerics}")))
             }
             EngineName::Candle => {
                 let stock = Stock::new(precision, order, threads, self.cell.device)?;
@@ -228,7 +227,7 @@ impl Generate {
     fn show(
         &self,
         checkpoint: &Checkpoint,
-        numerics: &str,
+        cell: &str,
         sample: &Sample,
         out: &mut impl Write,
     ) -> Result<(), Ended> {
@@ -239,11 +238,7 @@ impl Generate {
         };
         let (read, added) = (sample.prompt.len(), sample.steps.len());
         writeln!(out, "{}", introduce(checkpoint))?;
-        writeln!(
-            out,
-            "{} {numerics}: {read} tokens read, {added} added, {ended}\n",
-            self.cell.engine.name()
-        )?;
+        writeln!(out, "{cell}: {read} tokens read, {added} added, {ended}\n",)?;
         if checkpoint.tokenizer.is_some() {
             writeln!(out, "{}\n", sample.text)?;
         }
@@ -286,27 +281,13 @@ impl Generate {
     }
 }
 
-/// The model, in a line.
+/// The model, in a line or two.
 fn introduce(checkpoint: &Checkpoint) -> String {
     let Checkpoint { name, origin, config, .. } = checkpoint;
+    let parameters = grouped(checkpoint.parameters());
     let about = MODELS.iter().find(|entry| *origin == Origin::Embedded && entry.name == name);
-    let about =
-        about.map_or_else(|| origin.to_string(), |entry| format!("inside this binary: {}", entry.purpose));
-    let parameters = checkpoint.parameters();
-    let parameters = match parameters {
-        0..1_000_000 => format!("{} thousand", parameters / 1000),
-        _ => format!("{} million", parameters / 1_000_000),
-    };
-    format!("{name} ({}, {parameters} parameters), {about}", config.architecture)
-}
-
-impl EngineName {
-    fn name(self) -> &'static str {
-        match self {
-            EngineName::Lab => "lab",
-            EngineName::Candle => "candle",
-        }
-    }
+    let about = about.map_or_else(String::new, |entry| format!("\n{}", entry.purpose));
+    format!("{name}: {}, {parameters} parameters, {origin}{about}", config.architecture)
 }
 
 /// What is kept of the run: the first sample, and its logits if they are asked for.

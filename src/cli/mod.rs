@@ -39,7 +39,7 @@ enum Verb {
     // No sentence here: it would hide the longer help of the arguments themselves.
     Dot(dot::Dot),
     /// Continue a prompt under one cell, and show what every token was chosen from
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
     /// Look at this machine: processor, kernel, memory, cache, Hub
     Doctor(doctor::Doctor),
     /// The stock engine, for another process of this program

@@ -126,8 +126,11 @@ pub(crate) fn fixed_prompts(checkpoint: &Checkpoint) -> Vec<Prompt> {
     (0..).zip([1, 13, 5, 21]).map(prompt).collect()
 }
 
+/// A token, the digest of its logits, the bits of margin and probability, the candidates.
+pub(crate) type Fact = (u32, Digest, u32, u32, String);
+
 /// All that must be the same: everything but the launch, by item.
-pub(crate) fn facts(mut samples: Vec<Sample>) -> Vec<(u64, Vec<(u32, Digest, u32, u32, String)>)> {
+pub(crate) fn facts(mut samples: Vec<Sample>) -> Vec<(u64, Vec<Fact>)> {
     samples.sort_by_key(|sample| sample.item);
     let steps = |sample: Sample| {
         let steps = sample.steps.into_iter().map(|step| {
