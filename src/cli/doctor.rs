@@ -8,7 +8,7 @@ use std::{
     process, thread,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 use tabled::{
     builder::Builder,
@@ -251,14 +251,16 @@ fn hub_reachable() -> Result<String, anyhow::Error> {
             Ok(format!("{endpoint} answers; no token that it accepts, which only gated models need"))
         }
         Ok(Err(HFError::Request { source, .. })) if source.is_decode() => {
-            Err(anyhow!("{endpoint} answers, but not as a Hub does: {way_out}"))
+            Err(anyhow::anyhow!("{endpoint} answers, but not as a Hub does: {way_out}"))
         }
         Ok(Err(error @ HFError::Request { .. })) => {
-            Err(anyhow!("{endpoint} cannot be reached ({}): {way_out}", innermost(&error)))
+            Err(anyhow::anyhow!("{endpoint} cannot be reached ({}): {way_out}", innermost(&error)))
         }
         // Whatever it says, it is there.
         Ok(Err(error)) => Ok(format!("{endpoint} answers: {error}")),
-        Err(_) => Err(anyhow!("{endpoint} gave no answer in {} seconds: {way_out}", PATIENCE.as_secs())),
+        Err(_) => {
+            Err(anyhow::anyhow!("{endpoint} gave no answer in {} seconds: {way_out}", PATIENCE.as_secs()))
+        }
     }
 }
 
