@@ -1,7 +1,7 @@
 //! The lab: our own decoder, whose every bit is pinned.
 
 use super::{
-    Engine, EngineError, Observer, Prompt, Request,
+    Engine, EngineError, Observer, Prompt, Request, Seen,
     ending::{Decode, Ending, Endings},
 };
 use crate::{
@@ -12,10 +12,9 @@ use crate::{
     },
     numerics::{
         Numerics,
-        choice::{Place, RankError, Ranking, rank},
         kernel::{Fast, Kernel, Packed},
     },
-    trace::{Digest, Launched, Sample, Step},
+    trace::{Launched, Sample, Step},
 };
 
 /// The engine whose numerics are under control.
@@ -89,10 +88,19 @@ impl<'a> Lab<'a> {
                 last.push((running, &own[own.len() - vocabulary..]));
             }
         }
-        let seen =
-            Seen::all(self.decoder.kernel(), last.iter().map(|(_, logits)| *logits), request.candidates);
-        for ((running, logits), seen) in last.into_iter().zip(seen) {
-            running.follow(logits, seen, rows, request, self.decoder.kernel().numerics())?;
+        // By all threads: a large vocabulary takes as long to hash as a layer to compute.
+        let kernel = self.decoder.kernel();
+        let mut seen: Vec<_> = last.iter().map(|(_, logits)| (*logits, None)).collect();
+        kernel.share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Seen>)| {
+            *seen = Some(Seen::of(logits, request.candidates));
+        });
+        for ((running, _), (logits, seen)) in last.into_iter().zip(seen) {
+            let seen = seen.expect("every row has just been seen");
+            let place = (running.prompt.item, running.cache.len());
+            let given = running.ending.given();
+            let step = seen.step(logits, place, given, request, rows, &kernel.numerics())?;
+            running.ending.push(step.token);
+            running.steps.push(step);
         }
         Ok(())
     }
@@ -142,23 +150,6 @@ impl Engine for Lab<'_> {
     }
 }
 
-/// What is kept of one row of logits.
-struct Seen {
-    digest: Digest,
-    ranking: Result<Ranking, RankError>,
-}
-
-impl Seen {
-    /// Of every row, by all threads of the kernel: a large vocabulary takes as long to hash as a layer to compute.
-    fn all<'l>(kernel: &Fast, rows: impl Iterator<Item = &'l [f32]>, candidates: usize) -> Vec<Seen> {
-        let mut seen: Vec<(&[f32], Option<Seen>)> = rows.map(|row| (row, None)).collect();
-        kernel.share(seen.iter_mut().collect(), |(row, seen)| {
-            *seen = Some(Seen { digest: Digest::of_logits(row), ranking: rank(row, candidates) });
-        });
-        seen.into_iter().filter_map(|(_, seen)| seen).collect()
-    }
-}
-
 /// What one call reads of one sequence.
 struct Call<'r, 'p> {
     running: &'r mut Running<'p>,
@@ -196,33 +187,6 @@ impl<'p> Running<'p> {
     fn next_token(&mut self) -> Option<Call<'_, 'p>> {
         let token = self.steps.last().filter(|_| self.ending.finish().is_none())?.token;
         Some(Call { running: self, tokens: vec![token], wanted: Wanted::Last })
-    }
-
-    /// Takes the next token, chosen or given.
-    fn follow(
-        &mut self,
-        logits: &[f32],
-        seen: Seen,
-        rows: usize,
-        request: &Request,
-        numerics: Numerics,
-    ) -> Result<(), EngineError> {
-        let (item, read) = (self.prompt.item, self.cache.len());
-        let ranking = seen.ranking.map_err(|error| EngineError::NotANumber {
-            item,
-            read,
-            numerics: numerics.to_string(),
-            problem: error.to_string(),
-        })?;
-        let token = self.ending.given().unwrap_or_else(|| {
-            // A model of more positions than that could not be loaded.
-            let place = Place { item, position: read as u32 };
-            request.choice.choose(logits, &ranking, place)
-        });
-        let Ranking { candidates, margin, probability } = ranking;
-        self.steps.push(Step { token, digest: seen.digest, candidates, margin, probability, rows });
-        self.ending.push(token);
-        Ok(())
     }
 
     fn sample(self, threads: usize) -> Sample {

@@ -5,11 +5,15 @@ pub mod child;
 pub mod ending;
 pub mod lab;
 
-use std::num::NonZeroUsize;
+use std::{fmt, num::NonZeroUsize};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{model::CheckpointError, numerics::choice::Choice, trace::Sample};
+use crate::{
+    model::CheckpointError,
+    numerics::choice::{Choice, Place, RankError, Ranking, rank},
+    trace::{Digest, Sample, Step},
+};
 
 /// One prompt.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -150,6 +154,43 @@ impl From<CheckpointError> for EngineError {
     fn from(error: CheckpointError) -> EngineError {
         let sentence = error.to_string();
         if error.is_environment() { EngineError::Environment(sentence) } else { EngineError::Model(sentence) }
+    }
+}
+
+/// What is kept of one row of logits.
+struct Seen {
+    digest: Digest,
+    ranking: Result<Ranking, RankError>,
+}
+
+impl Seen {
+    fn of(logits: &[f32], candidates: usize) -> Seen {
+        Seen { digest: Digest::of_logits(logits), ranking: rank(logits, candidates) }
+    }
+
+    /// The step that these logits lead to: the token given for it, or the one that they and the noise of its place
+    /// choose. `cell` is what an error calls the numerics.
+    fn step(
+        self,
+        logits: &[f32],
+        (item, read): (u64, usize),
+        given: Option<u32>,
+        request: &Request,
+        rows: usize,
+        cell: &dyn fmt::Display,
+    ) -> Result<Step, EngineError> {
+        let ranking = self.ranking.map_err(|error| EngineError::NotANumber {
+            item,
+            read,
+            numerics: cell.to_string(),
+            problem: error.to_string(),
+        })?;
+        let token = given.unwrap_or_else(|| {
+            // Checkpoints have at most 2^31 positions.
+            request.choice.choose(logits, &ranking, Place { item, position: read as u32 })
+        });
+        let Ranking { candidates, margin, probability } = ranking;
+        Ok(Step { token, digest: self.digest, candidates, margin, probability, rows })
     }
 }
 

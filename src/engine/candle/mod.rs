@@ -9,17 +9,13 @@ use model::Model;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Engine, EngineError, Observer, Prompt, Request,
+    Engine, EngineError, Observer, Prompt, Request, Seen,
     ending::{Decode, Ending, Endings},
 };
 use crate::{
     model::Checkpoint,
-    numerics::{
-        choice::{Place, rank},
-        order::Order,
-        precision::Precision,
-    },
-    trace::{Digest, Launched, Sample, Step},
+    numerics::{order::Order, precision::Precision},
+    trace::{Launched, Sample, Step},
 };
 
 /// Where candle computes.
@@ -344,27 +340,11 @@ impl<'a> Sequence<'a> {
         rows: usize,
         stock: Stock,
     ) -> Result<(), EngineError> {
-        let item = self.prompt.item;
-        let ranking = rank(logits, request.candidates).map_err(|error| EngineError::NotANumber {
-            item,
-            read,
-            numerics: stock.to_string(),
-            problem: error.to_string(),
-        })?;
-        let token = self.ending.given().unwrap_or_else(|| {
-            // As many positions as a model has fit.
-            let place = Place { item, position: read as u32 };
-            request.choice.choose(logits, &ranking, place)
-        });
-        self.ending.push(token);
-        self.steps.push(Step {
-            token,
-            digest: Digest::of_logits(logits),
-            candidates: ranking.candidates,
-            margin: ranking.margin,
-            probability: ranking.probability,
-            rows,
-        });
+        let seen = Seen::of(logits, request.candidates);
+        let place = (self.prompt.item, read);
+        let step = seen.step(logits, place, self.ending.given(), request, rows, &stock)?;
+        self.ending.push(step.token);
+        self.steps.push(step);
         Ok(())
     }
 
