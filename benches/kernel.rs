@@ -1,7 +1,7 @@
 //! Our kernel beside the `gemm` crate, which is what candle calls, and beside the machine's own peak, in one run.
 //!
-//! `cargo bench` measures every shape with every precision (in sequential order) and every order (in fp32).
-//! Words after `--` choose: `cargo bench -- 896x4864 M=8 t1 fp32/sequential` keeps the rows that hold them all,
+//! `cargo bench --bench kernel` measures every shape with every precision (in sequential order) and every order (in fp32).
+//! Words after `--` choose: `cargo bench --bench kernel -- 896x4864 M=8 t1 fp32/sequential` keeps the rows that hold them all,
 //! `a|b` holds either. A rate is the median over calls in a row, as a model makes them. For the ratio each of our
 //! calls is paired with one of gemm's right before it, and the median of the pairs' ratios is taken, so that a
 //! machine whose speed drifts tells the same story; each of the two then finds the other's data in the caches.

@@ -20,8 +20,8 @@ pub enum StoreError {
     },
 }
 
-/// Writes the tokens that a model read and the logits after each of them, as safetensors: `tokens` [positions] and
-/// `logits` [positions, vocabulary].
+/// Writes the tokens that a model read and the logits after each of them, as safetensors: `tokens`, `[positions]`, and
+/// `logits`, `[positions, vocabulary]`.
 ///
 /// # Errors
 ///
