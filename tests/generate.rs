@@ -50,6 +50,12 @@ fn the_file_holds_the_logits_whose_digests_are_shown_and_those_of_the_prompt() {
     let logits: Vec<_> = logits.data().as_chunks().0.iter().copied().map(f32::from_le_bytes).collect();
     let digests: Vec<_> = logits.chunks(96).map(Digest::of_logits).collect();
     assert_eq!(digests[3..], shown.steps.iter().map(|step| step.digest).collect::<Vec<_>>());
+    // Candle shows as many, if it reads token by token.
+    let candle = ["--engine", "candle", "--prefill-chunk", "1", "--logits", file.to_str().unwrap()];
+    assert_eq!(sample(&[&model[..], &candle].concat()).steps.len(), 3);
+    let bytes = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    assert_eq!(SafeTensors::deserialize(&bytes).unwrap().tensor("logits").unwrap().shape(), [6, 96]);
     // The same without a file: looking on moves no bit.
     assert_eq!(sample(&model).steps, shown.steps);
 }
@@ -120,6 +126,11 @@ fn what_cannot_be_done_is_a_sentence_with_the_way_out_and_an_exit_code() {
             "candle/w8a8/t1: candle computes in fp32, fp16 or bf16: use one of these, or the lab engine",
         ),
         (&["--model", "qwen", "--prompt", "a", "--logits", "/no/where"], 4, "choose another place"),
+        (
+            &["--model", "qwen", "--prompt", "ab", "--engine", "candle", "--logits", "/no/where"],
+            2,
+            "candle/fp32/t1 tells the logits after 16 of 17 tokens read: add --prefill-chunk 1",
+        ),
     ] {
         let (code, out, err) = run(arguments);
         assert_eq!((code, out.as_str()), (exit, ""), "{arguments:?}: {err}");

@@ -140,7 +140,8 @@ impl Generate {
             .collect();
 
         let (mut engine, cell) = self.engine(&checkpoint)?;
-        let mut kept = Kept { keeps_logits: self.logits.is_some(), logits: Vec::new(), sample: None };
+        let mut kept =
+            Kept { keeps_logits: self.logits.is_some(), logits: Vec::new(), positions: 0, sample: None };
         engine.generate(&prompts, &request, &mut kept)?;
         let sample = kept.sample.expect("an engine that does not fail finishes every prompt");
 
@@ -149,6 +150,14 @@ impl Generate {
             let read = sample.steps.len().saturating_sub(1);
             let answer = sample.steps[..read].iter().map(|step| step.token);
             let read: Vec<u32> = sample.prompt.iter().copied().chain(answer).collect();
+            if kept.positions != read.len() {
+                return Err(Ended::usage(anyhow!(
+                    "{cell} tells the logits after {} of {} tokens read: add --prefill-chunk 1 for those after every token, \
+                     and let at least one follow",
+                    kept.positions,
+                    read.len(),
+                )));
+            }
             store::write_logits(path, &read, &kept.logits).map_err(Ended::environment)?;
         }
         match self.format {
@@ -294,6 +303,7 @@ fn introduce(checkpoint: &Checkpoint) -> String {
 struct Kept {
     keeps_logits: bool,
     logits: Vec<f32>,
+    positions: usize,
     sample: Option<Sample>,
 }
 
@@ -311,6 +321,7 @@ impl Observer for Kept {
     fn logits(&mut self, item: u64, _: usize, logits: &[f32]) {
         if item == 0 {
             self.logits.extend_from_slice(logits);
+            self.positions += 1;
         }
     }
 }
