@@ -232,3 +232,33 @@ fn a_replay_meets_the_logits_that_generation_met_and_goes_on_past_a_divergence()
         assert_eq!(Some(given(other)), prompt.replay);
     }
 }
+
+#[test]
+fn threads_that_really_share_the_work_of_a_model_move_no_bit() {
+    let checkpoint = fixture("qwen3-untied-bias");
+    let vocabulary = checkpoint.config.vocabulary as u32;
+    // Long enough together for a call to be worth sharing.
+    let prompt = |item: u32| Prompt {
+        item: u64::from(item),
+        tokens: (0..120).map(|at| (item * 37 + at * at * 11 + at * 5) % vocabulary).collect(),
+        replay: None,
+    };
+    let prompts: Vec<_> = (0..8).map(prompt).collect();
+    let request = Request { batch: NonZeroUsize::new(8).unwrap(), ..request(2) };
+    for order in ["sequential", "pairwise", "lanes:16", "exact"] {
+        for precision in invariant_precisions() {
+            let on = |threads| {
+                let numerics = numerics(precision, order.parse().unwrap(), threads);
+                let samples = generate(&checkpoint, numerics, &prompts, &request);
+                assert!(
+                    samples.iter().all(|sample| sample.launch.threads == threads),
+                    "{numerics}: idle threads"
+                );
+                facts(samples)
+            };
+            let alone = on(1);
+            assert_eq!(alone, on(2), "{precision}/{order}");
+            assert_eq!(alone, on(3), "{precision}/{order}");
+        }
+    }
+}
