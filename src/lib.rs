@@ -88,9 +88,11 @@
 //! | [`numerics::rotary`], [`numerics::activation`] | the angles of rotary embeddings; what a gate passes through |
 //! | [`numerics::choice`] | which token follows: candidates, and draws whose noise two cells share |
 //! | [`numerics::random`] | the counter-based source of that noise |
+//! | [`numerics::special`], [`numerics::total`] | quantiles and tails of distributions; sums rounded once |
 //! | [`numerics::reveal`] | the tree that a kernel adds by, found with masks |
 //! | [`numerics::error`] | the relative error of one product, measured through the kernel |
 //! | [`trace`] | digests, and what one cell leaves behind of a prompt |
+//! | [`stats`] | spread, intervals, paired tests and survival, out of counts |
 //! | [`model`] | checkpoints from a folder, the Hub or this binary, and the one decoder |
 //! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
 //! | [`store`] | the only writer of files |
@@ -100,7 +102,7 @@
 //! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
 //! names the instruction sets.
 //!
-//! Dependencies point one way, `numerics <- trace <- model <- engine <- store <- cli`, which `tests/shape.rs` reads off
+//! Dependencies point one way, `numerics <- trace, stats <- model <- engine <- store <- cli`, which `tests/shape.rs` reads off
 //! the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
@@ -167,5 +169,6 @@ pub mod cli;
 pub mod engine;
 pub mod model;
 pub mod numerics;
+pub mod stats;
 pub mod store;
 pub mod trace;

@@ -18,6 +18,8 @@ pub mod product;
 pub mod random;
 pub mod reveal;
 pub mod rotary;
+pub mod special;
+pub mod total;
 pub mod tree;
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};

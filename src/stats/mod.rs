@@ -1,0 +1,61 @@
+//! Spread, intervals, paired tests and survival, out of counts: knows nothing of suites or engines.
+//!
+//! What can be counted is kept as integers and becomes a float once, at the very end. So equal cells have a
+//! deviation of exactly 0, and no result depends on the order in which items came. Where a statistic does not
+//! exist, as the rate of nothing, it is `None`: no NaN comes out of here.
+//!
+//! A `confidence` is a share between 0 and 1, of which 0.95 is the usual one.
+
+pub mod clustered;
+pub mod paired;
+pub mod proportion;
+pub mod spread;
+pub mod survival;
+pub mod transitions;
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{ToPrimitive, Zero};
+use serde::Serialize;
+
+/// From where to where.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Interval {
+    /// The lower end.
+    pub lower: f64,
+    /// The upper end.
+    pub upper: f64,
+}
+
+/// Why items cannot be held against each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cell {cell} has {found} items and cell 0 has {expected}: give every cell the same items")]
+pub struct UnequalCells {
+    /// Which of the cells differs from the first one.
+    pub cell: usize,
+    /// How many items the first cell has.
+    pub expected: usize,
+    /// How many this one has.
+    pub found: usize,
+}
+
+/// A quotient of integers, rounded once; nothing where the denominator is 0.
+fn quotient(numerator: impl Into<BigInt>, denominator: impl Into<BigInt>) -> Option<f64> {
+    exact_quotient(numerator, denominator)?.to_f64()
+}
+
+/// A quotient of integers that is not reduced.
+fn exact_quotient(numerator: impl Into<BigInt>, denominator: impl Into<BigInt>) -> Option<BigRational> {
+    let denominator = denominator.into();
+    (!denominator.is_zero()).then(|| BigRational::new_raw(numerator.into(), denominator))
+}
+
+/// The number of items that all cells have: 0 without cells.
+fn items<T>(cells: &[impl AsRef<[T]>]) -> Result<usize, UnequalCells> {
+    let expected = cells.first().map_or(0, |cell| cell.as_ref().len());
+    let lengths = cells.iter().map(|cell| cell.as_ref().len()).enumerate();
+    match lengths.into_iter().find(|&(_, found)| found != expected) {
+        Some((cell, found)) => Err(UnequalCells { cell, expected, found }),
+        None => Ok(expected),
+    }
+}

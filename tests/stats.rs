@@ -1,0 +1,637 @@
+//! The statistics against published examples, other people's implementations, and what must always be so.
+
+use std::{fs, num::NonZeroU64, path::Path};
+
+use num_rational::BigRational;
+use proptest::{collection::vec, prelude::*};
+use reprocheck::{
+    numerics::{
+        random::Stream,
+        special::{
+            chi_square_tail, normal_quantile, normal_tail, one_minus_root, student_quantile, student_tail,
+        },
+    },
+    stats::{
+        Interval,
+        clustered::Clustered,
+        paired::{Paired, Ruling, holm},
+        proportion::Proportion,
+        spread::{
+            Correctness, agreement, deviation_of_lengths, deviation_of_probabilities, divergence_index,
+            shared_prefix,
+        },
+        survival::Survival,
+        transitions::Transitions,
+    },
+};
+use serde::de::DeserializeOwned;
+
+/// One table of `stats/expected.json`, which `stats/make_expected.py` wrote.
+fn expected<T: DeserializeOwned>(table: &str) -> Vec<T> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stats/expected.json");
+    let mut tables: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let rows: Vec<T> = serde_json::from_value(tables[table].take()).unwrap();
+    assert!(!rows.is_empty(), "{table}");
+    rows
+}
+
+#[track_caller]
+fn close(value: f64, expected: f64, tolerance: f64) {
+    let scale = expected.abs().max(f64::MIN_POSITIVE);
+    assert!(value == expected || (value - expected).abs() <= tolerance * scale, "{value} for {expected}");
+}
+
+/// Both went through some roundings and no special function.
+const EXACT: f64 = 1e-12;
+/// A special function is part of it.
+const SPECIAL: f64 = 1e-9;
+
+fn freedom(freedom: u64) -> NonZeroU64 {
+    NonZeroU64::new(freedom).unwrap()
+}
+
+fn paired([both, lost, gained, neither]: [u64; 4]) -> Paired {
+    Paired { both, lost, gained, neither }
+}
+
+/// To so many decimals, as print has it.
+#[track_caller]
+fn printed(interval: Option<Interval>, decimals: usize, expected: &str) {
+    let Interval { lower, upper } = interval.unwrap();
+    assert_eq!(format!("{lower:.decimals$} {upper:.decimals$}"), expected);
+}
+
+// Published examples.
+
+#[test]
+fn wilson_intervals_are_those_in_print() {
+    // Newcombe, "Two-sided confidence intervals for the single proportion: comparison of seven methods",
+    // 1998, table I, method 3.
+    for (hits, of, expected) in [
+        (81, 263, "0.2553 0.3662"),
+        (15, 148, "0.0624 0.1605"),
+        (0, 20, "0.0000 0.1611"),
+        (1, 29, "0.0061 0.1718"),
+    ] {
+        printed(Proportion { hits, of }.wilson(0.95), 4, expected);
+    }
+}
+
+#[test]
+fn the_children_of_bentur_are_those_in_print() {
+    // Airway hyper-responsiveness before and after a transplantation: Fagerland, Lydersen and Laake, "The
+    // McNemar test for binary matched-pairs data", 2013 (p-values), and "Recommended tests and confidence
+    // intervals for paired binomial proportions", 2014 (interval of the first less the second).
+    let children = paired([1, 7, 1, 12]);
+    assert_eq!((children.p_value(), children.mid_p_value()), (0.0703125, 0.0390625));
+    printed(children.interval(0.95), 3, "-0.507 -0.026");
+}
+
+#[test]
+fn split_flips_have_the_p_values_of_the_binomial() {
+    for (lost, gained, expected) in [
+        (5, 0, "0.0625"),
+        (6, 0, "0.0312"),
+        (7, 0, "0.0156"),
+        (8, 0, "0.0078"),
+        (9, 0, "0.0039"),
+        (10, 0, "0.0020"),
+        (8, 1, "0.0391"),
+        (10, 2, "0.0386"),
+        (13, 3, "0.0213"),
+        (15, 5, "0.0414"),
+    ] {
+        assert_eq!(format!("{:.4}", paired([90, lost, gained, 9]).p_value()), expected);
+        assert_eq!(
+            2.0 * paired([90, lost, gained, 9]).p_value_of_loss(),
+            paired([0, gained, lost, 0]).p_value()
+        );
+    }
+}
+
+#[test]
+fn a_standard_error_has_one_item_less_below() {
+    let proportion = Proportion::count(&[true, false, false, true, false]);
+    assert_eq!((proportion.rate(), proportion.misses()), (Some(0.4), 3));
+    assert_eq!(proportion.standard_error(), Some(0.06_f64.sqrt()));
+}
+
+#[test]
+fn no_hits_are_bounded_by_the_rule_of_three() {
+    for (of, expected) in [(200, "1.49"), (500, "0.60"), (1000, "0.30"), (2000, "0.15")] {
+        let bound = Proportion { hits: 0, of }.upper_bound_of_none(0.95).unwrap();
+        assert_eq!(format!("{:.2}", 100.0 * bound), expected);
+        assert_eq!(Proportion { hits: of, of }.lower_bound_of_all(0.95), Some(1.0 - bound));
+    }
+}
+
+#[test]
+fn three_drugs_have_the_q_in_print() {
+    // Agresti, "Categorical Data Analysis"; also the example of Cochran's Q of SAS' PROC FREQ: Q = 8.4706,
+    // p = 0.0145.
+    let patients = [
+        ([1, 1, 1], 6),
+        ([0, 1, 1], 2),
+        ([1, 1, 0], 16),
+        ([0, 1, 0], 4),
+        ([1, 0, 1], 2),
+        ([0, 0, 1], 6),
+        ([1, 0, 0], 4),
+        ([0, 0, 0], 6),
+    ];
+    let drug = |drug: usize| patients.iter().flat_map(move |(cured, count)| vec![cured[drug] == 1; *count]);
+    let drugs: Vec<Vec<bool>> = (0..3).map(|number| drug(number).collect()).collect();
+    let cochran = Correctness::count(&drugs).unwrap().cochran().unwrap();
+    assert_eq!(format!("{:.4} {:.4}", cochran.q, cochran.p_value), "8.4706 0.0145");
+}
+
+#[test]
+fn the_remissions_of_freireich_survive_as_in_print() {
+    // 6-MP against leukemia, in weeks: Freireich 1963. The estimate is worked out in Kleinbaum and Klein,
+    // "Survival Analysis: a Self-Learning Text".
+    let text = "6 6 6 6+ 7 9+ 10 10+ 11+ 13 16 17+ 19+ 20+ 22 23 25+ 32+ 32+ 34+ 35+";
+    let time = |time: &str| (time.trim_end_matches('+').parse().unwrap(), !time.ends_with('+'));
+    let curve = Survival::of(text.split(' ').map(time));
+    let shares: Vec<_> =
+        curve.steps.iter().map(|step| format!("{} {:.3}", step.time, step.survival)).collect();
+    let expected = ["6 0.857", "7 0.807", "10 0.753", "13 0.690", "16 0.627", "22 0.538", "23 0.448"];
+    assert_eq!(shares, expected);
+    assert_eq!(curve.first_time_at_most(0.5), Some(23));
+    assert_eq!(curve.exactly_at(7), BigRational::new(96.into(), 119.into()));
+}
+
+#[test]
+fn holm_rejects_what_it_rejects_in_print() {
+    // The example of Wikipedia's "Holm-Bonferroni method": the first and the last are rejected.
+    let tests = holm(&[0.01, 0.04, 0.03, 0.005], 0.05);
+    assert_eq!(tests.iter().map(|test| test.rejected).collect::<Vec<_>>(), [true, false, false, true]);
+    assert_eq!(tests.iter().map(|test| test.adjusted).collect::<Vec<_>>(), [0.03, 0.06, 0.06, 0.02]);
+}
+
+// Other people's implementations.
+
+#[test]
+fn special_functions_are_those_of_others() {
+    for (tail, z) in expected::<(f64, f64)>("normal_quantile") {
+        close(normal_quantile(tail), z, SPECIAL);
+        close(normal_tail(z), tail, SPECIAL);
+    }
+    for (tail, degrees, t) in expected::<(f64, u64, f64)>("student_quantile") {
+        close(student_quantile(tail, freedom(degrees)), t, SPECIAL);
+    }
+    for (t, degrees, tail) in expected::<(f64, u64, f64)>("student_tail") {
+        close(student_tail(t, freedom(degrees)), tail, 1e-11);
+    }
+    for (x, degrees, tail) in expected::<(f64, u64, f64)>("chi_square_tail") {
+        close(chi_square_tail(x, freedom(degrees)), tail, 1e-11);
+    }
+    for (x, n, root) in expected::<(f64, u64, f64)>("one_minus_root") {
+        close(one_minus_root(x, freedom(n)), root, EXACT);
+    }
+}
+
+#[test]
+fn wilson_intervals_are_those_of_statsmodels() {
+    for (hits, of, level, lower, upper) in expected::<(u64, u64, f64, f64, f64)>("wilson") {
+        let interval = Proportion { hits, of }.wilson(level).unwrap();
+        // Its lower ends are differences, which leave something like 1e-17 of a 0.
+        assert!((interval.lower - lower).abs() <= EXACT * lower + 1e-16, "{interval:?} for {lower}");
+        close(interval.upper, upper, EXACT);
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct PairedRow {
+    counts: [u64; 4],
+    difference: f64,
+    standard_error: f64,
+    p_value: f64,
+    mid_p_value: f64,
+    p_value_of_loss: f64,
+    newcombe: [f64; 2],
+    bounds: [f64; 2],
+}
+
+#[test]
+fn paired_tests_and_intervals_are_those_of_others() {
+    for row in expected::<PairedRow>("paired") {
+        let counts = paired(row.counts);
+        assert_eq!(counts.difference(), Some(row.difference), "{counts:?}");
+        close(counts.standard_error().unwrap(), row.standard_error, EXACT);
+        // Both sides are fractions that were rounded once.
+        close(counts.p_value(), row.p_value, f64::EPSILON);
+        close(counts.mid_p_value(), row.mid_p_value, f64::EPSILON);
+        close(counts.p_value_of_loss(), row.p_value_of_loss, f64::EPSILON);
+        for (interval, [lower, upper]) in
+            [(counts.interval(0.95).unwrap(), row.newcombe), (counts.bounds(0.95).unwrap(), row.bounds)]
+        {
+            close(interval.lower, lower, EXACT);
+            close(interval.upper, upper, EXACT);
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct HolmRow {
+    p: Vec<f64>,
+    adjusted: Vec<f64>,
+    rejected: Vec<bool>,
+}
+
+#[test]
+fn holm_is_that_of_statsmodels() {
+    for row in expected::<HolmRow>("holm") {
+        for (test, (adjusted, rejected)) in
+            holm(&row.p, 0.05).iter().zip(row.adjusted.iter().zip(row.rejected))
+        {
+            close(test.adjusted, *adjusted, EXACT);
+            assert_eq!(test.rejected, rejected, "{:?}", row.p);
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ClusteredRow {
+    values: Vec<i8>,
+    ids: Vec<u32>,
+    mean: f64,
+    standard_error: f64,
+    interval: [f64; 2],
+    as_far: u64,
+    of: u64,
+}
+
+#[test]
+fn clustered_errors_are_those_of_statsmodels() {
+    for row in expected::<ClusteredRow>("clustered") {
+        let clustered: Clustered = row.ids.iter().copied().zip(row.values).collect();
+        close(clustered.mean().unwrap(), row.mean, EXACT);
+        close(clustered.standard_error().unwrap(), row.standard_error, EXACT);
+        let interval = clustered.interval(0.95).unwrap();
+        close(interval.lower, row.interval[0], SPECIAL);
+        close(interval.upper, row.interval[1], SPECIAL);
+        let test = clustered.sign_test(0, &mut Stream::new(0, 0));
+        assert_eq!((test.as_far, test.of, test.exact), (row.as_far, row.of, true));
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct CellsRow {
+    right: Vec<String>,
+    lengths: Vec<Vec<u64>>,
+    deviation: f64,
+    range: f64,
+    q: f64,
+    p_value: f64,
+    coin_tosses: f64,
+    sampling: f64,
+    unstable: u64,
+    alike: u64,
+    pairs: u64,
+    deviation_of_lengths: f64,
+}
+
+#[test]
+fn the_spread_of_cells_is_that_of_others() {
+    for row in expected::<CellsRow>("cells") {
+        let right = |cell: &String| cell.bytes().map(|digit| digit == b'1').collect::<Vec<_>>();
+        let cells: Vec<_> = row.right.iter().map(right).collect();
+        let correctness = Correctness::count(&cells).unwrap();
+        close(correctness.deviation().unwrap(), row.deviation, EXACT);
+        close(correctness.range().unwrap(), row.range, EXACT);
+        close(correctness.deviation_of_coin_tosses().unwrap(), row.coin_tosses, EXACT);
+        close(correctness.deviation_of_sampling().unwrap(), row.sampling, EXACT);
+        let cochran = correctness.cochran().unwrap();
+        close(cochran.q, row.q, EXACT);
+        close(cochran.p_value, row.p_value, SPECIAL);
+        let agreement = agreement(&cells).unwrap();
+        let items = cells[0].len() as u64;
+        assert_eq!(agreement.unstable, Proportion { hits: row.unstable, of: items });
+        assert_eq!(agreement.pairs, Proportion { hits: row.alike, of: row.pairs });
+        close(deviation_of_lengths(&row.lengths).unwrap().unwrap(), row.deviation_of_lengths, EXACT);
+    }
+}
+
+/// Time, number at risk, events, survival, and its interval.
+type StepRow = (u64, u64, u64, f64, Option<[f64; 2]>);
+
+#[derive(serde::Deserialize)]
+struct SurvivalRow {
+    times: Vec<(u64, bool)>,
+    steps: Vec<StepRow>,
+    median: Option<u64>,
+    end: u64,
+    restricted_mean: f64,
+}
+
+#[test]
+fn survival_is_that_of_lifelines() {
+    for row in expected::<SurvivalRow>("survival") {
+        let curve = Survival::of(row.times);
+        assert_eq!(curve.steps.len(), row.steps.len());
+        for (step, (time, at_risk, events, survival, interval)) in curve.steps.iter().zip(row.steps) {
+            assert_eq!((step.time, step.at_risk, step.events), (time, at_risk, events));
+            close(step.survival, survival, EXACT);
+            assert_eq!(step.interval(0.95).is_some(), interval.is_some());
+            if let (Some(found), Some([lower, upper])) = (step.interval(0.95), interval) {
+                close(found.lower, lower, SPECIAL);
+                close(found.upper, upper, SPECIAL);
+            }
+        }
+        assert_eq!(curve.first_time_at_most(0.5), row.median);
+        close(curve.restricted_mean(row.end), row.restricted_mean, EXACT);
+    }
+}
+
+// What does not exist is nothing, and what did not vary is exactly 0.
+
+#[test]
+fn nothing_has_no_statistics() {
+    let nothing = Proportion::default();
+    assert_eq!((nothing.rate(), nothing.standard_error(), nothing.wilson(0.95)), (None, None, None));
+    assert_eq!((nothing.upper_bound_of_none(0.95), nothing.lower_bound_of_all(0.95)), (None, None));
+    assert_eq!(Proportion { hits: 1, of: 1 }.standard_error(), None);
+    let pairs = Paired::default();
+    assert_eq!((pairs.difference(), pairs.standard_error(), pairs.interval(0.95)), (None, None, None));
+    assert_eq!((pairs.p_value(), pairs.mid_p_value(), pairs.p_value_of_loss()), (1.0, 1.0, 1.0));
+    assert_eq!(holm(&[], 0.05), []);
+    let clustered: Clustered = [(0, true)][..0].iter().copied().collect();
+    assert_eq!((clustered.mean(), clustered.standard_error(), clustered.interval(0.95)), (None, None, None));
+    let one: Clustered = [("a", true), ("a", false)].into_iter().collect();
+    assert_eq!((one.mean(), one.standard_error(), one.interval(0.95)), (Some(0.5), None, None));
+    for cells in [vec![], vec![vec![]], vec![vec![], vec![]]] {
+        let correctness = Correctness::count(&cells).unwrap();
+        assert_eq!((correctness.deviation(), correctness.range()), (None, None));
+        assert_eq!(
+            (correctness.deviation_of_coin_tosses(), correctness.deviation_of_sampling()),
+            (None, None)
+        );
+        assert_eq!(correctness.cochran(), None);
+        assert_eq!(agreement(&cells).unwrap().pairs.rate(), None);
+    }
+    assert_eq!(Correctness::count(&[[true]]).unwrap().deviation(), None);
+    assert_eq!(deviation_of_lengths(&[[1]]), Ok(None));
+    assert_eq!(divergence_index(&[(7, false)]), None);
+    assert_eq!(deviation_of_probabilities(&[(1, [[0.5]])]), None);
+    assert_eq!(deviation_of_probabilities(&[(0, [[0.5], [0.25]])]), None);
+    let curve = Survival::of([]);
+    assert_eq!((curve.at(9), curve.first_time_at_most(0.9), curve.restricted_mean(4)), (1.0, None, 4.0));
+}
+
+#[test]
+fn cells_with_unequal_items_are_refused() {
+    let sentence = "cell 1 has 1 items and cell 0 has 2: give every cell the same items";
+    let (two, one): (&[bool], &[bool]) = (&[true, false], &[true]);
+    assert_eq!(Paired::count(two, one).unwrap_err().to_string(), sentence);
+    assert_eq!(Correctness::count(&[two, one]).unwrap_err().to_string(), sentence);
+    assert_eq!(agreement(&[two, one]).unwrap_err().to_string(), sentence);
+    assert_eq!(deviation_of_lengths(&[&[1, 2][..], &[1]]).unwrap_err().to_string(), sentence);
+}
+
+#[test]
+fn equal_cells_have_a_deviation_of_exactly_zero() {
+    let (first, second) = ([true, false, true], [true, true, false]);
+    let correctness = Correctness::count(&[first, second, first]).unwrap();
+    assert_eq!((correctness.deviation(), correctness.range()), (Some(0.0), Some(0.0)));
+    assert_eq!(deviation_of_lengths(&[[7, u64::MAX]; 3]), Ok(Some(0.0)));
+    assert_eq!(deviation_of_probabilities(&[(3, [[0.1, 0.999_999_9, 1e-6]; 5])]), Some(0.0));
+}
+
+#[test]
+fn no_flips_still_leave_an_interval_and_a_bound() {
+    for counts in [[200, 0, 0, 0], [0, 0, 0, 200], [100, 0, 0, 100], [1, 0, 0, 199], [1, 0, 0, 0]] {
+        let counts = paired(counts);
+        let interval = counts.interval(0.95).unwrap();
+        assert!(interval.lower < 0.0 && 0.0 < interval.upper, "{counts:?}: {interval:?}");
+        assert_eq!(counts.standard_error(), Some(0.0));
+        assert!(counts.flips().upper_bound_of_none(0.95).unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn a_margin_is_kept_or_missed_or_there_are_too_few_items() {
+    let rule = |counts| paired(counts).non_inferiority(0.01, 0.95);
+    assert_eq!(rule([1900, 5, 6, 89]).ruling, Ruling::Holds);
+    assert_eq!(rule([1800, 60, 6, 134]).ruling, Ruling::Fails);
+    assert_eq!(rule([1900, 5, 6, 89]).items_to_decide, None);
+    let nothing = paired([0; 4]).non_inferiority(0.01, 0.95);
+    assert_eq!((nothing.ruling, nothing.bounds, nothing.items_to_decide), (Ruling::Undecided, None, None));
+    // A difference of just the margin: no number of items tells on which side of it the truth lies.
+    let margin = rule([90, 3, 2, 5]);
+    assert_eq!((margin.ruling, margin.items_to_decide), (Ruling::Undecided, None));
+    for counts in [[90, 1, 1, 8], [90, 3, 0, 7], [50, 0, 0, 0], [80, 5, 7, 8]] {
+        let undecided = rule(counts);
+        assert_eq!(undecided.ruling, Ruling::Undecided, "{counts:?}");
+        let items = counts.iter().sum::<u64>();
+        let times = undecided.items_to_decide.unwrap() / items;
+        assert_ne!(rule(counts.map(|count| count * times)).ruling, Ruling::Undecided, "{counts:?}");
+        assert_eq!(rule(counts.map(|count| count * (times - 1))).ruling, Ruling::Undecided, "{counts:?}");
+    }
+}
+
+#[test]
+fn what_only_the_reference_has_is_lost() {
+    let reference = [true, true, true, true, true, true, false, false, false, false];
+    let cell = [true, true, true, false, false, false, true, true, false, false];
+    let counts = Paired::count(&reference, &cell).unwrap();
+    assert_eq!(counts, paired([3, 3, 2, 2]));
+    assert_eq!(counts.difference(), Some(-0.1));
+    assert_eq!((counts.reference().hits, counts.cell().hits, counts.flips().rate()), (6, 5, Some(0.5)));
+}
+
+#[test]
+fn strata_are_pooled_by_their_counts() {
+    let pooled: Paired = [paired([10, 1, 2, 3]), paired([5, 4, 0, 1])].into_iter().sum();
+    assert_eq!(pooled, paired([15, 5, 2, 4]));
+    assert_eq!(pooled.reference() + pooled.cell(), Proportion { hits: 37, of: 52 });
+    assert_eq!(pooled.exact_difference(), Some(BigRational::new((-3).into(), 26.into())));
+}
+
+#[test]
+fn outputs_part_where_any_two_of_them_do() {
+    let outputs: [&[u32]; 3] = [&[1, 2, 3, 4], &[1, 2, 3, 5], &[1, 2, 9, 4]];
+    assert_eq!(shared_prefix(&outputs), (2, true));
+    assert_eq!(shared_prefix(&outputs[..2]), (3, true));
+    assert_eq!(shared_prefix(&outputs[..1]), (4, false));
+    assert_eq!(shared_prefix(&[&[1, 2][..], &[1, 2, 3]]), (2, true));
+    assert_eq!(shared_prefix(&[&[1, 2, 3][..], &[1, 2]]), (2, true));
+    assert_eq!(shared_prefix(&[&[1][..], &[2]]), (0, true));
+    assert_eq!(shared_prefix(&[[7, 7], [7, 7]]), (2, false));
+    assert_eq!(shared_prefix::<u32>(&[[0; 0]; 2]), (0, false));
+    assert_eq!(divergence_index(&[(2, true), (9, false), (5, true)]), Some(3.5));
+}
+
+#[test]
+fn probabilities_spread_by_position_then_by_item() {
+    // Deviations of 0.5 / sqrt 2 and 0, and of 0.25 / sqrt 2. What comes after the outputs part has no say,
+    // nor has an item whose outputs part at once.
+    let items = [
+        (2, [vec![0.5, 1.0, 0.3], vec![1.0, 1.0]]),
+        (1, [vec![0.25, 0.9], vec![0.5, 0.1]]),
+        (0, [vec![0.1], vec![0.2]]),
+    ];
+    close(deviation_of_probabilities(&items).unwrap(), 0.25 / 2.0_f64.sqrt(), f64::EPSILON);
+    // The smallest steps count.
+    let above = 1e-6_f32.next_up();
+    let deviation = deviation_of_probabilities(&[(1, [[1e-6], [above]])]).unwrap();
+    close(deviation, f64::from(above - 1e-6) / 2.0_f64.sqrt(), f64::EPSILON);
+}
+
+#[test]
+fn those_that_get_out_of_sight_count_until_then() {
+    let curve = Survival::of([(3, false), (3, true), (0, true), (5, false)]);
+    let steps: Vec<_> = curve.steps.iter().map(|step| (step.time, step.at_risk, step.events)).collect();
+    assert_eq!(steps, [(0, 4, 1), (3, 3, 1)]);
+    assert_eq!([0, 2, 3, 9].map(|time| curve.at(time)), [0.75, 0.75, 0.5, 0.5]);
+    assert_eq!(curve.restricted_mean(4), 3.0 * 0.75 + 0.5);
+    close(curve.steps[0].variance(), 0.75 * 0.25 / 4.0, EXACT);
+    let gone = Survival::of([(1, true)]);
+    assert_eq!((gone.at(0), gone.at(1), gone.steps[0].interval(0.95)), (1.0, 0.0, None));
+}
+
+#[test]
+fn drawn_signs_come_close_to_all_signs() {
+    // 22 clusters are more than are enumerated, and of 14 gains and 8 losses the binomial tells.
+    let items = (0..22).map(|cluster| (cluster, cluster >= 14, cluster < 14));
+    let test = Clustered::differences(items).sign_test(20_000, &mut Stream::new(5, 0));
+    assert_eq!((test.of, test.exact), (20_001, false));
+    let exact = paired([0, 8, 14, 0]).p_value();
+    // Five standard deviations.
+    assert!((test.p_value() - exact).abs() < 5.0 * (exact * (1.0 - exact) / 20_000.0).sqrt(), "{test:?}");
+    let enumerated = Clustered::differences((0..20).map(|cluster| (cluster, cluster < 5, cluster >= 5)));
+    let enumerated = enumerated.sign_test(9, &mut Stream::new(5, 0));
+    assert_eq!((enumerated.of, enumerated.p_value()), (1 << 20, paired([0, 5, 15, 0]).p_value()));
+}
+
+#[test]
+fn transitions_are_counted_and_kept_in_order() {
+    let pairs = [("wrong", "right"), ("right", "right"), ("right", "none"), ("right", "right")];
+    let transitions: Transitions<_> = pairs.into_iter().collect();
+    let found: Vec<_> = transitions.iter().collect();
+    assert_eq!(found, [(&"right", &"none", 1), (&"right", &"right", 2), (&"wrong", &"right", 1)]);
+    assert_eq!((transitions.get("right", "right"), transitions.get("none", "right")), (2, 0));
+    assert_eq!(transitions.outcomes().into_iter().collect::<Vec<_>>(), [&"none", &"right", &"wrong"]);
+    assert_eq!(transitions.changes(), Proportion { hits: 2, of: 4 });
+}
+
+// What must always be so.
+
+fn counts() -> impl Strategy<Value = Paired> {
+    let count = || prop_oneof![Just(0), 0..30_u64, 0..3000_u64];
+    [count(), count(), count(), count()].prop_map(paired)
+}
+
+proptest! {
+    #[test]
+    fn an_interval_holds_the_estimate_and_mirrors_the_pairs(counts in counts(), level in 0.5..0.999_f64) {
+        prop_assume!(counts.items() > 0);
+        let interval = counts.interval(level).unwrap();
+        let difference = counts.difference().unwrap();
+        prop_assert!(-1.0 <= interval.lower && interval.upper <= 1.0, "{interval:?}");
+        prop_assert!(interval.lower <= difference && difference <= interval.upper, "{interval:?}");
+        prop_assert!(interval.lower < interval.upper, "{interval:?}");
+        let swapped = Paired { lost: counts.gained, gained: counts.lost, ..counts };
+        let mirrored = swapped.interval(level).unwrap();
+        prop_assert_eq!((mirrored.lower, mirrored.upper), (-interval.upper, -interval.lower));
+        prop_assert_eq!(swapped.p_value(), counts.p_value());
+        let bounds = counts.bounds(level).unwrap();
+        prop_assert!(interval.lower <= bounds.lower && bounds.upper <= interval.upper);
+    }
+
+    #[test]
+    fn a_wilson_interval_holds_the_rate_and_is_never_a_point(a in 0..5000_u64, b in 0..5000_u64) {
+        prop_assume!(a + b > 0);
+        let proportion = Proportion { hits: a, of: a + b };
+        let (interval, rate) = (proportion.wilson(0.95).unwrap(), proportion.rate().unwrap());
+        prop_assert!(0.0 <= interval.lower && interval.lower <= rate, "{interval:?}");
+        prop_assert!(rate <= interval.upper && interval.upper <= 1.0, "{interval:?}");
+        prop_assert!(interval.lower < interval.upper, "{interval:?}");
+    }
+
+    #[test]
+    fn p_values_are_probabilities_in_order(counts in counts()) {
+        let (mid, whole) = (counts.mid_p_value(), counts.p_value());
+        prop_assert!(0.0 <= mid && mid <= whole && whole <= 1.0, "{mid} {whole}");
+        prop_assert!(counts.gained > counts.lost || 2.0 * counts.p_value_of_loss() >= whole);
+    }
+
+    #[test]
+    fn holm_is_monotone_and_ties_agree(mut p_values in vec(0.0..1.0_f64, 1..20), again in 0..20_usize) {
+        p_values.push(p_values[again % p_values.len()]);
+        let tests = holm(&p_values, 0.05);
+        for (a, &p) in p_values.iter().enumerate() {
+            prop_assert!(p <= tests[a].adjusted && tests[a].adjusted <= 1.0);
+            for (b, &q) in p_values.iter().enumerate() {
+                prop_assert!(p > q || tests[a].adjusted <= tests[b].adjusted);
+                prop_assert!(p != q || tests[a] == tests[b]);
+            }
+        }
+    }
+
+    #[test]
+    fn items_may_come_in_any_order(items in vec((0..4_u8, any::<bool>(), any::<bool>()), 2..40)) {
+        let reversed: Vec<_> = items.iter().rev().copied().collect();
+        prop_assert_eq!(
+            Clustered::differences(items.iter().copied()),
+            Clustered::differences(reversed.iter().copied())
+        );
+        // Clusters of one item each give the paired error, but for the correction.
+        let single = Clustered::differences(items.iter().enumerate().map(|(at, &(_, a, b))| (at, a, b)));
+        let (reference, cell): (Vec<_>, Vec<_>) = items.iter().map(|&(_, a, b)| (a, b)).unzip();
+        let pairs = Paired::count(&reference, &cell).unwrap();
+        let correction = items.len() as f64 / (items.len() as f64 - 1.0);
+        close(single.standard_error().unwrap(), pairs.standard_error().unwrap() * correction.sqrt(), EXACT);
+        prop_assert_eq!(single.mean(), pairs.difference());
+        prop_assert_eq!(single.sign_test(0, &mut Stream::new(0, 0)).exact, pairs.flips().hits <= 20);
+    }
+
+    #[test]
+    fn two_cells_agree_where_no_item_flips(items in vec((any::<bool>(), any::<bool>()), 1..60)) {
+        let (reference, cell): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+        let pairs = Paired::count(&reference, &cell).unwrap();
+        let agreement = agreement(&[&reference, &cell]).unwrap();
+        prop_assert_eq!(agreement.unstable, pairs.flips());
+        prop_assert_eq!(agreement.pairs.misses(), pairs.flips().hits);
+        let correctness = Correctness::count(&[&reference, &cell]).unwrap();
+        let difference = pairs.difference().unwrap().abs();
+        prop_assert_eq!(correctness.range(), Some(difference));
+        close(correctness.deviation().unwrap(), difference / 2.0_f64.sqrt(), EXACT);
+        // With two cells, Q is the statistic of McNemar.
+        let gain = pairs.gained as f64 - pairs.lost as f64;
+        let flips = pairs.flips().hits;
+        let statistic = (flips > 0).then(|| gain * gain / flips as f64);
+        prop_assert_eq!(correctness.cochran().map(|test| test.q), statistic);
+    }
+
+    #[test]
+    fn a_deviation_does_not_depend_on_where_lengths_begin(
+        lengths in vec(vec(0..1000_u64, 3), 2..6), start in 0..u64::MAX / 2,
+    ) {
+        let moved: Vec<Vec<u64>> =
+            lengths.iter().map(|cell| cell.iter().map(|length| length + start).collect()).collect();
+        prop_assert_eq!(deviation_of_lengths(&lengths), deviation_of_lengths(&moved));
+    }
+
+    #[test]
+    fn survival_only_ever_falls(times in vec((0..50_u64, any::<bool>()), 0..60)) {
+        let curve = Survival::of(times.iter().copied());
+        prop_assert!(curve.steps.windows(2).all(|pair| pair[0].survival > pair[1].survival));
+        let mut reversed = times.clone();
+        reversed.reverse();
+        prop_assert_eq!(&Survival::of(reversed), &curve);
+        for step in &curve.steps {
+            prop_assert!(0.0 <= step.survival && step.survival < 1.0);
+            if let Some(interval) = step.interval(0.95) {
+                prop_assert!(0.0 <= interval.lower && interval.lower < step.survival);
+                prop_assert!(step.survival < interval.upper && interval.upper <= 1.0);
+            }
+        }
+        if times.iter().all(|(_, event)| *event) && !times.is_empty() {
+            // With nothing out of sight it is the mean, and the share of those that last longer.
+            let sum = times.iter().map(|(time, _)| time).sum::<u64>();
+            close(curve.restricted_mean(50), sum as f64 / times.len() as f64, EXACT);
+            let longer = times.iter().filter(|(time, _)| *time > 20).count();
+            prop_assert_eq!(curve.at(20), longer as f64 / times.len() as f64);
+        }
+    }
+}
