@@ -171,4 +171,5 @@ pub mod model;
 pub mod numerics;
 pub mod stats;
 pub mod store;
+pub mod suite;
 pub mod trace;

@@ -1,11 +1,13 @@
 //! The only writer of files; what it writes is whole or not there.
 
 use std::{
-    io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
 use safetensors::{Dtype, SafeTensorError, serialize_to_file, tensor::TensorView};
+use tempfile::NamedTempFile;
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,23 @@ pub enum StoreError {
         /// What it said.
         error: io::Error,
     },
+}
+
+/// Writes a file, and the folders that it lies in.
+///
+/// # Errors
+///
+/// When it cannot be written; what was there before is left alone then.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let written = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let mut file = NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    written().map_err(|error| StoreError::Write { path: path.to_owned(), error })
 }
 
 /// Writes the tokens that a model read and the logits after each of them, as safetensors: `tokens`, `[positions]`, and

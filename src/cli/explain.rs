@@ -5,14 +5,22 @@ use std::{io::Write, num::NonZeroUsize};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::{Ended, Exit, up_to};
-use crate::numerics::{
-    Numerics,
-    error::ProductError,
-    kernel::Fast,
-    order::{Launch, Order},
-    precision::{Precision, Product, Site},
-    reveal::reveal,
+use super::{
+    Ended, Exit,
+    list::{grouped, wrapped},
+    suite::styles,
+    up_to,
+};
+use crate::{
+    numerics::{
+        Numerics,
+        error::ProductError,
+        kernel::Fast,
+        order::{Launch, Order},
+        precision::{Precision, Product, Site},
+        reveal::reveal,
+    },
+    suite::{Suite, definition::Sizes},
 };
 
 #[derive(Subcommand, Debug)]
@@ -21,6 +29,14 @@ pub(super) enum Explain {
     Order(ExplainOrder),
     /// Print a precision's rounding points and the error of one product
     Precision(ExplainPrecision),
+    /// Say what a suite measures, where it comes from, and what its strata look like
+    Suite(ExplainSuite),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainSuite {
+    /// The suite, see `reprocheck list suites`, or a path with a slash to your own
+    name: String,
 }
 
 #[derive(Args, Debug)]
@@ -58,6 +74,7 @@ impl Explain {
         match self {
             Explain::Order(order) => order.run(out),
             Explain::Precision(precision) => precision.run(out),
+            Explain::Suite(suite) => suite.run(out),
         }
     }
 }
@@ -162,5 +179,45 @@ impl ExplainPrecision {
             writeln!(out, "(Integers are scaled by their vector's largest entry, here 2.)")?;
         }
         Ok(Exit::Held)
+    }
+}
+
+/// So wide that text fits a terminal of 80 columns.
+const WIDTH: usize = 78;
+
+impl ExplainSuite {
+    fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        let suite = Suite::open(&self.name)?;
+        let Suite { name, version, title, measures, sources, .. } = &suite;
+        writeln!(out, "{name}, version {version}: {title}\n\n{}", wrapped(measures, WIDTH))?;
+        if !sources.is_empty() {
+            writeln!(out, "\nwhere it comes from")?;
+        }
+        for source in sources {
+            let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
+            writeln!(out, "  {}", wrapped(&source, WIDTH - 2).replace('\n', "\n  "))?;
+        }
+        let Sizes { quick, std, full } = suite.sizes;
+        writeln!(out, "\nmade by   {}", suite.maker())?;
+        writeln!(out, "items     {} quick, {} std, {} full", grouped(quick), grouped(std), grouped(full))?;
+        for style in styles(&suite) {
+            let most = suite.limits.of(style).unwrap_or_default();
+            writeln!(out, "style     {style}, with up to {} new tokens", grouped(most as u64))?;
+        }
+        let strata = suite.strata(0);
+        writeln!(out, "strata    {}: {}", strata.len(), some_of(&strata))?;
+        if let Some(item) = suite.items(0).next() {
+            writeln!(out, "\nfor example\n  {}", item.problem.question.replace('\n', "\n  "))?;
+            writeln!(out, "  {}: {}", item.problem.answer.kind, item.problem.answer.text)?;
+        }
+        Ok(Exit::Held)
+    }
+}
+
+/// The first and the last of a list that may be long.
+fn some_of(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if names.len() > 8 => format!("{}, ..., {last}", first[..6].join(", ")),
+        _ => names.join(", "),
     }
 }

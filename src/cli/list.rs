@@ -8,16 +8,17 @@ use tabled::{
     settings::{Padding, Style},
 };
 
-use super::{Ended, Exit};
+use super::{Ended, Exit, suite::styles};
 use crate::{
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
+    suite::{Suite, definition::Sizes},
 };
 
 #[derive(Args, Debug)]
 pub(super) struct List {
     /// Of what
-    #[arg(value_name = "precisions|orders|models")]
+    #[arg(value_name = "precisions|orders|suites|models")]
     what: What,
 }
 
@@ -27,6 +28,8 @@ enum What {
     Precisions,
     /// In which order sums are added
     Orders,
+    /// The families of problems inside this binary
+    Suites,
     /// The models inside this binary
     Models,
 }
@@ -52,6 +55,20 @@ impl List {
                     table.push_record([entry.name, moves, &wrapped(entry.sentence, SENTENCE)]);
                 }
             }
+            What::Suites => {
+                table.push_record(["suite", "styles", "items", "what it is"]);
+                for suite in Suite::all() {
+                    let styles: Vec<_> = styles(&suite).iter().map(ToString::to_string).collect();
+                    let Sizes { quick, std, full } = suite.sizes;
+                    let sizes = [quick, std, full].map(grouped).join("\n");
+                    table.push_record([
+                        &suite.name,
+                        &styles.join("\n"),
+                        &sizes,
+                        &wrapped(&suite.title, SENTENCE),
+                    ]);
+                }
+            }
             What::Models => {
                 table.push_record(["model", "what it is", "what it is for"]);
                 for entry in MODELS {
@@ -73,6 +90,7 @@ impl List {
         let example = match self.what {
             What::Precisions => "reprocheck explain precision lmul:m=4,scope=attention",
             What::Orders => "reprocheck explain order split-k:rows --rows 4",
+            What::Suites => "reprocheck explain suite carry_chain",
             What::Models => "reprocheck generate --model qwen --prompt '1 + 1 ='",
         };
         writeln!(out, "\nTo see one: {example}")?;

@@ -6,6 +6,7 @@ mod explain;
 mod generate;
 mod list;
 mod progress;
+mod suite;
 mod worker;
 
 use std::{
@@ -31,11 +32,14 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// List what there is: precisions, orders, models
+    /// List what there is: precisions, orders, suites, models
     List(list::List),
-    /// Explain one order or one precision
-    #[command(subcommand, subcommand_value_name = "order|precision")]
+    /// Explain one order, one precision or one suite
+    #[command(subcommand, subcommand_value_name = "order|precision|suite")]
     Explain(explain::Explain),
+    /// Show or export the items of a suite
+    #[command(subcommand, subcommand_value_name = "show|export")]
+    Suite(suite::Suite),
     // No sentence here: it would hide the longer help of the arguments themselves.
     Dot(dot::Dot),
     /// Continue a prompt under one cell, and show what every token was chosen from
@@ -114,6 +118,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.verb {
         Verb::List(list) => list.run(&mut out),
         Verb::Explain(explain) => explain.run(&mut out),
+        Verb::Suite(suite) => suite.run(&mut out),
         Verb::Dot(dot) => dot.run(io::BufReader::new(io::stdin()), &mut out),
         Verb::Generate(generate) => generate.run(&mut out),
         Verb::Doctor(doctor) => doctor.run(&mut out),
