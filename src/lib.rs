@@ -2,14 +2,17 @@
 //!
 //! The answer rests on arithmetic whose every bit is pinned: precisions, orders of addition, elementary functions,
 //! and a kernel that computes with them twice. On it stands one decoder for Qwen2, Qwen3 and Llama, which runs real
-//! checkpoints, and beside it the same models as candle ships them. Suites, runs over a matrix of cells, reports and
-//! verdicts are not here yet.
+//! checkpoints, and beside it the same models as candle ships them; suites ask what such a model can do, and statistics
+//! say what two answers differ by. Runs over a matrix of cells, reports and verdicts are not here yet.
 //!
 //! # The picture
 //!
 //! From a prompt to its evidence:
 //!
 //! ```text
+//!   suite.toml ── Generator ─┐
+//!   lines of JSON ── load ───┴─ Item ── asked in a Style ── Prompt        a text ── extract ── score ── Outcome
+//!
 //!   folder, Hub, this binary ── Checkpoint: config, tokenizer, tensors read row by row
 //!                                    │
 //!            Numerics ── Kernel ── Decoder            the stock models, in a process of their own
@@ -94,6 +97,9 @@
 //! | [`trace`] | digests, and what one cell leaves behind of a prompt |
 //! | [`stats`] | spread, intervals, paired tests and survival, out of counts |
 //! | [`model`] | checkpoints from a folder, the Hub or this binary, and the one decoder |
+//! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
+//! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
+//! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
 //! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
 //! | [`store`] | the only writer of files |
 //! | [`cli`] | words only: one file per verb |
@@ -102,7 +108,7 @@
 //! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
 //! names the instruction sets.
 //!
-//! Dependencies point one way, `numerics <- trace, stats <- model <- engine <- store <- cli`, which `tests/shape.rs` reads off
+//! Dependencies point one way, `numerics <- trace, stats <- model, suite <- engine <- store <- cli`, which `tests/shape.rs` reads off
 //! the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
@@ -140,7 +146,13 @@
 //!     the fast decoder has the bits of the definition (`the_fast_decoder_gives_the_bits_of_the_definition`).
 //! 14. **Every way in which a checkpoint can lie is a sentence**, with the file, the place and the way out; no length
 //!     is believed before it is checked (`tests/checkpoint.rs`, `tests/hub`).
-//! 15. **What an engine cannot do it refuses**, with the name of the cell, before it runs (`tests/candle.rs`).
+//! 15. **An item is a function of suite, version, seed and index**, its answer exact: `tests/golden/suites.txt` pins the
+//!     items of every suite, and `tests/suites` finds every answer a second way.
+//! 16. **No text brings extraction down**, and none costs more than its length (`tests/suites/extraction.rs`); no line of a
+//!     file is skipped in silence (`tests/suites/loaders.rs`).
+//! 17. **What is counted stays a count until it is read**: equal cells have a deviation of exactly 0
+//!     (`tests/stats.rs`).
+//! 18. **What an engine cannot do it refuses**, with the name of the cell, before it runs (`tests/candle.rs`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!

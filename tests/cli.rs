@@ -239,10 +239,17 @@ fn a_wrong_name_ends_with_a_suggestion() {
 #[test]
 fn wrong_usage_says_what_would_be_right() {
     for (arguments, hint) in [
-        (&["list"][..], "precisions|orders|models"),
-        (&["list", "foo"], "possible values: precisions, orders, models"),
+        (&["list"][..], "precisions|orders|suites|models"),
+        (&["list", "foo"], "possible values: precisions, orders, suites, models"),
         (&["lst"], "'list'"),
-        (&["explain", "bf16"], "order|precision"),
+        (&["explain", "bf16"], "order|precision|suite"),
+        (&["suite"], "show|export"),
+        (&["suite", "show"], "<NAME>"),
+        (&["suite", "show", "carry_chian"], "did you mean `carry_chain`?"),
+        (&["suite", "show", "divmod", "--style", "caht"], "write `chat`"),
+        (&["suite", "show", "nupa_core", "--style", "compact"], "choose one of completion, chat"),
+        (&["suite", "show", "divmod", "--shots", "33"], "33 is not in 0..=32"),
+        (&["suite", "export", "./nothing"], "a suite is a folder with a suite.toml, or a file of JSON lines"),
         (&["explain", "orders"], "'order'"),
         (&["dot"], "--precision <PRECISION>"),
         (&["dot", "--precision", "fp32"], "--order <ORDER>"),
@@ -271,6 +278,74 @@ fn help_is_shown_when_asked_for_and_when_nothing_is() {
     // The form of a line stands nowhere else.
     let help = held(&["dot", "--help"]);
     assert!(help.contains(r#"{"a":[1,2],"b":[3,"0x3f800000"],"c":0}"#), "{help}");
+}
+
+// ------------------------------------------------------------------------------------------------------ suites
+
+#[test]
+fn every_suite_is_listed_explained_and_shown_in_all_its_styles() {
+    let list = held(&["list", "suites"]);
+    for (name, _) in reprocheck::suite::embedded::SUITES {
+        assert!(list.contains(name), "{list}");
+        let explained = held(&["explain", "suite", name]);
+        for part in ["version 1: ", "where it comes from", "strata ", "for example"] {
+            assert!(explained.contains(part), "{explained}");
+        }
+        assert!(explained.lines().all(|line| line.chars().count() <= 80), "{explained}");
+        for style in ["completion", "chat"] {
+            let shown = held(&["suite", "show", name, "--style", style, "--n", "3", "--shots", "1"]);
+            assert_eq!(shown.matches(&format!("{name}-v1-s0-")).count(), 3, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn an_export_is_the_same_every_time_and_its_first_lines_are_those_of_a_shorter_one() {
+    let export = |count| held(&["suite", "export", "expr_chain", "--n", count, "--seed", "7"]);
+    let (more, fewer) = (export("40"), export("10"));
+    assert_eq!(more, export("40"));
+    assert!(more.starts_with(&fewer) && fewer.lines().count() == 10);
+    for line in more.lines() {
+        let item: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((item["suite"].as_str(), item["seed"].as_u64()), (Some("expr_chain"), Some(7)));
+        assert!(item["prompt"]["compact"].as_str().unwrap().ends_with('='));
+    }
+    // As many as the suite has for most purposes.
+    assert_eq!(held(&["suite", "export", "expr_chain"]).lines().count(), 448);
+    // Only those with such a prompt.
+    let compact = held(&["suite", "export", "list_stats", "--style", "compact", "--n", "50"]);
+    assert!(compact.lines().all(|line| line.contains("\"compact\":")), "{compact}");
+}
+
+#[test]
+fn an_export_for_another_harness_is_a_task_and_its_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("new");
+    let arguments = ["suite", "export", "tok_chunk", "--n", "6", "--shots", "2", "--lm-eval"];
+    let said = held(&[&arguments[..], &[inside.to_str().unwrap()]].concat());
+    let [lines, task]: [&str; 2] = said.lines().collect::<Vec<_>>().try_into().unwrap();
+    let task = std::fs::read_to_string(task).unwrap();
+    for part in
+        ["task: reprocheck_tok_chunk_completion\n", "doc_to_text: prompt\n", &format!("test: {lines:?}\n")]
+    {
+        assert!(task.contains(part), "{task}");
+    }
+    let lines = std::fs::read_to_string(lines).unwrap();
+    assert_eq!(lines.lines().count(), 6);
+    let item: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(item["prompt"].as_str().unwrap().matches("\n\n").count(), 2, "{item}");
+}
+
+#[test]
+fn every_bad_line_of_a_file_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.jsonl");
+    let text = "{\"question\": \"1 + 1?\", \"answer\": 2}\n{\"question\": \"2 + 2?\"}\n{\"question\": 3, \"answer\": [}\n";
+    std::fs::write(&file, text).unwrap();
+    let err = refused(&["suite", "show", file.to_str().unwrap()]);
+    let file = file.display();
+    assert!(err.contains(&format!("{file}:2: `answer`: is missing: every line needs it")), "{err}");
+    assert!(err.contains(&format!("{file}:3:28: is not JSON (")), "{err}");
 }
 
 // -------------------------------------------------------------------------------------------------- dot: bits

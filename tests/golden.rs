@@ -1,5 +1,5 @@
-//! The bits of every precision in every order, pinned, of one product and of a whole model: a change that moves one is
-//! on purpose, or does not pass.
+//! The bits of every precision in every order, pinned, of one product and of a whole model, and the items of every suite:
+//! a change that moves one is on purpose, or does not pass.
 
 mod support;
 
@@ -13,6 +13,7 @@ use reprocheck::{
         order::{Launch, ORDERS},
         precision::PRECISIONS,
     },
+    suite::{Suite, style::Style},
     trace::Digest,
 };
 use support::{fixed_prompts, fixture, request};
@@ -144,21 +145,22 @@ fn changed<'a>(golden: &'a str, now: &'a str) -> Vec<String> {
     changed
 }
 
-/// Compares a table with the file that pins it.
-fn holds(name: &str, table: fn(Isa) -> String) {
+/// Compares a table, as it comes out in several ways, with the file that pins it.
+fn holds(name: &str, tables: impl IntoIterator<Item = (String, String)>) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let mut tables = tables.into_iter().peekable();
     // Whoever accepts must look: a machine cannot.
     if env::var_os(ACCEPT).is_some_and(|value| value == "1") && env::var_os("CI").is_none() {
         fs::create_dir_all(file.parent().expect("it has just been joined")).unwrap();
-        fs::write(&file, table(Isa::Scalar)).unwrap();
+        fs::write(&file, &tables.peek().expect("there is at least one").1).unwrap();
     }
     // Git may have given the file the line ends of the system.
     let golden = fs::read_to_string(&file).unwrap_or_default().replace('\r', "");
-    for isa in Isa::available() {
-        let changed = changed(&golden, &table(isa));
+    for (way, table) in tables {
+        let changed = changed(&golden, &table);
         assert!(
             changed.is_empty(),
-            "on {isa}, {} cells of tests/golden/{name} changed:\n  {}\n\
+            "{way}, {} lines of tests/golden/{name} changed:\n  {}\n\
              Results of earlier versions are no longer reproduced. If that is on purpose, run\n  \
              {ACCEPT}=1 cargo test --release --test golden\n\
              and commit the file with the reason. (It is never rewritten where CI is set.)",
@@ -168,14 +170,33 @@ fn holds(name: &str, table: fn(Isa) -> String) {
     }
 }
 
+/// A table on every instruction set, plain scalar code first.
+fn on_each_isa(table: fn(Isa) -> String) -> impl Iterator<Item = (String, String)> {
+    Isa::available().into_iter().rev().map(move |isa| (format!("on {isa}"), table(isa)))
+}
+
 #[test]
 fn every_cell_of_the_kernel_has_its_golden_bits_on_every_instruction_set() {
-    holds("kernel.txt", kernel_table);
+    holds("kernel.txt", on_each_isa(kernel_table));
 }
 
 #[test]
 fn every_cell_of_the_decoder_has_its_golden_bits_on_every_instruction_set() {
-    holds("decoder.txt", decoder_table);
+    holds("decoder.txt", on_each_isa(decoder_table));
+}
+
+/// The items of seed 0 that a run takes by default, with their prompts and answers. They hold no floats, so nothing
+/// but the code can change them; whoever changes it gives the suite its next version.
+#[test]
+fn every_suite_has_its_golden_items() {
+    let mut table = String::new();
+    for suite in Suite::all() {
+        for style in Style::ALL.iter().filter(|style| suite.limits.of(**style).is_some()) {
+            let digest = suite.digest(0, *style, suite.sizes.std as usize);
+            writeln!(table, "{}-v{}/{style} {digest}", suite.name, suite.version).unwrap();
+        }
+    }
+    holds("suites.txt", [("at seed 0".to_owned(), table)]);
 }
 
 #[test]

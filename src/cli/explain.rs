@@ -189,7 +189,8 @@ impl ExplainSuite {
     fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let suite = Suite::open(&self.name)?;
         let Suite { name, version, title, measures, sources, .. } = &suite;
-        writeln!(out, "{name}, version {version}: {title}\n\n{}", wrapped(measures, WIDTH))?;
+        writeln!(out, "{}\n", wrapped(&format!("{name}, version {version}: {title}"), WIDTH))?;
+        writeln!(out, "{}", wrapped(measures, WIDTH))?;
         if !sources.is_empty() {
             writeln!(out, "\nwhere it comes from")?;
         }
@@ -205,9 +206,15 @@ impl ExplainSuite {
             writeln!(out, "style     {style}, with up to {} new tokens", grouped(most as u64))?;
         }
         let strata = suite.strata(0);
-        writeln!(out, "strata    {}: {}", strata.len(), some_of(&strata))?;
+        let named = wrapped(&format!("{}: {}", strata.len(), some_of(&strata)), WIDTH - 10);
+        writeln!(out, "strata    {}", named.replace('\n', "\n          "))?;
         if let Some(item) = suite.items(0).next() {
-            writeln!(out, "\nfor example\n  {}", item.problem.question.replace('\n', "\n  "))?;
+            writeln!(out, "\nfor example")?;
+            for line in item.problem.question.lines() {
+                // What is short enough is left alone: it may be code.
+                let line = if line.len() < WIDTH { line.to_owned() } else { wrapped(line, WIDTH - 2) };
+                writeln!(out, "{}", format!("  {}", line.replace('\n', "\n  ")).trim_end())?;
+            }
             writeln!(out, "  {}: {}", item.problem.answer.kind, item.problem.answer.text)?;
         }
         Ok(Exit::Held)

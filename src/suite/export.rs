@@ -118,7 +118,9 @@ impl Suite {
         format!(
             "\
 # Made by `reprocheck suite export {name} --style {style} --lm-eval`. To run it:
-#   lm_eval --tasks reprocheck_{name}_{style} --include_path . --log_samples --output_path OUT --model …
+#   lm_eval --tasks reprocheck_{name}_{style} --include_path . --log_samples --output_path OUT --model …{template}
+# Its metric compares texts, and its flexible filter knows whole numbers and decimals only: score the samples it logs
+# for fractions, lists and estimates.
 task: reprocheck_{name}_{style}
 dataset_path: json
 dataset_kwargs:
@@ -150,6 +152,7 @@ metadata:
             stops = stops.join(", "),
             filters = filters(style),
             version = self.version,
+            template = if style == Style::Chat { " --apply_chat_template" } else { "" },
         )
     }
 

@@ -60,7 +60,8 @@ impl Suite {
     }
 
     fn generated<'a>(&'a self, generator: &'a dyn Generator, seed: u64) -> impl Iterator<Item = Item> + 'a {
-        let mut seen = HashSet::new();
+        let fixed = generator.fixed();
+        let mut seen: HashSet<_> = fixed.iter().map(key).collect();
         let cells = generator.cells() as u64;
         // Where a cell has run dry there is little left to find: each time half as many attempts are made.
         let mut patience = vec![ATTEMPTS; generator.cells()];
@@ -81,7 +82,7 @@ impl Suite {
             seen.extend(problems.iter().map(key));
             problems.into_iter().map(move |problem| (!fresh, problem))
         });
-        let fixed = generator.fixed().into_iter().map(|problem| (false, problem));
+        let fixed = fixed.into_iter().map(|problem| (false, problem));
         fixed.chain(groups).zip(0..).map(move |((duplicate, problem), index)| {
             let id = format!("{}-v{}-s{seed}-{index:06}", self.name, self.version);
             Item { index, id, duplicate, problem }

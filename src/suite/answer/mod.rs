@@ -17,7 +17,7 @@ use number::Number;
 pub enum Kind {
     /// A whole number: `28811`, `28,811`, `+028811` and `28811.0` are one, `2.8811e4` is none.
     Integer,
-    /// Digits in their places, in any base: `007` is not `7`. Upper case is lower case.
+    /// Digits in their places, in any base: `007` is not `7`. Upper case is lower case, and no comma counts.
     Digits,
     /// The value of a ratio: `6/8` and `0.75` are `3/4`.
     Fraction,
@@ -203,7 +203,7 @@ impl Kind {
             Kind::List => elements(line).next().is_some() && elements(line).all(|element| element.is_ok()),
             Kind::Digits => {
                 let digits = number::trimmed(line);
-                digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b',')
                     && digits.bytes().any(|byte| byte.is_ascii_digit())
             }
             Kind::Latex => {
@@ -257,9 +257,10 @@ impl Kind {
     }
 }
 
-/// The first run of letters and digits that holds a digit.
+/// The first run of letters and digits that holds a digit, with the commas between them.
 fn first_digits(text: &str) -> Option<&str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric()).find(|run| run.bytes().any(|byte| byte.is_ascii_digit()))
+    let runs = text.split(|c: char| !c.is_ascii_alphanumeric() && c != ',').map(|run| run.trim_matches(','));
+    runs.into_iter().find(|run| run.bytes().any(|byte| byte.is_ascii_digit()))
 }
 
 /// A line up to where its first words end: at punctuation, a bracket or the end of something bold.

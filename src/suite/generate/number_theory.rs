@@ -147,7 +147,8 @@ fn to_hex(size: usize, draw: &mut Draw) -> Problem {
         format!(
             "How is the decimal number {number} written in hexadecimal, in capital letters and without a prefix?"
         ),
-        Answer::new(Kind::Digits, format!("{number:X}")),
+        // Not digits: it may be letters alone.
+        Answer::new(Kind::Label, format!("{number:X}")),
     )
     .of([number])
     .with_compact(compact::to_base("hex", number, 16))

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::suite::{
-    answer::Answer,
+    answer::{Answer, Kind},
     draw::Draw,
     problem::{Generator, Problem},
 };
@@ -57,7 +57,9 @@ impl Generator for TokChunk {
                     completion: Some(format!("{left}+{right}=")),
                     request: Some(REQUEST.into()),
                     shown: Some(written(a + b, format)),
-                    ..Problem::new(stratum, name, question, Answer::integer(a + b)).of([left, right])
+                    // Digits, because their separators do not count wherever they stand.
+                    ..Problem::new(stratum, name, question, Answer::new(Kind::Digits, a + b))
+                        .of([left, right])
                 }
             })
             .into()

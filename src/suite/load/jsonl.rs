@@ -1,4 +1,4 @@
-//! This project's own lines: questions, and what a model made of them.
+//! This project's own lines: questions, and what a model made of them; also those of an export.
 
 use super::{Filtered, Finished, Line, Loaded};
 use crate::suite::{answer::Kind, name};
@@ -7,8 +7,38 @@ use crate::suite::{answer::Kind, name};
 pub(super) const FIELDS: &[&str] =
     &["id", "prompt", "question", "answer", "kind", "stratum", "cluster", "output", "correct"];
 
+/// What an exported item has besides; it brings its question anew, so its prompts are not read.
+const EXPORTED: &[&str] = &[
+    "suite",
+    "version",
+    "seed",
+    "index",
+    "task",
+    "operands",
+    "duplicate",
+    "scratchpad",
+    "prompt",
+    "max_new_tokens",
+    "stop",
+];
+
+/// Is this an exported item? It has a target of a type, where other lines have an answer of a kind.
+pub(super) fn is_exported(has: impl Fn(&str) -> bool) -> bool {
+    has("target") && has("target_type") && !has("answer")
+}
+
 pub(super) fn item(line: &mut Line<'_, '_>) -> Option<Loaded> {
     let problems = line.problems.len();
+    if is_exported(|field| line.get(field).is_some()) {
+        line.fields.retain(|(field, _)| !EXPORTED.contains(&field.as_str()));
+        for (field, _) in &mut line.fields {
+            match field.as_str() {
+                "target" => *field = "answer".to_owned(),
+                "target_type" => *field = "kind".to_owned(),
+                _ => {}
+            }
+        }
+    }
     let unknown: Vec<String> = line.fields.iter().map(|(field, _)| field.clone()).collect();
     for field in unknown.iter().filter(|field| !FIELDS.contains(&field.as_str())) {
         let what = match name::nearest(field, FIELDS) {

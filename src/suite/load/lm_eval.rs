@@ -10,13 +10,24 @@ use crate::suite::answer::Kind;
 const QUESTIONS: &[&str] = &["question", "problem", "Problem", "query", "input", "prompt"];
 
 pub(super) fn item(line: &mut Line<'_, '_>) -> Option<Loaded> {
-    let id = line.value("doc_id");
-    let target = line.value("target").and_then(|target| {
-        let gold = gsm8k::gold(&target);
-        line.answer("target", Kind::guess(gold), gold)
+    let doc: Option<Fields> = line.get("doc").and_then(|doc| serde_json::from_str(doc.get()).ok());
+    let field = |name: &str| {
+        let value = doc.as_ref()?.0.iter().find(|(field, _)| field == name)?.1;
+        scalar(value)
+    };
+    // An item that went through the harness comes back with all that it took along.
+    let kind = field("target_type").and_then(|kind| kind.parse::<Kind>().ok());
+    let id = line.value("doc_id").map(|id| field("id").filter(|_| kind.is_some()).unwrap_or(id));
+    let target = line.value("target").and_then(|target| match kind {
+        Some(kind) => line.answer("target", kind, &target),
+        None => {
+            let gold = gsm8k::gold(&target);
+            line.answer("target", Kind::guess(gold), gold)
+        }
     });
     let prompt = prompt(line);
-    let question = line.get("doc").and_then(question).or_else(|| prompt.clone()).unwrap_or_default();
+    let question =
+        QUESTIONS.iter().find_map(|name| field(name)).or_else(|| prompt.clone()).unwrap_or_default();
     let output = match line.get("resps") {
         Some(resps) => Some(only_text(resps).unwrap_or_else(|| resps.get().to_owned())),
         None => line.missing("resps"),
@@ -28,7 +39,8 @@ pub(super) fn item(line: &mut Line<'_, '_>) -> Option<Loaded> {
     };
     let (id, answer, output) = (id?, target?, output?);
     let finished = Some(Finished { output, filters: vec![filtered] });
-    Some(Loaded { id, stratum: None, cluster: None, question, prompt, answer, finished })
+    let (stratum, cluster) = (field("stratum"), field("cluster"));
+    Some(Loaded { id, stratum, cluster, question, prompt, answer, finished })
 }
 
 /// Adds what another line says of the same document: another filter of the same output.
@@ -70,13 +82,6 @@ fn prompt(line: &mut Line<'_, '_>) -> Option<String> {
             None
         }
     }
-}
-
-fn question(doc: &RawValue) -> Option<String> {
-    let fields: Fields = serde_json::from_str(doc.get()).ok()?;
-    let field =
-        |name: &&str| fields.0.iter().find(|(field, _)| field == name).and_then(|(_, value)| scalar(value));
-    QUESTIONS.iter().find_map(field)
 }
 
 /// The text in a list of one, or in a list of one in a list of one.

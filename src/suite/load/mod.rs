@@ -59,9 +59,10 @@ impl Format {
             Ok(Format::Math500)
         } else if has("problem") && aime::is_answer(text("answer").trim_matches('"')) {
             Ok(Format::Aime)
-        } else if has("answer")
-            && (has("prompt") || has("question"))
-            && fields.0.iter().all(|(name, _)| jsonl::FIELDS.contains(&name.as_str()))
+        } else if jsonl::is_exported(has)
+            || has("answer")
+                && (has("prompt") || has("question"))
+                && fields.0.iter().all(|(name, _)| jsonl::FIELDS.contains(&name.as_str()))
         {
             Ok(Format::Jsonl)
         } else {
