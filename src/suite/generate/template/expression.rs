@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::{ToPrimitive as _, Zero as _};
+use num_rational::Ratio;
+use num_traits::{CheckedAdd as _, CheckedMul as _, CheckedSub as _, ToPrimitive as _, Zero as _};
 
 /// What the names of a template stand for in one problem.
 pub(super) type Values<'a> = BTreeMap<&'a str, Value<'a>>;
@@ -122,14 +121,17 @@ impl Expression {
             Expression::Name(name) => return line_of(name),
             Expression::Pair(left, operator, right) => (left.line(line_of)?, operator, right.line(line_of)?),
         };
-        Some(match operator.sign {
-            "+" => Line { slope: left.slope + right.slope, start: left.start + right.start },
-            "-" => Line { slope: left.slope - right.slope, start: left.start - right.start },
-            "*" if right.slope.is_zero() => left.times(&right.start),
-            "*" if left.slope.is_zero() => right.times(&left.start),
-            "/" if right.slope.is_zero() && !right.start.is_zero() => left.times(&right.start.recip()),
-            _ => Line::level((operator.apply)(left.as_level()?, right.as_level()?)?),
-        })
+        let of_both = |of: fn(&Ratio<i128>, &Ratio<i128>) -> Option<Ratio<i128>>| {
+            Some(Line { slope: of(&left.slope, &right.slope)?, start: of(&left.start, &right.start)? })
+        };
+        match operator.sign {
+            "+" => of_both(Ratio::checked_add),
+            "-" => of_both(Ratio::checked_sub),
+            "*" if right.slope.is_zero() => left.times(right.start),
+            "*" if left.slope.is_zero() => right.times(left.start),
+            "/" if right.slope.is_zero() && !right.start.is_zero() => left.times(right.start.recip()),
+            _ => Some(Line::level((operator.apply)(left.as_level()?, right.as_level()?)?)),
+        }
     }
 
     /// The calculation with numbers for its names.
@@ -151,24 +153,24 @@ impl Expression {
     }
 }
 
-/// `slope * x + start`, exactly.
-#[derive(Clone, Debug)]
+/// `slope * x + start`, exactly; where that takes more than 128 bits there is no line.
+#[derive(Clone, Copy, Debug)]
 pub struct Line {
     /// By how much it rises when x does by 1.
-    pub slope: BigRational,
+    pub slope: Ratio<i128>,
     /// Its height where x is 0.
-    pub start: BigRational,
+    pub start: Ratio<i128>,
 }
 
 impl Line {
     /// As high everywhere.
     pub fn level(height: i64) -> Line {
-        Line { slope: BigRational::zero(), start: BigInt::from(height).into() }
+        Line { slope: Ratio::zero(), start: i128::from(height).into() }
     }
 
     /// As high as x.
     pub fn x() -> Line {
-        Line { slope: BigInt::from(1).into(), start: BigRational::zero() }
+        Line { slope: 1.into(), start: Ratio::zero() }
     }
 
     /// The one x where it is so high. None where there is none, where every x is, and for no whole number.
@@ -176,12 +178,13 @@ impl Line {
         if self.slope.is_zero() {
             return None;
         }
-        let x = (BigRational::from(BigInt::from(height)) - &self.start) / &self.slope;
+        let rise = Ratio::from(i128::from(height)).checked_sub(&self.start)?;
+        let x = rise.checked_mul(&self.slope.recip())?;
         if x.is_integer() { x.to_integer().to_i64() } else { None }
     }
 
-    fn times(self, factor: &BigRational) -> Line {
-        Line { slope: self.slope * factor, start: self.start * factor }
+    fn times(self, factor: Ratio<i128>) -> Option<Line> {
+        Some(Line { slope: self.slope.checked_mul(&factor)?, start: self.start.checked_mul(&factor)? })
     }
 
     fn as_level(&self) -> Option<i64> {

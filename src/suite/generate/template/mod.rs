@@ -270,11 +270,11 @@ impl<'a> Instance<'a> {
         let mut last = None;
         for step in self.worked() {
             let of = |name: &str| match lines.get(name) {
-                Some(line) => Some(line.clone()),
+                Some(line) => Some(*line),
                 None => self.number(name).map(Line::level),
             };
             let line = step.calculation.line(&of)?;
-            last = Some(line.clone());
+            last = Some(line);
             lines.insert(&step.name, line);
         }
         last
