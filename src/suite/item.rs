@@ -89,6 +89,26 @@ impl Suite {
         })
     }
 
+    /// The problems of a group as first drawn, whether or not they came up before; the groups of a cell are as many
+    /// apart as there are cells. A suite that was brought has none.
+    pub fn drawn(&self, seed: u64, group: u64) -> Vec<Problem> {
+        match &self.source {
+            Source::Brought { .. } => Vec::new(),
+            Source::Generated { generator, .. } => {
+                let cell = (group % generator.cells() as u64) as usize;
+                generator.draw(cell, &mut self.draw(seed, group, 0))
+            }
+        }
+    }
+
+    /// Among how many cells its groups take turns; a suite that was brought has none.
+    pub fn cells(&self) -> usize {
+        match &self.source {
+            Source::Brought { .. } => 0,
+            Source::Generated { generator, .. } => generator.cells(),
+        }
+    }
+
     fn draw(&self, seed: u64, group: u64, attempt: u32) -> Draw {
         Draw::new(&self.name, self.version, seed, group, attempt)
     }
