@@ -90,7 +90,7 @@ pub enum FormatError {
     NoObject,
     /// Its fields do not tell.
     #[error(
-        "the fields of the first line ({0}) do not tell the format: name it, one of gsm8k, math500, aime, jsonl, lm-eval"
+        "the fields of the first line ({0}) do not tell the format: correct them, or name it in a suite.toml beside the file, as `format`, one of gsm8k, math500, aime, jsonl, lm-eval"
     )]
     Unsure(String),
 }
