@@ -253,8 +253,8 @@ fn a_format_that_cannot_be_known_is_to_be_named() {
     assert_eq!(sentence("[]"), "the first line is no JSON object: write one object a line");
     assert_eq!(
         sentence(r#"{"question": "q", "label": 1}"#),
-        "the fields of the first line (`question`, `label`) do not tell the format: name it, one of gsm8k, math500, \
-         aime, jsonl, lm-eval"
+        "the fields of the first line (`question`, `label`) do not tell the format: correct them, or name it in a \
+         suite.toml beside the file, as `format`, one of gsm8k, math500, aime, jsonl, lm-eval"
     );
     assert_eq!(
         "gsm".parse::<Format>().unwrap_err().to_string(),
