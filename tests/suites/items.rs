@@ -332,8 +332,8 @@ fn lines_beside_a_suites_file_are_its_items_with_examples_from_another_file() {
     let asked = suite.asked(&items[0], 0, Style::Completion, 1).unwrap();
     assert_eq!(asked.text(), "Question: 1 and 1?\nAnswer: 2\n\nQuestion: 2 and 2?\nAnswer:");
     assert_eq!((suite.version, suite.stop(Style::Completion)), (3, &["Question:"][..]));
-    // A solution of several lines, as lm-evaluation-harness has it.
-    let solution = " Two and two\nmake 4.\n#### 4";
+    // A solution has several lines, and its first is no answer even where it looks like one.
+    let solution = " 2\nand 2 make 4.\n#### 4";
     assert_eq!(suite.score(&items[0], Style::Completion, solution, false).strict.outcome, Outcome::Correct);
     assert!(suite.asked(&items[0], 0, Style::Compact, 0).is_none());
 }
