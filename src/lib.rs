@@ -3,7 +3,8 @@
 //! The answer rests on arithmetic whose every bit is pinned: precisions, orders of addition, elementary functions,
 //! and a kernel that computes with them twice. On it stands one decoder for Qwen2, Qwen3 and Llama, which runs real
 //! checkpoints, and beside it the same models as candle ships them; suites ask what such a model can do, and statistics
-//! say what two answers differ by. Runs over a matrix of cells, reports and verdicts are not here yet.
+//! say what two answers differ by. A matrix file says which cells are to run and what must hold; runs, reports and
+//! verdicts are not here yet.
 //!
 //! # The picture
 //!
@@ -12,6 +13,8 @@
 //! ```text
 //!   suite.toml ── Generator ─┐
 //!   lines of JSON ── load ───┴─ Item ── asked in a Style ── Prompt        a text ── extract ── score ── Outcome
+//!
+//!   ci.toml ── Plan: suites, Cells = engine, Numerics, batch, …, and Gates
 //!
 //!   folder, Hub, this binary ── Checkpoint: config, tokenizer, tensors read row by row
 //!                                    │
@@ -100,15 +103,18 @@
 //! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
+//! | [`source`] | a file that a person wrote, and what is wrong with it, each with its place |
+//! | [`plan`] | what a matrix file means; [`plan::shape`] is all that may stand in one, [`plan::axis`] what it varies |
 //! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
-//! | [`store`] | the only writer of files |
+//! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part |
+//! | [`store`] | the only writer of files; [`store::trace`] is what a cell leaves behind |
 //! | [`cli`] | words only: one file per verb |
 //!
 //! Inside `numerics/kernel`, `definition` stands alone. `fast` hands each job to `prepared`, and from there
 //! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
 //! names the instruction sets.
 //!
-//! Dependencies point one way, `numerics <- trace, stats <- model, suite <- engine <- store <- cli`, which `tests/shape.rs` reads off
+//! Dependencies point one way, `numerics <- trace, stats, source <- model, compare, suite <- engine <- plan <- store <- cli`, which `tests/shape.rs` reads off
 //! the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
@@ -152,7 +158,9 @@
 //!     file is skipped in silence (`tests/suites/loaders.rs`).
 //! 17. **What is counted stays a count until it is read**: equal cells have a deviation of exactly 0
 //!     (`tests/stats.rs`).
-//! 18. **What an engine cannot do it refuses**, with the name of the cell, before it runs (`tests/candle.rs`).
+//! 18. **A matrix file means what it says or is refused**: every unknown key, name and value at once, with its line
+//!     (`tests/plan.rs`, and the pairs in `tests/bad`).
+//! 19. **What an engine cannot do it refuses**, with the name of the cell, before it runs (`tests/candle.rs`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
@@ -178,9 +186,12 @@
 #![warn(clippy::disallowed_methods)]
 
 pub mod cli;
+pub mod compare;
 pub mod engine;
 pub mod model;
 pub mod numerics;
+pub mod plan;
+pub mod source;
 pub mod stats;
 pub mod store;
 pub mod suite;

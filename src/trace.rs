@@ -102,6 +102,28 @@ pub struct Step {
     pub rows: usize,
 }
 
+/// A [`Step`] as it is kept: without the launch, so that cells whose launches differ may leave the same behind.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Token {
+    /// The token that followed.
+    pub token: u32,
+    /// The digest of all logits.
+    pub digest: Digest,
+    /// The best tokens, the best first.
+    pub candidates: Vec<Candidate>,
+    /// How much higher the best logit is than the second.
+    pub margin: f32,
+    /// The probability of the best token at temperature 1.
+    pub probability: f32,
+}
+
+impl From<&Step> for Token {
+    fn from(step: &Step) -> Token {
+        let Step { token, digest, margin, probability, .. } = *step;
+        Token { token, digest, candidates: step.candidates.clone(), margin, probability }
+    }
+}
+
 /// Why a sample ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

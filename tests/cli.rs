@@ -15,6 +15,7 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 use reprocheck::{
     model::embedded::MODELS,
     numerics::{order::ORDERS, precision::PRECISIONS},
+    plan::axis::AXES,
 };
 use serde_json::{Value, json};
 
@@ -93,6 +94,7 @@ fn the_lists_hold_every_row_and_fit_a_terminal() {
     for (what, names) in [
         ("precisions", PRECISIONS.iter().map(|entry| entry.name).collect::<Vec<_>>()),
         ("orders", ORDERS.iter().map(|entry| entry.name).collect()),
+        ("axes", AXES.iter().map(|entry| entry.name).collect()),
         ("models", MODELS.iter().map(|entry| entry.name).collect()),
     ] {
         let out = held(&["list", what]);
@@ -239,8 +241,8 @@ fn a_wrong_name_ends_with_a_suggestion() {
 #[test]
 fn wrong_usage_says_what_would_be_right() {
     for (arguments, hint) in [
-        (&["list"][..], "precisions|orders|suites|models"),
-        (&["list", "foo"], "possible values: precisions, orders, suites, models"),
+        (&["list"][..], "precisions|orders|axes|suites|models"),
+        (&["list", "foo"], "possible values: precisions, orders, axes, suites, models"),
         (&["lst"], "'list'"),
         (&["explain", "bf16"], "order|precision|suite"),
         (&["suite"], "show|export"),
@@ -935,12 +937,12 @@ fn the_readme_shows_what_the_binary_says() {
             let (command, shown) = exchange.split_once('\n').unwrap();
             let mut bash = std::process::Command::new("bash");
             let said = bash.args(["-c", command]).current_dir(folder).env("PATH", &path).output().unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            let (out, err) = (text(said.stdout), text(said.stderr));
             // Which vectors do the work depends on the machine.
             let said = reprocheck::numerics::kernel::Isa::ALL
                 .iter()
-                .fold(String::from_utf8(said.stdout).unwrap(), |said, isa| {
-                    said.replace(&format!("({isa}, "), "(avx512, ")
-                });
+                .fold(out + &err, |said, isa| said.replace(&format!("({isa}, "), "(avx512, "));
             assert_eq!(said, shown, "{command}");
             commands += 1;
         }

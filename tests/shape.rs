@@ -8,6 +8,7 @@ use std::{
 /// The modules at the root of the crate, each with its layer: one uses only those below it and itself.
 const LAYERS: &[(&str, u32)] = &[
     ("numerics", 0),
+    ("source", 1),
     ("trace", 1),
     ("stats", 1),
     ("model", 2),

@@ -12,13 +12,14 @@ use super::{Ended, Exit, suite::styles};
 use crate::{
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
+    plan::axis::AXES,
     suite::{Suite, definition::Sizes},
 };
 
 #[derive(Args, Debug)]
 pub(super) struct List {
     /// Of what
-    #[arg(value_name = "precisions|orders|suites|models")]
+    #[arg(value_name = "precisions|orders|axes|suites|models")]
     what: What,
 }
 
@@ -28,6 +29,8 @@ enum What {
     Precisions,
     /// In which order sums are added
     Orders,
+    /// What a matrix varies
+    Axes,
     /// The families of problems inside this binary
     Suites,
     /// The models inside this binary
@@ -53,6 +56,16 @@ impl List {
                 for entry in ORDERS {
                     let moves = if entry.example.depends_on_launch() { "depends" } else { "-" };
                     table.push_record([entry.name, moves, &wrapped(entry.sentence, SENTENCE)]);
+                }
+            }
+            What::Axes => {
+                table.push_record(["axis", "settings", "what it is"]);
+                for entry in AXES {
+                    table.push_record([
+                        entry.name,
+                        &wrapped(entry.example, SETTINGS),
+                        &wrapped(entry.sentence, SENTENCE),
+                    ]);
                 }
             }
             What::Suites => {
@@ -90,13 +103,17 @@ impl List {
         let example = match self.what {
             What::Precisions => "reprocheck explain precision lmul:m=4,scope=attention",
             What::Orders => "reprocheck explain order split-k:rows --rows 4",
+            What::Axes => "reprocheck plan --matrix FILE.toml",
             What::Suites => "reprocheck explain suite carry_chain",
-            What::Models => "reprocheck generate --model qwen --prompt '1 + 1 ='",
+            What::Models => "reprocheck generate --model qwen --prompt 12+34=",
         };
         writeln!(out, "\nTo see one: {example}")?;
         Ok(Exit::Held)
     }
 }
+
+/// The settings of an axis, broken between them.
+const SETTINGS: usize = 24;
 
 /// So wide that a table fits a terminal of 80 columns.
 const SENTENCE: usize = 38;

@@ -5,6 +5,7 @@ mod dot;
 mod explain;
 mod generate;
 mod list;
+mod plan;
 mod progress;
 mod suite;
 mod worker;
@@ -32,7 +33,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// List what there is: precisions, orders, suites, models
+    /// List what there is: precisions, orders, axes, suites, models
     List(list::List),
     /// Explain one order, one precision or one suite
     #[command(subcommand, subcommand_value_name = "order|precision|suite")]
@@ -44,6 +45,10 @@ enum Verb {
     Dot(dot::Dot),
     /// Continue a prompt under one cell, and show what every token was chosen from
     Generate(Box<generate::Generate>),
+    /// Show the cells of a matrix file and what they will cost, and run nothing
+    Plan(plan::Plan),
+    /// The JSON Schema of a matrix file, for the completion of an editor
+    Schema(plan::Schema),
     /// Look at this machine: processor, kernel, memory, cache, Hub
     Doctor(doctor::Doctor),
     /// The stock engine, for another process of this program
@@ -121,6 +126,8 @@ pub fn main() -> ExitCode {
         Verb::Suite(suite) => suite.run(&mut out),
         Verb::Dot(dot) => dot.run(io::BufReader::new(io::stdin()), &mut out),
         Verb::Generate(generate) => generate.run(&mut out),
+        Verb::Plan(plan) => plan.run(&mut out),
+        Verb::Schema(schema) => schema.run(&mut out),
         Verb::Doctor(doctor) => doctor.run(&mut out),
         Verb::EngineWorker(worker) => worker.run(io::BufReader::new(io::stdin()), &mut out),
     };

@@ -9,6 +9,7 @@ use serde::{
 use toml::Spanned;
 
 use super::{load::Format, problem::Generator, style::Style};
+use crate::source::Problems;
 
 /// What a suite's file holds.
 #[derive(Deserialize)]
@@ -108,13 +109,9 @@ impl DefinitionError {
 
     /// With the name of the file, the line, and a mark below the place.
     pub(super) fn in_file(&self, file: &str, text: &str) -> String {
-        let Some(ops::Range { start, .. }) = self.span else { return format!("{file}: {}", self.problem) };
-        let before = &text[..text.floor_char_boundary(start)];
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let number = 1 + before.matches('\n').count();
-        let column = before[line_start..].chars().count();
-        let line = text[line_start..].lines().next().unwrap_or_default();
-        format!("{file}:{number}: {}\n  | {line}\n  | {}^", self.problem, " ".repeat(column))
+        let mut problems = Problems::new(file, text);
+        problems.add(self.span.clone(), &self.problem);
+        problems.to_string()
     }
 }
 

@@ -183,6 +183,14 @@ impl Suite {
         }
     }
 
+    /// How many items there are, where they were brought; a generator makes as many as anybody asks for.
+    pub fn count(&self) -> Option<u64> {
+        match &self.source {
+            Source::Generated { .. } => None,
+            Source::Brought { items, .. } => Some(items.len() as u64),
+        }
+    }
+
     /// The strata of its first items, in the order in which they come up.
     pub fn strata(&self, seed: u64) -> Vec<String> {
         let mut strata: Vec<String> = Vec::new();

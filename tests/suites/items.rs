@@ -214,7 +214,7 @@ fn a_mistake_in_a_suites_file_is_told_with_its_place_and_the_way_out() {
         (
             wrong("version = 1\ntitel = \"t\"\n"),
             "./suite.toml:2: unknown field `titel`, expected one of `version`, `title`, `measures`, `sources`, `limits`, \
-             `generator`, `items`, `parameters`, `file`, `format`, `shots`\n  | titel = \"t\"\n  | ^",
+             `generator`, `items`, `parameters`, `file`, `format`, `shots`\n  | titel = \"t\"\n  | ^^^^^",
         ),
         (
             wrong("version = 1\ntitle = \n"),
@@ -233,29 +233,29 @@ fn a_mistake_in_a_suites_file_is_told_with_its_place_and_the_way_out() {
             wrong(&format!("{HEAD}{ITEMS}generator = \"cary_chain\"\n")),
             "./suite.toml:6: `cary_chain` is no generator: write one of carry_chain, digit_ops, divmod, exec_trace, \
              expr_chain, gpt3_arith, list_stats, mul_ladder, number_theory, nupa_core, perturb_num, sequence_next, \
-             street_approx, tok_chunk, word_checklist, word_symbolic\n  | generator = \"cary_chain\"\n  |             ^",
+             street_approx, tok_chunk, word_checklist, word_symbolic\n  | generator = \"cary_chain\"\n  |             ^^^^^^^^^^^^",
         ),
         (
             wrong(&format!("{HEAD}{ITEMS}generator = \"carry_chain\"\nfile = \"x.jsonl\"\n")),
-            "./suite.toml:7: a suite has a `generator` or a `file`: take one of them out\n  | file = \"x.jsonl\"\n  |        ^",
+            "./suite.toml:7: a suite has a `generator` or a `file`: take one of them out\n  | file = \"x.jsonl\"\n  |        ^^^^^^^^^",
         ),
         (carry(""), "./suite.toml: [parameters]: missing field `digits`"),
         (
             carry("[parameters]\ndigits = 8\nchain = 3\n"),
-            "./suite.toml:9: unknown field `chain`, expected `digits` or `chains`\n  | chain = 3\n  | ^",
+            "./suite.toml:9: unknown field `chain`, expected `digits` or `chains`\n  | chain = 3\n  | ^^^^^",
         ),
         (
             carry("[parameters]\ndigits = 80\nchains = { from = 0, to = 7 }\n"),
-            "./suite.toml:7: `digits` is 80: take a number from 2 to 18\n  | [parameters]\n  | ^",
+            "./suite.toml:7: `digits` is 80: take a number from 2 to 18\n  | [parameters]\n  | ^^^^^^^^^^^^",
         ),
         (
             carry("[parameters]\ndigits = 8\nchains = { from = 0, to = 8 }\n"),
-            "./suite.toml:7: `chains` goes from 0 to 8: stay between 0 and 7, the smaller number first\n  | [parameters]\n  | ^",
+            "./suite.toml:7: `chains` goes from 0 to 8: stay between 0 and 7, the smaller number first\n  | [parameters]\n  | ^^^^^^^^^^^^",
         ),
         (
             wrong(&format!("{HEAD}file = \"x.jsonl\"\nitems = {{ quick = 1, std = 2, full = 3 }}\n")),
             "./suite.toml:5: `items` and `parameters` belong to a suite with a `generator`, and all lines of a file are \
-             items: take them out\n  | file = \"x.jsonl\"\n  |        ^",
+             items: take them out\n  | file = \"x.jsonl\"\n  |        ^^^^^^^^^",
         ),
         (
             wrong(&format!("{HEAD}file = \"x.jsonl\"\n")),
@@ -267,7 +267,7 @@ fn a_mistake_in_a_suites_file_is_told_with_its_place_and_the_way_out() {
             )),
             "./suite.toml:8: there is no suite `word_symbolc`: did you mean `word_symbolic`? `reprocheck list suites` \
              names them, and a path to your own has a slash, such as `./word_symbolc`\n  | templates = \"word_symbolc\"\n  \
-             |             ^",
+             |             ^^^^^^^^^^^^^^",
         ),
     ];
     for (said, expected) in cases {

@@ -1,5 +1,7 @@
 //! The only writer of files; what it writes is whole or not there.
 
+pub mod trace;
+
 use std::{
     fs,
     io::{self, Write as _},
@@ -7,7 +9,6 @@ use std::{
 };
 
 use safetensors::{Dtype, SafeTensorError, serialize_to_file, tensor::TensorView};
-use tempfile::NamedTempFile;
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +32,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let written = || {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
-        let mut file = NamedTempFile::new_in(folder)?;
+        let mut file = temporary().tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.persist(path)?;
         Ok(())
     };
     written().map_err(|error| StoreError::Write { path: path.to_owned(), error })
+}
+
+/// A file that others may read as far as the user's mask lets them: a library's temporary files are for nobody else.
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
 }
 
 /// Writes the tokens that a model read and the logits after each of them, as safetensors: `tokens`, `[positions]`, and

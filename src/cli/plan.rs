@@ -1,0 +1,178 @@
+//! `reprocheck plan` and `schema`: what a matrix file means before anything runs, and what may stand in one.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use tabled::{
+    builder::Builder,
+    settings::{Alignment, Padding, Style, object::Columns},
+};
+
+use super::{
+    Ended, Exit,
+    list::{grouped, trimmed},
+};
+use crate::plan::{self, Asked, gate::Gate, shape};
+
+/// Show the cells of a matrix file and what they will cost, and run nothing
+#[derive(Args, Debug)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    matrix: Matrix,
+    /// How to show it
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+/// Which matrix.
+#[derive(Args, Debug)]
+pub(super) struct Matrix {
+    /// The matrix file
+    #[arg(long = "matrix", value_name = "FILE.toml")]
+    file: PathBuf,
+    /// One of its profiles
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Matrix {
+    /// The plan that the file means.
+    pub(super) fn plan(&self) -> Result<plan::Plan, Ended> {
+        let file = self.file.display();
+        let text = fs::read_to_string(&self.file).map_err(|error| {
+            Ended::usage(anyhow!("cannot read {file}: {error}; name a matrix file with --matrix"))
+        })?;
+        plan::Plan::read(Path::new(&self.file), &text, self.profile.as_deref()).map_err(|problems| {
+            Ended::usage(match problems.count() {
+                1 => anyhow!("{problems}"),
+                count => anyhow!("{count} problems in {file}\n{problems}"),
+            })
+        })
+    }
+}
+
+impl Plan {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        let plan = self.matrix.plan()?;
+        match self.format {
+            Format::Text => text(&plan, out)?,
+            Format::Json => writeln!(out, "{:#}", as_json(&plan))?,
+        }
+        Ok(Exit::Held)
+    }
+}
+
+/// The JSON Schema of a matrix file, for the completion of an editor
+#[derive(Args, Debug)]
+pub(super) struct Schema {}
+
+impl Schema {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        writeln!(out, "{:#}", shape::schema())?;
+        Ok(Exit::Held)
+    }
+}
+
+/// How many tokens may follow one of its prompts at most.
+fn most_tokens(asked: &Asked, plan: &plan::Plan) -> u64 {
+    let styles = super::suite::styles(&asked.suite);
+    let limits = styles.into_iter().filter(|style| asked.style.is_none_or(|only| only == *style));
+    let most = limits.filter_map(|style| asked.suite.limits.of(style)).max().unwrap_or_default();
+    plan.generation.max_new_tokens.unwrap_or(most) as u64
+}
+
+/// Items, and tokens that may follow them, of one cell.
+fn cost(plan: &plan::Plan) -> (u64, u64) {
+    let items = plan.suites.iter().map(|asked| asked.items);
+    let tokens = plan.suites.iter().map(|asked| asked.items.saturating_mul(most_tokens(asked, plan)));
+    (items.fold(0, u64::saturating_add), tokens.fold(0, u64::saturating_add))
+}
+
+fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
+    let mut table = Builder::default();
+    table.push_record(["suite", "items", "style", "tokens each, at most"]);
+    for asked in &plan.suites {
+        table.push_record([
+            asked.suite.name.clone(),
+            grouped(asked.items),
+            asked.style.map_or_else(|| "as suits the model".to_owned(), |style| style.to_string()),
+            grouped(most_tokens(asked, plan)),
+        ]);
+    }
+    let mut table = table.build();
+    table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
+    for column in [1, 3] {
+        table.modify(Columns::one(column), Alignment::right());
+    }
+    writeln!(out, "{}\n", trimmed(&table.to_string()))?;
+    for cell in &plan.cells {
+        let note = if Some(*cell) == plan.reference { "  the reference" } else { "" };
+        writeln!(out, "{cell}{note}")?;
+    }
+    for (number, gate) in plan.gates.iter().enumerate() {
+        let space = if number == 0 { "\n" } else { "" };
+        let count = comparisons(gate, plan);
+        let noun = if count == 1 { "comparison" } else { "comparisons" };
+        writeln!(out, "{space}gate: {} ({} {noun})", gate.name, grouped(count as u64))?;
+    }
+    let (items, tokens) = cost(plan);
+    let cells = plan.cells.len() as u64;
+    writeln!(
+        out,
+        "\n{} cells x {} items = {} samples, at most {} new tokens",
+        grouped(cells),
+        grouped(items),
+        grouped(cells.saturating_mul(items)),
+        grouped(cells.saturating_mul(tokens)),
+    )?;
+    Ok(())
+}
+
+/// How many pairs of cells a gate compares; against a baseline, how many cells.
+fn comparisons(gate: &Gate, plan: &plan::Plan) -> usize {
+    use crate::plan::gate::Comparison;
+    match gate.comparison {
+        Comparison::Within(_) => gate.groups(&plan.cells).iter().map(|group| group.len() - 1).sum(),
+        Comparison::Reference | Comparison::Baseline => {
+            let reference = plan.reference.filter(|_| gate.comparison == Comparison::Reference);
+            plan.cells.iter().filter(|cell| Some(**cell) != reference && gate.filter.matches(cell)).count()
+        }
+    }
+}
+
+fn as_json(plan: &plan::Plan) -> Value {
+    let (items, tokens) = cost(plan);
+    let suites = plan.suites.iter().map(|asked| {
+        json!({
+            "name": asked.suite.name,
+            "items": asked.items,
+            "style": asked.style.map(|style| style.to_string()),
+            "max-new-tokens": most_tokens(asked, plan),
+        })
+    });
+    let gates = plan
+        .gates
+        .iter()
+        .map(|gate| json!({ "name": gate.name, "line": gate.line, "comparisons": comparisons(gate, plan) }));
+    json!({
+        "model": plan.model,
+        "suites": suites.collect::<Vec<_>>(),
+        "reference": plan.reference.map(|cell| cell.to_string()),
+        "cells": plan.cells.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "gates": gates.collect::<Vec<_>>(),
+        "samples": (plan.cells.len() as u64).saturating_mul(items),
+        "max-new-tokens": (plan.cells.len() as u64).saturating_mul(tokens),
+    })
+}

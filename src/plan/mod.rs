@@ -1,0 +1,69 @@
+//! What a matrix file means: suites, cells and gates, or everything that is wrong with it.
+
+pub mod axis;
+pub mod gate;
+mod read;
+pub mod shape;
+
+use std::path::Path;
+
+use self::{axis::Cell, gate::Gate};
+use crate::{
+    numerics::choice::Choice,
+    source::Problems,
+    suite::{Suite, style::Style},
+};
+
+/// What is to run, and what must hold.
+pub struct Plan {
+    /// The model, if the file names one.
+    pub model: Option<String>,
+    /// The suites, in their order.
+    pub suites: Vec<Asked>,
+    /// How prompts are continued.
+    pub generation: Generation,
+    /// What all cells are compared with.
+    pub reference: Option<Cell>,
+    /// Every cell once: the reference, then the matrix in the order of its axes, then what was included.
+    pub cells: Vec<Cell>,
+    /// What must hold.
+    pub gates: Vec<Gate>,
+}
+
+/// A suite, and how it is asked.
+pub struct Asked {
+    /// Which.
+    pub suite: Suite,
+    /// How many items.
+    pub items: u64,
+    /// The seed that they are drawn by.
+    pub item_seed: u64,
+    /// In which style; whatever suits the model where there is none.
+    pub style: Option<Style>,
+    /// How many solved examples stand before each.
+    pub shots: usize,
+}
+
+/// How prompts are continued.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Generation {
+    /// How many tokens may follow; as many as a suite says where there is none.
+    pub max_new_tokens: Option<usize>,
+    /// How a token is chosen; its seed is the cell's.
+    pub choice: Choice,
+    /// How many of the best tokens are kept.
+    pub candidates: usize,
+    /// Do cells read what the reference wrote?
+    pub replay: bool,
+}
+
+impl Plan {
+    /// Reads a matrix file: `text`, which lies at `path`, under one of its profiles.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn read(path: &Path, text: &str, profile: Option<&str>) -> Result<Plan, Problems> {
+        read::plan(path, text, profile)
+    }
+}

@@ -1,0 +1,593 @@
+//! What may stand in a matrix file: every key once, with its form and its sentence. The check of a file, the JSON
+//! Schema and the help are made from these tables.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value, json};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::axis::{AXES, Axis};
+use crate::{
+    numerics::{choice::Choice, did_you_mean, nearest},
+    source::Problems,
+};
+
+/// A table of the file.
+pub struct Section {
+    /// What a message calls it.
+    pub name: &'static str,
+    /// What it is for.
+    pub sentence: &'static str,
+    /// What may stand in it.
+    pub keys: &'static [Key],
+    /// May settings of axes stand in it, and in which form?
+    pub axes: Option<AxisForm>,
+}
+
+/// How a section writes the settings of an axis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AxisForm {
+    /// One of them.
+    One,
+    /// One of them, or a list.
+    OneOrMore,
+}
+
+/// What may stand at one place.
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Its form.
+    pub form: Form,
+    /// What it says, in one sentence.
+    pub sentence: &'static str,
+}
+
+/// The form of a value.
+#[derive(Clone, Copy)]
+pub enum Form {
+    /// Any text.
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// One of these words, or a whole number from 1 up.
+    WordOrCount(&'static [&'static str]),
+    /// A whole number from here up.
+    Count(u64),
+    /// Yes or no.
+    Flag,
+    /// A part of a whole: 0.01, "1%" or "1pp".
+    Share,
+    /// How a token is chosen.
+    Choice,
+    /// Names of axes.
+    Axes,
+    /// A list of texts or tables.
+    Suites(&'static Section),
+    /// A table.
+    Table(&'static Section),
+    /// A list of tables.
+    Tables(&'static Section),
+    /// Tables, each under a name that the user gives it.
+    Named(&'static Section),
+}
+
+const fn key(name: &'static str, form: Form, sentence: &'static str) -> Key {
+    Key { name, form, sentence }
+}
+
+/// The items that a suite may be asked for by name.
+pub const SIZES: &[&str] = &["quick", "std", "full"];
+/// The styles of prompts.
+pub const STYLES: &[&str] = &["compact", "completion", "chat"];
+/// The levels of agreement, the strictest first.
+pub const LEVELS: &[&str] = &["bits", "tokens", "answers"];
+
+const SUITES: Key = key(
+    "suites",
+    Form::Suites(&SUITE),
+    "the suites to run: names, paths with a slash, or tables that say more",
+);
+const ITEMS: Key = key("items", Form::WordOrCount(SIZES), "how many items of each suite");
+const ITEM_SEED: Key = key("item-seed", Form::Count(0), "the seed that items are drawn by");
+const STYLE: Key =
+    key("style", Form::Word(STYLES), "how items are asked; what suits the model where it is left out");
+const SHOTS: Key = key("shots", Form::Count(0), "how many solved examples stand before each item");
+const GENERATE: Key = key("generate", Form::Table(&GENERATION), "how prompts are continued");
+const REFERENCE: Key =
+    key("reference", Form::Table(&REFERENCE_CELL), "the cell that all others are compared with");
+const MATRIX: Key = key("matrix", Form::Table(&MATRIX_AXES), "what is varied: every combination is a cell");
+const GATE: Key = key("gate", Form::Tables(&GATES), "what must hold");
+
+/// The file as a whole.
+pub static FILE: Section = Section {
+    name: "the file",
+    sentence: "what runs under which cells, and what must hold",
+    keys: &[
+        key("$schema", Form::Text, "where an editor finds the schema of this file"),
+        SUITES,
+        ITEMS,
+        ITEM_SEED,
+        STYLE,
+        SHOTS,
+        key("model", Form::Text, "the model, unless the command line names one"),
+        GENERATE,
+        REFERENCE,
+        MATRIX,
+        GATE,
+        key("profile", Form::Named(&PROFILE), "other values for `--profile NAME`"),
+    ],
+    axes: None,
+};
+
+/// A profile.
+static PROFILE: Section = Section {
+    name: "profile",
+    sentence: "what differs under `--profile NAME`: a key here replaces that of the file, a gate that of its name",
+    keys: &[
+        key(
+            "inherits",
+            Form::Text,
+            "the profile that this one differs from; the file itself where it is left out",
+        ),
+        SUITES,
+        ITEMS,
+        ITEM_SEED,
+        STYLE,
+        SHOTS,
+        GENERATE,
+        REFERENCE,
+        MATRIX,
+        GATE,
+    ],
+    axes: None,
+};
+
+static SUITE: Section = Section {
+    name: "suites",
+    sentence: "a suite that is run otherwise than the others",
+    keys: &[key("name", Form::Text, "its name, or its path"), ITEMS, ITEM_SEED, STYLE, SHOTS],
+    axes: None,
+};
+
+static GENERATION: Section = Section {
+    name: "generate",
+    sentence: "how prompts are continued",
+    keys: &[
+        key(
+            "max-new-tokens",
+            Form::Count(1),
+            "how many tokens may follow a prompt; as many as its suite says where it is left out",
+        ),
+        key("choice", Form::Choice, "how a token is chosen: greedy, or sampled:temperature=0.8,top-p=0.95"),
+        key("candidates", Form::Count(2), "how many of the best tokens to keep for each position"),
+        key(
+            "replay",
+            Form::Flag,
+            "whether cells read what the reference wrote, so that every token is compared and none follows another one",
+        ),
+    ],
+    axes: None,
+};
+
+static REFERENCE_CELL: Section = Section {
+    name: "reference",
+    sentence: "the cell that all others are compared with; what it does not say is the matrix's first value",
+    keys: &[],
+    axes: Some(AxisForm::One),
+};
+
+static MATRIX_AXES: Section = Section {
+    name: "matrix",
+    sentence: "the values of every axis; every combination is a cell",
+    keys: &[
+        key(
+            "include",
+            Form::Tables(&INCLUDED),
+            "cells beside the product; what one does not say is the reference's",
+        ),
+        key(
+            "exclude",
+            Form::Tables(&FILTER),
+            "combinations to leave out: those that match all that one says",
+        ),
+    ],
+    axes: Some(AxisForm::OneOrMore),
+};
+
+static INCLUDED: Section =
+    Section { name: "include", sentence: "a cell beside the product", keys: &[], axes: Some(AxisForm::One) };
+
+static FILTER: Section = Section {
+    name: "where",
+    sentence: "the cells that have, on each axis named, one of the values",
+    keys: &[],
+    axes: Some(AxisForm::OneOrMore),
+};
+
+static GATES: Section = Section {
+    name: "gate",
+    sentence: "something that must hold",
+    keys: &[
+        key("name", Form::Text, "what the report calls it"),
+        key("where", Form::Table(&FILTER), "which cells it is about; all where it is left out"),
+        key("vary", Form::Axes, "compares the cells that differ on these axes alone"),
+        key(
+            "against",
+            Form::Word(&["reference", "baseline"]),
+            "compares each cell with the reference, or with its approved digests",
+        ),
+        key("require", Form::Word(LEVELS), "what must be equal"),
+        key("expect", Form::Word(&["diverges"]), "cells must differ: agreement fails"),
+        key(
+            "max-accuracy-drop",
+            Form::Share,
+            "how much accuracy a cell may lose, held to the bound of its interval",
+        ),
+        key("max-flip-rate", Form::Share, "which share of items may turn from right to wrong or back"),
+        key("max-divergence-rate", Form::Share, "which share of items may have another text"),
+        key("min-first-divergence", Form::Count(1), "how many tokens must be equal before a text parts"),
+        key(
+            "confidence",
+            Form::Share,
+            "of the bound that `max-accuracy-drop` is held to; 95% where it is left out",
+        ),
+    ],
+    axes: None,
+};
+
+impl Section {
+    /// Checks a table, and all in it: what has no meaning, and what has another form.
+    pub fn check(&self, table: &DeTable<'_>, problems: &mut Problems) {
+        for (name, value) in table.iter() {
+            let text = name.get_ref().as_ref();
+            let axis = self.axes.and_then(|form| Some((Axis::named(text)?, form)));
+            if let Some(key) = self.keys.iter().find(|key| key.name == text) {
+                key.form.check(key.name, value, problems);
+            } else if let Some((axis, form)) = axis {
+                check_axis(axis, form, value, problems);
+            } else {
+                let here =
+                    if self.name == FILE.name { String::new() } else { format!(" in `{}`", self.name) };
+                let names = self.names();
+                let near = did_you_mean(nearest(text, names.iter().copied()));
+                problems.add(
+                    name.span(),
+                    format!("there is no `{text}`{here}: {near}{}", all_of("known are", &names)),
+                );
+            }
+        }
+    }
+
+    /// What may stand in it.
+    fn names(&self) -> Vec<&'static str> {
+        let axes = AXES.iter().filter(|_| self.axes.is_some()).map(|entry| entry.name);
+        self.keys.iter().map(|key| key.name).chain(axes).collect()
+    }
+
+    /// Its part of the JSON Schema.
+    fn schema(&self) -> Value {
+        let mut properties = Map::new();
+        for Key { name, form, sentence } in self.keys {
+            let mut schema = form.schema();
+            schema["description"] = json!(sentence);
+            properties.insert((*name).to_owned(), schema);
+        }
+        for entry in AXES.iter().filter(|_| self.axes.is_some()) {
+            let mut schema = axis_schema(entry.axis, self.axes == Some(AxisForm::OneOrMore));
+            schema["description"] = json!(entry.sentence);
+            properties.insert(entry.name.to_owned(), schema);
+        }
+        json!({
+            "type": "object",
+            "description": self.sentence,
+            "properties": properties,
+            "additionalProperties": false,
+        })
+    }
+}
+
+/// The JSON Schema of a matrix file, for an editor.
+pub fn schema() -> Value {
+    let mut schema = FILE.schema();
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("a matrix file of reprocheck");
+    schema
+}
+
+/// Names in a sentence, after words of ours.
+pub(super) fn all_of(words: &str, names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{words} {} and {last}", rest.join(", ")),
+        _ => format!("{words} {}", names.join("")),
+    }
+}
+
+/// The same where only one is wanted.
+fn any_of(words: &str, names: &[&str]) -> String {
+    all_of(words, names).replace(" and ", " or ")
+}
+
+/// What a value is, for a sentence.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// A whole number from 0 up.
+pub(super) fn count(value: &DeValue<'_>) -> Option<u64> {
+    let DeValue::Integer(number) = value else { return None };
+    u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// A part of a whole, as a number or as a text in percent.
+pub(super) fn share(value: &DeValue<'_>) -> Option<f64> {
+    let share = match value {
+        DeValue::Integer(_) => count(value)? as f64,
+        DeValue::Float(number) => number.as_str().parse().ok()?,
+        DeValue::String(text) => {
+            let number = text.strip_suffix("pp").or_else(|| text.strip_suffix('%'))?;
+            number.trim_end().parse::<f64>().ok()? / 100.0
+        }
+        _ => return None,
+    };
+    (0.0..=1.0).contains(&share).then_some(share)
+}
+
+/// How a token is chosen. A draw has no seed here, for that is an axis.
+pub(super) fn choice(text: &str) -> Result<Choice, String> {
+    let Some(parameters) = text.strip_prefix("sampled") else {
+        return text.parse().map_err(|_| {
+            format!("`{text}` is no way to choose a token: write `greedy`, or for example `sampled:temperature=0.7`")
+        });
+    };
+    let parameters = parameters.trim_start_matches(':');
+    if parameters.contains("seed=") {
+        return Err(
+            "the seed of a draw is an axis: take it out here, and write seed = [0, 1] in [matrix]".to_owned()
+        );
+    }
+    let all = if parameters.is_empty() { "seed=0".to_owned() } else { format!("seed=0,{parameters}") };
+    format!("sampled:{all}").parse().map_err(|error| format!("{error}"))
+}
+
+/// A setting as it is written: a text, or a number where the axis has numbers.
+pub(super) fn setting_text(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.as_ref().to_owned()),
+        DeValue::Integer(number) => {
+            Some(i128::from_str_radix(number.as_str(), number.radix()).ok()?.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn check_axis(axis: Axis, form: AxisForm, value: &Spanned<DeValue<'_>>, problems: &mut Problems) {
+    let example = axis.entry().example;
+    if let DeValue::Array(list) = value.get_ref() {
+        if form == AxisForm::One {
+            return problems
+                .add(value.span(), format!("`{axis}` is one value here: take one out of the list"));
+        }
+        if list.is_empty() {
+            problems.add(
+                value.span(),
+                format!("`{axis}` has no values: give it some, such as {example}, or leave it out"),
+            );
+        }
+        for value in list.iter() {
+            check_setting(axis, value, problems);
+        }
+        return;
+    }
+    check_setting(axis, value, problems);
+}
+
+fn check_setting(axis: Axis, value: &Spanned<DeValue<'_>>, problems: &mut Problems) {
+    let example = axis.entry().example;
+    let is_text = matches!(value.get_ref(), DeValue::String(_));
+    match setting_text(value.get_ref()) {
+        // Only the word of the prefill chunk is a text among numbers.
+        Some(text) if axis.is_number() && is_text && text.parse::<i128>().is_ok() => {
+            problems.add(value.span(), format!("`{axis}` is a number: write it without quotes"));
+        }
+        Some(text) => {
+            if let Err(sentence) = axis.parse(&text) {
+                problems.add(value.span(), sentence);
+            }
+        }
+        None => problems
+            .add(value.span(), format!("`{axis}` is not {}: write it as {example}", kind(value.get_ref()))),
+    }
+}
+
+fn axis_schema(axis: Axis, many: bool) -> Value {
+    let one = match axis {
+        Axis::PrefillChunk => json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "all" }] }),
+        Axis::Seed => json!({ "type": "integer", "minimum": 0 }),
+        axis if axis.is_number() => json!({ "type": "integer", "minimum": 1 }),
+        _ => json!({ "type": "string" }),
+    };
+    if !many {
+        return one;
+    }
+    json!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+}
+
+impl Form {
+    fn check(self, name: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) {
+        let span = value.span();
+        let wrong = |what: &str| Some(format!("`{name}` is not {}: {what}", kind(value.get_ref())));
+        let text = match value.get_ref() {
+            DeValue::String(text) => Some(text.as_ref()),
+            _ => None,
+        };
+        let problem = match (self, value.get_ref()) {
+            (Form::Text, DeValue::String(text)) if text.trim().is_empty() => {
+                Some(format!("`{name}` is empty: write something, or leave it out"))
+            }
+            (Form::Text, _) if text.is_some() => None,
+            (Form::Text, _) => wrong("write a text in quotes"),
+            (Form::Word(words), _) | (Form::WordOrCount(words), DeValue::String(_)) => match text {
+                Some(text) if words.contains(&text) => None,
+                Some(text) => {
+                    let near = did_you_mean(nearest(text, words.iter().copied()));
+                    Some(format!("`{name}` cannot be `{text}`: {near}{}", any_of("write", words)))
+                }
+                None => wrong(&any_of("write", words)),
+            },
+            (Form::WordOrCount(words), value) => match count(value) {
+                Some(1..) => None,
+                _ => Some(format!(
+                    "`{name}` counts from 1 up: write a whole number, or one of {}",
+                    words.join(", ")
+                )),
+            },
+            (Form::Count(least), value) => match count(value) {
+                Some(number) if number >= least => None,
+                _ if matches!(value, DeValue::Integer(_)) => {
+                    Some(format!("`{name}` counts from {least} up: write such a number"))
+                }
+                _ => wrong(&format!("write a whole number from {least} up")),
+            },
+            (Form::Flag, DeValue::Boolean(_)) => None,
+            (Form::Flag, _) => wrong("write true or false"),
+            (Form::Share, value) => match share(value) {
+                Some(_) => None,
+                None => Some(format!("`{name}` is a part of a whole: write it as 0.01, \"1%\" or \"1pp\"")),
+            },
+            (Form::Choice, _) => match text.map(choice) {
+                Some(Ok(_)) => None,
+                Some(Err(sentence)) => Some(sentence),
+                None => wrong("write `greedy`, or `sampled:temperature=0.8`"),
+            },
+            (Form::Axes, DeValue::Array(list)) => {
+                if list.is_empty() {
+                    Some(format!("`{name}` names no axis: name one, such as [\"batch\", \"threads\"]"))
+                } else {
+                    for value in list.iter() {
+                        check_axis_name(name, value, problems);
+                    }
+                    None
+                }
+            }
+            (Form::Axes, DeValue::String(_)) => {
+                check_axis_name(name, value, problems);
+                None
+            }
+            (Form::Axes, _) => wrong("name axes, such as [\"batch\", \"threads\"]"),
+            (Form::Suites(section), DeValue::Array(list)) => {
+                for entry in list.iter() {
+                    match entry.get_ref() {
+                        DeValue::String(_) => Form::Text.check(name, entry, problems),
+                        DeValue::Table(table) => {
+                            section.check(table, problems);
+                            if !table.contains_key("name") {
+                                problems.add(entry.span(), "this suite has no `name`: give it one");
+                            }
+                        }
+                        other => problems.add(
+                            entry.span(),
+                            format!("a suite is not {}: write its name, or {{ name = \"…\" }}", kind(other)),
+                        ),
+                    }
+                }
+                list.is_empty().then(|| {
+                    format!("`{name}` names no suite: name some; `reprocheck list suites` shows them")
+                })
+            }
+            (Form::Suites(_), _) => wrong("write a list of names, such as [\"carry_chain\"]"),
+            (Form::Table(section), DeValue::Table(table)) => {
+                section.check(table, problems);
+                None
+            }
+            (Form::Table(_), _) => wrong(&format!("write it as a table, [{name}]")),
+            (Form::Tables(section), DeValue::Array(list)) => {
+                for entry in list.iter() {
+                    match entry.get_ref() {
+                        DeValue::Table(table) => section.check(table, problems),
+                        other => problems
+                            .add(entry.span(), format!("`{name}` is not {}: write [[{name}]]", kind(other))),
+                    }
+                }
+                None
+            }
+            (Form::Tables(_), _) => wrong(&format!("write it with two brackets, [[{name}]]")),
+            (Form::Named(section), DeValue::Table(table)) => {
+                for (given, entry) in table.iter() {
+                    match entry.get_ref() {
+                        DeValue::Table(table) => section.check(table, problems),
+                        other => problems.add(
+                            given.span(),
+                            format!(
+                                "`{name}` holds tables, and this is {}: write [{name}.NAME]",
+                                kind(other)
+                            ),
+                        ),
+                    }
+                }
+                None
+            }
+            (Form::Named(_), _) => wrong(&format!("write it as a table, [{name}.NAME]")),
+        };
+        if let Some(sentence) = problem {
+            problems.add(span, sentence);
+        }
+    }
+
+    fn schema(self) -> Value {
+        let axes: Vec<_> = AXES.iter().map(|entry| entry.name).collect();
+        match self {
+            Form::Text => json!({ "type": "string", "minLength": 1 }),
+            Form::Choice => json!({ "type": "string", "pattern": "^(greedy|sampled(:.+)?)$" }),
+            Form::Word(words) => json!({ "enum": words }),
+            Form::WordOrCount(words) => {
+                json!({ "anyOf": [{ "enum": words }, { "type": "integer", "minimum": 1 }] })
+            }
+            Form::Count(least) => json!({ "type": "integer", "minimum": least }),
+            Form::Flag => json!({ "type": "boolean" }),
+            Form::Share => json!({ "anyOf": [
+                { "type": "number", "minimum": 0, "maximum": 1 },
+                { "type": "string", "pattern": "^[0-9.]+ *(%|pp)$" },
+            ] }),
+            Form::Axes => json!({ "anyOf": [
+                { "enum": axes },
+                { "type": "array", "items": { "enum": axes }, "minItems": 1 },
+            ] }),
+            Form::Suites(section) => {
+                let mut table = section.schema();
+                table["required"] = json!(["name"]);
+                let one = json!({ "anyOf": [{ "type": "string", "minLength": 1 }, table] });
+                json!({ "type": "array", "items": one, "minItems": 1 })
+            }
+            Form::Table(section) => section.schema(),
+            Form::Tables(section) => json!({ "type": "array", "items": section.schema() }),
+            Form::Named(section) => json!({ "type": "object", "additionalProperties": section.schema() }),
+        }
+    }
+}
+
+fn check_axis_name(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) {
+    let names: Vec<_> = AXES.iter().map(|entry| entry.name).collect();
+    let sentence = match value.get_ref() {
+        DeValue::String(text) if Axis::named(text).is_some() => return,
+        DeValue::String(text) => {
+            let near = did_you_mean(nearest(text, names.iter().copied()));
+            format!("there is no axis `{text}`: {near}{}", all_of("there are", &names))
+        }
+        other => format!("`{key}` is not {}: {}", kind(other), all_of("name axes:", &names)),
+    };
+    let span: Range<usize> = value.span();
+    problems.add(span, sentence);
+}

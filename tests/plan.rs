@@ -1,0 +1,335 @@
+//! Matrix files: what a good one means, and every sentence that a bad one gets.
+
+use std::{collections::HashSet, env, fs, path::Path, process::Command};
+
+use reprocheck::{
+    compare::Level,
+    numerics::{order::Order, precision::Precision},
+    plan::{
+        Plan,
+        axis::{AXES, Axis, Cell},
+        gate::{Comparison, Limit},
+        shape,
+    },
+};
+use serde_json::Value;
+
+const GOOD: &str = r#"
+suites = ["carry_chain", "mul_ladder", { name = "divmod", items = 12, style = "completion" }]
+items  = 64
+shots  = 2
+
+[reference]
+precision = "fp32"
+order     = "exact"
+
+[matrix]
+precision = ["bf16", "int8"]
+order     = ["sequential", "split-k:rows"]
+batch     = [1, 8]
+exclude   = [{ precision = "int8", order = ["sequential"] }]
+include   = [{ engine = "candle", precision = "bf16" }]
+
+[[gate]]
+name    = "batch must not matter"
+where   = { order = "sequential" }
+vary    = "batch"
+require = "bits"
+
+[[gate]]
+against           = "reference"
+max-accuracy-drop = "1pp"
+max-flip-rate     = 0.02
+
+[profile.ci]
+items = "quick"
+[profile.ci.matrix]
+batch = [1, 2]
+[[profile.ci.gate]]
+name    = "batch must not matter"
+vary    = ["batch"]
+expect  = "diverges"
+where   = { order = "split-k:rows" }
+[[profile.ci.gate]]
+name    = "close to the reference"
+against = "reference"
+max-divergence-rate = "5%"
+
+[profile.night]
+inherits = "ci"
+items = 7
+"#;
+
+fn read(text: &str, profile: Option<&str>) -> Plan {
+    Plan::read(Path::new("ci.toml"), text, profile).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn problems(text: &str) -> String {
+    Plan::read(Path::new("ci.toml"), text, None).err().expect("it is wrong").to_string()
+}
+
+fn names(plan: &Plan) -> Vec<String> {
+    plan.cells.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_matrix_is_the_reference_the_product_and_what_was_included() {
+    let plan = read(GOOD, None);
+    assert_eq!(
+        names(&plan),
+        [
+            "lab/fp32/exact/t1/b1",
+            "lab/bf16/sequential/t1/b1",
+            "lab/bf16/sequential/t1/b8",
+            "lab/bf16/split-k:rows/t1/b1",
+            "lab/bf16/split-k:rows/t1/b8",
+            "lab/int8/split-k:rows/t1/b1",
+            "lab/int8/split-k:rows/t1/b8",
+            "candle/bf16/t1/b1",
+        ]
+    );
+    assert_eq!(plan.reference, Some(plan.cells[0]));
+    let suites: Vec<_> = plan
+        .suites
+        .iter()
+        .map(|asked| {
+            let style = asked.style.map(|style| style.to_string()).unwrap_or_default();
+            format!("{} {} {style} {}", asked.suite.name, asked.items, asked.shots)
+        })
+        .collect();
+    assert_eq!(suites, ["carry_chain 64  2", "mul_ladder 64  2", "divmod 12 completion 2"]);
+}
+
+#[test]
+fn the_example_of_the_readme_is_read() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
+        .unwrap()
+        .replace('\r', "");
+    let (_, section) = readme.split_once("\n## Matrix files\n").unwrap();
+    let (_, file) = section.split_once("```toml\n").unwrap();
+    let (file, _) = file.split_once("```").unwrap();
+    let plan = read(file, Some("night"));
+    assert_eq!((plan.cells.len(), plan.gates.len()), (11, 3));
+}
+
+#[test]
+fn gates_group_the_cells_that_differ_on_their_axes_alone() {
+    let plan = read(GOOD, None);
+    let [batch, accuracy] = &plan.gates[..] else { panic!("{:?}", plan.gates) };
+    assert_eq!((batch.name.as_str(), batch.line), ("batch must not matter", 17));
+    assert_eq!(batch.comparison, Comparison::Within(vec![Axis::Batch]));
+    assert_eq!(batch.limits, [Limit::Require(Level::Bits)]);
+    let groups = batch.groups(&plan.cells);
+    assert_eq!(groups, [vec![plan.cells[1], plan.cells[2]]]);
+    assert_eq!(accuracy.name, "accuracy within 1 pp, at most 2 % flips as the reference");
+    assert_eq!(
+        accuracy.limits,
+        [Limit::AccuracyDrop { most: 0.01, confidence: 0.95 }, Limit::FlipRate(0.02)]
+    );
+}
+
+#[test]
+fn a_profile_replaces_keys_and_gates_of_the_same_name_and_inherits_the_rest() {
+    let [plain, ci, night] = [None, Some("ci"), Some("night")].map(|profile| read(GOOD, profile));
+    let items = |plan: &Plan| plan.suites.iter().map(|asked| asked.items).collect::<Vec<_>>();
+    assert_eq!((items(&plain), items(&night)), (vec![64, 64, 12], vec![7, 7, 12]));
+    assert_eq!(items(&ci)[0], plain.suites[0].suite.sizes.quick);
+    assert_eq!(names(&ci), names(&night));
+    assert!(names(&ci).contains(&"lab/bf16/sequential/t1/b2".to_owned()), "{:?}", names(&ci));
+    let gates: Vec<_> = ci.gates.iter().map(|gate| gate.name.as_str()).collect();
+    let accuracy = plain.gates[1].name.as_str();
+    assert_eq!(gates, ["batch must not matter", accuracy, "close to the reference"]);
+    assert_eq!(ci.gates[0].limits, [Limit::Diverges]);
+}
+
+#[test]
+fn a_number_of_repeats_is_so_many_cells() {
+    let plan = |repeat: &str| {
+        read(
+            &format!("suites = [\"divmod\"]\n[matrix]\nrepeat = {repeat}\nprefill-chunk = [\"all\", 4]\n"),
+            None,
+        )
+    };
+    assert_eq!(
+        names(&plan("2")),
+        [
+            "lab/fp32/sequential/t1/b1",
+            "lab/fp32/sequential/t1/b1/r2",
+            "lab/fp32/sequential/t1/b1/c4",
+            "lab/fp32/sequential/t1/b1/c4/r2"
+        ]
+    );
+    assert_eq!(names(&plan("2")), names(&plan("[1, 2]")));
+}
+
+#[test]
+fn a_cell_has_one_name_and_every_axis_shows_in_it() {
+    for name in [
+        "lab/bf16/pairwise/t2/b8",
+        "lab/lmul:m=4,scope=attention/split-k:rows/t1/b1/c16/by-length/s7/r2",
+        "candle/fp16/t2/b4/by-length",
+        "candle:cuda:0/bf16/t1/b1/shuffled:3/s1",
+    ] {
+        assert_eq!(name.parse::<Cell>().unwrap().to_string(), name);
+    }
+    for name in [
+        "lab",
+        "lab/bf16",
+        "lab/bf16/t1/b1",
+        "lab/bf16/pairwise/b1/t1",
+        "lab/bf16/pairwise/t1/b1/s0",
+        "x/y/z",
+    ] {
+        assert!(name.parse::<Cell>().is_err(), "{name}");
+    }
+    let other = ["candle", "fp16", "pairwise", "2", "2", "3", "by-length", "5", "4"];
+    assert_eq!(other.len(), AXES.len());
+    let mut seen = HashSet::from([Cell::default().to_string()]);
+    for (entry, setting) in AXES.iter().zip(other) {
+        let setting = entry.axis.parse(setting).unwrap();
+        assert_eq!(setting.axis(), entry.axis);
+        let cell = Cell::default().with(setting);
+        assert_eq!(cell.get(entry.axis), setting);
+        assert!(seen.insert(cell.to_string()), "{}", entry.name);
+        assert_eq!(cell.to_string().parse::<Cell>().unwrap(), cell);
+    }
+    let candle = Cell::default().with(Axis::Engine.parse("candle").unwrap());
+    assert_eq!((candle.order, candle.numerics()), (None, None));
+    let lab = candle.with(Axis::Engine.parse("lab").unwrap());
+    assert_eq!((lab.order, lab.precision), (Some(Order::Sequential), Precision::Fp32));
+}
+
+#[test]
+fn examples_of_the_table_of_axes_are_read() {
+    for entry in AXES {
+        let choice =
+            if entry.axis == Axis::Seed { "[generate]\nchoice = \"sampled:temperature=1\"\n" } else { "" };
+        let grouping = if entry.axis == Axis::Engine { "" } else { "threads = 2\n" };
+        let text = format!(
+            "suites = [\"divmod\"]\n{choice}[matrix]\n{grouping}{} = {}\n",
+            entry.name, entry.example
+        );
+        let text = if entry.axis == Axis::Threads { text.replacen(grouping, "", 1) } else { text };
+        assert!(read(&text, None).cells.len() >= 2, "{}", entry.name);
+    }
+}
+
+#[test]
+fn a_path_to_a_suite_begins_at_the_file_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    let lines = "{\"question\": \"1+1=\", \"answer\": \"2\"}\n{\"question\": \"1+2=\", \"answer\": \"3\"}\n";
+    fs::write(folder.path().join("mine/test.jsonl"), lines).unwrap();
+    let read = |items: u64| {
+        let text = format!("suites = [\"./mine/test.jsonl\"]\nitems = {items}\n[matrix]\nbatch = [1, 2]\n");
+        Plan::read(&folder.path().join("ci.toml"), &text, None)
+    };
+    assert_eq!(read(2).ok().unwrap().suites[0].items, 2);
+    let error = read(3).err().unwrap().to_string();
+    assert!(error.contains(":2: `test` has 2 items, not 3: ask for fewer"), "{error}");
+}
+
+#[test]
+fn a_reference_takes_what_it_does_not_say_from_the_matrix() {
+    let text = "suites = [\"divmod\"]\n[reference]\norder = \"exact\"\n[matrix]\nthreads = [2, 3]\nprecision = \"bf16\"\n";
+    assert_eq!(names(&read(text, None))[0], "lab/bf16/exact/t2/b1");
+    // One that lies in the matrix is not run twice.
+    let text = "suites = [\"divmod\"]\n[reference]\nthreads = 3\n[matrix]\nthreads = [2, 3]\n";
+    let plan = read(text, None);
+    assert_eq!(names(&plan), ["lab/fp32/sequential/t3/b1", "lab/fp32/sequential/t2/b1"]);
+    assert_eq!(problems("suites = [\"divmod\"]\n[matrix]\nbatch = [0]\n").lines().count(), 3);
+}
+
+// ------------------------------------------------------------------------------------------------------- mistakes
+
+fn reprocheck(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// Beside each file of `tests/bad` lies what is said of it. `REPROCHECK_ACCEPT=1` writes that anew; whoever accepts must
+/// look at it.
+#[test]
+fn every_mistake_has_its_sentence_and_ends_with_exit_code_2() {
+    let accept =
+        env::var_os("REPROCHECK_ACCEPT").is_some_and(|value| value == "1") && env::var_os("CI").is_none();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    assert!(files.len() >= 50, "{}", files.len());
+    let mut other = Vec::new();
+    for file in files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let (code, out, err) = reprocheck(&["plan", "--matrix", &format!("tests/bad/{name}")]);
+        assert_eq!((code, out.as_str()), (2, ""), "{name}: {err}");
+        assert!(err.starts_with("error: "), "{name}: {err}");
+        let expected = file.with_extension("stderr");
+        if accept {
+            fs::write(&expected, &err).unwrap();
+        } else if fs::read_to_string(&expected).ok().as_deref() != Some(&err) {
+            other.push(format!("{name}:\n{err}"));
+        }
+    }
+    assert!(other.is_empty(), "other sentences than those beside the files:\n{}", other.join("\n"));
+}
+
+#[test]
+fn a_profile_or_a_file_that_is_not_there_is_told() {
+    let (code, _, err) = reprocheck(&["plan", "--matrix", "tests/bad/nowhere.toml"]);
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("cannot read tests/bad/nowhere.toml: ") && err.contains("name a matrix file"),
+        "{err}"
+    );
+    let error = Plan::read(Path::new("ci.toml"), GOOD, Some("nigth")).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "ci.toml: there is no profile `nigth`: did you mean `night`? there are `ci` and `night`"
+    );
+}
+
+// --------------------------------------------------------------------------------------------------------- output
+
+#[test]
+fn the_plan_says_what_it_will_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ci.toml");
+    fs::write(&file, GOOD).unwrap();
+    let (code, out, err) = reprocheck(&["plan", "--matrix", file.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for line in [
+        "lab/fp32/exact/t1/b1  the reference\n",
+        "gate: batch must not matter (1 comparison)\n",
+        "gate: accuracy within 1 pp, at most 2 % flips as the reference (7 comparisons)\n",
+        "8 cells x 140 items = 1,120 samples, at most ",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let (_, out, _) = reprocheck(&["plan", "--matrix", file.to_str().unwrap(), "--format", "json"]);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["cells"].as_array().unwrap().len(), 8);
+    assert_eq!((&json["samples"], &json["gates"][1]["comparisons"]), (&1120.into(), &7.into()));
+}
+
+#[test]
+fn the_schema_knows_every_key_that_the_reader_knows() {
+    let (code, out, _) = reprocheck(&["schema"]);
+    assert_eq!(code, 0);
+    let schema: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(schema, shape::schema());
+    let keys =
+        |value: &Value| value["properties"].as_object().unwrap().keys().cloned().collect::<HashSet<_>>();
+    let of_axes = || AXES.iter().map(|entry| entry.name.to_owned());
+    let matrix = &schema["properties"]["matrix"];
+    assert_eq!(keys(matrix), of_axes().chain(["include", "exclude"].map(str::to_owned)).collect());
+    assert_eq!(keys(&schema["properties"]["reference"]), of_axes().collect());
+    let file = shape::FILE.keys.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(keys(&schema), file);
+    assert_eq!(matrix["additionalProperties"], false);
+}

@@ -1,0 +1,148 @@
+//! Traces on disk: what is written is read again, equal traces lie there once, and damage is seen.
+
+use std::{fs, path::Path};
+
+use proptest::prelude::*;
+use reprocheck::{
+    numerics::choice::Candidate,
+    store::trace::{Line, Reader, TraceError, Writer, verify},
+    suite::score::{Outcome, Score, Scores},
+    trace::{Digest, Finish, Launched, Sample, Step, Token},
+};
+use safetensors::SafeTensors;
+
+fn scores() -> Scores {
+    let score = Score { outcome: Outcome::Correct, answer: Some("7".to_owned()), rule: None, how: None };
+    Scores { strict: score.clone(), flexible: score }
+}
+
+fn sample(item: u64, tokens: &[u32], text: &str) -> Sample {
+    let step = |(at, &token): (usize, &u32)| Step {
+        token,
+        digest: Digest::of(&[item as u8, at as u8]),
+        candidates: vec![
+            Candidate { token, logit: 1.5 + at as f32 },
+            Candidate { token: token ^ 1, logit: f32::NEG_INFINITY },
+        ],
+        margin: f32::INFINITY,
+        probability: 1.0 / (1 + at) as f32,
+        rows: 3,
+    };
+    Sample {
+        item,
+        prompt: vec![1],
+        steps: tokens.iter().enumerate().map(step).collect(),
+        text: text.to_owned(),
+        finish: Finish::Stop,
+        launch: Launched { prefill: vec![1], threads: 1 },
+    }
+}
+
+fn write(store: &Path, samples: &[Sample]) -> Digest {
+    let mut writer = Writer::new(store).unwrap();
+    for sample in samples {
+        writer.add(sample, scores()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn read(store: &Path, digest: Digest) -> Result<Vec<(Line, Vec<Token>)>, TraceError> {
+    Reader::open(store, digest)?.collect()
+}
+
+fn folders(store: &Path) -> Vec<String> {
+    let entries = fs::read_dir(store.join("traces")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_again(items in prop::collection::vec((prop::collection::vec(any::<u32>(), 0..9), ".{0,9}"), 0..9)) {
+        let store = tempfile::tempdir().unwrap();
+        let samples: Vec<_> = (0..).zip(&items).map(|(item, (tokens, text))| sample(item, tokens, text)).collect();
+        let digest = write(store.path(), &samples);
+        verify(store.path(), digest).unwrap();
+        let found = read(store.path(), digest).unwrap();
+        prop_assert_eq!(found.len(), samples.len());
+        for ((line, seen), sample) in found.iter().zip(&samples) {
+            prop_assert_eq!((line.item, &line.text, line.root), (sample.item, &sample.text, sample.root()));
+            prop_assert_eq!(&line.tokens, &sample.steps.iter().map(|step| step.token).collect::<Vec<_>>());
+            prop_assert_eq!(&line.scores, &scores());
+            prop_assert_eq!(seen, &sample.steps.iter().map(Token::from).collect::<Vec<_>>());
+        }
+        // Others read it too.
+        let folder = store.path().join("traces").join(digest.to_string());
+        let bytes = fs::read(folder.join("tokens.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tokens: usize = items.iter().map(|(tokens, _)| tokens.len()).sum();
+        prop_assert_eq!(file.tensor("digest").unwrap().shape().to_vec(), vec![tokens, 32]);
+        prop_assert_eq!(file.tensor("margin").unwrap().shape().to_vec(), vec![tokens]);
+    }
+}
+
+#[test]
+fn equal_traces_lie_there_once_and_an_unfinished_one_leaves_nothing() {
+    let store = tempfile::tempdir().unwrap();
+    let samples = [sample(0, &[1, 2, 3], "abc"), sample(1, &[], "")];
+    let digest = write(store.path(), &samples);
+    assert_eq!(write(store.path(), &samples), digest);
+    let other = write(store.path(), &samples[..1]);
+    assert_ne!(other, digest);
+    let mut unfinished = Writer::new(store.path()).unwrap();
+    unfinished.add(&samples[0], scores()).unwrap();
+    drop(unfinished);
+    let mut names = [digest.to_string(), other.to_string()];
+    names.sort();
+    assert_eq!(folders(store.path()), names);
+}
+
+#[test]
+fn every_flipped_byte_is_seen() {
+    let store = tempfile::tempdir().unwrap();
+    let digest = write(store.path(), &[sample(0, &[1, 2, 3], "abc"), sample(1, &[4], "d")]);
+    let folder = store.path().join("traces").join(digest.to_string());
+    for name in ["samples.jsonl", "tokens.safetensors"] {
+        let file = folder.join(name);
+        let good = fs::read(&file).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&file, bad).unwrap();
+            let error = verify(store.path(), digest).unwrap_err().to_string();
+            assert!(error.contains("is not what was written there") && error.contains("--resume"), "{error}");
+            // Whoever reads it all the same gets an error or other values, but never a panic.
+            let _ = read(store.path(), digest);
+        }
+        for length in 0..good.len() {
+            fs::write(&file, &good[..length]).unwrap();
+            assert!(verify(store.path(), digest).is_err(), "{name} {length}");
+            let _ = read(store.path(), digest);
+        }
+        fs::write(&file, &good).unwrap();
+    }
+    verify(store.path(), digest).unwrap();
+    fs::remove_file(folder.join("tokens.safetensors")).unwrap();
+    let error = verify(store.path(), digest).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read ") && error.contains("--resume"), "{error}");
+    assert!(matches!(read(store.path(), digest), Err(TraceError::Read { .. })));
+}
+
+#[test]
+fn files_that_do_not_fit_together_are_told() {
+    let store = tempfile::tempdir().unwrap();
+    let one = write(store.path(), &[sample(0, &[1, 2, 3], "abc")]);
+    let two = write(store.path(), &[sample(0, &[1, 2, 3], "abc"), sample(1, &[4], "d")]);
+    let folder = |digest: Digest| store.path().join("traces").join(digest.to_string());
+    let copy = |from: Digest, to: Digest, name: &str| {
+        fs::copy(folder(from).join(name), folder(to).join(name)).unwrap();
+    };
+    copy(two, one, "tokens.safetensors");
+    let error = read(store.path(), one).unwrap_err().to_string();
+    assert!(error.contains("samples.jsonl: it ends 1 tokens before tokens.safetensors does"), "{error}");
+    let one = write(store.path(), &[sample(0, &[1, 2], "ab")]);
+    copy(one, two, "tokens.safetensors");
+    let error = read(store.path(), two).unwrap_err().to_string();
+    assert!(error.contains("line 1: it has more tokens than tokens.safetensors"), "{error}");
+}
