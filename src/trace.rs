@@ -173,6 +173,32 @@ impl Sample {
     }
 }
 
+/// One value for many: the root of the Merkle tree that RFC 9162 defines, over SHA-256, with digests as its leaves. Two
+/// machines that hold the same tree find the first leaf in which they differ by comparing the roots of halves.
+pub fn merkle(leaves: impl IntoIterator<Item = Digest>) -> Digest {
+    let node = |left: Digest, right: Digest| {
+        let mut hasher = Sha256::new();
+        hasher.update([1]);
+        hasher.update(left.0);
+        hasher.update(right.0);
+        Digest(hasher.finalize().into())
+    };
+    // Whole trees of falling height, each with as many leaves as a power of two.
+    let mut trees: Vec<(u32, Digest)> = Vec::new();
+    for leaf in leaves {
+        let mut hasher = Sha256::new();
+        hasher.update([0]);
+        hasher.update(leaf.0);
+        let (mut height, mut root) = (0, Digest(hasher.finalize().into()));
+        while let Some((_, left)) = trees.pop_if(|(other, _)| *other == height) {
+            (height, root) = (height + 1, node(left, root));
+        }
+        trees.push((height, root));
+    }
+    let joined = trees.into_iter().map(|(_, root)| root).rev().reduce(|right, left| node(left, right));
+    joined.unwrap_or_else(|| Digest::of(b""))
+}
+
 /// The launches behind a sample, as they really were.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Launched {
@@ -302,6 +328,21 @@ mod tests {
         (same.item, same.text, same.finish) = (4, "y".to_owned(), Finish::Stop);
         (same.steps[0].rows, same.launch.threads) = (8, 2);
         assert_eq!(same.root(), root);
+    }
+
+    #[test]
+    fn a_merkle_root_is_that_of_the_standard() {
+        let root = |leaves: u8| merkle((0..leaves).map(|leaf| Digest::of(&[leaf]))).to_string();
+        for (leaves, expected) in [
+            (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            (1, "d9de27625445003d8a9739a851e3ff8d41c0683630b4d63a88327a6aaa37c409"),
+            (2, "604d540f09268b91672ab011394d5266ccd7d4484d0d109411a55848126a1b2c"),
+            (3, "d1f13800048f5909d4043fc0c152f6643280cba608b672715e56ce159a20629f"),
+            (5, "6b313b611b40676b9e1dfd70c4503f2379f88f0f1c2740fb7e1cacc32c113465"),
+            (7, "bee2275db16667589a4515f63e0d053a2fa602c1d9f9703e98920a5bdad59baf"),
+        ] {
+            assert_eq!(root(leaves), expected, "{leaves}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The stock engine: agrees with transformers, refuses what it would do otherwise than asked, and is not batch-invariant.
 
+mod support;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -23,8 +25,9 @@ use reprocheck::{
     },
     trace::{Digest, Finish, Sample},
 };
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
+use support::{difference, expected, trained};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -91,31 +94,6 @@ fn digests(sample: &Sample) -> Vec<Digest> {
     sample.steps.iter().map(|step| step.digest).collect()
 }
 
-/// What transformers computed.
-struct Expected {
-    prompt: Vec<u32>,
-    greedy: Vec<u32>,
-    /// Of every position of prompt and continuation but the last, one after the other.
-    logits: Vec<f32>,
-}
-
-fn expected(name: &str) -> Vec<Expected> {
-    let bytes = fs::read(fixture(name).join("expected.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let words = |prompt: usize, what: &str| -> Option<Vec<u32>> {
-        let tensor = file.tensor(&format!("prompt.{prompt}.{what}")).ok()?;
-        let words = tensor.data().as_chunks::<4>().0.iter();
-        Some(words.map(|bytes| u32::from_le_bytes(*bytes)).collect())
-    };
-    let prompts = (0..).map_while(|prompt| {
-        let logits = words(prompt, "logits")?.into_iter().map(f32::from_bits).collect();
-        Some(Expected { prompt: words(prompt, "tokens")?, greedy: words(prompt, "greedy")?, logits })
-    });
-    let prompts: Vec<_> = prompts.collect();
-    assert!(!prompts.is_empty(), "{name}");
-    prompts
-}
-
 /// What candle cannot do of the fixtures, and says.
 const REFUSED: [(&str, &str); 9] = [
     ("qwen2-window", "Qwen2 does not keep to a sliding window, here of 8 tokens"),
@@ -146,7 +124,7 @@ fn logits_are_those_of_transformers_and_so_are_the_greedy_tokens() {
     for name in fixtures().iter().filter(|name| refusal(name).is_none()) {
         let checkpoint = Checkpoint::open(&fixture(name)).unwrap();
         let mut engine = Candle::open(&checkpoint, stock(Precision::Fp32)).unwrap();
-        for expected in expected(name) {
+        for expected in expected(&fixture(name)) {
             let prompts = [prompt(0, &expected.prompt)];
             for chunk in [None, Some(1), Some(3)] {
                 let mut request = request(1, expected.greedy.len());
@@ -173,6 +151,25 @@ fn logits_are_those_of_transformers_and_so_are_the_greedy_tokens() {
         }
     }
     assert!(compared > 100_000, "{compared}");
+}
+
+#[test]
+fn the_models_of_the_binary_run_as_candle_ships_their_family() {
+    for entry in embedded::MODELS {
+        let checkpoint = Checkpoint::embedded(entry).unwrap();
+        let mut engine = Candle::open(&checkpoint, stock(Precision::Fp32)).unwrap();
+        let mut request = request(1, 128);
+        request.stop_tokens.clone_from(&checkpoint.config.stop_tokens);
+        request.prefill_chunk = Some(NonZeroUsize::MIN);
+        for line in trained(entry.name) {
+            let notes = run(&mut engine, &[prompt(0, &line.expected.prompt)], &request).unwrap();
+            assert_eq!(notes.samples[0].text, line.text.trim_end_matches('\n'), "{}", entry.name);
+            assert_eq!(tokens(&notes.samples[0]), line.expected.greedy, "{}: {}", entry.name, line.prompt);
+            let logits: Vec<f32> = notes.logits.into_values().flatten().collect();
+            let apart = difference(&logits, &line.expected.logits, checkpoint.config.vocabulary);
+            assert!(apart < 2e-5, "{}: {}: {apart:e}", entry.name, line.prompt);
+        }
+    }
 }
 
 #[test]

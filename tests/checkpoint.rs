@@ -22,10 +22,6 @@ use reprocheck::{
 };
 use serde_json::{Value, json};
 
-#[path = "../examples/stand_in.rs"]
-#[allow(dead_code, reason = "its main is for the example")]
-mod stand_in;
-
 /// A folder that is gone with the test.
 struct Folder(PathBuf);
 
@@ -295,6 +291,18 @@ fn every_embedded_model_opens_and_has_its_pinned_digest() {
         let checkpoint = Checkpoint::embedded(entry).unwrap();
         assert_eq!(checkpoint.origin, Origin::Embedded);
         assert_eq!(checkpoint.digest().unwrap().to_string(), entry.digest, "{}", entry.name);
+        let card = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("src/model/embedded")
+            .join(entry.name)
+            .join("README.md");
+        let weights =
+            &checkpoint.files().unwrap().iter().find(|file| file.name == "model.safetensors").unwrap();
+        let line = format!("{}  model.safetensors", weights.sha256);
+        assert!(
+            fs::read_to_string(card).unwrap().contains(&line),
+            "the card of {} is of another model",
+            entry.name
+        );
         let tokenizer = checkpoint.tokenizer.as_ref().unwrap();
         assert_eq!(tokenizer.len(), checkpoint.config.vocabulary);
         assert!(!checkpoint.config.stop_tokens.is_empty());
@@ -309,18 +317,10 @@ fn every_embedded_model_opens_and_has_its_pinned_digest() {
 }
 
 #[test]
-fn the_stand_in_is_what_its_script_makes() {
-    let made = stand_in::files().unwrap();
-    assert_eq!(made.len(), MODELS[0].files.len());
-    for (file, (name, bytes)) in MODELS[0].files.iter().zip(made) {
-        assert_eq!(file.name, name);
-        assert!(file.bytes == bytes, "{name}: run the example again");
-    }
-}
-
-#[test]
-fn the_stand_in_writes_with_the_characters_of_ascii() {
+fn an_embedded_model_writes_with_the_characters_of_ascii() {
     let checkpoint = Checkpoint::embedded(&MODELS[0]).unwrap();
+    // A newline ends a line of its training.
+    assert_eq!(checkpoint.config.stop_tokens, [0, 1]);
     let tokenizer = checkpoint.tokenizer.unwrap();
     let text: String = std::iter::once('\n').chain(' '..='~').collect();
     let tokens = tokenizer.encode(&text, true).unwrap();
@@ -365,7 +365,7 @@ fn a_model_is_named_in_three_ways() {
 
 #[test]
 fn a_name_that_stands_for_nothing_gets_the_three_ways() {
-    let ways = "write `qwen` for the one in this binary, `./folder` for files here, or `owner/name` for the Hugging Face Hub";
+    let ways = "write `qwen` or `qwen-full` for one in this binary, `./folder` for files here, or `owner/name` for the Hugging Face Hub";
     for (name, suggestion) in
         [("qwem", "did you mean `qwen`? "), ("Qwen", "did you mean `qwen`? "), ("gpt", "")]
     {

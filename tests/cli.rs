@@ -120,7 +120,7 @@ fn the_lists_hold_every_row_and_fit_a_terminal() {
     }
     let out = held(&["list", "models"]);
     for entry in MODELS {
-        assert!(out.contains(&entry.digest[..12]) && out.contains("80,320 parameters"), "{out}");
+        assert!(out.contains(&entry.digest[..12]) && out.contains("603,648 parameters"), "{out}");
     }
 }
 

@@ -144,8 +144,8 @@ fn the_text_form_shows_the_model_the_cell_and_every_token() {
     let (code, out, err) = run(&arguments);
     assert_eq!((code, err.as_str()), (0, ""));
     for words in [
-        "qwen: qwen3, 80,320 parameters, inside this binary\n",
-        "gibberish",
+        "qwen: qwen3, 603,648 parameters, inside this binary\n",
+        "the model to audit",
         "lab/bf16/sequential/t1: 6 tokens read, 2 added, cut off at --max-new-tokens\n",
     ] {
         assert!(out.contains(words), "{words}: {out}");

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, env, fmt::Write, fs, num::NonZeroUsize, path::P
 
 use reprocheck::{
     engine::{Engine, Request, lab::Lab},
+    model::{Checkpoint, embedded::MODELS},
     numerics::{
         Numerics,
         kernel::{Fast, Isa, Job, Kernel},
@@ -113,12 +114,20 @@ fn kernel_table(isa: Isa) -> String {
 
 /// Greedy samples of a whole model, in batches of three: their roots, which hold all tokens and logits.
 fn decoder_table(isa: Isa) -> String {
-    let checkpoint = fixture("qwen3-untied-bias");
+    model_table(&fixture("qwen3-untied-bias"), isa)
+}
+
+/// The model that ships.
+fn qwen_table(isa: Isa) -> String {
+    model_table(&Checkpoint::embedded(&MODELS[0]).unwrap(), isa)
+}
+
+fn model_table(checkpoint: &Checkpoint, isa: Isa) -> String {
     let request = Request { batch: NonZeroUsize::new(3).unwrap(), ..request(6) };
     table(|numerics| {
         let mut samples = Vec::new();
-        let mut lab = Lab::on(&checkpoint, Fast::on(isa, numerics).unwrap()).unwrap();
-        lab.generate(&fixed_prompts(&checkpoint), &request, &mut samples).unwrap();
+        let mut lab = Lab::on(checkpoint, Fast::on(isa, numerics).unwrap()).unwrap();
+        lab.generate(&fixed_prompts(checkpoint), &request, &mut samples).unwrap();
         let roots: Vec<_> = samples.iter().map(|sample| sample.root().0).collect();
         Digest::of(roots.as_flattened())
     })
@@ -185,6 +194,11 @@ fn every_cell_of_the_decoder_has_its_golden_bits_on_every_instruction_set() {
     holds("decoder.txt", on_each_isa(decoder_table));
 }
 
+#[test]
+fn every_cell_of_the_shipped_model_has_its_golden_bits_on_every_instruction_set() {
+    holds("qwen.txt", on_each_isa(qwen_table));
+}
+
 /// The items of seed 0 that a run takes by default, with their prompts and answers. They hold no floats, so nothing
 /// but the code can change them; whoever changes it gives the suite its next version.
 #[test]
@@ -209,6 +223,7 @@ fn the_golden_inputs_tell_the_cells_apart() {
     let coarse = [("bf16", most), ("fp16", most), ("int8", some)];
     tells_apart(&kernel_table(Isa::best()), &[&fine[..], &coarse[..]].concat());
     tells_apart(&decoder_table(Isa::best()), &fine);
+    tells_apart(&qwen_table(Isa::best()), &fine);
 }
 
 /// Gives each of these precisions at least so many results.

@@ -99,6 +99,19 @@ fn equal_traces_lie_there_once_and_an_unfinished_one_leaves_nothing() {
 }
 
 #[test]
+fn the_order_in_which_items_come_does_not_matter() {
+    let store = tempfile::tempdir().unwrap();
+    let mut samples =
+        [sample(0, &[1, 2, 3], "abc"), sample(1, &[], ""), sample(2, &[9], "x"), sample(7, &[4, 4], "dd")];
+    let digest = write(store.path(), &samples);
+    samples.rotate_left(1);
+    samples.swap(0, 1);
+    assert_eq!(write(store.path(), &samples), digest);
+    let items: Vec<_> = read(store.path(), digest).unwrap().iter().map(|(line, _)| line.item).collect();
+    assert_eq!(items, [0, 1, 2, 7]);
+}
+
+#[test]
 fn every_flipped_byte_is_seen() {
     let store = tempfile::tempdir().unwrap();
     let digest = write(store.path(), &[sample(0, &[1, 2, 3], "abc"), sample(1, &[4], "d")]);

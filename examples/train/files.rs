@@ -87,11 +87,12 @@ pub(crate) fn export(
     values: &[Vec<f32>],
 ) -> Result<Vec<(&'static str, Digest)>, Failure> {
     let files = [
-        ("config.json", layout::config(network::shape(recipe))),
+        ("config.json", layout::config(recipe)),
         ("generation_config.json", layout::generation_config()),
         ("model.safetensors", layout::weights(&network::tensors(parameters, values))?),
         ("recipe.json", recipe_text(recipe)?),
         ("tokenizer.json", layout::tokenizer()),
+        ("tokenizer_config.json", layout::tokenizer_config()),
     ];
     let written = files.map(|(name, bytes)| {
         store::write(&folder.join(name), &bytes)?;

@@ -9,7 +9,6 @@ mod attention;
 mod data;
 mod evaluate;
 mod files;
-#[path = "../layout/mod.rs"]
 mod layout;
 mod network;
 mod ops;

@@ -12,7 +12,7 @@ use crate::{
     Failure,
     attention::{Attention, HEAD, Heads, Turned},
     data::Line,
-    layout::{self, Shape},
+    layout,
     ops::{Cost, Gated, Norm},
     recipe::Recipe,
 };
@@ -42,17 +42,6 @@ impl Parameter {
 /// The embedding, which is the head too; of each layer the norm, the joint projection, the two norms of heads, the
 /// output, the norm, gate with up, and down; the last norm.
 const OF_LAYER: usize = 8;
-
-pub(crate) fn shape(recipe: &Recipe) -> Shape {
-    Shape {
-        width: recipe.width,
-        inner_width: recipe.inner_width,
-        layers: recipe.layers,
-        heads: recipe.heads,
-        kv_heads: recipe.kv_heads,
-        head_width: HEAD,
-    }
-}
 
 pub(crate) fn parameters(recipe: &Recipe) -> Vec<Parameter> {
     let Recipe { width, inner_width, layers, heads, kv_heads, initial_scale, .. } = *recipe;

@@ -61,11 +61,11 @@ impl State {
 
 /// It rises in a line, then falls as a cosine does from its top to its bottom.
 fn learning_rate(recipe: &Recipe, step: u64) -> f64 {
-    let Recipe { learning_rate, last_rate, warm_up, steps, .. } = *recipe;
+    let Recipe { learning_rate, last_rate, warm_up, schedule, .. } = *recipe;
     if step < warm_up {
         return learning_rate * (step + 1) as f64 / warm_up as f64;
     }
-    let passed = (step - warm_up) as f64 / steps.saturating_sub(warm_up).max(1) as f64;
+    let passed = (step - warm_up) as f64 / schedule.saturating_sub(warm_up).max(1) as f64;
     let cosine = f64::from(elementary::cos((PI * passed) as f32));
     learning_rate * (last_rate + (1.0 - last_rate) * 0.5 * (1.0 + cosine))
 }

@@ -125,7 +125,7 @@ fn the_lab_computes_the_network_that_is_trained() {
 /// The state after these steps of a small recipe, written and read after each of `stops`.
 fn trained(threads: usize, steps: u64, stops: &[u64]) -> State {
     let (recipe, _) = prepared();
-    let recipe = Recipe { batch: 12, steps, warm_up: 2, ..recipe };
+    let recipe = Recipe { batch: 12, steps, schedule: steps, warm_up: 2, ..recipe };
     let parameters = network::parameters(&recipe);
     let mut state = State::new(network::initial(&parameters, recipe.weight_seed));
     let folder = tempfile::tempdir().unwrap();
@@ -180,6 +180,15 @@ fn every_recipe_has_lines_and_says_all_that_it_is() {
             assert_eq!(line.tokens, again.tokens);
             assert!(0 < line.prompt && line.prompt < line.tokens.len() && line.tokens.len() < 512);
         }
+    }
+}
+
+#[test]
+fn the_recipes_are_those_beside_the_models_that_ship() {
+    for name in ["qwen", "qwen-full"] {
+        let shipped = format!("{}/src/model/embedded/{name}/recipe.json", env!("CARGO_MANIFEST_DIR"));
+        let shipped = std::fs::read_to_string(shipped).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&shipped).unwrap(), Recipe::of(name).unwrap());
     }
 }
 

@@ -104,9 +104,9 @@ impl fmt::Display for Origin {
 pub enum CheckpointError {
     /// A name that stands for nothing.
     #[error(
-        "there is no model `{name}`: {suggestion}write `{}` for the one in this binary, `./folder` for files here, \
+        "there is no model `{name}`: {suggestion}write {} for one in this binary, `./folder` for files here, \
          or `owner/name` for the Hugging Face Hub",
-        MODELS[0].name
+        embedded::names()
     )]
     Unknown {
         /// What was written.

@@ -5,8 +5,8 @@
 //! | `samples.jsonl` | a [`Line`] for each item: tokens, text, scores, and the root of its chain |
 //! | `tokens.safetensors` | for every token of every item, one after the other: `digest` of the logits `[tokens, 32]`, `candidate` and `logit` `[tokens, k]`, `margin` and `probability` `[tokens]` |
 //!
-//! Nothing here depends on time, machine or launch: the batch and the threads that really ran stand with the cell. A
-//! writer holds one sample in memory, a reader too.
+//! Nothing here depends on time, machine or launch: items stand in the order of their numbers, however they were grouped,
+//! and the batch and the threads that really ran stand with the cell. A writer holds one sample in memory, a reader too.
 
 use std::{
     fs::{self, File},
@@ -30,6 +30,8 @@ use crate::{
 const TRACES: &str = "traces";
 const SAMPLES: &str = "samples.jsonl";
 const TOKENS: &str = "tokens.safetensors";
+/// The lines in the order in which they came.
+const LINES: &str = "lines";
 
 /// What one item left behind.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -70,7 +72,20 @@ pub struct Writer {
     samples: BufWriter<File>,
     columns: Vec<BufWriter<File>>,
     candidates: Option<usize>,
-    tokens: usize,
+    /// In the order in which they came.
+    entries: Vec<Entry>,
+    /// Where the next one begins.
+    next: Entry,
+}
+
+/// Where an item lies in the files that are written first.
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    item: u64,
+    /// Its line: the first byte, and how many.
+    line: (u64, u64),
+    /// Its tokens: the first, and how many.
+    tokens: (u64, u64),
 }
 
 impl Writer {
@@ -86,14 +101,22 @@ impl Writer {
             let folder = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(&traces)?;
             let create = |name: &str| File::create(folder.path().join(name)).map(BufWriter::new);
             let columns = COLUMNS.iter().map(|(name, ..)| create(name)).collect::<io::Result<_>>()?;
-            Ok((create(SAMPLES)?, columns, folder))
+            Ok((create(LINES)?, columns, folder))
         };
         let (samples, columns, folder) =
             open().map_err(|error| StoreError::Write { path: traces.clone(), error })?;
-        Ok(Writer { store: store.to_owned(), folder, samples, columns, candidates: None, tokens: 0 })
+        Ok(Writer {
+            store: store.to_owned(),
+            folder,
+            samples,
+            columns,
+            candidates: None,
+            entries: Vec::new(),
+            next: Entry::default(),
+        })
     }
 
-    /// Adds what an engine made of an item, and what became of its question.
+    /// Adds what an engine made of an item, and what became of its question. Items may come in any order.
     ///
     /// # Errors
     ///
@@ -112,8 +135,17 @@ impl Writer {
     }
 
     fn write(&mut self, line: &Line, sample: &Sample) -> io::Result<()> {
-        serde_json::to_writer(&mut self.samples, line)?;
-        self.samples.write_all(b"\n")?;
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.samples.write_all(&text)?;
+        let Entry { line: (line_start, _), tokens: (tokens_start, _), .. } = self.next;
+        let (bytes, tokens) = (text.len() as u64, sample.steps.len() as u64);
+        self.entries.push(Entry {
+            item: line.item,
+            line: (line_start, bytes),
+            tokens: (tokens_start, tokens),
+        });
+        self.next = Entry { item: 0, line: (line_start + bytes, 0), tokens: (tokens_start + tokens, 0) };
         for step in &sample.steps {
             let candidates = *self.candidates.get_or_insert(step.candidates.len());
             assert_eq!(
@@ -131,7 +163,6 @@ impl Writer {
             }
             margin.write_all(&step.margin.to_le_bytes())?;
             probability.write_all(&step.probability.to_le_bytes())?;
-            self.tokens += 1;
         }
         Ok(())
     }
@@ -147,18 +178,25 @@ impl Writer {
     }
 
     fn join(&mut self) -> io::Result<Digest> {
-        self.samples.flush()?;
+        self.entries.sort_by_key(|entry| entry.item);
         let folder = self.folder.path();
+        let candidates = self.candidates.unwrap_or(0);
         let mut file = BufWriter::new(File::create(folder.join(TOKENS))?);
-        file.write_all(&header(self.tokens, self.candidates.unwrap_or(0)))?;
-        for ((name, ..), column) in COLUMNS.iter().zip(&mut self.columns) {
+        file.write_all(&header(self.next.tokens.0 as usize, candidates))?;
+        for (((name, _, size), width), column) in
+            COLUMNS.iter().zip(widths(candidates)).zip(&mut self.columns)
+        {
             column.flush()?;
-            let column = folder.join(name);
-            io::copy(&mut File::open(&column)?, &mut file)?;
-            fs::remove_file(column)?;
+            let of_token = (size * width) as u64;
+            let pieces =
+                self.entries.iter().map(|entry| (entry.tokens.0 * of_token, entry.tokens.1 * of_token));
+            rearrange(&folder.join(name), pieces, &mut file)?;
         }
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        self.samples.get_ref().sync_all()?;
+        self.samples.flush()?;
+        let mut file = BufWriter::new(File::create(folder.join(SAMPLES))?);
+        rearrange(&folder.join(LINES), self.entries.iter().map(|entry| entry.line), &mut file)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         let digest = digest(folder)?;
         let place = self.store.join(TRACES).join(digest.to_string());
         // An equal trace may be there already, from another cell or an earlier try.
@@ -175,6 +213,19 @@ impl Writer {
         }
         Ok(digest)
     }
+}
+
+/// Copies pieces of a file, each from its first byte on and so many, one after the other, and removes the file.
+fn rearrange(from: &Path, pieces: impl Iterator<Item = (u64, u64)>, to: &mut impl Write) -> io::Result<()> {
+    let mut file = BufReader::new(File::open(from)?);
+    let mut place = 0;
+    for (start, length) in pieces {
+        // Relative, so that what is in the buffer stays there where items came in their order.
+        file.seek_relative(start as i64 - place)?;
+        io::copy(&mut (&mut file).take(length), to)?;
+        place = (start + length) as i64;
+    }
+    fs::remove_file(from)
 }
 
 /// The beginning of the file of tokens: the length of a JSON, and the JSON.

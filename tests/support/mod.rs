@@ -38,8 +38,31 @@ pub(crate) struct Expected {
 
 /// What transformers makes of a fixture's prompts.
 pub(crate) fn expected(fixture: &Path) -> Vec<Expected> {
-    let bytes = fs::read(fixture.join("expected.safetensors")).expect("every fixture has it");
-    let file = SafeTensors::deserialize(&bytes).unwrap();
+    expected_of(&fs::read(fixture.join("expected.safetensors")).expect("every fixture has it"))
+}
+
+/// A prompt in words, and what a model of this binary adds to it.
+pub(crate) struct Line {
+    pub(crate) prompt: String,
+    pub(crate) text: String,
+    pub(crate) expected: Expected,
+}
+
+/// What transformers makes of a model of this binary.
+pub(crate) fn trained(name: &str) -> Vec<Line> {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/trained/{name}.safetensors"));
+    let bytes = fs::read(file).expect("every model has it");
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let texts = |key: &str| -> Vec<String> {
+        serde_json::from_str(&header.metadata().as_ref().unwrap()[key]).unwrap()
+    };
+    let lines = texts("prompts").into_iter().zip(texts("texts")).zip(expected_of(&bytes));
+    lines.map(|((prompt, text), expected)| Line { prompt, text, expected }).collect()
+}
+
+fn expected_of(bytes: &[u8]) -> Vec<Expected> {
+    let file = SafeTensors::deserialize(bytes).unwrap();
     let words = |name: &str| -> Option<Vec<[u8; 4]>> {
         let data = file.tensor(name).ok()?.data();
         Some(data.as_chunks().0.to_vec())

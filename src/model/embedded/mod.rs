@@ -22,15 +22,37 @@ impl ModelEntry {
     }
 }
 
-/// Every model in this binary.
-pub const MODELS: &[ModelEntry] = &[ModelEntry {
-    name: "qwen",
-    purpose: "a stand-in of Qwen3's form with random weights, whose text is gibberish: shows what moves bits",
-    files: &[
-        EmbeddedFile { name: "config.json", bytes: include_bytes!("qwen/config.json") },
-        EmbeddedFile { name: "generation_config.json", bytes: include_bytes!("qwen/generation_config.json") },
-        EmbeddedFile { name: "model.safetensors", bytes: include_bytes!("qwen/model.safetensors") },
-        EmbeddedFile { name: "tokenizer.json", bytes: include_bytes!("qwen/tokenizer.json") },
-    ],
-    digest: "c85fb8b570123aa9609c353a2d1232e963784893d2d5e149d48363c30440acbd",
-}];
+/// The files in the folder of a model beside this one.
+macro_rules! files {
+    ($model:literal: $($name:literal),+) => {
+        &[$(EmbeddedFile { name: $name, bytes: include_bytes!(concat!($model, "/", $name)) }),+]
+    };
+    ($model:literal) => {
+        files!(
+            $model: "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+            "tokenizer_config.json"
+        )
+    };
+}
+
+/// Every model in this binary. `examples/train` makes them, and the README beside each says what it can do.
+pub const MODELS: &[ModelEntry] = &[
+    ModelEntry {
+        name: "qwen",
+        purpose: "the model to audit: trained by this project on arithmetic, and stopped at the edge of its ability, \
+                  where it takes little to move an answer",
+        files: files!("qwen"),
+        digest: "2ba6432c0eb7ac388a7647f42a97237e7a7f3570e26a38f4a8477326ce63f8f0",
+    },
+    ModelEntry {
+        name: "qwen-full",
+        purpose: "the control: trained longer on less; where it makes no mistake, half precision must not move a word",
+        files: files!("qwen-full"),
+        digest: "6784db84ee79f9cd7a1f0d62573d783c9e4ddb16bf792fe420015f580818eb23",
+    },
+];
+
+/// The names of all, as a sentence has them.
+pub fn names() -> String {
+    MODELS.iter().map(|entry| format!("`{}`", entry.name)).collect::<Vec<_>>().join(" or ")
+}

@@ -1,23 +1,14 @@
-//! The files around the weights of the models that this project makes: config, tokenizer, and the form of numbers.
+//! The files around the weights of a trained model: config, tokenizer, and the form of numbers.
 
 use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensorError, serialize, tensor::TensorView};
 use serde_json::{Value, json};
 
+use crate::{attention::HEAD, recipe::Recipe};
+
 /// The token that ends a text; after it come the characters.
 const END: &str = "<|endoftext|>";
-
-/// What models differ in.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    pub(crate) width: usize,
-    pub(crate) inner_width: usize,
-    pub(crate) layers: usize,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) head_width: usize,
-}
 
 /// Newline and the printable characters of ASCII, in the order of their codes.
 pub(crate) fn characters() -> impl Iterator<Item = char> {
@@ -29,17 +20,17 @@ pub(crate) fn vocabulary() -> usize {
     1 + characters().count()
 }
 
-pub(crate) fn config(shape: Shape) -> Vec<u8> {
+pub(crate) fn config(recipe: &Recipe) -> Vec<u8> {
     pretty(&json!({
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
         "vocab_size": vocabulary(),
-        "hidden_size": shape.width,
-        "intermediate_size": shape.inner_width,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "head_dim": shape.head_width,
+        "hidden_size": recipe.width,
+        "intermediate_size": recipe.inner_width,
+        "num_hidden_layers": recipe.layers,
+        "num_attention_heads": recipe.heads,
+        "num_key_value_heads": recipe.kv_heads,
+        "head_dim": HEAD,
         "hidden_act": "silu",
         "max_position_embeddings": 4096,
         "rms_norm_eps": 1e-6,
@@ -52,8 +43,20 @@ pub(crate) fn config(shape: Shape) -> Vec<u8> {
     }))
 }
 
+/// A line that was learned ends with a newline, and so does a continuation.
 pub(crate) fn generation_config() -> Vec<u8> {
-    pretty(&json!({ "eos_token_id": 0, "pad_token_id": 0 }))
+    pretty(&json!({ "eos_token_id": [1, 0], "pad_token_id": 0 }))
+}
+
+/// Without it, transformers takes the class of Qwen's own tokenizer, which has no token for a space.
+pub(crate) fn tokenizer_config() -> Vec<u8> {
+    pretty(&json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": false,
+        "model_max_length": 4096,
+        "eos_token": END,
+        "pad_token": END,
+    }))
 }
 
 /// One token a character. A character without one is an error: the token for the unknown is not in the vocabulary.
