@@ -332,4 +332,14 @@ fn the_schema_knows_every_key_that_the_reader_knows() {
     let file = shape::FILE.keys.iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(keys(&schema), file);
     assert_eq!(matrix["additionalProperties"], false);
+    // An editor completes names that the reader takes.
+    for (axis, names) in
+        [(Axis::Precision, "precision"), (Axis::Order, "order"), (Axis::Grouping, "grouping")]
+    {
+        let names = &schema["properties"]["reference"]["properties"][names]["anyOf"][0]["enum"];
+        assert!(names.as_array().unwrap().len() >= 3);
+        for name in names.as_array().unwrap() {
+            axis.parse(name.as_str().unwrap()).unwrap();
+        }
+    }
 }

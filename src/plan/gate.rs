@@ -1,5 +1,7 @@
 //! What must hold, as a matrix file says it: which cells are compared, and within which limits.
 
+use std::collections::HashMap;
+
 use super::axis::{AXES, Axis, Cell, Setting};
 use crate::compare::Level;
 
@@ -68,16 +70,14 @@ impl Gate {
     pub fn groups(&self, cells: &[Cell]) -> Vec<Vec<Cell>> {
         let Comparison::Within(vary) = &self.comparison else { return Vec::new() };
         let mut groups: Vec<Vec<Cell>> = Vec::new();
+        let mut numbers: HashMap<Vec<Setting>, usize> = HashMap::new();
         for cell in cells.iter().filter(|cell| self.filter.matches(cell)) {
-            let is_like = |group: &&mut Vec<Cell>| {
-                AXES.iter()
-                    .filter(|entry| !vary.contains(&entry.axis))
-                    .all(|entry| group[0].get(entry.axis) == cell.get(entry.axis))
-            };
-            match groups.iter_mut().find(is_like) {
-                Some(group) => group.push(*cell),
-                None => groups.push(vec![*cell]),
+            let kept = AXES.iter().map(|entry| entry.axis).filter(|axis| !vary.contains(axis));
+            let number = *numbers.entry(kept.map(|axis| cell.get(axis)).collect()).or_insert(groups.len());
+            if number == groups.len() {
+                groups.push(Vec::new());
             }
+            groups[number].push(*cell);
         }
         groups
     }

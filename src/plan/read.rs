@@ -23,6 +23,8 @@ use crate::{
 
 /// How many of the best tokens are kept where nothing is said.
 const CANDIDATES: usize = 5;
+/// More than anybody waits for.
+const MOST_CELLS: usize = 100_000;
 /// Of the bound that a loss of accuracy is held to.
 const CONFIDENCE: f64 = 0.95;
 
@@ -346,7 +348,9 @@ impl Reader<'_, '_> {
             {
                 let (place, count) = (place.clone(), *count);
                 let repeat = |number| (place.clone(), Setting::Repeat(number));
-                *settings = (1..=count.get()).filter_map(NonZeroUsize::new).map(repeat).collect();
+                // One more than there may be says that there are too many.
+                let count = count.get().min(MOST_CELLS + 1);
+                *settings = (1..=count).filter_map(NonZeroUsize::new).map(repeat).collect();
             }
             let mut seen = HashSet::new();
             for (place, setting) in settings.iter().filter(|(_, setting)| !seen.insert(*setting)) {
@@ -359,6 +363,13 @@ impl Reader<'_, '_> {
                      choice = \"sampled:temperature=0.8\" in [generate]",
                 );
             }
+        }
+        let product = axes.iter().map(|(_, _, settings)| settings.len()).fold(1, usize::saturating_mul);
+        if product > MOST_CELLS {
+            let sentence =
+                format!("these are more than {MOST_CELLS} cells: take values out, or make two files of it");
+            self.problems.add(self.at("matrix"), sentence);
+            return (axes, Vec::new());
         }
         let mut cells = vec![Cell::default()];
         for (_, _, settings) in &axes {
@@ -407,10 +418,8 @@ impl Reader<'_, '_> {
                 self.problems.add(place(Axis::Precision, cell.get(Axis::Precision)), sentence);
             }
             if cell.batch.get() > 1 && cell.grouping != Grouping::ByLength {
-                let sentence = format!(
-                    "candle's models know no padding, so {cell} cannot have prompts of several lengths in a batch: set \
-                     grouping = \"by-length\", or leave such cells out"
-                );
+                let sentence = "candle's models know no padding, so prompts of several lengths cannot share a batch: set \
+                                grouping = \"by-length\", or leave such cells out";
                 self.problems.add(place(Axis::Batch, cell.get(Axis::Batch)), sentence);
             }
         }

@@ -11,7 +11,7 @@ use toml::{
 
 use super::axis::{AXES, Axis};
 use crate::{
-    numerics::{choice::Choice, did_you_mean, nearest},
+    numerics::{choice::Choice, did_you_mean, nearest, order::ORDERS, precision::PRECISIONS},
     source::Problems,
 };
 
@@ -412,12 +412,24 @@ fn check_setting(axis: Axis, value: &Spanned<DeValue<'_>>, problems: &mut Proble
     }
 }
 
+/// Settings of an axis that has no numbers.
+fn names(axis: Axis) -> Vec<String> {
+    match axis {
+        Axis::Engine => ["lab", "candle"].map(str::to_owned).to_vec(),
+        Axis::Precision => PRECISIONS.iter().map(|entry| entry.example.to_string()).collect(),
+        Axis::Order => ORDERS.iter().map(|entry| entry.example.to_string()).collect(),
+        Axis::Grouping => ["in-order", "by-length", "shuffled:0"].map(str::to_owned).to_vec(),
+        _ => Vec::new(),
+    }
+}
+
 fn axis_schema(axis: Axis, many: bool) -> Value {
     let one = match axis {
         Axis::PrefillChunk => json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "all" }] }),
         Axis::Seed => json!({ "type": "integer", "minimum": 0 }),
         axis if axis.is_number() => json!({ "type": "integer", "minimum": 1 }),
-        _ => json!({ "type": "string" }),
+        // The names are there for completion: most of them take parameters.
+        axis => json!({ "anyOf": [{ "enum": names(axis) }, { "type": "string", "minLength": 1 }] }),
     };
     if !many {
         return one;
