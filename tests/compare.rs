@@ -51,9 +51,10 @@ fn other_logits_under_equal_tokens_are_other_bits_alone() {
 fn nothing_is_compared_behind_the_place_where_the_tokens_part() {
     let found = compared(&[(1, 3), (2, 0), (3, 0)], &[(1, 3), (7, 9), (3, 0)]);
     assert_eq!((found.places, found.equal_places, found.same_best), (2, 1, 1));
-    // How far the logits had drifted before, not what they are where the tokens part.
-    assert_eq!((found.first_bits, found.first_token, found.drift), (Some(1), Some(1), 0.0));
+    assert_eq!((found.first_bits, found.first_token), (Some(1), Some(1)));
     assert_eq!(levels(&found), [false, false, true]);
+    // How far the logits had drifted before, not what they are where the tokens part: 3 and 4 share the token 4.
+    assert_eq!(compared(&[(1, 3), (3, 9)], &[(1, 4), (4, 7)]).drift, 1.0);
     // The same logits may lead to other tokens: a draw with another seed.
     let found = compared(&[(1, 3), (2, 0)], &[(1, 3), (7, 0)]);
     assert_eq!((found.first_bits, found.first_token), (None, Some(1)));

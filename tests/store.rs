@@ -136,10 +136,23 @@ fn every_flipped_byte_is_seen() {
         fs::write(&file, &good).unwrap();
     }
     verify(store.path(), digest).unwrap();
-    fs::remove_file(folder.join("tokens.safetensors")).unwrap();
+    // Another version might write another form.
+    let file = folder.join("tokens.safetensors");
+    let good = fs::read(&file).unwrap();
+    let at = good.windows(6).position(|word| word == b"margin").unwrap();
+    let mut other = good.clone();
+    other[at] = b'M';
+    fs::write(&file, other).unwrap();
+    let error = read(store.path(), digest).unwrap_err().to_string();
+    assert!(error.contains("its tensors have other forms than this version writes"), "{error}");
+    fs::remove_file(&file).unwrap();
     let error = verify(store.path(), digest).unwrap_err().to_string();
     assert!(error.starts_with("cannot read ") && error.contains("--resume"), "{error}");
     assert!(matches!(read(store.path(), digest), Err(TraceError::Read { .. })));
+    // Whoever makes the same again mends it.
+    assert_eq!(write(store.path(), &[sample(0, &[1, 2, 3], "abc"), sample(1, &[4], "d")]), digest);
+    verify(store.path(), digest).unwrap();
+    assert_eq!(folders(store.path()), [digest.to_string()]);
 }
 
 #[test]

@@ -199,18 +199,20 @@ impl Writer {
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         let digest = digest(folder)?;
         let place = self.store.join(TRACES).join(digest.to_string());
-        // An equal trace may be there already, from another cell or an earlier try.
-        if !place.exists() {
-            let made = place.with_extension("new");
-            fs::create_dir_all(&made)?;
-            for name in [SAMPLES, TOKENS] {
-                fs::rename(folder.join(name), made.join(name))?;
-            }
-            match fs::rename(&made, &place) {
-                Err(_) if place.exists() => fs::remove_dir_all(&made)?,
-                renamed => renamed?,
-            }
+        let made = place.with_extension("new");
+        fs::create_dir_all(&made)?;
+        for name in [SAMPLES, TOKENS] {
+            fs::rename(folder.join(name), made.join(name))?;
         }
+        if place.exists() {
+            // An equal trace, from another cell or an earlier try, unless something has befallen it since.
+            if self::digest(&place).is_ok_and(|found| found == digest) {
+                fs::remove_dir_all(&made)?;
+                return Ok(digest);
+            }
+            fs::remove_dir_all(&place)?;
+        }
+        fs::rename(&made, &place)?;
         Ok(digest)
     }
 }
