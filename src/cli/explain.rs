@@ -8,7 +8,6 @@ use clap::{Args, Subcommand};
 use super::{
     Ended, Exit,
     list::{grouped, wrapped},
-    suite::styles,
     up_to,
 };
 use crate::{
@@ -201,7 +200,7 @@ impl ExplainSuite {
         let Sizes { quick, std, full } = suite.sizes;
         writeln!(out, "\nmade by   {}", suite.maker())?;
         writeln!(out, "items     {} quick, {} std, {} full", grouped(quick), grouped(std), grouped(full))?;
-        for style in styles(&suite) {
+        for style in suite.styles() {
             let most = suite.limits.of(style).unwrap_or_default();
             writeln!(out, "style     {style}, with up to {} new tokens", grouped(most as u64))?;
         }

@@ -8,7 +8,7 @@ use tabled::{
     settings::{Padding, Style},
 };
 
-use super::{Ended, Exit, suite::styles};
+use super::{Ended, Exit};
 use crate::{
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
@@ -71,7 +71,7 @@ impl List {
             What::Suites => {
                 table.push_record(["suite", "styles", "items", "what it is"]);
                 for suite in Suite::all() {
-                    let styles: Vec<_> = styles(&suite).iter().map(ToString::to_string).collect();
+                    let styles: Vec<_> = suite.styles().iter().map(ToString::to_string).collect();
                     let Sizes { quick, std, full } = suite.sizes;
                     let sizes = [quick, std, full].map(grouped).join("\n");
                     table.push_record([

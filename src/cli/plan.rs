@@ -87,7 +87,7 @@ impl Schema {
 
 /// How many tokens may follow one of its prompts at most.
 fn most_tokens(asked: &Asked, plan: &plan::Plan) -> u64 {
-    let styles = super::suite::styles(&asked.suite);
+    let styles = asked.suite.styles();
     let limits = styles.into_iter().filter(|style| asked.style.is_none_or(|only| only == *style));
     let most = limits.filter_map(|style| asked.suite.limits.of(style)).max().unwrap_or_default();
     plan.generation.max_new_tokens.unwrap_or(most) as u64

@@ -76,15 +76,9 @@ impl Suite {
         }
     }
 }
-
-/// The styles of a suite, in the order of all styles.
-pub(super) fn styles(suite: &Items) -> Vec<Style> {
-    Style::ALL.iter().copied().filter(|style| suite.limits.of(*style).is_some()).collect()
-}
-
 /// The style, if the suite has it.
 fn known(suite: &Items, style: Style) -> Result<Style, Ended> {
-    let styles = styles(suite);
+    let styles = suite.styles();
     if styles.contains(&style) {
         return Ok(style);
     }
@@ -96,7 +90,7 @@ impl Show {
     fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let Taken { name, seed, shots } = &self.taken;
         let suite = Items::open(name)?;
-        let style = match self.style.or_else(|| styles(&suite).first().copied()) {
+        let style = match self.style.or_else(|| suite.styles().first().copied()) {
             Some(style) => known(&suite, style)?,
             None => return Err(Ended::usage(anyhow!("{name} has no style: give it a limit for one"))),
         };

@@ -296,9 +296,7 @@ impl Reader<'_, '_> {
         };
         let style = asking.style.map(|(place, style)| {
             if suite.limits.of(style).is_none() {
-                let styles: Vec<_> =
-                    Style::ALL.iter().filter(|style| suite.limits.of(**style).is_some()).collect();
-                let styles: Vec<_> = styles.iter().map(ToString::to_string).collect();
+                let styles: Vec<_> = suite.styles().iter().map(ToString::to_string).collect();
                 let names: Vec<_> = styles.iter().map(String::as_str).collect();
                 // At the suite, if its own table does not say so: the file's style suits the others.
                 let place = if span.contains(&place.start) { place } else { span };
@@ -526,6 +524,12 @@ impl Reader<'_, '_> {
             self.problems.add(place, "no cell has all of these values, so nothing is gated: name others");
             return gate;
         }
+        // The reference is the first cell, if there is one.
+        if gate.comparison == Comparison::Reference && about.iter().all(|cell| **cell == cells[0]) {
+            self.problems
+                .add(place, "only the reference has these values, so nothing is compared: name others");
+            return gate;
+        }
         if let Comparison::Within(vary) = &gate.comparison {
             let place = table.get("vary").map_or(place, Spanned::span);
             for axis in vary {
@@ -641,14 +645,19 @@ fn level(name: &str) -> Option<Level> {
     Level::ALL.into_iter().find(|level| level.to_string() == name)
 }
 
+/// Without the digits that only binary has: 0.07 is 7.
+fn percent(share: f64) -> f64 {
+    (1e8 * share).round() / 1e6
+}
+
 /// What a gate without a name is called.
 fn describe(comparison: &Comparison, limits: &[Limit]) -> String {
     let limits = limits.iter().map(|limit| match limit {
         Limit::Require(level) => format!("the same {level}"),
         Limit::Diverges => "other bits".to_owned(),
-        Limit::AccuracyDrop { most, .. } => format!("accuracy within {} pp", 100.0 * most),
-        Limit::FlipRate(most) => format!("at most {} % flips", 100.0 * most),
-        Limit::DivergenceRate(most) => format!("at most {} % other texts", 100.0 * most),
+        Limit::AccuracyDrop { most, .. } => format!("accuracy within {} pp", percent(*most)),
+        Limit::FlipRate(most) => format!("at most {} % flips", percent(*most)),
+        Limit::DivergenceRate(most) => format!("at most {} % other texts", percent(*most)),
         Limit::FirstDivergence(tokens) => format!("the same first {tokens} tokens"),
     });
     let limits = limits.collect::<Vec<_>>().join(", ");

@@ -202,6 +202,11 @@ impl Suite {
         strata
     }
 
+    /// The styles that it is asked in.
+    pub fn styles(&self) -> Vec<Style> {
+        Style::ALL.iter().copied().filter(|style| self.limits.of(*style).is_some()).collect()
+    }
+
     /// What ends an answer in this style.
     pub fn stop(&self, style: Style) -> &'static [&'static str] {
         match (style, &self.source) {
