@@ -1,12 +1,21 @@
-//! The ladder of agreement, and where two cells first part: two outputs of one item, and all items of two cells.
+//! The ladder of agreement, and where outputs first part: two of one item, two cells on all items, and many cells.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    stats::{paired::Paired, proportion::Proportion},
-    trace::Token,
+    numerics::{json_float, total::Mean},
+    stats::{
+        paired::Paired,
+        proportion::Proportion,
+        spread::{
+            Agreement, Cochran, Correctness, deviation_of_lengths, deviation_of_probabilities, shared_prefix,
+        },
+        survival::Survival,
+    },
+    suite::question::Question,
+    trace::{Digest, Token},
 };
 
 /// How far two cells agree, the strictest first: equal bits have equal tokens, and those have equal answers.
@@ -41,15 +50,34 @@ impl fmt::Display for Level {
 pub struct Output<'a> {
     /// Its tokens, each with what it was chosen from.
     pub tokens: &'a [Token],
-    /// The answer that was found in its text.
+    /// Their text.
+    pub text: &'a str,
+    /// One value for tokens and logits.
+    pub root: Digest,
+    /// The answer that was found in the text.
     pub answer: Option<&'a str>,
     /// Is that the right one?
     pub correct: bool,
+    /// Were the tokens given, and not chosen? Then those that would have been chosen are compared.
+    pub replayed: bool,
+}
+
+impl Output<'_> {
+    /// The tokens that its logits would choose.
+    fn chosen(&self) -> impl Iterator<Item = u32> {
+        self.tokens.iter().map(|token| if self.replayed { best(token) } else { token.token })
+    }
+}
+
+/// The token that ranks first.
+fn best(token: &Token) -> u32 {
+    token.candidates.first().map_or(token.token, |candidate| candidate.token)
 }
 
 /// Two outputs of one item beside each other.
 ///
-/// Logits are comparable up to and with the first place where the tokens part: until there both cells have read the same.
+/// Logits are comparable as long as both cells have read the same: up to and with the first place where the tokens part,
+/// or everywhere if both have read what a third one wrote.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Compared {
     /// How many places are comparable.
@@ -60,7 +88,7 @@ pub struct Compared {
     pub first_bits: Option<usize>,
     /// The first place with another token, or where one output ends and the other goes on.
     pub first_token: Option<usize>,
-    /// At how many places both rank the same token first: what replayed cells are compared by.
+    /// At how many places both rank the same token first.
     pub same_best: usize,
     /// The largest difference of the logits of a token that both cells kept, before the tokens part.
     pub drift: f32,
@@ -75,16 +103,16 @@ pub struct Compared {
 /// Compares two outputs of one item.
 pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
     let pairs = || one.tokens.iter().zip(other.tokens);
-    let shared = pairs().take_while(|(a, b)| a.token == b.token).count();
-    let ends = one.tokens.len().max(other.tokens.len());
-    let first_token = (shared < ends).then_some(shared);
+    let shared = one.chosen().zip(other.chosen()).take_while(|(a, b)| a == b).count();
+    let (shortest, longest) =
+        (one.tokens.len().min(other.tokens.len()), one.tokens.len().max(other.tokens.len()));
     // The place where they part was still chosen from comparable logits, if both chose.
-    let places = one.tokens.len().min(other.tokens.len()).min(shared + 1);
+    let places = if one.replayed && other.replayed { shortest } else { shortest.min(shared + 1) };
     let mut compared = Compared {
         places,
         equal_places: 0,
         first_bits: None,
-        first_token,
+        first_token: (shared < longest).then_some(shared),
         same_best: 0,
         drift: 0.0,
         margin: f32::INFINITY,
@@ -93,7 +121,6 @@ pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
     };
     for (place, (a, b)) in pairs().take(places).enumerate() {
         compared.margin = compared.margin.min(a.margin);
-        let best = |token: &Token| token.candidates.first().map(|candidate| candidate.token);
         compared.same_best += usize::from(best(a) == best(b));
         if a.digest == b.digest {
             compared.equal_places += 1;
@@ -129,8 +156,78 @@ impl Compared {
     }
 }
 
+/// Where two outputs part, and all that a person wants to see of it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Divergence {
+    /// The number of the item.
+    pub item: u64,
+    /// Its suite.
+    pub suite: String,
+    /// Its name.
+    pub id: String,
+    /// Its step of difficulty.
+    pub stratum: String,
+    /// What both were asked.
+    pub prompt: String,
+    /// What would be right.
+    pub right: String,
+    /// How many tokens they have in common.
+    pub place: usize,
+    /// The one and the other.
+    pub sides: [Side; 2],
+    /// The largest difference of the logits of a token that both kept, before this place.
+    #[serde(with = "json_float")]
+    pub drift: f32,
+}
+
+/// What one cell did where another did something else.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Side {
+    /// The token that it chose: nothing where its output had ended.
+    pub token: Option<u32>,
+    /// How much higher its best logit was than its second.
+    #[serde(with = "json_float::option")]
+    pub margin: Option<f32>,
+    /// The best tokens with their logits.
+    pub candidates: Vec<crate::numerics::choice::Candidate>,
+    /// The text that it wrote.
+    pub text: String,
+    /// The answer that was found in it.
+    pub answer: Option<String>,
+    /// Is that the right one?
+    pub correct: bool,
+}
+
+impl Divergence {
+    fn new(question: &Question, place: usize, outputs: [Output<'_>; 2], drift: f32) -> Divergence {
+        let side = |output: Output<'_>| {
+            let token = output.tokens.get(place);
+            Side {
+                token: output.chosen().nth(place),
+                margin: token.map(|token| token.margin),
+                candidates: token.map_or_else(Vec::new, |token| token.candidates.clone()),
+                text: output.text.to_owned(),
+                answer: output.answer.map(str::to_owned),
+                correct: output.correct,
+            }
+        };
+        let Question { item, suite, id, stratum, prompt, answer, .. } = question;
+        Divergence {
+            item: *item,
+            suite: suite.clone(),
+            id: id.clone(),
+            stratum: stratum.clone(),
+            prompt: prompt.clone(),
+            right: answer.text.clone(),
+            place,
+            sides: outputs.map(side),
+            drift,
+        }
+    }
+}
+
 /// All items of two cells beside each other.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tally {
     /// Items whose logits are all the same.
     pub bits: Proportion,
@@ -144,16 +241,20 @@ pub struct Tally {
     pub best: Proportion,
     /// What the answers of the one lost and gained against the other.
     pub paired: Paired,
-    /// For each item the place where its tokens part, or its length if they do not.
-    #[serde(skip)]
-    pub parts: Vec<(u64, bool)>,
+    /// The same for each suite.
+    pub suites: BTreeMap<String, Paired>,
+    /// How many items part after so many tokens, or end after so many without having parted.
+    parts: BTreeMap<(u64, bool), u64>,
     /// The largest drift of any item.
     pub drift: f32,
+    /// The first item with other logits, and the first one with other tokens.
+    pub first: [Option<Divergence>; 2],
 }
 
 impl Tally {
-    /// Adds an item, of which the first cell wrote so many tokens.
-    pub fn add(&mut self, compared: &Compared, length: usize) {
+    /// Adds an item, and what the two cells made of it. Items come in their order.
+    pub fn add(&mut self, question: &Question, one: Output<'_>, other: Output<'_>) {
+        let compared = compare(one, other);
         let item = |yes: bool| Proportion { hits: yes.into(), of: 1 };
         self.bits = self.bits + item(compared.agree(Level::Bits));
         self.tokens = self.tokens + item(compared.agree(Level::Tokens));
@@ -161,17 +262,23 @@ impl Tally {
         let places = |hits: usize| Proportion { hits: hits as u64, of: compared.places as u64 };
         self.places = self.places + places(compared.equal_places);
         self.best = self.best + places(compared.same_best);
-        *match compared.correct {
-            (true, true) => &mut self.paired.both,
-            (true, false) => &mut self.paired.lost,
-            (false, true) => &mut self.paired.gained,
-            (false, false) => &mut self.paired.neither,
-        } += 1;
-        self.parts.push(match compared.first_token {
+        self.paired.include(compared.correct);
+        match self.suites.get_mut(&question.suite) {
+            Some(paired) => paired.include(compared.correct),
+            None => self.suites.entry(question.suite.clone()).or_default().include(compared.correct),
+        }
+        let end = match compared.first_token {
             Some(place) => (place as u64, true),
-            None => (length as u64, false),
-        });
+            None => (one.tokens.len() as u64, false),
+        };
+        *self.parts.entry(end).or_default() += 1;
         self.drift = self.drift.max(compared.drift);
+        let places = [compared.first_bits, compared.first_token];
+        for (first, place) in self.first.iter_mut().zip(places) {
+            if let (None, Some(place)) = (&first, place) {
+                *first = Some(Divergence::new(question, place, [one, other], compared.drift));
+            }
+        }
     }
 
     /// The items that agree on a level.
@@ -180,6 +287,105 @@ impl Tally {
             Level::Bits => self.bits,
             Level::Tokens => self.tokens,
             Level::Answers => self.answers,
+        }
+    }
+
+    /// The strictest level on which all items agree, if there is one.
+    pub fn level(&self) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| self.agreeing(*level).misses() == 0)
+    }
+
+    /// The first item with other tokens, or with other logits if there is none.
+    pub fn first(&self) -> Option<&Divergence> {
+        let [bits, tokens] = &self.first;
+        tokens.as_ref().or(bits.as_ref())
+    }
+
+    /// The fewest tokens that two outputs have in common before they part.
+    pub fn first_part(&self) -> Option<u64> {
+        self.parts.keys().find(|(_, parted)| *parted).map(|(place, _)| *place)
+    }
+
+    /// How long outputs stay equal.
+    pub fn survival(&self) -> Survival {
+        Survival::of(self.parts.iter().flat_map(|(end, count)| (0..*count).map(|_| *end)))
+    }
+}
+
+/// All items of many cells beside each other: how far apart settings are that should make no difference.
+#[derive(Clone, Debug, Default)]
+pub struct Spread {
+    correctness: Correctness,
+    agreement: [Agreement; 3],
+    lengths: Mean,
+    /// The tokens in common of the items whose outputs part: their sum, and how many there are.
+    parts: (u64, u64),
+    probabilities: Mean,
+}
+
+/// What a [`Spread`] amounts to. The names in code are those of the LayerCast paper, see [`crate::stats::spread`].
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Spreads {
+    /// The mean accuracy.
+    pub accuracy: Proportion,
+    /// `Std@Acc`.
+    pub deviation_of_accuracy: Option<f64>,
+    /// The highest accuracy less the lowest.
+    pub range_of_accuracy: Option<f64>,
+    /// Are all cells right equally often?
+    pub cochran: Option<Cochran>,
+    /// How far cells agree on bits.
+    pub bits: Agreement,
+    /// How far on tokens: the unstable items are the paper's share of divergent ones.
+    pub tokens: Agreement,
+    /// How far on answers.
+    pub answers: Agreement,
+    /// `Div_Index`: after how many tokens outputs part, where they do.
+    pub divergence_index: Option<f64>,
+    /// `Avg_Std@Output_Length`.
+    pub deviation_of_lengths: Option<f64>,
+    /// `Avg_Std@top1_prob`.
+    pub deviation_of_probabilities: Option<f64>,
+}
+
+impl Spread {
+    /// Adds an item: what each cell made of it, every time in the same order.
+    pub fn add(&mut self, outputs: &[Output<'_>]) {
+        self.correctness.add(outputs.iter().map(|output| output.correct));
+        let chosen: Vec<Vec<u32>> = outputs.iter().map(|output| output.chosen().collect()).collect();
+        let [bits, tokens, answers] = &mut self.agreement;
+        bits.add(outputs.iter().map(|output| output.root));
+        tokens.add(&chosen);
+        answers.add(outputs.iter().map(|output| output.answer));
+        let lengths: Vec<_> = chosen.iter().map(|tokens| [tokens.len() as u64]).collect();
+        if let Ok(Some(deviation)) = deviation_of_lengths(&lengths) {
+            self.lengths.add(deviation);
+        }
+        let (shared, parted) = shared_prefix(&chosen);
+        if parted {
+            self.parts = (self.parts.0 + shared, self.parts.1 + 1);
+        }
+        let probability = |output: &Output<'_>| output.tokens.iter().map(|token| token.probability).collect();
+        let probabilities: Vec<Vec<f32>> = outputs.iter().map(probability).collect();
+        if let Some(deviation) = deviation_of_probabilities(&[(shared, probabilities)]) {
+            self.probabilities.add(deviation);
+        }
+    }
+
+    /// What it amounts to.
+    pub fn read(&self) -> Spreads {
+        let [bits, tokens, answers] = self.agreement;
+        Spreads {
+            accuracy: self.correctness.accuracies().sum(),
+            deviation_of_accuracy: self.correctness.deviation(),
+            range_of_accuracy: self.correctness.range(),
+            cochran: self.correctness.cochran(),
+            bits,
+            tokens,
+            answers,
+            divergence_index: (self.parts.1 > 0).then(|| self.parts.0 as f64 / self.parts.1 as f64),
+            deviation_of_lengths: self.lengths.round(),
+            deviation_of_probabilities: self.probabilities.round(),
         }
     }
 }

@@ -163,40 +163,63 @@ impl Sample {
     /// The chain after n steps is thus the root of the sample cut off there. Another definition would be
     /// another version, and begin elsewhere.
     pub fn root(&self) -> Digest {
-        self.steps.iter().fold(Digest::of(b"reprocheck sample 1"), |chain, step| {
-            let mut link = Sha256::new();
-            link.update(chain.0);
-            link.update(step.token.to_le_bytes());
-            link.update(step.digest.0);
-            Digest(link.finalize().into())
-        })
+        chain(self.steps.iter().map(|step| (step.token, step.digest)))
     }
 }
 
-/// One value for many: the root of the Merkle tree that RFC 9162 defines, over SHA-256, with digests as its leaves. Two
-/// machines that hold the same tree find the first leaf in which they differ by comparing the roots of halves.
-pub fn merkle(leaves: impl IntoIterator<Item = Digest>) -> Digest {
-    let node = |left: Digest, right: Digest| {
-        let mut hasher = Sha256::new();
-        hasher.update([1]);
-        hasher.update(left.0);
-        hasher.update(right.0);
-        Digest(hasher.finalize().into())
-    };
-    // Whole trees of falling height, each with as many leaves as a power of two.
-    let mut trees: Vec<(u32, Digest)> = Vec::new();
-    for leaf in leaves {
-        let mut hasher = Sha256::new();
-        hasher.update([0]);
-        hasher.update(leaf.0);
-        let (mut height, mut root) = (0, Digest(hasher.finalize().into()));
-        while let Some((_, left)) = trees.pop_if(|(other, _)| *other == height) {
-            (height, root) = (height + 1, node(left, root));
+/// The [root](Sample::root) of tokens, each with the digest of the logits that it was chosen from.
+pub fn chain(tokens: impl IntoIterator<Item = (u32, Digest)>) -> Digest {
+    tokens.into_iter().fold(Digest::of(b"reprocheck sample 1"), |chain, (token, digest)| {
+        let mut link = Sha256::new();
+        link.update(chain.0);
+        link.update(token.to_le_bytes());
+        link.update(digest.0);
+        Digest(link.finalize().into())
+    })
+}
+
+/// The Merkle tree that RFC 9162 defines, over SHA-256, with digests as its leaves: its root is one value for many, and
+/// two machines that hold such trees find the first leaf in which they differ by comparing a few nodes.
+pub struct Tree {
+    /// The leaves, hashed, then level by level up to the root. The last node of a level with an odd number of them rises
+    /// as it is.
+    levels: Vec<Vec<Digest>>,
+}
+
+impl Tree {
+    /// Over these leaves.
+    pub fn over(leaves: Vec<Digest>) -> Tree {
+        let hashed = |leaf: &Digest| Digest::of(&[&[0][..], &leaf.0].concat());
+        let mut levels = vec![leaves.iter().map(hashed).collect::<Vec<_>>()];
+        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
+            let node = |pair: &[Digest]| match pair {
+                [left, right] => Digest::of(&[&[1][..], &left.0, &right.0].concat()),
+                alone => alone[0],
+            };
+            levels.push(level.chunks(2).map(node).collect());
         }
-        trees.push((height, root));
+        Tree { levels }
     }
-    let joined = trees.into_iter().map(|(_, root)| root).rev().reduce(|right, left| node(left, right));
-    joined.unwrap_or_else(|| Digest::of(b""))
+
+    /// The one value for all.
+    pub fn root(&self) -> Digest {
+        let top = self.levels.last().and_then(|level| level.first());
+        top.copied().unwrap_or_else(|| Digest::of(b""))
+    }
+
+    /// Every node: the leaves, then level by level up to the root.
+    pub fn nodes(&self) -> impl Iterator<Item = &Digest> {
+        self.levels.iter().flatten()
+    }
+
+    /// How many nodes each level has in a tree over so many leaves.
+    pub fn levels_over(leaves: u64) -> Vec<u64> {
+        let mut levels = vec![leaves];
+        while let Some(level) = levels.last().filter(|level| **level > 1) {
+            levels.push(level.div_ceil(2));
+        }
+        levels
+    }
 }
 
 /// The launches behind a sample, as they really were.
@@ -207,6 +230,48 @@ pub struct Launched {
     /// The threads that shared the work of at least one call; fewer than asked for where no call was worth
     /// sharing.
     pub threads: usize,
+}
+
+/// The launches of all samples of a cell: the evidence that its settings made a difference to what ran.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launches {
+    /// The rows of the largest call that read prompts.
+    pub prefill_rows: usize,
+    /// The rows of the largest call that followed.
+    pub decode_rows: usize,
+    /// The most calls that one prompt was read in.
+    pub chunks: usize,
+    /// The most threads that shared a call.
+    pub threads: usize,
+    /// One value for which prompts shared their calls, whatever the order in which the groups came.
+    pub groups: Digest,
+}
+
+impl Default for Launches {
+    fn default() -> Launches {
+        Launches { prefill_rows: 0, decode_rows: 0, chunks: 0, threads: 0, groups: Digest([0; 32]) }
+    }
+}
+
+impl Launches {
+    /// Adds samples that shared their calls.
+    pub fn add(&mut self, group: &[Sample]) {
+        let mut members = Vec::new();
+        for sample in group {
+            let Launched { prefill, threads } = &sample.launch;
+            let most = |rows: &mut dyn Iterator<Item = usize>| rows.max().unwrap_or(0);
+            self.prefill_rows = self.prefill_rows.max(most(&mut prefill.iter().copied()));
+            let decoded = &mut sample.steps.iter().skip(1).map(|step| step.rows);
+            self.decode_rows = self.decode_rows.max(most(decoded));
+            self.chunks = self.chunks.max(prefill.len());
+            self.threads = self.threads.max(*threads);
+            members.extend(sample.item.to_le_bytes());
+        }
+        for (all, byte) in self.groups.0.iter_mut().zip(Digest::of(&members).0) {
+            *all ^= byte;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -332,7 +397,8 @@ mod tests {
 
     #[test]
     fn a_merkle_root_is_that_of_the_standard() {
-        let root = |leaves: u8| merkle((0..leaves).map(|leaf| Digest::of(&[leaf]))).to_string();
+        let root =
+            |leaves: u8| Tree::over((0..leaves).map(|leaf| Digest::of(&[leaf])).collect()).root().to_string();
         for (leaves, expected) in [
             (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
             (1, "d9de27625445003d8a9739a851e3ff8d41c0683630b4d63a88327a6aaa37c409"),

@@ -15,11 +15,9 @@ use tabled::{
     settings::{Padding, Style},
 };
 
-use super::{
-    Ended, Exit,
-    list::{trimmed, wrapped},
-};
+use super::{Ended, Exit};
 use crate::{
+    engine::environment,
     model::hub::HubSettings,
     numerics::{
         Numerics,
@@ -28,6 +26,7 @@ use crate::{
         precision::{PRECISIONS, Precision},
         random::Stream,
     },
+    report::text::{trimmed, wrapped},
 };
 
 #[derive(Args, Debug)]
@@ -49,7 +48,7 @@ impl Doctor {
 
         let mut table = Builder::default();
         let mut row = |name: &str, value: &str| table.push_record([name, &wrapped(value, VALUE)]);
-        row("processor", &processor().unwrap_or_else(|| "unknown".to_owned()));
+        row("processor", &environment::processor().unwrap_or_else(|| "unknown".to_owned()));
         row("features", &features());
         row("kernel", &kernel(&isas));
         row(
@@ -100,13 +99,6 @@ const VALUE: usize = 66;
 const SENTENCE: usize = 80;
 
 // --------------------------------------------------------------------------------------------- the processor
-
-/// Its name, where the system tells.
-fn processor() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
 
 /// Lists those of these features that are there.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -5,11 +5,7 @@ use std::{io::Write, num::NonZeroUsize};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::{
-    Ended, Exit,
-    list::{grouped, wrapped},
-    up_to,
-};
+use super::{Ended, Exit, up_to};
 use crate::{
     numerics::{
         Numerics,
@@ -19,6 +15,7 @@ use crate::{
         precision::{Precision, Product, Site},
         reveal::reveal,
     },
+    report::text::{grouped, wrapped},
     suite::{Suite, definition::Sizes},
 };
 

@@ -10,11 +10,7 @@ use tabled::{
     settings::{Alignment, Padding, Style, object::Columns},
 };
 
-use super::{
-    Ended, Exit,
-    list::{grouped, trimmed},
-    up_to,
-};
+use super::{Ended, Exit, up_to};
 use crate::{
     engine::{
         Engine, Observer, Prompt, Request,
@@ -24,6 +20,7 @@ use crate::{
     },
     model::{Checkpoint, chat::Message, checkpoint::Origin, embedded::MODELS},
     numerics::{Numerics, choice::Choice, order::Order, precision::Precision},
+    report::text::{grouped, trimmed},
     store,
     trace::{Digest, Finish, Sample},
 };

@@ -13,6 +13,7 @@ use crate::{
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
     plan::axis::AXES,
+    report::text::{grouped, trimmed, wrapped},
     suite::{Suite, definition::Sizes},
 };
 
@@ -117,36 +118,3 @@ const SETTINGS: usize = 24;
 
 /// So wide that a table fits a terminal of 80 columns.
 const SENTENCE: usize = 38;
-
-/// Broken between words. The library's own wrapping leaves a blank at the beginning of some lines.
-pub(super) fn wrapped(sentence: &str, width: usize) -> String {
-    let mut lines = String::new();
-    let mut column = 0;
-    for word in sentence.split(' ') {
-        if column > 0 {
-            let fits = column + 1 + word.len() <= width;
-            lines.push(if fits { ' ' } else { '\n' });
-            column = if fits { column + 1 } else { 0 };
-        }
-        lines.push_str(word);
-        column += word.len();
-    }
-    lines
-}
-
-/// Thousands apart.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-pub(super) fn trimmed(table: &str) -> String {
-    table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
-}

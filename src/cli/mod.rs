@@ -1,5 +1,6 @@
 //! The command line: words only, one file per verb.
 
+mod diff;
 mod doctor;
 mod dot;
 mod explain;
@@ -7,6 +8,7 @@ mod generate;
 mod list;
 mod plan;
 mod progress;
+mod run;
 mod suite;
 mod worker;
 
@@ -45,8 +47,18 @@ enum Verb {
     Dot(dot::Dot),
     /// Continue a prompt under one cell, and show what every token was chosen from
     Generate(Box<generate::Generate>),
+    /// Run a model under every cell of a matrix file, and judge what must hold
+    Run(run::Run),
     /// Show the cells of a matrix file and what they will cost, and run nothing
     Plan(plan::Plan),
+    /// Show the report of a run again, every number from its raw traces
+    Report(run::Report),
+    /// Join the parts of a run that several machines shared, and judge the whole
+    Merge(run::Merge),
+    /// Approve the digests of a run: what a gate against the baseline is held to
+    Approve(run::Approve),
+    /// Where do two runs, two cells, or two logs of lm-evaluation-harness part?
+    Diff(diff::Diff),
     /// The JSON Schema of a matrix file, for the completion of an editor
     Schema(plan::Schema),
     /// Look at this machine: processor, kernel, memory, cache, Hub
@@ -65,6 +77,8 @@ enum Exit {
     Failed = 1,
     /// The usage or the input is wrong.
     Usage = 2,
+    /// Nobody can tell: cells or evidence are missing, or there are too few items.
+    Undecided = 3,
     /// The machine would not: files, threads.
     Environment = 4,
 }
@@ -127,6 +141,11 @@ pub fn main() -> ExitCode {
         Verb::Dot(dot) => dot.run(io::BufReader::new(io::stdin()), &mut out),
         Verb::Generate(generate) => generate.run(&mut out),
         Verb::Plan(plan) => plan.run(&mut out),
+        Verb::Run(run) => run.run(&mut out),
+        Verb::Report(report) => report.run(&mut out),
+        Verb::Merge(merge) => merge.run(&mut out),
+        Verb::Approve(approve) => approve.run(&mut out),
+        Verb::Diff(diff) => diff.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
         Verb::Doctor(doctor) => doctor.run(&mut out),
         Verb::EngineWorker(worker) => worker.run(io::BufReader::new(io::stdin()), &mut out),
@@ -161,4 +180,16 @@ fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
 /// A line on stderr; if even that fails there is nobody left to tell.
 fn complain(line: &dyn fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Is this a job of somebody's CI, where nobody watches and nobody approves?
+#[expect(clippy::disallowed_methods, reason = "it moves no bit")]
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|ci| !ci.is_empty())
+}
+
+/// Is this a terminal that cannot move its cursor?
+#[expect(clippy::disallowed_methods, reason = "it moves no bit")]
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

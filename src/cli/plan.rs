@@ -14,11 +14,11 @@ use tabled::{
     settings::{Alignment, Padding, Style, object::Columns},
 };
 
-use super::{
-    Ended, Exit,
-    list::{grouped, trimmed},
+use super::{Ended, Exit};
+use crate::{
+    plan::{self, shape},
+    report::text::{grouped, trimmed},
 };
-use crate::plan::{self, Asked, gate::Gate, shape};
 
 /// Show the cells of a matrix file and what they will cost, and run nothing
 #[derive(Args, Debug)]
@@ -35,10 +35,10 @@ pub(super) struct Plan {
 pub(super) struct Matrix {
     /// The matrix file
     #[arg(long = "matrix", value_name = "FILE.toml")]
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// One of its profiles
     #[arg(long, value_name = "NAME")]
-    profile: Option<String>,
+    pub(super) profile: Option<String>,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,21 +85,6 @@ impl Schema {
     }
 }
 
-/// How many tokens may follow one of its prompts at most.
-fn most_tokens(asked: &Asked, plan: &plan::Plan) -> u64 {
-    let styles = asked.suite.styles();
-    let limits = styles.into_iter().filter(|style| asked.style.is_none_or(|only| only == *style));
-    let most = limits.filter_map(|style| asked.suite.limits.of(style)).max().unwrap_or_default();
-    plan.generation.max_new_tokens.unwrap_or(most) as u64
-}
-
-/// Items, and tokens that may follow them, of one cell.
-fn cost(plan: &plan::Plan) -> (u64, u64) {
-    let items = plan.suites.iter().map(|asked| asked.items);
-    let tokens = plan.suites.iter().map(|asked| asked.items.saturating_mul(most_tokens(asked, plan)));
-    (items.fold(0, u64::saturating_add), tokens.fold(0, u64::saturating_add))
-}
-
 fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
     let mut table = Builder::default();
     table.push_record(["suite", "items", "style", "tokens each, at most"]);
@@ -108,7 +93,7 @@ fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
             asked.suite.name.clone(),
             grouped(asked.items),
             asked.style.map_or_else(|| "as suits the model".to_owned(), |style| style.to_string()),
-            grouped(most_tokens(asked, plan)),
+            grouped(plan.most_tokens(asked)),
         ]);
     }
     let mut table = table.build();
@@ -123,11 +108,11 @@ fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
     }
     for (number, gate) in plan.gates.iter().enumerate() {
         let space = if number == 0 { "\n" } else { "" };
-        let count = comparisons(gate, plan);
+        let count = plan.comparisons(gate);
         let noun = if count == 1 { "comparison" } else { "comparisons" };
         writeln!(out, "{space}gate: {} ({} {noun})", gate.name, grouped(count as u64))?;
     }
-    let (items, tokens) = cost(plan);
+    let (items, tokens) = plan.cost();
     let cells = plan.cells.len() as u64;
     writeln!(
         out,
@@ -140,32 +125,20 @@ fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
     Ok(())
 }
 
-/// How many pairs of cells a gate compares; against a baseline, how many cells.
-fn comparisons(gate: &Gate, plan: &plan::Plan) -> usize {
-    use crate::plan::gate::Comparison;
-    match gate.comparison {
-        Comparison::Within(_) => gate.groups(&plan.cells).iter().map(|group| group.len() - 1).sum(),
-        Comparison::Reference | Comparison::Baseline => {
-            let reference = plan.reference.filter(|_| gate.comparison == Comparison::Reference);
-            plan.cells.iter().filter(|cell| Some(**cell) != reference && gate.filter.matches(cell)).count()
-        }
-    }
-}
-
 fn as_json(plan: &plan::Plan) -> Value {
-    let (items, tokens) = cost(plan);
+    let (items, tokens) = plan.cost();
     let suites = plan.suites.iter().map(|asked| {
         json!({
             "name": asked.suite.name,
             "items": asked.items,
             "style": asked.style.map(|style| style.to_string()),
-            "max-new-tokens": most_tokens(asked, plan),
+            "max-new-tokens": plan.most_tokens(asked),
         })
     });
     let gates = plan
         .gates
         .iter()
-        .map(|gate| json!({ "name": gate.name, "line": gate.line, "comparisons": comparisons(gate, plan) }));
+        .map(|gate| json!({ "name": gate.name, "line": gate.line, "comparisons": plan.comparisons(gate) }));
     json!({
         "model": plan.model,
         "suites": suites.collect::<Vec<_>>(),

@@ -1,10 +1,14 @@
-//! What a person sees on a terminal while a model comes from the Hub; anybody else sees nothing.
+//! What a person sees on a terminal while a model comes from the Hub or a plan runs; a log gets a line for each cell.
 
-use std::{env, time::Duration};
+use std::{
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::model::hub::Step;
+use super::{complain, in_ci, is_dumb};
+use crate::{model::hub::Step, record::Record, report::text::grouped, run::Event};
 
 /// A bar on stderr that is gone when its work is done.
 #[derive(Debug)]
@@ -73,9 +77,86 @@ fn line() -> ProgressStyle {
     ProgressStyle::with_template(line).expect("a template that parses").progress_chars("=> ")
 }
 
-#[expect(clippy::disallowed_methods, reason = "whether a bar is drawn moves no bit")]
+/// Is there a person who sees a bar move?
 fn is_watched() -> bool {
-    env::var_os("CI").is_none_or(|ci| ci.is_empty()) && env::var_os("TERM").is_none_or(|term| term != "dumb")
+    !in_ci() && !is_dumb()
+}
+
+/// How far a plan has come: a bar where somebody watches, and lines in a log.
+pub(super) struct Cells {
+    bar: ProgressBar,
+    /// Is the bar drawn?
+    drawn: bool,
+    cells: usize,
+    number: usize,
+    items: u64,
+    tokens: u64,
+    start: Instant,
+}
+
+impl Cells {
+    /// Before anything runs.
+    pub(super) fn new() -> Cells {
+        let drawn = is_watched() && std::io::stderr().is_terminal();
+        let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = "{wide_msg} [{bar:20}] {pos}/{len} items {eta}";
+        let style =
+            ProgressStyle::with_template(style).expect("a template that parses").progress_chars("=> ");
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
+        Cells { bar, drawn, cells: 0, number: 0, items: 0, tokens: 0, start: Instant::now() }
+    }
+
+    /// Takes note of what happens.
+    pub(super) fn show(&mut self, event: Event<'_>) {
+        match event {
+            Event::Planned { cells, done, items } => {
+                (self.cells, self.number, self.items) = (cells, done, items);
+                self.bar.set_length(items * (cells - done) as u64);
+                self.bar.reset_eta();
+                if done > 0 {
+                    self.say(&format!("{done} of {cells} cells are done already"));
+                }
+            }
+            Event::Distrusted { cell, problem } => self.say(&format!("{cell} runs again: {problem}")),
+            Event::Began(cell) => {
+                self.number += 1;
+                (self.tokens, self.start) = (0, Instant::now());
+                self.bar.set_message(format!("{}/{} {cell}", self.number, self.cells));
+            }
+            Event::Continued { items, tokens } => {
+                self.tokens += tokens as u64;
+                self.bar.inc(items as u64);
+            }
+            Event::Ended(Record::Failed(failed)) => {
+                self.say(&format!("{} could not run: {}", failed.cell, failed.sentence));
+            }
+            Event::Ended(Record::Done(done)) => {
+                if !self.drawn {
+                    let seconds = self.start.elapsed().as_secs_f64();
+                    let speed = (self.tokens as f64 / seconds.max(1e-3)) as u64;
+                    self.say(&format!(
+                        "{}/{} {}: {} items, {} tokens, {seconds:.1} s, {} tokens/s",
+                        self.number,
+                        self.cells,
+                        done.cell,
+                        grouped(self.items),
+                        grouped(self.tokens),
+                        grouped(speed)
+                    ));
+                }
+            }
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if self.drawn { self.bar.println(line) } else { complain(&line) }
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 #[cfg(test)]

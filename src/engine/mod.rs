@@ -3,6 +3,7 @@
 pub mod candle;
 pub mod child;
 pub mod ending;
+pub mod environment;
 pub mod lab;
 
 use std::{fmt, num::NonZeroUsize};
@@ -195,7 +196,11 @@ impl Seen {
 }
 
 /// Refuses prompts that a model cannot read, before anything runs.
-fn check(
+///
+/// # Errors
+///
+/// What is wrong with the first such prompt.
+pub fn check(
     prompts: &[Prompt],
     request: &Request,
     vocabulary: usize,

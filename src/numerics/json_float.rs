@@ -34,3 +34,22 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
     }
 }
+
+/// The same for a number that may be missing.
+pub(crate) mod option {
+    use serde::{Serialize, Serializer};
+
+    #[derive(Serialize)]
+    struct Number(#[serde(with = "super")] f32);
+
+    /// A number, one of the two words, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    // What `#[serde(with = ...)]` calls takes a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option)]
+    pub(crate) fn serialize<S: Serializer>(value: &Option<f32>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(Number).serialize(serializer)
+    }
+}

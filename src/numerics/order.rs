@@ -470,7 +470,7 @@ fn join_in_turn(steps: &mut Vec<Step>, terms: usize, block: usize) {
 }
 
 /// Fisher and Yates' shuffle, driven by SplitMix64: short, and the same in every version of everything.
-fn shuffle(mut items: Vec<u32>, seed: u64) -> Vec<u32> {
+pub(crate) fn shuffle<T>(mut items: Vec<T>, seed: u64) -> Vec<T> {
     let mut state = seed;
     for last in (1..items.len()).rev() {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -53,11 +53,31 @@ impl Extend<f64> for Total {
     }
 }
 
+/// A mean that is exact until it is read.
+#[derive(Clone, Default, Debug)]
+pub struct Mean {
+    total: Total,
+    count: u64,
+}
+
+impl Mean {
+    /// Adds a number.
+    pub fn add(&mut self, value: f64) {
+        self.total.add(value);
+        self.count += 1;
+    }
+
+    /// The mean, rounded once: nothing has none. NaN if a value is not finite.
+    pub fn round(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.total.part(self.count))
+    }
+}
+
 /// The mean, rounded once: nothing has none. NaN if a value is not finite.
 pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let (mut total, mut count) = (Total::default(), 0);
-    total.extend(values.into_iter().inspect(|_| count += 1));
-    (count > 0).then(|| total.part(count))
+    let mut mean = Mean::default();
+    values.into_iter().for_each(|value| mean.add(value));
+    mean.round()
 }
 
 #[cfg(test)]

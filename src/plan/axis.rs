@@ -2,6 +2,8 @@
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::{
     engine::candle::{Device, Stock},
     numerics::{Numerics, order::Order, precision::Precision},
@@ -141,6 +143,20 @@ impl Axis {
             ),
             Axis::Repeat => Setting::Repeat(count(text)?),
         })
+    }
+}
+
+/// As its name.
+impl Serialize for Axis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Axis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Axis, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Axis::named(&name).ok_or_else(|| de::Error::custom(format!("there is no axis `{name}`")))
     }
 }
 
@@ -429,5 +445,18 @@ impl FromStr for Cell {
         }
         // A cell has one name.
         if cell.to_string() == text { Ok(cell) } else { Err(shape()) }
+    }
+}
+
+/// As its name.
+impl Serialize for Cell {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cell {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cell, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }

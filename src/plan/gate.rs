@@ -1,18 +1,22 @@
 //! What must hold, as a matrix file says it: which cells are compared, and within which limits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::axis::{AXES, Axis, Cell, Setting};
 use crate::compare::Level;
 
 /// Something that must hold.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Gate {
     /// What a report calls it.
     pub name: String,
     /// The line of the file that it begins in.
     pub line: usize,
     /// Which cells it is about.
+    #[serde(rename = "where")]
     pub filter: Filter,
     /// What they are compared with.
     pub comparison: Comparison,
@@ -21,7 +25,8 @@ pub struct Gate {
 }
 
 /// What cells are compared with.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Comparison {
     /// With those that differ on these axes alone.
     Within(Vec<Axis>),
@@ -32,7 +37,8 @@ pub enum Comparison {
 }
 
 /// What must be true of a comparison.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// Both agree on this level.
     Require(Level),
@@ -64,21 +70,52 @@ impl Filter {
     }
 }
 
+/// As a table of axes, each with its settings as texts.
+impl Serialize for Filter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let texts = |settings: &[Setting]| settings.iter().map(ToString::to_string).collect::<Vec<_>>();
+        serializer.collect_map(self.0.iter().map(|(axis, settings)| (axis, texts(settings))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Filter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Filter, D::Error> {
+        let mut table: BTreeMap<String, Vec<String>> = BTreeMap::deserialize(deserializer)?;
+        let mut filter = Vec::new();
+        for entry in AXES {
+            let Some(texts) = table.remove(entry.name) else { continue };
+            let settings = texts.iter().map(|text| entry.axis.parse(text)).collect::<Result<_, _>>();
+            filter.push((entry.axis, settings.map_err(de::Error::custom)?));
+        }
+        match table.into_keys().next() {
+            Some(name) => Err(de::Error::custom(format!("there is no axis `{name}`"))),
+            None => Ok(Filter(filter)),
+        }
+    }
+}
+
 impl Gate {
     /// The groups of cells that it compares, in the order of the cells: of each group the first is what the others are
     /// compared with. A group of one compares nothing.
     pub fn groups(&self, cells: &[Cell]) -> Vec<Vec<Cell>> {
-        let Comparison::Within(vary) = &self.comparison else { return Vec::new() };
-        let mut groups: Vec<Vec<Cell>> = Vec::new();
-        let mut numbers: HashMap<Vec<Setting>, usize> = HashMap::new();
-        for cell in cells.iter().filter(|cell| self.filter.matches(cell)) {
-            let kept = AXES.iter().map(|entry| entry.axis).filter(|axis| !vary.contains(axis));
-            let number = *numbers.entry(kept.map(|axis| cell.get(axis)).collect()).or_insert(groups.len());
-            if number == groups.len() {
-                groups.push(Vec::new());
-            }
-            groups[number].push(*cell);
+        match &self.comparison {
+            Comparison::Within(vary) => groups(cells.iter().filter(|cell| self.filter.matches(cell)), vary),
+            _ => Vec::new(),
         }
-        groups
     }
+}
+
+/// The groups of cells that differ on these axes alone, in the order of the cells.
+pub fn groups<'c>(cells: impl IntoIterator<Item = &'c Cell>, vary: &[Axis]) -> Vec<Vec<Cell>> {
+    let mut groups: Vec<Vec<Cell>> = Vec::new();
+    let mut numbers: HashMap<Vec<Setting>, usize> = HashMap::new();
+    for cell in cells {
+        let kept = AXES.iter().map(|entry| entry.axis).filter(|axis| !vary.contains(axis));
+        let number = *numbers.entry(kept.map(|axis| cell.get(axis)).collect()).or_insert(groups.len());
+        if number == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[number].push(*cell);
+    }
+    groups
 }

@@ -7,7 +7,12 @@ pub mod shape;
 
 use std::path::Path;
 
-use self::{axis::Cell, gate::Gate};
+use serde::{Deserialize, Serialize};
+
+use self::{
+    axis::Cell,
+    gate::{Comparison, Gate},
+};
 use crate::{
     numerics::choice::Choice,
     source::Problems,
@@ -45,7 +50,8 @@ pub struct Asked {
 }
 
 /// How prompts are continued.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Generation {
     /// How many tokens may follow; as many as a suite says where there is none.
     pub max_new_tokens: Option<usize>,
@@ -65,5 +71,32 @@ impl Plan {
     /// Everything that is wrong with it.
     pub fn read(path: &Path, text: &str, profile: Option<&str>) -> Result<Plan, Problems> {
         read::plan(path, text, profile)
+    }
+
+    /// Items, and tokens that may follow them, of one cell.
+    pub fn cost(&self) -> (u64, u64) {
+        let items = self.suites.iter().map(|asked| asked.items);
+        let tokens = self.suites.iter().map(|asked| asked.items.saturating_mul(self.most_tokens(asked)));
+        (items.fold(0, u64::saturating_add), tokens.fold(0, u64::saturating_add))
+    }
+
+    /// How many tokens may follow one of a suite's prompts, whatever style it is asked in.
+    pub fn most_tokens(&self, asked: &Asked) -> u64 {
+        let styles = asked.suite.styles();
+        let limits = styles.into_iter().filter(|style| asked.style.is_none_or(|only| only == *style));
+        let most = limits.filter_map(|style| asked.suite.limits.of(style)).max().unwrap_or_default();
+        self.generation.max_new_tokens.unwrap_or(most) as u64
+    }
+
+    /// How many pairs of cells a gate compares; against a baseline, how many cells.
+    pub fn comparisons(&self, gate: &Gate) -> usize {
+        match gate.comparison {
+            Comparison::Within(_) => gate.groups(&self.cells).iter().map(|group| group.len() - 1).sum(),
+            Comparison::Reference | Comparison::Baseline => {
+                let reference = self.reference.filter(|_| gate.comparison == Comparison::Reference);
+                let about = |cell: &&Cell| Some(**cell) != reference && gate.filter.matches(cell);
+                self.cells.iter().filter(about).count()
+            }
+        }
     }
 }

@@ -58,15 +58,18 @@ impl Paired {
     pub fn count(reference: &[bool], cell: &[bool]) -> Result<Paired, UnequalCells> {
         items(&[reference, cell])?;
         let mut counts = Paired::default();
-        for outcomes in reference.iter().zip(cell) {
-            *match outcomes {
-                (true, true) => &mut counts.both,
-                (true, false) => &mut counts.lost,
-                (false, true) => &mut counts.gained,
-                (false, false) => &mut counts.neither,
-            } += 1;
-        }
+        reference.iter().copied().zip(cell.iter().copied()).for_each(|outcomes| counts.include(outcomes));
         Ok(counts)
+    }
+
+    /// Adds an item: is it correct in the reference, and in the cell?
+    pub fn include(&mut self, outcomes: (bool, bool)) {
+        *match outcomes {
+            (true, true) => &mut self.both,
+            (true, false) => &mut self.lost,
+            (false, true) => &mut self.gained,
+            (false, false) => &mut self.neither,
+        } += 1;
     }
 
     /// How many items there are.

@@ -5,7 +5,7 @@
 //! sample deviation, with the number of cells less 1. Cells come as one list of items each, in the same
 //! order.
 
-use std::num::NonZeroU64;
+use std::{collections::BTreeMap, num::NonZeroU64};
 
 use num_bigint::{BigInt, BigUint};
 use serde::Serialize;
@@ -13,11 +13,13 @@ use serde::Serialize;
 use super::{UnequalCells, items, proportion::Proportion, quotient};
 use crate::numerics::{special::chi_square_tail, total::mean};
 
-/// How many items each cell has right, and how many cells have each item right.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// How many items each cell has right, and how far the cells disagree about each item.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Correctness {
     of_cells: Vec<u64>,
-    of_items: Vec<u64>,
+    items: u64,
+    /// For each item the cells that have it right times those that have it wrong, added up.
+    disagreement: BigInt,
 }
 
 /// Cochran's test of the hypothesis that all cells are right equally often.
@@ -38,29 +40,41 @@ impl Correctness {
     ///
     /// When not all cells have the same number of items.
     pub fn count(cells: &[impl AsRef<[bool]>]) -> Result<Correctness, UnequalCells> {
-        let mut of_items = vec![0; items(cells)?];
-        for cell in cells {
-            for (count, &right) in of_items.iter_mut().zip(cell.as_ref()) {
-                *count += u64::from(right);
-            }
+        let mut counted = Correctness { of_cells: vec![0; cells.len()], ..Correctness::default() };
+        for item in 0..items(cells)? {
+            counted.add(cells.iter().map(|cell| cell.as_ref()[item]));
         }
-        let of_cells = cells.iter().map(|cell| Proportion::count(cell.as_ref()).hits).collect();
-        Ok(Correctness { of_cells, of_items })
+        Ok(counted)
+    }
+
+    /// Adds an item: which cells have it right, every time in the same order.
+    pub fn add(&mut self, right: impl IntoIterator<Item = bool>) {
+        let (mut cells, mut hits) = (0, 0_u64);
+        for right in right {
+            if self.of_cells.len() == cells {
+                self.of_cells.push(0);
+            }
+            self.of_cells[cells] += u64::from(right);
+            hits += u64::from(right);
+            cells += 1;
+        }
+        self.items += 1;
+        self.disagreement += BigInt::from(hits) * (cells as u64 - hits);
     }
 
     /// The accuracy of each cell.
     pub fn accuracies(&self) -> impl Iterator<Item = Proportion> {
-        self.of_cells.iter().map(|&hits| Proportion { hits, of: self.items() })
+        self.of_cells.iter().map(|&hits| Proportion { hits, of: self.items })
     }
 
     /// `Std@Acc`: the deviation of the accuracies. Exactly 0 where all are the same.
     pub fn deviation(&self) -> Option<f64> {
-        deviation(&self.of_cells, self.items())
+        deviation(&self.of_cells, self.items)
     }
 
     /// The highest accuracy less the lowest.
     pub fn range(&self) -> Option<f64> {
-        quotient(self.of_cells.iter().max()? - self.of_cells.iter().min()?, self.items())
+        quotient(self.of_cells.iter().max()? - self.of_cells.iter().min()?, self.items)
     }
 
     /// Cochran's Q. Nothing where no item tells two cells apart.
@@ -71,7 +85,7 @@ impl Correctness {
         let squares: BigInt = self.of_cells.iter().map(square).sum();
         let whole = self.whole();
         let between = BigInt::from(freedom.get()) * (squares * cells - &whole * &whole);
-        let q = quotient(between, self.disagreement())?;
+        let q = quotient(between, self.disagreement.clone())?;
         Some(Cochran { q, freedom, p_value: chi_square_tail(q, freedom) })
     }
 
@@ -79,18 +93,14 @@ impl Correctness {
     /// cells are, independently: what flips that are coin tosses would give.
     pub fn deviation_of_coin_tosses(&self) -> Option<f64> {
         let scale = self.whole_scale();
-        Some(quotient(self.disagreement(), &scale * &scale)?.sqrt())
+        Some(quotient(self.disagreement.clone(), &scale * &scale)?.sqrt())
     }
 
     /// The deviation that the mean accuracy has because the items are a sample of all that could be asked:
     /// the other error, which no numerics can change.
     pub fn deviation_of_sampling(&self) -> Option<f64> {
         let (whole, scale) = (self.whole(), self.whole_scale());
-        Some(quotient(&whole * (&scale - &whole), &scale * &scale * self.items())?.sqrt())
-    }
-
-    fn items(&self) -> u64 {
-        self.of_items.len() as u64
+        Some(quotient(&whole * (&scale - &whole), &scale * &scale * self.items)?.sqrt())
     }
 
     /// All that is right in all cells.
@@ -100,18 +110,12 @@ impl Correctness {
 
     /// Cells times items.
     fn whole_scale(&self) -> BigInt {
-        BigInt::from(self.of_cells.len()) * self.items()
-    }
-
-    /// For each item the cells that have it right times those that have it wrong, added up.
-    fn disagreement(&self) -> BigInt {
-        let cells = self.of_cells.len() as u64;
-        self.of_items.iter().map(|&right| BigInt::from(right) * (cells - right)).sum()
+        BigInt::from(self.of_cells.len()) * self.items
     }
 }
 
 /// How far cells agree, item by item.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct Agreement {
     /// Of the items, those on which not all cells are alike.
     pub unstable: Proportion,
@@ -125,17 +129,27 @@ pub struct Agreement {
 /// # Errors
 ///
 /// When not all cells have the same number of items.
-pub fn agreement<T: Eq>(cells: &[impl AsRef<[T]>]) -> Result<Agreement, UnequalCells> {
-    let of_item = |item: usize| {
-        let outcome = |cell: usize| &cells[cell].as_ref()[item];
-        let pairs = (0..cells.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
-        let pairs = pairs.map(|(a, b)| Proportion { hits: u64::from(outcome(a) == outcome(b)), of: 1 });
-        pairs.sum::<Proportion>()
-    };
-    let of_items: Vec<_> = (0..items(cells)?).map(of_item).collect();
-    let unstable = of_items.iter().filter(|pairs| pairs.misses() > 0).count() as u64;
-    let unstable = Proportion { hits: unstable, of: of_items.len() as u64 };
-    Ok(Agreement { unstable, pairs: of_items.into_iter().sum() })
+pub fn agreement<T: Ord>(cells: &[impl AsRef<[T]>]) -> Result<Agreement, UnequalCells> {
+    let mut agreement = Agreement::default();
+    for item in 0..items(cells)? {
+        agreement.add(cells.iter().map(|cell| &cell.as_ref()[item]));
+    }
+    Ok(agreement)
+}
+
+impl Agreement {
+    /// Adds an item: what each cell made of it.
+    pub fn add<T: Ord>(&mut self, outcomes: impl IntoIterator<Item = T>) {
+        let mut alike: BTreeMap<T, u64> = BTreeMap::new();
+        for outcome in outcomes {
+            *alike.entry(outcome).or_default() += 1;
+        }
+        let pairs = |count: u64| count * count.saturating_sub(1) / 2;
+        let hits = alike.values().map(|count| pairs(*count)).sum();
+        let of = pairs(alike.values().sum());
+        self.unstable = self.unstable + Proportion { hits: u64::from(alike.len() > 1), of: 1 };
+        self.pairs = self.pairs + Proportion { hits, of };
+    }
 }
 
 /// `Avg_Std@Output_Length`: the deviation of an item's lengths over the cells, and its mean over the items.

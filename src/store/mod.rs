@@ -1,14 +1,19 @@
 //! The only writer of files; what it writes is whole or not there.
 
+pub mod lines;
+pub mod run;
 pub mod trace;
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
 };
 
 use safetensors::{Dtype, SafeTensorError, serialize_to_file, tensor::TensorView};
+use sha2::{Digest as _, Sha256};
+
+use crate::trace::Digest;
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -73,4 +78,19 @@ pub fn write_logits(path: &Path, tokens: &[u32], logits: &[f32]) -> Result<(), S
             other => io::Error::other(other),
         },
     })
+}
+
+/// Of a file, read from end to end.
+fn file_digest(path: &Path) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
+    loop {
+        let piece = file.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(Digest(hasher.finalize().into()));
+        }
+        hasher.update(piece);
+        let read = piece.len();
+        file.consume(read);
+    }
 }

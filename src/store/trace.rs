@@ -4,32 +4,40 @@
 //! |---|---|
 //! | `samples.jsonl` | a [`Line`] for each item: tokens, text, scores, and the root of its chain |
 //! | `tokens.safetensors` | for every token of every item, one after the other: `digest` of the logits `[tokens, 32]`, `candidate` and `logit` `[tokens, k]`, `margin` and `probability` `[tokens]` |
+//! | `tree.bin` | the Merkle tree over the roots of the items, 32 bytes a node: the leaves, then level by level up to the root |
 //!
 //! Nothing here depends on time, machine or launch: items stand in the order of their numbers, however they were grouped,
-//! and the batch and the threads that really ran stand with the cell. A writer holds one sample in memory, a reader too.
+//! and the batch and the threads that really ran stand with the cell. A writer holds one sample in memory and a few numbers of
+//! every item, a reader one item.
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::StoreError;
+use super::{
+    StoreError,
+    lines::{Lines, LinesError},
+};
 use crate::{
     numerics::choice::Candidate,
     suite::score::Scores,
-    trace::{Digest, Finish, Sample, Token},
+    trace::{Digest, Finish, Sample, Token, Tree},
 };
 
 /// The folder of all traces in a store.
-const TRACES: &str = "traces";
+pub(super) const TRACES: &str = "traces";
 const SAMPLES: &str = "samples.jsonl";
 const TOKENS: &str = "tokens.safetensors";
+const TREE: &str = "tree.bin";
+const FILES: [&str; 3] = [SAMPLES, TOKENS, TREE];
+/// How the name of a trace that is being written begins.
+const UNFINISHED: &str = ".unfinished-";
 /// The lines in the order in which they came.
 const LINES: &str = "lines";
 
@@ -74,14 +82,25 @@ pub struct Writer {
     candidates: Option<usize>,
     /// In the order in which they came.
     entries: Vec<Entry>,
-    /// Where the next one begins.
-    next: Entry,
+    /// Where the next one begins: its line, its tokens.
+    next: (u64, u64),
+}
+
+/// What a trace is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Of its files: the name of its folder.
+    pub digest: Digest,
+    /// Of its tree: equal if and only if all tokens and logits are.
+    pub root: Digest,
 }
 
 /// Where an item lies in the files that are written first.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Entry {
     item: u64,
+    /// Of its chain.
+    root: Digest,
     /// Its line: the first byte, and how many.
     line: (u64, u64),
     /// Its tokens: the first, and how many.
@@ -98,7 +117,7 @@ impl Writer {
         let traces = store.join(TRACES);
         let open = || {
             fs::create_dir_all(&traces)?;
-            let folder = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(&traces)?;
+            let folder = folder_for_others().prefix(UNFINISHED).tempdir_in(&traces)?;
             let create = |name: &str| File::create(folder.path().join(name)).map(BufWriter::new);
             let columns = COLUMNS.iter().map(|(name, ..)| create(name)).collect::<io::Result<_>>()?;
             Ok((create(LINES)?, columns, folder))
@@ -112,7 +131,7 @@ impl Writer {
             columns,
             candidates: None,
             entries: Vec::new(),
-            next: Entry::default(),
+            next: (0, 0),
         })
     }
 
@@ -138,14 +157,11 @@ impl Writer {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         self.samples.write_all(&text)?;
-        let Entry { line: (line_start, _), tokens: (tokens_start, _), .. } = self.next;
+        let (start, first) = self.next;
         let (bytes, tokens) = (text.len() as u64, sample.steps.len() as u64);
-        self.entries.push(Entry {
-            item: line.item,
-            line: (line_start, bytes),
-            tokens: (tokens_start, tokens),
-        });
-        self.next = Entry { item: 0, line: (line_start + bytes, 0), tokens: (tokens_start + tokens, 0) };
+        let Line { item, root, .. } = *line;
+        self.entries.push(Entry { item, root, line: (start, bytes), tokens: (first, tokens) });
+        self.next = (start + bytes, first + tokens);
         for step in &sample.steps {
             let candidates = *self.candidates.get_or_insert(step.candidates.len());
             assert_eq!(
@@ -167,22 +183,22 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts the trace into the store, under the digest that comes back.
+    /// Puts the trace into the store, and says what it is known by.
     ///
     /// # Errors
     ///
     /// When the store cannot be written.
-    pub fn finish(mut self) -> Result<Digest, StoreError> {
+    pub fn finish(mut self) -> Result<Written, StoreError> {
         let folder = self.folder.path().to_owned();
         self.join().map_err(|error| StoreError::Write { path: folder, error })
     }
 
-    fn join(&mut self) -> io::Result<Digest> {
+    fn join(&mut self) -> io::Result<Written> {
         self.entries.sort_by_key(|entry| entry.item);
         let folder = self.folder.path();
         let candidates = self.candidates.unwrap_or(0);
         let mut file = BufWriter::new(File::create(folder.join(TOKENS))?);
-        file.write_all(&header(self.next.tokens.0 as usize, candidates))?;
+        file.write_all(&header(self.next.1 as usize, candidates))?;
         for (((name, _, size), width), column) in
             COLUMNS.iter().zip(widths(candidates)).zip(&mut self.columns)
         {
@@ -192,29 +208,106 @@ impl Writer {
                 self.entries.iter().map(|entry| (entry.tokens.0 * of_token, entry.tokens.1 * of_token));
             rearrange(&folder.join(name), pieces, &mut file)?;
         }
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        whole(file)?;
         self.samples.flush()?;
         let mut file = BufWriter::new(File::create(folder.join(SAMPLES))?);
         rearrange(&folder.join(LINES), self.entries.iter().map(|entry| entry.line), &mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        let digest = digest(folder)?;
-        let place = self.store.join(TRACES).join(digest.to_string());
-        let made = place.with_extension("new");
-        fs::create_dir_all(&made)?;
-        for name in [SAMPLES, TOKENS] {
-            fs::rename(folder.join(name), made.join(name))?;
-        }
+        whole(file)?;
+        let tree = Tree::over(self.entries.iter().map(|entry| entry.root).collect());
+        let mut file = BufWriter::new(File::create(folder.join(TREE))?);
+        tree.nodes().try_for_each(|node| file.write_all(&node.0))?;
+        whole(file)?;
+
+        let written = Written { digest: digest(folder)?, root: tree.root() };
+        let place = self.store.join(TRACES).join(written.digest.to_string());
         if place.exists() {
             // An equal trace, from another cell or an earlier try, unless something has befallen it since.
-            if self::digest(&place).is_ok_and(|found| found == digest) {
-                fs::remove_dir_all(&made)?;
-                return Ok(digest);
+            if digest(&place).is_ok_and(|found| found == written.digest) {
+                return Ok(written);
             }
             fs::remove_dir_all(&place)?;
         }
-        fs::rename(&made, &place)?;
-        Ok(digest)
+        fs::rename(folder, &place)?;
+        Ok(written)
     }
+}
+
+/// A folder that others may read as far as the user's mask lets them.
+fn folder_for_others() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder
+}
+
+/// Sees that a file has reached the disk.
+fn whole(file: BufWriter<File>) -> io::Result<()> {
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+/// Removes what runs that were killed have left half-written.
+///
+/// # Errors
+///
+/// When it cannot be removed.
+pub fn sweep(store: &Path) -> Result<(), StoreError> {
+    let traces = store.join(TRACES);
+    let sweep = || {
+        for entry in fs::read_dir(&traces)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        io::Result::Ok(())
+    };
+    match sweep() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Write { path: traces, error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Copies a trace into another store, unless it is there.
+///
+/// # Errors
+///
+/// When it is not what was written, or cannot be copied.
+pub fn copy(from: &Path, to: &Path, trace: Digest) -> Result<(), CopyError> {
+    verify(from, trace)?;
+    if verify(to, trace).is_ok() {
+        return Ok(());
+    }
+    let (source, traces) = (folder(from, trace), to.join(TRACES));
+    let copy = || {
+        fs::create_dir_all(&traces)?;
+        let copied = folder_for_others().prefix(UNFINISHED).tempdir_in(&traces)?;
+        for name in FILES {
+            fs::copy(source.join(name), copied.path().join(name))?;
+        }
+        let place = folder(to, trace);
+        if place.exists() {
+            fs::remove_dir_all(&place)?;
+        }
+        fs::rename(copied.path(), place)
+    };
+    copy().map_err(|error| CopyError::Write(StoreError::Write { path: traces.clone(), error }))
+}
+
+/// Why a trace cannot be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// It is not what was written.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The other store cannot be written.
+    #[error(transparent)]
+    Write(StoreError),
+}
+
+fn folder(store: &Path, trace: Digest) -> PathBuf {
+    store.join(TRACES).join(trace.to_string())
 }
 
 /// Copies pieces of a file, each from its first byte on and so many, one after the other, and removes the file.
@@ -253,19 +346,8 @@ fn header(tokens: usize, candidates: usize) -> Vec<u8> {
 /// Of a trace's files: of the lines that `sha256sum` prints for them.
 fn digest(folder: &Path) -> io::Result<Digest> {
     let mut lines = String::new();
-    for name in [SAMPLES, TOKENS] {
-        let mut hasher = Sha256::new();
-        let mut file = BufReader::with_capacity(1 << 20, File::open(folder.join(name))?);
-        loop {
-            let piece = file.fill_buf()?;
-            if piece.is_empty() {
-                break;
-            }
-            hasher.update(piece);
-            let read = piece.len();
-            file.consume(read);
-        }
-        lines += &format!("{}  {name}\n", Digest(hasher.finalize().into()));
+    for name in FILES {
+        lines += &format!("{}  {name}\n", super::file_digest(&folder.join(name))?);
     }
     Ok(Digest::of(lines.as_bytes()))
 }
@@ -309,7 +391,7 @@ pub enum TraceError {
 ///
 /// When it is not there, or not that.
 pub fn verify(store: &Path, expected: Digest) -> Result<(), TraceError> {
-    let path = store.join(TRACES).join(expected.to_string());
+    let path = folder(store, expected);
     match digest(&path) {
         Ok(found) if found == expected => Ok(()),
         Ok(found) => Err(TraceError::Changed { path, found }),
@@ -317,16 +399,27 @@ pub fn verify(store: &Path, expected: Digest) -> Result<(), TraceError> {
     }
 }
 
+/// The lines of a trace, any of which can be read.
+///
+/// # Errors
+///
+/// When they cannot be read.
+pub fn lines(store: &Path, trace: Digest) -> Result<Lines<Line>, LinesError> {
+    Lines::open(&folder(store, trace).join(SAMPLES))
+}
+
 /// Reads a trace item by item, each with what its tokens were chosen from.
 pub struct Reader {
     path: PathBuf,
-    samples: BufReader<File>,
-    number: usize,
-    /// Each at the token after the last one that was read.
-    columns: Vec<BufReader<File>>,
+    /// How many tokens the file has, how many candidates each, and where each column begins.
+    tokens: usize,
     candidates: usize,
-    /// Tokens that are left.
-    left: usize,
+    columns: [u64; COLUMNS.len()],
+    /// What is read next: the line's number and first byte, and its first token.
+    line: usize,
+    byte: u64,
+    token: usize,
+    open: Option<(BufReader<File>, File)>,
 }
 
 impl Reader {
@@ -336,37 +429,87 @@ impl Reader {
     ///
     /// When it is not there, or the file of tokens has another form.
     pub fn open(store: &Path, digest: Digest) -> Result<Reader, TraceError> {
-        let path = store.join(TRACES).join(digest.to_string());
-        let open = |name: &str| {
-            let path = path.join(name);
-            File::open(&path).map_err(|error| TraceError::Read { path, error })
-        };
-        let samples = BufReader::new(open(SAMPLES)?);
+        let path = folder(store, digest);
         let file = path.join(TOKENS);
-        let (begin, tokens, candidates) = form(&mut open(TOKENS)?).map_err(|error| match error {
-            Form::Io(error) => TraceError::Read { path: file.clone(), error },
-            Form::Wrong(problem) => TraceError::Wrong { path: file.clone(), problem },
-        })?;
-        let mut columns = Vec::new();
+        let read = |error| TraceError::Read { path: file.clone(), error };
+        let (begin, tokens, candidates) =
+            form(&mut File::open(&file).map_err(read)?).map_err(|error| match error {
+                Form::Io(error) => read(error),
+                Form::Wrong(problem) => TraceError::Wrong { path: file.clone(), problem },
+            })?;
         let mut place = begin;
-        for ((_, _, size), width) in COLUMNS.iter().zip(widths(candidates)) {
-            let mut column = open(TOKENS)?;
-            column
-                .seek(SeekFrom::Start(place))
-                .map_err(|error| TraceError::Read { path: file.clone(), error })?;
-            columns.push(BufReader::new(column));
+        let sizes = COLUMNS.iter().zip(widths(candidates));
+        let mut starts = sizes.map(|((_, _, size), width)| {
+            let start = place;
             place += (tokens * width * size) as u64;
+            start
+        });
+        let columns = std::array::from_fn(|_| starts.next().unwrap_or_default());
+        Ok(Reader { path, tokens, candidates, columns, line: 0, byte: 0, token: 0, open: None })
+    }
+
+    /// Closes its files until the next item is asked for: more traces may be read side by side than a process may have
+    /// files open.
+    pub fn pause(&mut self) {
+        self.open = None;
+    }
+
+    /// The next item, which must have this number.
+    ///
+    /// # Errors
+    ///
+    /// When it has another one, or cannot be read.
+    pub fn expect(&mut self, item: u64) -> Result<(Line, Vec<Token>), TraceError> {
+        match self.item()? {
+            Some(found) if found.0.item == item => Ok(found),
+            Some((found, _)) => Err(self.wrong(item, &format!("item {} stands in its place", found.item))),
+            None => Err(self.wrong(item, "it ends before this")),
         }
-        Ok(Reader { path, samples, number: 0, columns, candidates, left: tokens })
+    }
+
+    /// The end of the trace, which must have been reached.
+    ///
+    /// # Errors
+    ///
+    /// When another item follows.
+    pub fn end(&mut self) -> Result<(), TraceError> {
+        match self.item()? {
+            None => Ok(()),
+            Some((line, _)) => Err(self.wrong(line.item, "there is no such question")),
+        }
+    }
+
+    /// What is said of an item that cannot be believed.
+    pub fn wrong(&self, item: u64, problem: &str) -> TraceError {
+        TraceError::Wrong { path: self.path.join(SAMPLES), problem: format!("item {item}: {problem}") }
+    }
+
+    /// Its files, the first where it is to be read.
+    fn files(&mut self) -> Result<&mut (BufReader<File>, File), TraceError> {
+        if self.open.is_none() {
+            let open = |name: &str| {
+                let path = self.path.join(name);
+                File::open(&path).map_err(|error| TraceError::Read { path, error })
+            };
+            let (mut samples, tokens) = (BufReader::new(open(SAMPLES)?), open(TOKENS)?);
+            samples
+                .seek(SeekFrom::Start(self.byte))
+                .map_err(|error| TraceError::Read { path: self.path.join(SAMPLES), error })?;
+            self.open = Some((samples, tokens));
+        }
+        Ok(self.open.as_mut().expect("it has just been opened"))
     }
 
     fn item(&mut self) -> Result<Option<(Line, Vec<Token>)>, TraceError> {
         let path = self.path.join(SAMPLES);
         let mut text = String::new();
-        self.samples.read_line(&mut text).map_err(|error| TraceError::Read { path: path.clone(), error })?;
-        self.number += 1;
+        let read = self.files()?.0.read_line(&mut text);
+        read.map_err(|error| TraceError::Read { path: path.clone(), error })?;
+        self.line += 1;
+        self.byte += text.len() as u64;
+        let left = self.tokens - self.token;
         if text.is_empty() {
-            return match self.left {
+            return match left {
                 0 => Ok(None),
                 left => {
                     let problem = format!("it ends {left} tokens before {TOKENS} does");
@@ -376,39 +519,55 @@ impl Reader {
         }
         let line: Line = serde_json::from_str(&text).map_err(|error| TraceError::Wrong {
             path: path.clone(),
-            problem: format!("line {}: {error}", self.number),
+            problem: format!("line {}: {error}", self.line),
         })?;
-        if line.tokens.len() > self.left {
-            let problem = format!("line {}: it has more tokens than {TOKENS}", self.number);
+        if line.tokens.len() > left {
+            let problem = format!("line {}: it has more tokens than {TOKENS}", self.line);
             return Err(TraceError::Wrong { path, problem });
         }
-        self.left -= line.tokens.len();
-        let tokens = line.tokens.iter().map(|&token| self.token(token)).collect::<io::Result<_>>();
-        let tokens = tokens.map_err(|error| TraceError::Read { path: self.path.join(TOKENS), error })?;
+        let tokens = self
+            .chosen(&line.tokens)
+            .map_err(|error| TraceError::Read { path: self.path.join(TOKENS), error })?;
+        self.token += tokens.len();
         Ok(Some((line, tokens)))
     }
 
-    fn token(&mut self, token: u32) -> io::Result<Token> {
-        fn word(column: &mut impl Read) -> io::Result<u32> {
-            let mut word = [0; 4];
-            column.read_exact(&mut word)?;
-            Ok(u32::from_le_bytes(word))
-        }
-        let [digest, tokens, logits, margin, probability] = &mut self.columns[..] else {
-            unreachable!("there are as many readers as columns")
-        };
-        let mut of_logits = [0; 32];
-        digest.read_exact(&mut of_logits)?;
-        let candidate = |_| Ok(Candidate { token: word(tokens)?, logit: f32::from_bits(word(logits)?) });
-        let candidates = (0..self.candidates).map(candidate).collect::<io::Result<_>>()?;
-        Ok(Token {
-            token,
-            digest: Digest(of_logits),
-            candidates,
-            margin: f32::from_bits(word(margin)?),
-            probability: f32::from_bits(word(probability)?),
-        })
+    /// These tokens, which are the next ones, with what each was chosen from.
+    fn chosen(&mut self, tokens: &[u32]) -> io::Result<Vec<Token>> {
+        let Some((_, file)) = &mut self.open else { unreachable!("its line has just been read") };
+        let mut columns = COLUMNS.iter().zip(widths(self.candidates)).zip(self.columns).map(
+            |(((_, _, size), width), start)| {
+                let of_token = size * width;
+                let mut bytes = vec![0; tokens.len() * of_token];
+                file.seek(SeekFrom::Start(start + (self.token * of_token) as u64))?;
+                file.read_exact(&mut bytes)?;
+                Ok::<_, io::Error>(bytes)
+            },
+        );
+        let mut column = || columns.next().unwrap_or_else(|| Ok(Vec::new()));
+        let (digests, ids, logits) = (column()?, words(&column()?), words(&column()?));
+        let (margins, probabilities) = (words(&column()?), words(&column()?));
+        let candidates = self.candidates;
+        let chosen = tokens.iter().enumerate().map(|(at, &token)| {
+            let of_token = at * candidates..(at + 1) * candidates;
+            let kept = ids[of_token.clone()].iter().zip(&logits[of_token]);
+            Token {
+                token,
+                digest: Digest(digests[32 * at..][..32].try_into().expect("a digest has 32 bytes")),
+                candidates: kept
+                    .map(|(&token, &logit)| Candidate { token, logit: f32::from_bits(logit) })
+                    .collect(),
+                margin: f32::from_bits(margins[at]),
+                probability: f32::from_bits(probabilities[at]),
+            }
+        });
+        Ok(chosen.collect())
     }
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words.iter().map(|word| u32::from_le_bytes(*word)).collect()
 }
 
 impl Iterator for Reader {
@@ -416,6 +575,78 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.item().transpose()
+    }
+}
+
+/// The tree of a trace on disk, of which only those nodes are read that are asked for.
+pub struct TreeFile {
+    path: PathBuf,
+    file: File,
+    /// How many nodes each level has, the leaves first.
+    levels: Vec<u64>,
+}
+
+impl TreeFile {
+    /// Of the trace of this digest in a store.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or has not the size of a tree.
+    pub fn open(store: &Path, digest: Digest) -> Result<TreeFile, TraceError> {
+        let path = folder(store, digest).join(TREE);
+        let read = |error| TraceError::Read { path: path.clone(), error };
+        let file = File::open(&path).map_err(read)?;
+        let nodes = file.metadata().map_err(read)?.len() / 32;
+        // Above its leaves a tree has one node less than leaves, and a few that have risen as they are.
+        let mut leaves = nodes.saturating_sub(64) / 2..=nodes.div_ceil(2);
+        let leaves = leaves.find(|&leaves| Tree::levels_over(leaves).iter().sum::<u64>() == nodes);
+        match leaves {
+            Some(leaves) => Ok(TreeFile { levels: Tree::levels_over(leaves), path, file }),
+            None => Err(TraceError::Wrong { path, problem: format!("no tree has {nodes} nodes") }),
+        }
+    }
+
+    fn node(&mut self, level: usize, at: u64) -> Result<Digest, TraceError> {
+        let before: u64 = self.levels[..level].iter().sum();
+        let mut node = [0; 32];
+        let read = self.file.seek(SeekFrom::Start(32 * (before + at)));
+        read.and_then(|_| self.file.read_exact(&mut node))
+            .map_err(|error| TraceError::Read { path: self.path.clone(), error })?;
+        Ok(Digest(node))
+    }
+
+    /// The first item, counted from 0, whose tokens or logits differ from those in another tree, and how many nodes of
+    /// each were read to find it.
+    ///
+    /// # Errors
+    ///
+    /// When a node cannot be read.
+    pub fn first_difference(&mut self, other: &mut TreeFile) -> Result<Option<(u64, usize)>, TraceError> {
+        if self.levels != other.levels {
+            // Trees of several sizes share no nodes but leaves: they are compared one by one.
+            let shared = self.levels[0].min(other.levels[0]);
+            for at in 0..shared {
+                if self.node(0, at)? != other.node(0, at)? {
+                    return Ok(Some((at, at as usize + 1)));
+                }
+            }
+            return Ok(Some((shared, shared as usize)));
+        }
+        let (mut level, mut at, mut read) = (self.levels.len() - 1, 0, 1);
+        if self.levels[0] == 0 || self.node(level, 0)? == other.node(level, 0)? {
+            return Ok(None);
+        }
+        while level > 0 {
+            level -= 1;
+            // If the left child is the same, the right one is not.
+            let left = 2 * at;
+            let is_left = left + 1 == self.levels[level] || {
+                read += 1;
+                self.node(level, left)? != other.node(level, left)?
+            };
+            at = if is_left { left } else { left + 1 };
+        }
+        Ok(Some((at, read)))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod item;
 pub mod load;
 pub mod name;
 pub mod problem;
+pub mod question;
 pub mod score;
 pub mod style;
 
@@ -218,14 +219,18 @@ impl Suite {
         }
     }
 
-    /// What became of an item, from the text that followed its prompt. `cut` says that the text ended at its limit.
-    pub fn score(&self, item: &Item, style: Style, text: &str, cut: bool) -> Scores {
-        let style = match (style, &self.source) {
+    /// In which style an answer to this one is read.
+    pub fn read_as(&self, style: Style) -> Style {
+        match (style, &self.source) {
             // Its answer stands at the end of a solution, as in a chat.
             (Style::Completion, Source::Brought { .. }) => Style::Chat,
             _ => style,
-        };
-        score(&item.problem.answer, style, text, cut)
+        }
+    }
+
+    /// What became of an item, from the text that followed its prompt. `cut` says that the text ended at its limit.
+    pub fn score(&self, item: &Item, style: Style, text: &str, cut: bool) -> Scores {
+        score(&item.problem.answer, self.read_as(style), text, cut)
     }
 }
 

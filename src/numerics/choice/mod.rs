@@ -101,6 +101,15 @@ pub struct Place {
 }
 
 impl Choice {
+    /// The same with another seed; the best token has none.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Choice {
+        match self {
+            Choice::Greedy => Choice::Greedy,
+            Choice::Sampled(sampling) => Choice::Sampled(Sampling { seed, ..sampling }),
+        }
+    }
+
     /// The token that follows, given the ranking of these logits.
     pub fn choose(&self, logits: &[f32], ranking: &Ranking, place: Place) -> u32 {
         let best = *ranking.candidates.first().expect("a ranking holds at least the best token");

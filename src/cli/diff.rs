@@ -1,0 +1,158 @@
+//! `reprocheck diff`: where do two runs, two cells, or two logs of lm-evaluation-harness part?
+
+use std::{io::Write, path::PathBuf};
+
+use clap::Args;
+
+use super::{Ended, Exit};
+use crate::{
+    compare::Tally,
+    report::text::{self, grouped, wrapped},
+    run::diff::{self, CellDiff, DiffError, LogDiff, RunDiff, Side},
+    stats::paired::Paired,
+    store::run::Run,
+};
+
+/// So many cells that differ are shown.
+const SHOWN: usize = 3;
+const WIDTH: usize = 80;
+
+/// Where do two runs, two cells, or two logs of lm-evaluation-harness part?
+#[derive(Args, Debug)]
+pub(super) struct Diff {
+    /// A run's folder, a file of its cells/, or a samples_*.jsonl of lm-evaluation-harness
+    one: PathBuf,
+    /// Another of its kind
+    other: PathBuf,
+}
+
+impl From<DiffError> for Ended {
+    fn from(error: DiffError) -> Ended {
+        if error.is_environment() { Ended::environment(error) } else { Ended::usage(error) }
+    }
+}
+
+impl Diff {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        match (Side::open(&self.one)?, Side::open(&self.other)?) {
+            (Side::Run(one), Side::Run(other)) => {
+                let found = diff::runs(&one, &other)?;
+                self.show_runs(&one, &found, out)
+            }
+            (Side::Cell(one, a), Side::Cell(other, b)) => {
+                let found = diff::cells((&one, a), (&other, b))?;
+                let same = found.tally.is_none();
+                show_cells(&one, &found, out)?;
+                Ok(if same { Exit::Held } else { Exit::Failed })
+            }
+            (Side::Log(_, one), Side::Log(_, other)) => show_logs(&diff::logs(&one, &other), out),
+            _ => Err(DiffError::Kinds.into()),
+        }
+    }
+
+    fn show_runs(&self, one: &Run, found: &RunDiff, out: &mut impl Write) -> Result<Exit, Ended> {
+        let differ: Vec<_> = found.cells.iter().filter(|cell| cell.tally.is_some()).collect();
+        let same = found.cells.len() - differ.len();
+        writeln!(out, "{} cells have run in both: {same} are the same to the last bit", found.cells.len())?;
+        for (name, alone) in [&self.one, &self.other].into_iter().zip(&found.alone) {
+            if let Some(first) = alone.first() {
+                writeln!(out, "{} have run in {} alone, such as {first}", alone.len(), name.display())?;
+            }
+        }
+        for cell in differ.iter().take(SHOWN) {
+            writeln!(out)?;
+            show_cells(one, cell, out)?;
+        }
+        if differ.len() > SHOWN {
+            writeln!(out, "\nand {} more cells differ", differ.len() - SHOWN)?;
+        }
+        Ok(match () {
+            () if !differ.is_empty() => Exit::Failed,
+            () if found.cells.is_empty() => Exit::Undecided,
+            () => Exit::Held,
+        })
+    }
+}
+
+fn show_cells(
+    run: &Run,
+    CellDiff { cells, tally, found }: &CellDiff,
+    out: &mut impl Write,
+) -> Result<(), Ended> {
+    let [a, b] = cells;
+    let Some(tally) = tally else {
+        writeln!(out, "{a} and {b} are the same to the last bit")?;
+        return Ok(());
+    };
+    if let Some(first) = tally.first() {
+        let vocabulary = run.vocabulary()?;
+        let name = |token: u32| vocabulary.get(token as usize).map(|text| format!("{text:?}"));
+        let name = |token: u32| name(token).unwrap_or_else(|| token.to_string());
+        write!(out, "{}", text::parting(&[a.to_string(), b.to_string()], "", first, &name))?;
+    }
+    if let Some((item, nodes)) = found {
+        let sentence = format!(
+            "The first item that is not the same to the last bit is number {item}, found through {nodes} nodes of each tree."
+        );
+        writeln!(out, "{}", wrapped(&sentence, WIDTH))?;
+    }
+    let Tally { bits, tokens, answers, paired, .. } = tally;
+    writeln!(
+        out,
+        "{}",
+        wrapped(
+            &format!(
+                "Of {} items {} have the same bits, {} the same tokens, {} the same answer. {}",
+                grouped(bits.of),
+                grouped(bits.hits),
+                grouped(tokens.hits),
+                grouped(answers.hits),
+                accuracy(*paired)
+            ),
+            WIDTH
+        )
+    )?;
+    Ok(())
+}
+
+/// What became of the accuracy.
+fn accuracy(paired: Paired) -> String {
+    let points = |share: f64| format!("{:+.2}", 100.0 * share);
+    let (Some(difference), Some(interval)) =
+        (paired.difference(), paired.interval(crate::report::CONFIDENCE))
+    else {
+        return "No answer was judged in both.".to_owned();
+    };
+    format!(
+        "{} answers were lost and {} gained of {}: {} pp (95 %: {} to {}), p = {:.2}.",
+        grouped(paired.lost),
+        grouped(paired.gained),
+        grouped(paired.items()),
+        points(difference),
+        points(interval.lower),
+        points(interval.upper),
+        paired.p_value()
+    )
+}
+
+fn show_logs(found: &LogDiff, out: &mut impl Write) -> Result<Exit, Ended> {
+    let [both, one, other] = found.documents;
+    writeln!(out, "{} documents are in both: {} have the same output", grouped(both), grouped(found.same))?;
+    if one + other > 0 {
+        writeln!(out, "{} are in the first alone, {} in the second", grouped(one), grouped(other))?;
+    }
+    if let Some((id, [a, b])) = &found.first {
+        let shared = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+        writeln!(out, "\nThe first that differs is {id}, after {} characters", grouped(shared as u64))?;
+        writeln!(out, "  A  {}\n  B  {}", text::excerpt(a, shared), text::excerpt(b, shared))?;
+    }
+    for (filter, same, paired) in &found.filters {
+        let sentence = format!("{filter}: {} answers are the same. {}", grouped(*same), accuracy(*paired));
+        writeln!(out, "\n{}", wrapped(&sentence, WIDTH))?;
+    }
+    Ok(match () {
+        () if both == 0 => Exit::Undecided,
+        () if found.same < both || one + other > 0 => Exit::Failed,
+        () => Exit::Held,
+    })
+}

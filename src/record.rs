@@ -1,0 +1,172 @@
+//! What is known of a run: what it is about, and what became of each cell.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::environment::Environment,
+    plan::{Generation, axis::Cell, gate::Gate},
+    suite::style::Style,
+    trace::{Digest, Launches},
+};
+
+/// The program, whose every version may make other bits.
+pub const PROGRAM: &str = concat!("reprocheck ", env!("CARGO_PKG_VERSION"));
+
+/// What a run is about.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The matrix file, as it was named, and its profile.
+    pub matrix: String,
+    /// The profile, if one was asked for.
+    pub profile: Option<String>,
+    /// Who answers.
+    pub model: Model,
+    /// What is asked.
+    pub suites: Vec<Asked>,
+    /// How many questions there are.
+    pub questions: u64,
+    /// Of the file of all questions.
+    pub items: Digest,
+    /// Of the file of all tokens' texts, where the model has a tokenizer.
+    pub vocabulary: Option<Digest>,
+    /// How prompts are continued.
+    pub generation: Generation,
+    /// What all cells are compared with.
+    pub reference: Option<Cell>,
+    /// Every cell, in the order of the plan.
+    pub cells: Vec<Cell>,
+    /// What must hold.
+    pub gates: Vec<Gate>,
+}
+
+/// A model, as it answered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// What the user called it.
+    pub name: String,
+    /// Where its files were.
+    pub origin: String,
+    /// What it is.
+    pub architecture: String,
+    /// How many weights it has.
+    pub parameters: u64,
+    /// Of all its files.
+    pub digest: Digest,
+}
+
+/// A suite, as it was asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// Which.
+    pub name: String,
+    /// Its version.
+    pub version: u32,
+    /// How many of its items.
+    pub items: u64,
+    /// The seed that they were drawn by.
+    pub item_seed: u64,
+    /// In which style.
+    pub style: Style,
+    /// After how many solved examples.
+    pub shots: usize,
+}
+
+/// A cell that is done.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Done {
+    /// Which.
+    pub cell: Cell,
+    /// Its trace.
+    pub trace: Digest,
+    /// Of the tree over its items: equal in two cells if and only if all tokens and logits are.
+    pub root: Digest,
+    /// The launches that really ran.
+    pub launches: Launches,
+    /// Where.
+    pub environment: Environment,
+    /// What no digest and no report holds.
+    pub elapsed: Elapsed,
+}
+
+/// What became of a cell.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Record {
+    /// It is done.
+    Done(Box<Done>),
+    /// Its engine could not, as it will not the next time.
+    Failed(Failed),
+}
+
+/// A cell whose engine could not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failed {
+    /// Which.
+    pub cell: Cell,
+    /// What the engine said.
+    pub sentence: String,
+}
+
+impl Record {
+    /// Which cell it is about.
+    pub fn cell(&self) -> Cell {
+        match self {
+            Record::Done(done) => done.cell,
+            Record::Failed(failed) => failed.cell,
+        }
+    }
+}
+
+/// How long a cell took.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Elapsed {
+    /// From the first prompt to the trace on disk.
+    pub milliseconds: u64,
+    /// The tokens that were chosen in that time.
+    pub tokens: u64,
+}
+
+impl About {
+    /// What another run does otherwise, if anything. What must hold does not count: it is judged afterwards.
+    pub fn difference(&self, new: &About) -> Option<String> {
+        let two = |what: &str, old: String, new: String| Some(format!("{what} {old}, not {new}"));
+        if self.model.digest != new.model.digest {
+            let short = |model: &Model| format!("{} ({:.12})", model.name, model.digest.to_string());
+            return two("its model is", short(&self.model), short(&new.model));
+        }
+        if self.suites != new.suites {
+            let names = |about: &About| {
+                let names = about.suites.iter().map(|asked| format!("{} of {}", asked.items, asked.name));
+                names.collect::<Vec<_>>().join(", ")
+            };
+            return match (names(self), names(new)) {
+                (old, new) if old == new => Some("it asks the same suites otherwise".to_owned()),
+                (old, new) => two("it asks", old, new),
+            };
+        }
+        if self.items != new.items || self.questions != new.questions || self.vocabulary != new.vocabulary {
+            return Some("its questions are others, or become other tokens".to_owned());
+        }
+        if self.generation != new.generation {
+            return Some("it continues prompts otherwise".to_owned());
+        }
+        let named = |cell: Option<Cell>| cell.map_or("missing".to_owned(), |cell| cell.to_string());
+        if self.reference != new.reference {
+            return two("its reference is", named(self.reference), named(new.reference));
+        }
+        let only =
+            |one: &About, other: &About| one.cells.iter().copied().find(|cell| !other.cells.contains(cell));
+        match (only(self, new), only(new, self)) {
+            (Some(cell), _) => Some(format!("its matrix has the cell {cell}, and this one has not")),
+            (None, Some(cell)) => Some(format!("its matrix has no cell {cell}, and this one has")),
+            (None, None) if self.cells != new.cells => Some("its cells come in another order".to_owned()),
+            (None, None) => None,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Where two runs, two cells or two logs of answers part, and whether accuracy changed.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    compare::{Output, Tally},
+    plan::axis::Cell,
+    record::Record,
+    stats::paired::Paired,
+    store::{
+        run::{Run, RunError, cell_of_file},
+        trace::{Reader, TreeFile},
+    },
+    suite::{
+        load::{self, Format, LoadErrors, Loaded},
+        score::Outcome,
+    },
+};
+
+/// Something that can be held against another of its kind.
+pub enum Side {
+    /// A run's folder.
+    Run(Run),
+    /// One of its cells.
+    Cell(Run, Cell),
+    /// A log of lm-evaluation-harness.
+    Log(PathBuf, Vec<Loaded>),
+}
+
+/// Why two things cannot be held against each other.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffError {
+    /// One of them cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A log that does not read.
+    #[error(transparent)]
+    Log(#[from] LoadErrors),
+    /// Two runs that were asked other questions.
+    #[error("{one} and {other} cannot be compared: {difference}; compare what was asked the same questions")]
+    Questions {
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
+        /// What is other.
+        difference: String,
+    },
+    /// A cell that has not run.
+    #[error("{cell} has not run in {}: run it with --resume", .folder.display())]
+    Missing {
+        /// Which.
+        cell: Box<Cell>,
+        /// Where.
+        folder: PathBuf,
+    },
+    /// Two things of different kinds.
+    #[error(
+        "a run, a cell and a log are compared with their like: name two folders of runs, two files of cells/, or two samples_*.jsonl"
+    )]
+    Kinds,
+}
+
+impl DiffError {
+    /// Did the machine fail, rather than what it was asked?
+    pub fn is_environment(&self) -> bool {
+        matches!(self, DiffError::Run(error) if error.is_environment())
+    }
+}
+
+impl Side {
+    /// What a path stands for.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn open(path: &Path) -> Result<Side, DiffError> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("jsonl") => {
+                let bytes = load::read(path)?;
+                Ok(Side::Log(
+                    path.to_owned(),
+                    load::load(Format::LmEval, &path.display().to_string(), &bytes)?,
+                ))
+            }
+            Some("json") => {
+                let (folder, cell) = cell_of_file(path)?;
+                Ok(Side::Cell(Run::open(&folder)?, cell))
+            }
+            _ => Ok(Side::Run(Run::open(path)?)),
+        }
+    }
+}
+
+/// Two cells beside each other.
+pub struct CellDiff {
+    /// The two.
+    pub cells: [Cell; 2],
+    /// All items; nothing where the roots of both trees are equal, which says it all.
+    pub tally: Option<Tally>,
+    /// The first item that differs, and how many nodes of each tree were read to find it.
+    pub found: Option<(u64, usize)>,
+}
+
+/// Two runs beside each other.
+pub struct RunDiff {
+    /// The cells that have run in both.
+    pub cells: Vec<CellDiff>,
+    /// Those that have run in the one alone, and in the other.
+    pub alone: [Vec<Cell>; 2],
+}
+
+/// Compares what both runs have done.
+///
+/// # Errors
+///
+/// When they were asked other questions, or a trace is not what was written.
+pub fn runs(one: &Run, other: &Run) -> Result<RunDiff, DiffError> {
+    same_questions(one, other)?;
+    let done = |run: &Run| {
+        let mut cells = Vec::new();
+        for (cell, record) in run.records(&run.about.cells) {
+            if let Some(Record::Done(_)) = record? {
+                cells.push(cell);
+            }
+        }
+        Ok::<_, RunError>(cells)
+    };
+    let (in_one, in_other) = (done(one)?, done(other)?);
+    let (both, only_one): (Vec<_>, Vec<_>) = in_one.into_iter().partition(|cell| in_other.contains(cell));
+    let only_other = in_other.into_iter().filter(|cell| !both.contains(cell)).collect();
+    let cells = both.into_iter().map(|cell| cells((one, cell), (other, cell))).collect::<Result<_, _>>()?;
+    Ok(RunDiff { cells, alone: [only_one, only_other] })
+}
+
+fn same_questions(one: &Run, other: &Run) -> Result<(), DiffError> {
+    if one.about.items == other.about.items {
+        return Ok(());
+    }
+    let difference = one.about.difference(&other.about).unwrap_or_else(|| "other questions".to_owned());
+    let name = |run: &Run| run.folder.display().to_string();
+    Err(DiffError::Questions { one: name(one), other: name(other), difference })
+}
+
+/// Compares two cells.
+///
+/// # Errors
+///
+/// When they were asked other questions, have not run, or their traces are not what was written.
+pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDiff, DiffError> {
+    same_questions(one, other)?;
+    let done = |run: &Run, cell: Cell| match run.records(&[cell]).swap_remove(0).1? {
+        Some(Record::Done(done)) => Ok(done),
+        _ => Err(DiffError::Missing { cell: Box::new(cell), folder: run.folder.clone() }),
+    };
+    let traces = [done(one, a)?, done(other, b)?];
+    if traces[0].root == traces[1].root {
+        return Ok(CellDiff { cells: [a, b], tally: None, found: None });
+    }
+    let tree = |run: &Run, at: usize| TreeFile::open(&run.folder, traces[at].trace).map_err(RunError::from);
+    let found = tree(one, 0)?.first_difference(&mut tree(other, 1)?).map_err(RunError::from)?;
+    Ok(CellDiff { cells: [a, b], tally: Some(tally(one, other, [traces[0].trace, traces[1].trace])?), found })
+}
+
+/// All items of two traces.
+fn tally(one: &Run, other: &Run, traces: [crate::trace::Digest; 2]) -> Result<Tally, RunError> {
+    let mut questions = one.questions()?;
+    let mut readers = [Reader::open(&one.folder, traces[0])?, Reader::open(&other.folder, traces[1])?];
+    let mut tally = Tally::default();
+    let replayed = one.about.generation.replay && other.about.generation.replay;
+    for item in 0..questions.len() {
+        let question = questions.get(item)?;
+        let [a, b] = &mut readers;
+        let read = [a.expect(item)?, b.expect(item)?];
+        let [a, b] = [0, 1].map(|at| {
+            let (line, tokens) = &read[at];
+            Output {
+                tokens,
+                text: &line.text,
+                root: line.root,
+                answer: line.scores.strict.answer.as_deref(),
+                correct: line.scores.strict.outcome == Outcome::Correct,
+                replayed,
+            }
+        });
+        tally.add(&question, a, b);
+    }
+    Ok(tally)
+}
+
+/// Two logs beside each other.
+pub struct LogDiff {
+    /// How many documents both have, and how many the one alone and the other.
+    pub documents: [u64; 3],
+    /// How many of those in both have the same output.
+    pub same: u64,
+    /// The first document whose outputs differ, with both.
+    pub first: Option<(String, [String; 2])>,
+    /// For each filter that both have: its name, how many answers are the same, and what was lost and gained where both
+    /// logs say so.
+    pub filters: Vec<(String, u64, Paired)>,
+}
+
+/// Compares two logs, document by document.
+pub fn logs(one: &[Loaded], other: &[Loaded]) -> LogDiff {
+    let mut diff = LogDiff { documents: [0; 3], same: 0, first: None, filters: Vec::new() };
+    let by_id: std::collections::HashMap<&str, &Loaded> =
+        other.iter().map(|loaded| (loaded.id.as_str(), loaded)).collect();
+    for a in one {
+        let Some(b) = by_id.get(a.id.as_str()) else {
+            diff.documents[1] += 1;
+            continue;
+        };
+        diff.documents[0] += 1;
+        let (Some(a_done), Some(b_done)) = (&a.finished, &b.finished) else { continue };
+        if a_done.output == b_done.output {
+            diff.same += 1;
+        } else if diff.first.is_none() {
+            diff.first = Some((a.id.clone(), [a_done.output.clone(), b_done.output.clone()]));
+        }
+        for a in &a_done.filters {
+            let Some(b) = b_done.filters.iter().find(|b| b.filter == a.filter) else { continue };
+            let name = a.filter.clone().unwrap_or_else(|| "no filter".to_owned());
+            let at = diff.filters.iter().position(|(known, ..)| *known == name).unwrap_or_else(|| {
+                diff.filters.push((name, 0, Paired::default()));
+                diff.filters.len() - 1
+            });
+            let (_, same, paired) = &mut diff.filters[at];
+            *same += u64::from(a.extracted == b.extracted);
+            if let (Some(a), Some(b)) = (a.correct, b.correct) {
+                paired.include((a, b));
+            }
+        }
+    }
+    diff.documents[2] = other.len() as u64 - diff.documents[0];
+    diff
+}

@@ -1,0 +1,76 @@
+//! Which questions share a batch.
+
+use std::{num::NonZeroUsize, ops::Range};
+
+use crate::{numerics::order::shuffle, plan::axis::Grouping};
+
+/// The questions of a run, as far as groups depend on them.
+pub(super) struct Layout {
+    /// Of each suite, its questions: two of different suites never share a batch, because they end otherwise.
+    pub(super) suites: Vec<Range<u64>>,
+    /// How many tokens each prompt has.
+    pub(super) lengths: Vec<u32>,
+}
+
+impl Layout {
+    /// The groups of a cell, in the order in which they run.
+    pub(super) fn groups(
+        &self,
+        grouping: Grouping,
+        batch: NonZeroUsize,
+    ) -> impl Iterator<Item = Vec<u64>> + use<> {
+        let mut groups = Vec::new();
+        for suite in &self.suites {
+            let items: Vec<u64> = match grouping {
+                Grouping::InOrder => suite.clone().collect(),
+                Grouping::Shuffled(seed) => shuffle(suite.clone().collect(), seed),
+                Grouping::ByLength => {
+                    let mut items: Vec<u64> = suite.clone().collect();
+                    items.sort_by_key(|item| self.lengths[*item as usize]);
+                    items
+                }
+            };
+            let alike = |one: &u64, other: &u64| {
+                grouping != Grouping::ByLength || self.lengths[*one as usize] == self.lengths[*other as usize]
+            };
+            for part in items.chunk_by(alike) {
+                groups.extend(part.chunks(batch.get()).map(<[u64]>::to_vec));
+            }
+        }
+        groups.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups(grouping: &str, batch: usize) -> Vec<Vec<u64>> {
+        let layout = Layout { suites: vec![0..5, 5..8], lengths: vec![3, 1, 3, 1, 3, 2, 2, 3] };
+        layout.groups(grouping.parse().unwrap(), NonZeroUsize::new(batch).unwrap()).collect()
+    }
+
+    #[test]
+    fn neighbors_share_a_batch_within_their_suite() {
+        assert_eq!(groups("in-order", 2), [vec![0, 1], vec![2, 3], vec![4], vec![5, 6], vec![7]]);
+        assert_eq!(groups("in-order", 9), [vec![0, 1, 2, 3, 4], vec![5, 6, 7]]);
+    }
+
+    #[test]
+    fn prompts_of_one_length_share_a_batch() {
+        assert_eq!(groups("by-length", 2), [vec![1, 3], vec![0, 2], vec![4], vec![5, 6], vec![7]]);
+    }
+
+    #[test]
+    fn a_shuffle_brings_others_together_and_leaves_none_out() {
+        for seed in 0..9 {
+            let found = groups(&format!("shuffled:{seed}"), 2);
+            assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1, 2, 1]);
+            let mut all = found.concat();
+            assert!(all[..5].iter().all(|item| *item < 5), "{found:?}");
+            all.sort_unstable();
+            assert_eq!(all, (0..8).collect::<Vec<_>>());
+        }
+        assert!((0..9).any(|seed| groups(&format!("shuffled:{seed}"), 2) != groups("in-order", 2)));
+    }
+}

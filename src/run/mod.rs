@@ -1,0 +1,451 @@
+//! The main loop: every cell of a plan, one after the other, each safe on disk before the next begins.
+
+pub mod diff;
+mod groups;
+pub mod merge;
+mod questions;
+pub mod review;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Instant,
+};
+
+use self::groups::Layout;
+use crate::{
+    engine::{Engine, EngineError, Prompt, Request, child::Child, environment::Environment, lab::Lab},
+    model::{Checkpoint, CheckpointError},
+    plan::{
+        Plan,
+        axis::{Cell, EngineName},
+    },
+    record::{About, Asked, Done, Elapsed, Failed, Model, Record},
+    store::{
+        StoreError,
+        lines::{Lines, LinesError},
+        run::{Locked, Run, RunError},
+        trace::{self, Line, Writer},
+    },
+    suite::question::Question,
+    trace::{Digest, Finish, Launches, Sample},
+};
+
+/// Why a run ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFailure {
+    /// A question that cannot be asked.
+    #[error("{0}")]
+    Question(String),
+    /// The model's files cannot be read.
+    #[error(transparent)]
+    Model(#[from] CheckpointError),
+    /// The machine failed under a cell.
+    #[error("{cell}: {error}")]
+    Engine {
+        /// Which.
+        cell: Box<Cell>,
+        /// What the engine said.
+        error: EngineError,
+    },
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The folder cannot be written.
+    #[error(transparent)]
+    Write(#[from] StoreError),
+    /// A file of the folder cannot be read.
+    #[error(transparent)]
+    Lines(#[from] LinesError),
+}
+
+impl RunFailure {
+    /// Did the machine fail, rather than what it was asked?
+    pub fn is_environment(&self) -> bool {
+        match self {
+            RunFailure::Question(_) => false,
+            RunFailure::Model(error) => error.is_environment(),
+            RunFailure::Run(error) => error.is_environment(),
+            RunFailure::Engine { .. } | RunFailure::Write(_) | RunFailure::Lines(_) => true,
+        }
+    }
+}
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where results go.
+    pub out: PathBuf,
+    /// What to do with a run that is there.
+    pub present: Present,
+    /// Which part of the cells.
+    pub partition: Option<Partition>,
+    /// This program: the stock engine runs in a process of its own.
+    pub program: PathBuf,
+    /// What the matrix file is called, and the profile.
+    pub matrix: (String, Option<String>),
+}
+
+/// What to do with a run that is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Present {
+    /// Leave it alone, and run nothing.
+    Refuse,
+    /// Go on with it.
+    Resume,
+    /// Replace it.
+    Replace,
+}
+
+/// A part of all cells, so that several machines can share them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Partition {
+    by: By,
+    part: usize,
+    of: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum By {
+    Slice,
+    Hash,
+}
+
+impl Partition {
+    /// Is the cell of this number in this part?
+    fn has(self, number: usize, cell: Cell) -> bool {
+        let place = match self.by {
+            By::Slice => number % self.of,
+            // By its name, so that a cell stays where it is when others come or go.
+            By::Hash => {
+                let digest = Digest::of(cell.to_string().as_bytes());
+                let (first, _) = digest.0.split_first_chunk().expect("a digest has 32 bytes");
+                (u64::from_be_bytes(*first) % self.of as u64) as usize
+            }
+        };
+        place + 1 == self.part
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "part {} of {}", self.part, self.of)
+    }
+}
+
+impl FromStr for Partition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Partition, String> {
+        let read = || {
+            let (by, part) = text.split_once(':')?;
+            let (part, of) = part.split_once('/')?;
+            let by = match by {
+                "slice" => By::Slice,
+                "hash" => By::Hash,
+                _ => return None,
+            };
+            let (part, of) = (part.parse().ok()?, of.parse().ok()?);
+            (1..=of).contains(&part).then_some(Partition { by, part, of })
+        };
+        read().ok_or_else(|| {
+            format!("`{text}` is no part: write slice:1/3 for every third cell from the first, or hash:1/3")
+        })
+    }
+}
+
+/// What happens while a plan runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// So many cells are to run, each with so many items; some are done already.
+    Planned {
+        /// All of this part.
+        cells: usize,
+        /// Those that are done.
+        done: usize,
+        /// Questions of each.
+        items: u64,
+    },
+    /// What was there of a cell cannot be trusted, so it runs again.
+    Distrusted {
+        /// Which.
+        cell: Cell,
+        /// Why.
+        problem: &'a RunError,
+    },
+    /// A cell begins.
+    Began(Cell),
+    /// Some items of it are done.
+    Continued {
+        /// How many.
+        items: usize,
+        /// How many tokens were chosen for them.
+        tokens: usize,
+    },
+    /// A cell has come to its end.
+    Ended(&'a Record),
+}
+
+/// Runs a plan with a model, and tells what happens.
+///
+/// # Errors
+///
+/// When the model, the machine or the folder will not. What is done by then is safe.
+pub fn run(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    options: &Options,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Run, RunFailure> {
+    let suites = questions::asked(plan, checkpoint)?;
+    let folder = Locked::new(&options.out)?;
+    let run = open(&folder, plan, suites, checkpoint, options)?;
+    let cells = cells(plan, options.partition);
+    let mut left = Vec::new();
+    for (cell, record) in run.records(&cells) {
+        match record {
+            Ok(Some(Record::Done(_))) => {}
+            Ok(_) => left.push(cell),
+            Err(problem) => {
+                watch(Event::Distrusted { cell, problem: &problem });
+                left.push(cell);
+            }
+        }
+    }
+    let (cells, done) = (cells.len(), cells.len() - left.len());
+    watch(Event::Planned { cells, done, items: run.about.questions });
+    let mut work = Work::new(&run, checkpoint, options)?;
+    for cell in left {
+        watch(Event::Began(cell));
+        let record = match work.cell(cell, watch) {
+            Ok(done) => Record::Done(Box::new(done)),
+            Err(RunFailure::Engine { cell, error }) if !error.is_environment() => {
+                Record::Failed(Failed { cell: *cell, sentence: error.to_string() })
+            }
+            Err(failure) => return Err(failure),
+        };
+        folder.record(&record)?;
+        watch(Event::Ended(&record));
+    }
+    drop(work);
+    Ok(run)
+}
+
+/// The cells of a part; whoever replays the reference needs it.
+fn cells(plan: &Plan, partition: Option<Partition>) -> Vec<Cell> {
+    let is_in = |(number, cell): (usize, Cell)| {
+        let is_read_by_all = plan.generation.replay && Some(cell) == plan.reference;
+        let is_in = partition.is_none_or(|partition| partition.has(number, cell));
+        (is_in || is_read_by_all).then_some(cell)
+    };
+    plan.cells.iter().copied().enumerate().filter_map(is_in).collect()
+}
+
+/// The run in the folder: the one that is there, or a new one.
+fn open(
+    folder: &Locked,
+    plan: &Plan,
+    suites: Vec<Asked>,
+    checkpoint: &Checkpoint,
+    options: &Options,
+) -> Result<Run, RunFailure> {
+    let is_there = folder.holds_a_run();
+    if is_there && options.present == Present::Refuse {
+        return Err(RunError::Exists(options.out.clone()).into());
+    }
+    let draft = folder.draft(questions::questions(plan, &suites, checkpoint))?;
+    let vocabulary = vocabulary(checkpoint);
+    let about = About {
+        matrix: options.matrix.0.clone(),
+        profile: options.matrix.1.clone(),
+        model: Model {
+            name: checkpoint.name.clone(),
+            origin: checkpoint.origin.to_string(),
+            architecture: checkpoint.config.architecture.to_string(),
+            parameters: checkpoint.parameters(),
+            digest: checkpoint.digest()?,
+        },
+        suites,
+        questions: draft.questions,
+        items: draft.items,
+        vocabulary: vocabulary.as_deref().map(Digest::of),
+        generation: plan.generation.clone(),
+        reference: plan.reference,
+        cells: plan.cells.clone(),
+        gates: plan.gates.clone(),
+    };
+    Ok(if is_there && options.present == Present::Resume {
+        folder.resume(about)?
+    } else {
+        folder.begin(about, draft, vocabulary.as_deref())?
+    })
+}
+
+/// The text of every token, as a file.
+fn vocabulary(checkpoint: &Checkpoint) -> Option<Vec<u8>> {
+    let tokenizer = checkpoint.tokenizer.as_ref()?;
+    let tokens = 0..checkpoint.config.vocabulary as u32;
+    let texts: Vec<_> = tokens.map(|token| tokenizer.decode(&[token], false)).collect();
+    Some(serde_json::to_vec(&texts).expect("texts are JSON"))
+}
+
+/// What all cells need: one question and one group of samples in memory, and one engine.
+struct Work<'a> {
+    folder: &'a Path,
+    run: &'a Run,
+    checkpoint: &'a Checkpoint,
+    program: &'a Path,
+    environment: Environment,
+    questions: Lines<Question>,
+    layout: Layout,
+    engine: Option<(Cell, Box<dyn Engine + 'a>)>,
+    /// What the reference wrote, where cells read that.
+    replayed: Option<Lines<Line>>,
+}
+
+impl<'a> Work<'a> {
+    fn new(run: &'a Run, checkpoint: &'a Checkpoint, options: &'a Options) -> Result<Work<'a>, RunFailure> {
+        let mut questions = run.questions()?;
+        let mut layout = Layout { suites: Vec::new(), lengths: Vec::new() };
+        let mut suite = String::new();
+        for item in 0..questions.len() {
+            let question = questions.get(item)?;
+            if suite != question.suite {
+                layout.suites.push(item..item);
+                suite.clone_from(&question.suite);
+            }
+            if let Some(suite) = layout.suites.last_mut() {
+                suite.end = item + 1;
+            }
+            layout.lengths.push(question.tokens.len() as u32);
+        }
+        Ok(Work {
+            folder: &run.folder,
+            run,
+            checkpoint,
+            program: &options.program,
+            environment: Environment::here(),
+            questions,
+            layout,
+            engine: None,
+            replayed: None,
+        })
+    }
+
+    /// Runs one cell, and leaves its trace in the store.
+    fn cell(&mut self, cell: Cell, watch: &mut dyn FnMut(Event<'_>)) -> Result<Done, RunFailure> {
+        let failed = |error| RunFailure::Engine { cell: Box::new(cell), error };
+        let start = Instant::now();
+        self.engine(cell).map_err(failed)?;
+        let is_replayed = self.run.about.generation.replay && self.run.about.reference != Some(cell);
+        if is_replayed {
+            self.find_replay(cell)?;
+        }
+        let mut writer = Writer::new(self.folder)?;
+        let (mut launches, mut tokens) = (Launches::default(), 0);
+        for group in self.layout.groups(cell.grouping, cell.batch) {
+            let group =
+                group.into_iter().map(|item| self.questions.get(item)).collect::<Result<Vec<_>, _>>()?;
+            let samples = self.answer(cell, &group, is_replayed)?;
+            launches.add(&samples);
+            for (question, sample) in group.iter().zip(&samples) {
+                let scores = question.score(&sample.text, sample.finish == Finish::Length);
+                writer.add(sample, scores)?;
+            }
+            let chosen = samples.iter().map(|sample| sample.steps.len()).sum();
+            tokens += chosen as u64;
+            watch(Event::Continued { items: samples.len(), tokens: chosen });
+        }
+        let written = writer.finish()?;
+        Ok(Done {
+            cell,
+            trace: written.digest,
+            root: written.root,
+            launches,
+            environment: self.environment.clone(),
+            elapsed: Elapsed { milliseconds: start.elapsed().as_millis() as u64, tokens },
+        })
+    }
+
+    /// The samples of questions that share their calls.
+    fn answer(
+        &mut self,
+        cell: Cell,
+        group: &[Question],
+        is_replayed: bool,
+    ) -> Result<Vec<Sample>, RunFailure> {
+        let mut prompts = Vec::new();
+        for question in group {
+            let replay = match &mut self.replayed {
+                Some(lines) if is_replayed => Some(lines.get(question.item)?.tokens),
+                _ => None,
+            };
+            prompts.push(Prompt { item: question.item, tokens: question.tokens.clone(), replay });
+        }
+        let Some((first, generation)) = group.first().map(|first| (first, &self.run.about.generation)) else {
+            return Ok(Vec::new());
+        };
+        let request = Request {
+            batch: cell.batch,
+            prefill_chunk: cell.prefill_chunk,
+            max_new_tokens: first.max_new_tokens,
+            stop_tokens: self.checkpoint.config.stop_tokens.clone(),
+            stop_strings: first.stop.clone(),
+            choice: generation.choice.with_seed(cell.seed),
+            candidates: generation.candidates,
+        };
+        let mut samples = Vec::new();
+        let (_, engine) = self.engine.as_mut().expect("a cell opens its engine first");
+        engine
+            .generate(&prompts, &request, &mut samples)
+            .map_err(|error| RunFailure::Engine { cell: Box::new(cell), error })?;
+        Ok(samples)
+    }
+
+    /// The engine of a cell: that of the cell before, if both compute alike. Another repeat is a fresh start.
+    fn engine(&mut self, cell: Cell) -> Result<(), EngineError> {
+        let computes = |cell: Cell| Cell {
+            engine: cell.engine,
+            precision: cell.precision,
+            order: cell.order,
+            threads: cell.threads,
+            repeat: cell.repeat,
+            ..Cell::default()
+        };
+        let wanted = computes(cell);
+        if self.engine.as_ref().is_some_and(|(open, _)| *open == wanted) {
+            return Ok(());
+        }
+        // The old one first: two large models may not fit.
+        self.engine = None;
+        let engine: Box<dyn Engine + 'a> = match cell.engine {
+            EngineName::Lab => {
+                let numerics = cell.numerics().expect("a cell of the lab has an order");
+                Box::new(Lab::load(self.checkpoint, numerics)?)
+            }
+            EngineName::Candle(_) => {
+                let stock = cell.stock().expect("a cell of candle is candle's")?;
+                Box::new(Child::open(self.program, &self.checkpoint.reopen(), stock)?)
+            }
+        };
+        self.engine = Some((wanted, engine));
+        Ok(())
+    }
+
+    /// What the reference wrote, once it has.
+    fn find_replay(&mut self, cell: Cell) -> Result<(), RunFailure> {
+        if self.replayed.is_some() {
+            return Ok(());
+        }
+        let reference = self.run.about.reference.as_slice();
+        let record = self.run.records(reference).into_iter().next();
+        let Some((_, Ok(Some(Record::Done(done))))) = record else {
+            let sentence = "it reads what the reference wrote, and that has not run to its end: see why, or take `replay` out";
+            let error = EngineError::Unsupported(sentence.to_owned());
+            return Err(RunFailure::Engine { cell: Box::new(cell), error });
+        };
+        self.replayed = Some(trace::lines(self.folder, done.trace)?);
+        Ok(())
+    }
+}

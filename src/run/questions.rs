@@ -1,0 +1,147 @@
+//! From suites and a model to what the model is asked.
+
+use std::{collections::BTreeMap, num::NonZeroUsize};
+
+use super::RunFailure;
+use crate::{
+    engine::{self, Prompt, Request},
+    model::{Checkpoint, chat::Message, checkpoint::Origin},
+    numerics::choice::Choice,
+    plan::{self, Plan},
+    record::Asked,
+    suite::{Suite, item, question::Question, style::Style},
+};
+
+/// How each suite of a plan is asked of a model.
+pub(super) fn asked(plan: &Plan, checkpoint: &Checkpoint) -> Result<Vec<Asked>, RunFailure> {
+    let of_suite = |asked: &plan::Asked| {
+        Ok(Asked {
+            name: asked.suite.name.clone(),
+            version: asked.suite.version,
+            items: asked.items,
+            item_seed: asked.item_seed,
+            style: style(asked, checkpoint)?,
+            shots: asked.shots,
+        })
+    };
+    plan.suites.iter().map(of_suite).collect()
+}
+
+/// The style that the file asks for, or the one that suits the model.
+fn style(asked: &plan::Asked, checkpoint: &Checkpoint) -> Result<Style, RunFailure> {
+    let (suite, model) = (&asked.suite, &checkpoint.name);
+    let is_embedded = checkpoint.origin == Origin::Embedded;
+    let styles = suite.styles();
+    let style = match asked.style {
+        Some(style) => style,
+        None if is_embedded => Style::Compact,
+        None if checkpoint.chat.is_some() && styles.contains(&Style::Chat) => Style::Chat,
+        None => Style::Completion,
+    };
+    let refused = |sentence: String| Err(RunFailure::Question(sentence));
+    if !styles.contains(&style) {
+        return refused(format!(
+            "{} is not asked in the {style} style, and that is what `{model}` knows: leave the suite out, or set `style`",
+            suite.name
+        ));
+    }
+    if style == Style::Chat && checkpoint.chat.is_none() {
+        return refused(format!(
+            "{} is asked as a chat, and `{model}` has no chat template: set style = \"completion\"",
+            suite.name
+        ));
+    }
+    if is_embedded && style != Style::Compact {
+        return refused(format!(
+            "{} is asked in the {style} style, and `{model}` knows the compact one alone: take `style` out",
+            suite.name
+        ));
+    }
+    Ok(style)
+}
+
+/// Every question of a plan, in its order.
+pub(super) fn questions<'a>(
+    plan: &'a Plan,
+    asked: &'a [Asked],
+    checkpoint: &'a Checkpoint,
+) -> impl Iterator<Item = Result<Question, RunFailure>> + 'a {
+    let of_suite = move |(of_plan, asked): (&'a plan::Asked, &'a Asked)| {
+        let suite = &of_plan.suite;
+        let shown = move |item: item::Item| {
+            Some((suite.asked(&item, asked.item_seed, asked.style, asked.shots)?, item))
+        };
+        let items = suite.items(asked.item_seed).filter_map(shown).take(asked.items as usize);
+        items.map(move |(shown, item)| (suite, asked.style, shown, item))
+    };
+    plan.suites.iter().zip(asked).flat_map(of_suite).zip(0..).map(
+        move |((suite, style, shown, item), number)| {
+            question(plan, checkpoint, suite, style, &shown, item, number)
+        },
+    )
+}
+
+fn question(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    suite: &Suite,
+    style: Style,
+    shown: &item::Asked,
+    item: item::Item,
+    number: u64,
+) -> Result<Question, RunFailure> {
+    let wrong = |error: &dyn std::fmt::Display| RunFailure::Question(format!("{}: {error}", item.id));
+    let (prompt, add_special) = prompt(checkpoint, style, shown).map_err(|error| wrong(&error))?;
+    let tokenizer = checkpoint.tokenizer.as_ref().ok_or_else(|| {
+        let name = &checkpoint.name;
+        RunFailure::Question(format!("{name} has no tokenizer.json, and questions are texts: add the file"))
+    })?;
+    let tokens = tokenizer.encode(&prompt, add_special).map_err(|error| wrong(&error))?;
+    let limit = suite.limits.of(style).unwrap_or_default();
+    let max_new_tokens = plan.generation.max_new_tokens.unwrap_or(limit);
+    let request = Request {
+        batch: NonZeroUsize::MIN,
+        prefill_chunk: None,
+        max_new_tokens,
+        stop_tokens: Vec::new(),
+        stop_strings: Vec::new(),
+        choice: Choice::Greedy,
+        candidates: plan.generation.candidates,
+    };
+    // What no engine could read is said before any runs.
+    let asked = Prompt { item: number, tokens, replay: None };
+    let config = &checkpoint.config;
+    engine::check(std::slice::from_ref(&asked), &request, config.vocabulary, config.positions)
+        .map_err(|error| wrong(&error))?;
+    Ok(Question {
+        item: number,
+        suite: suite.name.clone(),
+        id: item.id,
+        stratum: item.problem.stratum,
+        cluster: item.problem.cluster,
+        prompt,
+        tokens: asked.tokens,
+        max_new_tokens,
+        stop: suite.stop(style).iter().map(|stop| (*stop).to_owned()).collect(),
+        answer: item.problem.answer,
+        read_as: suite.read_as(style),
+    })
+}
+
+/// The text that a model reads, and whether its tokenizer is to add special tokens.
+fn prompt(
+    checkpoint: &Checkpoint,
+    style: Style,
+    shown: &item::Asked,
+) -> Result<(String, bool), Box<dyn std::error::Error>> {
+    let template = match (&checkpoint.chat, style) {
+        (Some(template), Style::Chat) => template,
+        _ => return Ok((shown.text(), true)),
+    };
+    let turns = |(question, answer): &(String, String)| {
+        [Message::new("user", question), Message::new("assistant", answer)]
+    };
+    let mut messages: Vec<_> = shown.shots.iter().flat_map(turns).collect();
+    messages.push(Message::new("user", &shown.prompt));
+    Ok((template.render(&messages, true, &BTreeMap::new())?, false))
+}

@@ -1,0 +1,129 @@
+//! From a run's folder to its report: every number again, from the raw traces.
+
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{
+    compare::Output,
+    record::{About, Record},
+    report::{Missing, Report},
+    store::{
+        run::{Run, RunError},
+        trace::{Line, Reader},
+    },
+    suite::score::Outcome,
+    trace::{Digest, Finish, Token, chain},
+    verdict::{
+        baseline::Baseline,
+        evidence::{Evidence, Known},
+    },
+};
+
+/// So many outputs are in memory at once.
+const OUTPUTS: usize = 4096;
+
+/// What a run says, and what it says it from.
+pub struct Reviewed {
+    /// What it says.
+    pub report: Report,
+    /// What can be approved of it.
+    pub baseline: Baseline,
+}
+
+/// Reads a run again.
+///
+/// # Errors
+///
+/// When the run or one of its traces is not what was written.
+pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, RunError> {
+    let run = Run::open(folder)?;
+    let about = &run.about;
+    let (mut known, mut missing) = (Vec::new(), Vec::new());
+    let mut roots = BTreeMap::new();
+    // In the order in which cells first have them.
+    let mut traces: Vec<Digest> = Vec::new();
+    for (cell, record) in run.records(&about.cells) {
+        let reason = match record {
+            Ok(Some(Record::Done(done))) => {
+                let trace = traces.iter().position(|trace| *trace == done.trace).unwrap_or_else(|| {
+                    traces.push(done.trace);
+                    traces.len() - 1
+                });
+                roots.insert(cell.to_string(), done.root);
+                known.push(Known { cell, trace, launches: done.launches, environment: done.environment });
+                continue;
+            }
+            Ok(Some(Record::Failed(failed))) => failed.sentence,
+            Ok(None) => "it has not run".to_owned(),
+            Err(error @ (RunError::Damaged { .. } | RunError::Trace(_))) => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        missing.push(Missing { cell, reason });
+    }
+    let mut evidence = Evidence::new(&about.cells, about.reference, &about.gates, known, identity(about));
+    read(&run, &traces, &mut evidence)?;
+    let vocabulary = run.vocabulary()?;
+    let text = |token: u32| vocabulary.get(token as usize).cloned().unwrap_or_default();
+    Ok(Reviewed {
+        report: Report::new(about, &roots, missing, &evidence, baseline, &text),
+        baseline: Baseline::of(&about.model.name, &evidence),
+    })
+}
+
+/// One value for everything that the digests of all cells depend on.
+fn identity(about: &About) -> Digest {
+    let replayed = about.reference.filter(|_| about.generation.replay);
+    let all = (about.model.digest, about.items, &about.generation, replayed);
+    Digest::of(&serde_json::to_vec(&all).expect("nothing in it has no form in JSON"))
+}
+
+/// Reads all traces side by side, some items at a time.
+fn read(run: &Run, traces: &[Digest], evidence: &mut Evidence) -> Result<(), RunError> {
+    let mut questions = run.questions()?;
+    let mut readers = Vec::new();
+    for trace in traces {
+        readers.push(Reader::open(&run.folder, *trace)?);
+    }
+    let items = questions.len();
+    let block = (OUTPUTS / traces.len().max(1)).max(1) as u64;
+    let replay = run.about.generation.replay;
+    for first in (0..items).step_by(block as usize) {
+        let numbers = first..items.min(first + block);
+        let mut outputs: Vec<Vec<(Line, Vec<Token>)>> = Vec::new();
+        for reader in &mut readers {
+            let mut of_trace = Vec::new();
+            for item in numbers.clone() {
+                of_trace.push(reader.expect(item)?);
+            }
+            reader.pause();
+            outputs.push(of_trace);
+        }
+        for (at, item) in numbers.enumerate() {
+            let question = questions.get(item)?;
+            let mut of_item = Vec::new();
+            for (reader, of_trace) in readers.iter().zip(&outputs) {
+                let (line, tokens) = &of_trace[at];
+                let scores = question.score(&line.text, line.finish == Finish::Length);
+                if scores != line.scores {
+                    return Err(reader.wrong(item, "its text is scored otherwise now").into());
+                }
+                if chain(tokens.iter().map(|token| (token.token, token.digest))) != line.root {
+                    return Err(reader.wrong(item, "its root is not that of its tokens").into());
+                }
+                of_item.push(Output {
+                    tokens,
+                    text: &line.text,
+                    root: line.root,
+                    answer: line.scores.strict.answer.as_deref(),
+                    correct: line.scores.strict.outcome == Outcome::Correct,
+                    replayed: replay,
+                });
+            }
+            evidence.add(&question, &of_item);
+        }
+    }
+    // Whatever follows would be no question's.
+    for reader in &mut readers {
+        reader.end()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! A run's folder: what the run is about, its questions, and every cell that is done.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `run.json` | [`About`]: what runs and what must hold, written before the first cell |
+//! | `items.jsonl` | a [`Question`] a line |
+//! | `vocabulary.json` | the text of every token |
+//! | `cells/CELL.json` | [`Record`]: what became of a cell, written after its trace |
+//! | `traces/DIGEST/` | what cells left behind, see [`super::trace`] |
+//!
+//! Nothing is believed that cannot be checked: `run.json` and the cells hold the SHA-256 of what they say, `run.json` those
+//! of the questions and the vocabulary, and a cell that of its trace.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    StoreError,
+    lines::{Lines, LinesError},
+    trace,
+};
+use crate::{
+    plan::axis::Cell,
+    record::{About, PROGRAM, Record},
+    suite::question::Question,
+    trace::Digest,
+};
+
+/// Of the form of all files.
+const FORM: u32 = 1;
+
+const RUN: &str = "run.json";
+const ITEMS: &str = "items.jsonl";
+const VOCABULARY: &str = "vocabulary.json";
+const CELLS: &str = "cells";
+const LOCK: &str = ".lock";
+
+/// A file that holds the digest of what it says.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed<'a> {
+    form: u32,
+    program: String,
+    sha256: Digest,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+/// Why a run's folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is none.
+    #[error("there is no run in {}: name the folder that `reprocheck run` wrote, which holds a {RUN}", .0.display())]
+    None(PathBuf),
+    /// There is one where another was to begin.
+    #[error(
+        "{} holds a run already: continue it with --resume, replace it with --fresh, or name another folder with --out",
+        .0.display()
+    )]
+    Exists(PathBuf),
+    /// Somebody else is at it.
+    #[error("another process is writing to {}: let it finish, or name another folder with --out", .0.display())]
+    Busy(PathBuf),
+    /// A file that is not what was written.
+    #[error("{}: {problem}; {way_out}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        way_out: &'static str,
+    },
+    /// A run of something else.
+    #[error("{} holds another run: {difference}; replace it with --fresh, or name another folder with --out", .folder.display())]
+    Other {
+        /// The folder.
+        folder: PathBuf,
+        /// What is other.
+        difference: String,
+    },
+    /// The file system would not.
+    #[error("cannot read {}: {error}; see that it may be read", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// A trace that is not what was written.
+    #[error(transparent)]
+    Trace(#[from] trace::TraceError),
+    /// Its questions cannot be read.
+    #[error(transparent)]
+    Lines(#[from] LinesError),
+    /// The file system would not.
+    #[error(transparent)]
+    Write(#[from] StoreError),
+}
+
+impl RunError {
+    /// Did the machine fail, rather than what it was asked?
+    pub fn is_environment(&self) -> bool {
+        matches!(self, RunError::Read { .. } | RunError::Write(_) | RunError::Busy(_))
+    }
+}
+
+const AGAIN: &str = "replace the run with --fresh";
+const CELL_AGAIN: &str = "run it again with --resume";
+
+/// A run's folder, open for reading.
+#[derive(Debug)]
+pub struct Run {
+    /// Where.
+    pub folder: PathBuf,
+    /// What it is about.
+    pub about: About,
+}
+
+/// A run's folder that nobody else writes to meanwhile.
+#[derive(Debug)]
+pub struct Locked {
+    folder: PathBuf,
+    /// Held until it is dropped.
+    _lock: File,
+}
+
+/// Questions on their way into a folder: what a run asks is known before it is known whether the run is the one there.
+pub struct Draft {
+    file: tempfile::NamedTempFile,
+    /// Of the file.
+    pub items: Digest,
+    /// How many there are.
+    pub questions: u64,
+}
+
+impl Locked {
+    /// A folder, which is made if it is not there, and freed of what a killed run has left half-written.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, or somebody else writes there.
+    pub fn new(folder: &Path) -> Result<Locked, RunError> {
+        let write = |error| StoreError::Write { path: folder.to_owned(), error };
+        fs::create_dir_all(folder).map_err(write)?;
+        let lock = File::create(folder.join(LOCK)).map_err(write)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(RunError::Busy(folder.to_owned())),
+            Err(fs::TryLockError::Error(error)) => return Err(write(error).into()),
+        }
+        trace::sweep(folder)?;
+        Ok(Locked { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// Writes questions to a file that is not the run's yet.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, or a question cannot be made.
+    pub fn draft<E: From<StoreError>>(
+        &self,
+        questions: impl Iterator<Item = Result<Question, E>>,
+    ) -> Result<Draft, E> {
+        let write = |error| E::from(StoreError::Write { path: self.folder.join(ITEMS), error });
+        let mut file = super::temporary().tempfile_in(&self.folder).map_err(write)?;
+        let (mut hasher, mut count) = (Sha256::new(), 0);
+        let mut out = BufWriter::new(&mut file);
+        for question in questions {
+            let mut line = serde_json::to_vec(&question?).map_err(|error| write(error.into()))?;
+            line.push(b'\n');
+            hasher.update(&line);
+            out.write_all(&line).map_err(write)?;
+            count += 1;
+        }
+        out.flush().map_err(write)?;
+        drop(out);
+        Ok(Draft { file, items: Digest(hasher.finalize().into()), questions: count })
+    }
+
+    /// Is there a run?
+    pub fn holds_a_run(&self) -> bool {
+        self.folder.join(RUN).exists()
+    }
+
+    /// Begins a run. What another one has left there is removed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn begin(&self, about: About, draft: Draft, vocabulary: Option<&[u8]>) -> Result<Run, RunError> {
+        self.clear()?;
+        let path = self.folder.join(ITEMS);
+        draft.file.persist(&path).map_err(|error| StoreError::Write { path, error: error.error })?;
+        if let Some(vocabulary) = vocabulary {
+            super::write(&self.folder.join(VOCABULARY), vocabulary)?;
+        }
+        self.about(about)
+    }
+
+    /// Begins a run about the same as another one. What was there is removed.
+    ///
+    /// # Errors
+    ///
+    /// When the one cannot be read, or the other not be written.
+    pub fn adopt(&self, run: &Run) -> Result<Run, RunError> {
+        self.clear()?;
+        for name in [ITEMS, VOCABULARY] {
+            let (from, to) = (run.folder.join(name), self.folder.join(name));
+            match fs::read(&from) {
+                Ok(bytes) => super::write(&to, &bytes)?,
+                Err(error) if name == VOCABULARY && error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(RunError::Read { path: from, error }),
+            }
+        }
+        self.about(run.about.clone())
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        // The file that makes it a run goes first and comes last.
+        for name in [RUN, CELLS, trace::TRACES, "report.json", "report.txt"] {
+            let path = self.folder.join(name);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::Write { path, error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the run that is there, if it does this work; what must hold may have changed.
+    ///
+    /// # Errors
+    ///
+    /// When it is another run, or damaged.
+    pub fn resume(&self, about: About) -> Result<Run, RunError> {
+        let old = Run::open(&self.folder)?;
+        if let Some(difference) = old.about.difference(&about) {
+            return Err(RunError::Other { folder: self.folder.clone(), difference });
+        }
+        self.about(about)
+    }
+
+    fn about(&self, about: About) -> Result<Run, RunError> {
+        write_sealed(&self.folder.join(RUN), &about)?;
+        Ok(Run { folder: self.folder.clone(), about })
+    }
+
+    /// Writes what became of a cell, whose trace is there if it is done.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn record(&self, record: &Record) -> Result<(), StoreError> {
+        write_sealed(&cell_file(&self.folder, record.cell()), record)
+    }
+}
+
+impl Run {
+    /// The run in a folder, whose files are what was written there.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or one of its files is damaged or of another version.
+    pub fn open(folder: &Path) -> Result<Run, RunError> {
+        let path = folder.join(RUN);
+        if !path.exists() {
+            return Err(RunError::None(folder.to_owned()));
+        }
+        let about: About = read_sealed(&path, AGAIN)?;
+        for (name, expected) in [(ITEMS, Some(about.items)), (VOCABULARY, about.vocabulary)] {
+            let Some(expected) = expected else { continue };
+            let path = folder.join(name);
+            let found =
+                super::file_digest(&path).map_err(|error| RunError::Read { path: path.clone(), error })?;
+            if found != expected {
+                let problem = format!("it is not what was written: its digest is {found}");
+                return Err(RunError::Damaged { path, problem, way_out: AGAIN });
+            }
+        }
+        Ok(Run { folder: folder.to_owned(), about })
+    }
+
+    /// What became of cells: nothing where one has not run, and an error where its file or its trace is not what was
+    /// written.
+    pub fn records(&self, cells: &[Cell]) -> Vec<(Cell, Result<Option<Record>, RunError>)> {
+        // Many cells may have one trace, which is read once.
+        let mut sound = HashSet::new();
+        cells.iter().map(|cell| (*cell, self.record(*cell, &mut sound))).collect()
+    }
+
+    fn record(&self, cell: Cell, sound: &mut HashSet<Digest>) -> Result<Option<Record>, RunError> {
+        let path = cell_file(&self.folder, cell);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let record: Record = read_sealed(&path, CELL_AGAIN)?;
+        if record.cell() != cell {
+            let problem = format!("it is about {}", record.cell());
+            return Err(RunError::Damaged { path, problem, way_out: CELL_AGAIN });
+        }
+        if let Record::Done(done) = &record
+            && !sound.contains(&done.trace)
+        {
+            trace::verify(&self.folder, done.trace)?;
+            sound.insert(done.trace);
+        }
+        Ok(Some(record))
+    }
+
+    /// All questions, any of which can be read.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub fn questions(&self) -> Result<Lines<Question>, RunError> {
+        Lines::open(&self.folder.join(ITEMS)).map_err(Into::into)
+    }
+
+    /// The text of every token.
+    ///
+    /// # Errors
+    ///
+    /// When the vocabulary cannot be read.
+    pub fn vocabulary(&self) -> Result<Vec<String>, RunError> {
+        if self.about.vocabulary.is_none() {
+            return Ok(Vec::new());
+        }
+        let path = self.folder.join(VOCABULARY);
+        let read = fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+        read.map_err(|error| RunError::Read { path, error })
+    }
+}
+
+/// The file of a cell: its name, with what no file system minds.
+pub fn cell_file(folder: &Path, cell: Cell) -> PathBuf {
+    let name = cell.to_string().replace('/', "_").replace(':', "~");
+    folder.join(CELLS).join(format!("{name}.json"))
+}
+
+/// The cell in a file, and the folder of its run.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn cell_of_file(path: &Path) -> Result<(PathBuf, Cell), RunError> {
+    let record: Record = read_sealed(path, CELL_AGAIN)?;
+    let run = path.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+    Ok((run, record.cell()))
+}
+
+fn write_sealed(path: &Path, content: &impl Serialize) -> Result<(), StoreError> {
+    let json = |error: serde_json::Error| StoreError::Write { path: path.to_owned(), error: error.into() };
+    let content = serde_json::value::to_raw_value(content).map_err(json)?;
+    let sealed = Sealed {
+        form: FORM,
+        program: PROGRAM.to_owned(),
+        sha256: Digest::of(content.get().as_bytes()),
+        content: &content,
+    };
+    let mut bytes = serde_json::to_vec(&sealed).map_err(json)?;
+    bytes.push(b'\n');
+    super::write(path, &bytes)
+}
+
+fn read_sealed<T: DeserializeOwned>(path: &Path, way_out: &'static str) -> Result<T, RunError> {
+    let damaged = |problem: String| RunError::Damaged { path: path.to_owned(), problem, way_out };
+    let bytes = fs::read(path).map_err(|error| RunError::Read { path: path.to_owned(), error })?;
+    let sealed: Sealed<'_> = serde_json::from_slice(&bytes)
+        .map_err(|error| damaged(format!("it is not what was written: it does not read ({error})")))?;
+    if sealed.form != FORM || sealed.program != PROGRAM {
+        return Err(damaged(format!(
+            "{} wrote it, in form {}, and this is {PROGRAM}, which reads form {FORM}",
+            sealed.program, sealed.form
+        )));
+    }
+    let found = Digest::of(sealed.content.get().as_bytes());
+    if found != sealed.sha256 {
+        return Err(damaged(format!(
+            "it is not what was written: its content has the digest {found}, and it says {}",
+            sealed.sha256
+        )));
+    }
+    serde_json::from_str(sealed.content.get()).map_err(|error| damaged(format!("it does not read ({error})")))
+}

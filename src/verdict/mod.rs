@@ -1,0 +1,368 @@
+//! Gates against evidence: what holds, what does not, and what nobody can tell.
+
+pub mod baseline;
+pub mod evidence;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use self::{
+    baseline::{Approval, Baseline},
+    evidence::{Evidence, Known},
+};
+use crate::{
+    compare::{Divergence, Level, Tally},
+    plan::{
+        axis::{Axis, Cell},
+        gate::{Comparison, Gate, Limit},
+    },
+    stats::paired,
+};
+
+/// What became of a gate, from the best to the worst.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It holds.
+    Pass,
+    /// There are too few items to tell.
+    Undecided,
+    /// The evidence is missing.
+    Unknown,
+    /// It does not hold.
+    Fail,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Pass => "pass",
+            Outcome::Undecided => "undecided",
+            Outcome::Unknown => "unknown",
+            Outcome::Fail => "fail",
+        })
+    }
+}
+
+/// What became of one gate.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Ruling {
+    /// Which gate.
+    pub gate: String,
+    /// The line of the matrix file that it begins in.
+    pub line: usize,
+    /// The worst of its findings.
+    pub outcome: Outcome,
+    /// How many comparisons it made.
+    pub comparisons: usize,
+    /// How many of them hold.
+    pub held: usize,
+    /// What does not hold or cannot be told, the worst first.
+    pub findings: Vec<Finding>,
+    /// What a reader of a pass should know.
+    pub notes: Vec<String>,
+}
+
+/// One thing that does not hold, or cannot be told.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Finding {
+    /// How bad.
+    pub outcome: Outcome,
+    /// What, in a sentence.
+    pub sentence: String,
+    /// The cell that was compared with, and the one that was compared.
+    pub cells: Option<[Cell; 2]>,
+    /// Where the two first part, if they do.
+    pub first: Option<Divergence>,
+}
+
+impl Finding {
+    fn unknown(sentence: impl Into<String>) -> Finding {
+        Finding { outcome: Outcome::Unknown, sentence: sentence.into(), cells: None, first: None }
+    }
+}
+
+/// Judges every gate, in their order.
+pub fn judge(gates: &[Gate], evidence: &Evidence, baseline: Option<&Baseline>) -> Vec<Ruling> {
+    gates.iter().map(|gate| rule(gate, evidence, baseline)).collect()
+}
+
+/// The worst of all rulings; without gates nothing was asked to hold, and so nobody can tell whether it does.
+pub fn worst(rulings: &[Ruling]) -> Outcome {
+    rulings.iter().map(|ruling| ruling.outcome).max().unwrap_or(Outcome::Unknown)
+}
+
+fn rule(gate: &Gate, evidence: &Evidence, baseline: Option<&Baseline>) -> Ruling {
+    let mut bench =
+        Bench { gate, evidence, comparisons: 0, held: 0, findings: Vec::new(), notes: Vec::new() };
+    match &gate.comparison {
+        Comparison::Within(vary) => bench.within(vary),
+        Comparison::Reference => bench.against_reference(),
+        Comparison::Baseline => bench.against_baseline(baseline),
+    }
+    if bench.comparisons == 0 && bench.findings.is_empty() {
+        bench.findings.push(Finding::unknown("nothing was compared"));
+    }
+    // Stable, so that of equally bad ones the first cell comes first.
+    bench.findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
+    Ruling {
+        gate: gate.name.clone(),
+        line: gate.line,
+        outcome: bench.findings.first().map_or(Outcome::Pass, |finding| finding.outcome),
+        comparisons: bench.comparisons,
+        held: bench.held,
+        findings: bench.findings,
+        notes: bench.notes,
+    }
+}
+
+/// One gate, while it is judged.
+struct Bench<'a> {
+    gate: &'a Gate,
+    evidence: &'a Evidence,
+    comparisons: usize,
+    held: usize,
+    findings: Vec<Finding>,
+    notes: Vec<String>,
+}
+
+impl<'a> Bench<'a> {
+    fn within(&mut self, vary: &[Axis]) {
+        let groups = self.gate.groups(&self.evidence.plan());
+        let groups: Vec<_> = groups.into_iter().filter(|group| group.len() > 1).collect();
+        for group in &groups {
+            for cell in &group[1..] {
+                self.pair(group[0], *cell);
+            }
+        }
+        for axis in vary {
+            let varying: Vec<_> = groups
+                .iter()
+                .filter(|group| group.iter().any(|cell| cell.get(*axis) != group[0].get(*axis)))
+                .collect();
+            let idle: Vec<_> =
+                varying.iter().filter(|group| self.evidence.exercised(*axis, group) == Some(false)).collect();
+            if idle.is_empty() {
+                continue;
+            }
+            let first = idle[0][0];
+            if idle.len() == varying.len() {
+                self.findings.push(Finding::unknown(format!(
+                    "`{axis}` did not really vary: {} ({}); {}",
+                    idle_sentence(*axis),
+                    example(&idle[0][..]),
+                    idle_way_out(*axis)
+                )));
+            } else {
+                self.notes.push(format!(
+                    "in {} of {} groups `{axis}` made no difference to what ran, such as that of {first}",
+                    idle.len(),
+                    varying.len()
+                ));
+            }
+        }
+    }
+
+    fn against_reference(&mut self) {
+        let Some(reference) = self.evidence.reference() else { return };
+        for cell in self.evidence.plan() {
+            if cell != reference && self.gate.filter.matches(&cell) {
+                self.pair(reference, cell);
+            }
+        }
+    }
+
+    fn against_baseline(&mut self, baseline: Option<&Baseline>) {
+        let Some(baseline) = baseline else {
+            let sentence = "there is no baseline to hold it against: name one with --baseline, made by `reprocheck approve`";
+            return self.findings.push(Finding::unknown(sentence));
+        };
+        if let Some(difference) = baseline.differs_from(self.evidence) {
+            return self.findings.push(Finding::unknown(format!(
+                "the baseline is about something else: {difference}; approve a run of this matrix, or name another baseline"
+            )));
+        }
+        for cell in self.evidence.plan() {
+            if !self.gate.filter.matches(&cell) {
+                continue;
+            }
+            self.comparisons += 1;
+            let levels = self.gate.limits.iter().filter_map(|limit| match limit {
+                Limit::Require(level) => Some(*level),
+                _ => None,
+            });
+            let level = levels.min().unwrap_or(Level::Bits);
+            let (outcome, sentence) = match self.evidence.known(cell) {
+                None => (Outcome::Unknown, format!("{cell} has not run")),
+                Some(known) => match baseline.compare(self.evidence, known) {
+                    Approval::New => {
+                        (Outcome::Unknown, format!("the baseline does not have {cell}: approve this run"))
+                    }
+                    Approval::Elsewhere => (
+                        Outcome::Unknown,
+                        format!(
+                            "{cell} was approved on another machine or version of its engine: approve it here"
+                        ),
+                    ),
+                    Approval::Same => (Outcome::Pass, String::new()),
+                    Approval::Changed(levels) if !levels.contains(&level) => (Outcome::Pass, String::new()),
+                    Approval::Changed(_) => {
+                        (Outcome::Fail, format!("{cell} has other {level} than were approved"))
+                    }
+                },
+            };
+            if outcome == Outcome::Pass {
+                self.held += 1;
+            } else {
+                self.findings.push(Finding { outcome, sentence, cells: None, first: None });
+            }
+        }
+    }
+
+    /// Compares two cells under every limit.
+    fn pair(&mut self, one: Cell, other: Cell) {
+        self.comparisons += 1;
+        for cell in [one, other] {
+            if self.evidence.known(cell).is_none() {
+                self.findings.push(Finding::unknown(format!("{cell} has not run")));
+                return;
+            }
+        }
+        let Some(tally) = self.evidence.tally(one, other).filter(|tally| tally.bits.of > 0) else {
+            self.findings.push(Finding::unknown(format!("{one} and {other} have no items to compare")));
+            return;
+        };
+        let failed = self.gate.limits.iter().filter_map(|limit| breaks(*limit, tally, one, other));
+        let Some((outcome, sentence)) = failed.max_by_key(|(outcome, _)| *outcome) else {
+            self.held += 1;
+            return;
+        };
+        let first = tally.first().cloned();
+        self.findings.push(Finding { outcome, sentence, cells: Some([one, other]), first });
+    }
+}
+
+/// In which way two cells break a limit, if they do.
+fn breaks(limit: Limit, tally: &Tally, one: Cell, other: Cell) -> Option<(Outcome, String)> {
+    let fail = |sentence: String| Some((Outcome::Fail, sentence));
+    let rate = |hits: u64, of: u64| hits as f64 / of as f64;
+    match limit {
+        Limit::Require(level) => {
+            let agreeing = tally.agreeing(level);
+            (agreeing.misses() > 0).then_some(())?;
+            fail(format!(
+                "{other} has other {level} than {one} on {} of {} items",
+                agreeing.misses(),
+                agreeing.of
+            ))
+        }
+        Limit::Diverges => {
+            (tally.bits.misses() == 0).then_some(())?;
+            fail(format!(
+                "{other} has the bits of {one} on all {} items, and should have others",
+                tally.bits.of
+            ))
+        }
+        Limit::AccuracyDrop { most, confidence } => {
+            let found = tally.paired.non_inferiority(most, confidence);
+            let drop = -100.0 * tally.paired.difference().unwrap_or_default();
+            let paired = tally.paired;
+            let counts = format!(
+                "{} items lost and {} gained of {}, a drop of {drop:.2} pp",
+                paired.lost,
+                paired.gained,
+                paired.items()
+            );
+            let bound = found.bounds.map_or(0.0, |bounds| -100.0 * bounds.lower);
+            let most = 100.0 * most;
+            match found.ruling {
+                paired::Ruling::Holds => None,
+                paired::Ruling::Fails => {
+                    fail(format!("{other} loses more than {most} pp of accuracy against {one}: {counts}"))
+                }
+                paired::Ruling::Undecided => {
+                    let more = found.items_to_decide.map_or_else(
+                        || "no number of items would decide it if they fell like these".to_owned(),
+                        |items| format!("about {items} items would decide it if they fell like these"),
+                    );
+                    let sentence = format!(
+                        "{other} against {one}: {counts}, and at {:.0} % confidence up to {bound:.2} pp, where {most} pp may be \
+                         lost; {more}",
+                        100.0 * confidence
+                    );
+                    Some((Outcome::Undecided, sentence))
+                }
+            }
+        }
+        Limit::FlipRate(most) => {
+            let flips = tally.paired.flips();
+            (rate(flips.hits, flips.of) > most).then_some(())?;
+            fail(format!(
+                "{other} is right or wrong otherwise than {one} on {} of {} items, where {:.2} % may be",
+                flips.hits,
+                flips.of,
+                100.0 * most
+            ))
+        }
+        Limit::DivergenceRate(most) => {
+            let (other_text, of) = (tally.tokens.misses(), tally.tokens.of);
+            (rate(other_text, of) > most).then_some(())?;
+            fail(format!(
+                "{other} has other tokens than {one} on {other_text} of {of} items, where {:.2} % may be",
+                100.0 * most
+            ))
+        }
+        Limit::FirstDivergence(least) => {
+            let first = tally.first_part().filter(|first| *first < least)?;
+            fail(format!(
+                "{other} parts from {one} after {first} tokens, where the first {least} must be equal"
+            ))
+        }
+    }
+}
+
+fn example(group: &[Cell]) -> String {
+    match group {
+        [first, .., last] => format!("as between {first} and {last}"),
+        _ => String::new(),
+    }
+}
+
+/// What it means that an axis was not exercised.
+fn idle_sentence(axis: Axis) -> &'static str {
+    match axis {
+        Axis::Threads => "no call was worth sharing, so one thread did all the work",
+        Axis::Batch => "no call had more rows for it",
+        Axis::PrefillChunk => "no prompt was long enough to be read in parts",
+        Axis::Grouping => "the same prompts shared their calls",
+        _ => "it made no difference to what ran",
+    }
+}
+
+fn idle_way_out(axis: Axis) -> &'static str {
+    match axis {
+        Axis::Threads => "give it more to do: larger batches, longer prompts, a larger model",
+        Axis::Batch => "ask more items of a suite than one batch holds",
+        Axis::PrefillChunk => "set smaller chunks",
+        Axis::Grouping => "set a batch above 1",
+        _ => "vary something else",
+    }
+}
+
+/// Did the axis make a difference to what these cells ran? Nothing where one of them has not run.
+fn exercised(axis: Axis, cells: &[&Known]) -> bool {
+    let differ =
+        |evidence: &dyn Fn(&Known) -> String| cells.iter().any(|known| evidence(known) != evidence(cells[0]));
+    match axis {
+        Axis::Threads => differ(&|known| known.launches.threads.to_string()),
+        Axis::Batch => {
+            differ(&|known| format!("{} {}", known.launches.prefill_rows, known.launches.decode_rows))
+        }
+        Axis::PrefillChunk => differ(&|known| known.launches.chunks.to_string()),
+        Axis::Grouping => differ(&|known| known.launches.groups.to_string()),
+        // Who computes, in which precision and order, and with which noise is what the cell says; a repeat is a run of its
+        // own.
+        Axis::Engine | Axis::Precision | Axis::Order | Axis::Seed | Axis::Repeat => true,
+    }
+}
