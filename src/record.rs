@@ -36,6 +36,8 @@ pub struct About {
     pub reference: Option<Cell>,
     /// Every cell, in the order of the plan.
     pub cells: Vec<Cell>,
+    /// Those of them that stand beside the product of the axes.
+    pub beside: Vec<Cell>,
     /// What must hold.
     pub gates: Vec<Gate>,
 }
@@ -165,7 +167,9 @@ impl About {
         match (only(self, new), only(new, self)) {
             (Some(cell), _) => Some(format!("its matrix has the cell {cell}, and this one has not")),
             (None, Some(cell)) => Some(format!("its matrix has no cell {cell}, and this one has")),
-            (None, None) if self.cells != new.cells => Some("its cells come in another order".to_owned()),
+            (None, None) if self.cells != new.cells || self.beside != new.beside => {
+                Some("its cells come in another order".to_owned())
+            }
             (None, None) => None,
         }
     }

@@ -2,10 +2,22 @@
 
 use proptest::prelude::*;
 use reprocheck::{
-    compare::{Compared, Level, Output, Tally, compare},
+    compare::{Compared, Level, Output, Spread, Tally, compare},
     numerics::choice::Candidate,
-    stats::{paired::Paired, proportion::Proportion},
-    trace::{Digest, Token},
+    stats::{
+        paired::Paired,
+        proportion::Proportion,
+        spread::{
+            Correctness, agreement, deviation_of_lengths, deviation_of_probabilities, divergence_index,
+            shared_prefix,
+        },
+    },
+    suite::{
+        answer::{Answer, Kind},
+        question::Question,
+        style::Style,
+    },
+    trace::{Digest, Token, chain},
 };
 
 /// A token chosen from logits: the first number is the token, the second stands for the logits.
@@ -22,8 +34,28 @@ fn token((token, logits): (u32, u8)) -> Token {
 
 fn compared(one: &[(u32, u8)], other: &[(u32, u8)]) -> Compared {
     let [one, other] = [one, other].map(|tokens| tokens.iter().copied().map(token).collect::<Vec<_>>());
-    let output = |tokens, answer, correct| Output { tokens, answer, correct };
     compare(output(&one, Some("1"), true), output(&other, Some("1"), true))
+}
+
+fn output<'a>(tokens: &'a [Token], answer: Option<&'a str>, correct: bool) -> Output<'a> {
+    let root = chain(tokens.iter().map(|token| (token.token, token.digest)));
+    Output { tokens, text: "text", root, answer, correct, replayed: false }
+}
+
+fn question(item: u64, suite: &str) -> Question {
+    Question {
+        item,
+        suite: suite.to_owned(),
+        id: format!("{suite}-{item}"),
+        stratum: "easy".to_owned(),
+        cluster: None,
+        prompt: "1+2=".to_owned(),
+        tokens: vec![1],
+        max_new_tokens: 9,
+        stop: Vec::new(),
+        answer: Answer::new(Kind::Integer, 3),
+        read_as: Style::Compact,
+    }
 }
 
 fn levels(compared: &Compared) -> [bool; 3] {
@@ -76,15 +108,21 @@ fn replayed_cells_differ_in_what_they_rank_first() {
     let mut other = given.clone();
     other[1].candidates.swap(0, 1);
     other[1].digest = Digest::of(b"other");
-    let output = |tokens| Output { tokens, answer: None, correct: false };
-    let found = compare(output(&given), output(&other));
-    assert_eq!((found.places, found.same_best, found.first_token), (2, 1, None));
+    fn replayed(tokens: &[Token]) -> Output<'_> {
+        Output { replayed: true, ..output(tokens, None, false) }
+    }
+    let found = compare(replayed(&given), replayed(&other));
+    assert_eq!((found.places, found.same_best, found.first_token), (2, 1, Some(1)));
+    // Both have read the same all the same, so what follows is comparable.
+    other.swap(0, 1);
+    let found = compare(replayed(&given), replayed(&other));
+    assert_eq!((found.places, found.first_token), (2, Some(0)));
 }
 
 #[test]
 fn a_missing_answer_is_the_same_only_as_a_missing_one() {
     let tokens = [(1, 0)].map(token);
-    let output = |answer, correct| Output { tokens: &tokens, answer, correct };
+    let output = |answer, correct| output(&tokens, answer, correct);
     assert!(compare(output(None, false), output(None, false)).same_answer);
     let found = compare(output(Some("7"), true), output(None, false));
     assert_eq!((found.same_answer, found.correct), (false, (true, false)));
@@ -95,16 +133,103 @@ fn a_tally_counts_items_places_and_what_was_lost() {
     let mut tally = Tally::default();
     let tokens = [(1, 0), (2, 0), (3, 0)].map(token);
     let parted = [(1, 0), (9, 4)].map(token);
-    let output = |tokens, answer, correct| Output { tokens, answer, correct };
     let right = output(&tokens[..], Some("3"), true);
-    tally.add(&compare(right, right), 3);
-    tally.add(&compare(right, output(&parted[..], Some("9"), false)), 3);
-    tally.add(&compare(output(&tokens[..], Some("9"), false), right), 3);
+    tally.add(&question(0, "one"), right, right);
+    tally.add(&question(1, "one"), right, output(&parted[..], Some("9"), false));
+    tally.add(&question(2, "two"), output(&tokens[..], Some("9"), false), right);
     let of = |hits, of| Proportion { hits, of };
     assert_eq!((tally.bits, tally.tokens, tally.answers), (of(2, 3), of(2, 3), of(1, 3)));
     assert_eq!((tally.places, tally.best), (of(7, 8), of(7, 8)));
     assert_eq!(tally.paired, Paired { both: 1, lost: 1, gained: 1, neither: 0 });
-    assert_eq!(tally.parts, [(3, false), (1, true), (3, false)]);
+    assert_eq!(tally.suites["one"], Paired { both: 1, lost: 1, gained: 0, neither: 0 });
+    assert_eq!(tally.suites["two"], Paired { both: 0, lost: 0, gained: 1, neither: 0 });
+    assert_eq!((tally.first_part(), tally.level()), (Some(1), None));
+    let survival = tally.survival();
+    assert_eq!((survival.steps.len(), survival.steps[0].time, survival.steps[0].at_risk), (1, 1, 3));
+    let first = tally.first().unwrap();
+    assert_eq!((first.item, first.suite.as_str(), first.place, first.right.as_str()), (1, "one", 1, "3"));
+    assert_eq!(first.sides.each_ref().map(|side| side.token), [Some(2), Some(9)]);
+}
+
+#[test]
+fn the_first_item_that_parts_is_told_and_other_texts_before_other_logits() {
+    let same = [(1, 0), (2, 0)].map(token);
+    let other_logits = [(1, 0), (2, 5)].map(token);
+    let other_text = [(1, 0)].map(token);
+    let one = output(&same, None, false);
+    let mut tally = Tally::default();
+    tally.add(&question(0, "one"), one, one);
+    assert_eq!((tally.first(), tally.level()), (None, Some(Level::Bits)));
+    tally.add(&question(1, "one"), one, output(&other_logits, None, false));
+    tally.add(&question(2, "one"), one, output(&other_logits, None, false));
+    let first = tally.first().unwrap();
+    assert_eq!((first.item, first.place, tally.level()), (1, 1, Some(Level::Tokens)));
+    assert_eq!(first.sides.each_ref().map(|side| side.margin), [Some(1.0), Some(6.0)]);
+    tally.add(&question(3, "one"), one, output(&other_text, None, false));
+    tally.add(&question(4, "one"), one, output(&other_text, None, false));
+    let first = tally.first().unwrap();
+    assert_eq!((first.item, first.place, tally.level()), (3, 1, Some(Level::Answers)));
+    // The other one has ended there.
+    assert_eq!(first.sides.each_ref().map(|side| side.token), [Some(2), None]);
+}
+
+proptest! {
+    /// Item by item, or all at once: the statistics are the same.
+    #[test]
+    fn a_spread_is_what_the_statistics_say_of_all_items(
+        cells in (1..4_usize, 0..5_usize).prop_flat_map(|(cells, items)| {
+            prop::collection::vec(prop::collection::vec((outputs(), 0..3_u8), items), cells)
+        })
+    ) {
+        let tokens: Vec<Vec<Vec<Token>>> = cells
+            .iter()
+            .map(|cell| cell.iter().map(|(tokens, _)| tokens.iter().copied().map(token).collect()).collect())
+            .collect();
+        let answers = ["0", "1", "2"];
+        let items = cells[0].len();
+        let mut spread = Spread::default();
+        for item in 0..items {
+            let of_item: Vec<_> = (0..cells.len())
+                .map(|cell| {
+                    let answer = cells[cell][item].1;
+                    output(&tokens[cell][item], Some(answers[usize::from(answer)]), answer == 1)
+                })
+                .collect();
+            spread.add(&of_item);
+        }
+        let found = spread.read();
+        let right: Vec<Vec<bool>> =
+            cells.iter().map(|cell| cell.iter().map(|(_, answer)| *answer == 1).collect()).collect();
+        let correctness = Correctness::count(&right).unwrap();
+        // Without items nobody has told how many cells there are.
+        if items > 0 {
+            prop_assert_eq!(found.deviation_of_accuracy, correctness.deviation());
+            prop_assert_eq!(found.range_of_accuracy, correctness.range());
+            prop_assert_eq!(found.accuracy, correctness.accuracies().sum());
+        }
+        let ids: Vec<Vec<Vec<u32>>> = tokens
+            .iter()
+            .map(|cell| cell.iter().map(|tokens| tokens.iter().map(|token| token.token).collect()).collect())
+            .collect();
+        prop_assert_eq!(found.tokens, agreement(&ids).unwrap());
+        let answered: Vec<Vec<u8>> =
+            cells.iter().map(|cell| cell.iter().map(|(_, answer)| *answer).collect()).collect();
+        prop_assert_eq!(found.answers, agreement(&answered).unwrap());
+        let lengths: Vec<Vec<u64>> =
+            ids.iter().map(|cell| cell.iter().map(|tokens| tokens.len() as u64).collect()).collect();
+        prop_assert_eq!(found.deviation_of_lengths, deviation_of_lengths(&lengths).unwrap());
+        let prefixes: Vec<(u64, bool)> = (0..items)
+            .map(|item| shared_prefix(&ids.iter().map(|cell| &cell[item]).collect::<Vec<_>>()))
+            .collect();
+        prop_assert_eq!(found.divergence_index, divergence_index(&prefixes));
+        let probabilities: Vec<(u64, Vec<Vec<f32>>)> = (0..items)
+            .map(|item| {
+                let of_item = tokens.iter().map(|cell| cell[item].iter().map(|token| token.probability).collect());
+                (prefixes[item].0, of_item.collect())
+            })
+            .collect();
+        prop_assert_eq!(found.deviation_of_probabilities, deviation_of_probabilities(&probabilities));
+    }
 }
 
 fn outputs() -> impl Strategy<Value = Vec<(u32, u8)>> {

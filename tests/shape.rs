@@ -12,14 +12,15 @@ const LAYERS: &[(&str, u32)] = &[
     ("trace", 1),
     ("stats", 1),
     ("model", 2),
-    ("compare", 2),
     ("suite", 2),
+    ("compare", 3),
     ("engine", 3),
     ("plan", 4),
-    ("verdict", 5),
-    ("report", 6),
-    ("store", 6),
-    ("run", 7),
+    ("record", 5),
+    ("verdict", 6),
+    ("report", 7),
+    ("store", 7),
+    ("run", 8),
     ("cli", 9),
 ];
 
@@ -343,7 +344,7 @@ fn an_upward_use_is_seen_in_every_spelling() {
     assert_eq!(uses_upward("trace.rs", "use crate::stats;"), ["trace.rs (layer 1) uses stats (layer 1)"]);
     assert_eq!(
         uses_upward("plan/mod.rs", "use crate::{report, run};"),
-        ["plan/mod.rs (layer 4) uses report (layer 6)", "plan/mod.rs (layer 4) uses run (layer 7)"]
+        ["plan/mod.rs (layer 4) uses report (layer 7)", "plan/mod.rs (layer 4) uses run (layer 8)"]
     );
 }
 

@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 use reprocheck::{
     numerics::choice::Candidate,
-    store::trace::{Line, Reader, TraceError, Writer, verify},
+    store::trace::{Line, Reader, TraceError, TreeFile, Writer, lines, sweep, verify},
     suite::score::{Outcome, Score, Scores},
-    trace::{Digest, Finish, Launched, Sample, Step, Token},
+    trace::{Digest, Finish, Launched, Sample, Step, Token, Tree},
 };
 use safetensors::SafeTensors;
 
@@ -43,7 +43,13 @@ fn write(store: &Path, samples: &[Sample]) -> Digest {
     for sample in samples {
         writer.add(sample, scores()).unwrap();
     }
-    writer.finish().unwrap()
+    let written = writer.finish().unwrap();
+    let roots = samples
+        .iter()
+        .map(|sample| (sample.item, sample.root()))
+        .collect::<std::collections::BTreeMap<_, _>>();
+    assert_eq!(written.root, Tree::over(roots.into_values().collect()).root());
+    written.digest
 }
 
 fn read(store: &Path, digest: Digest) -> Result<Vec<(Line, Vec<Token>)>, TraceError> {
@@ -116,7 +122,7 @@ fn every_flipped_byte_is_seen() {
     let store = tempfile::tempdir().unwrap();
     let digest = write(store.path(), &[sample(0, &[1, 2, 3], "abc"), sample(1, &[4], "d")]);
     let folder = store.path().join("traces").join(digest.to_string());
-    for name in ["samples.jsonl", "tokens.safetensors"] {
+    for name in ["samples.jsonl", "tokens.safetensors", "tree.bin"] {
         let file = folder.join(name);
         let good = fs::read(&file).unwrap();
         for at in 0..good.len() {
@@ -171,4 +177,65 @@ fn files_that_do_not_fit_together_are_told() {
     copy(one, two, "tokens.safetensors");
     let error = read(store.path(), two).unwrap_err().to_string();
     assert!(error.contains("line 1: it has more tokens than tokens.safetensors"), "{error}");
+}
+
+#[test]
+fn a_reader_that_pauses_goes_on_where_it_was_and_lines_are_read_in_any_order() {
+    let store = tempfile::tempdir().unwrap();
+    let samples: Vec<_> = (0..9).map(|item| sample(item, &vec![7; item as usize % 4], "é\n")).collect();
+    let digest = write(store.path(), &samples);
+    let all = read(store.path(), digest).unwrap();
+    let mut reader = Reader::open(store.path(), digest).unwrap();
+    for item in 0..9 {
+        if item % 2 == 0 {
+            reader.pause();
+        }
+        assert_eq!(reader.expect(item).unwrap(), all[item as usize]);
+    }
+    reader.end().unwrap();
+    let mut reader = Reader::open(store.path(), digest).unwrap();
+    assert!(reader.expect(3).unwrap_err().to_string().contains("item 3: item 0 stands in its place"));
+    assert!(reader.end().unwrap_err().to_string().contains("item 1: there is no such question"));
+    let mut lines = lines(store.path(), digest).unwrap();
+    assert_eq!(lines.len(), 9);
+    for item in [8, 0, 3, 4, 5, 1, 1] {
+        assert_eq!(lines.get(item).unwrap(), all[item as usize].0);
+    }
+    assert!(lines.get(9).is_err());
+}
+
+#[test]
+fn two_trees_tell_the_first_item_that_differs_through_few_nodes() {
+    let store = tempfile::tempdir().unwrap();
+    for items in [1, 2, 3, 5, 8, 13, 100] {
+        let samples: Vec<_> = (0..items).map(|item| sample(item, &[1, 2], "ab")).collect();
+        let digest = write(store.path(), &samples);
+        let open = |digest| TreeFile::open(store.path(), digest).unwrap();
+        assert_eq!(open(digest).first_difference(&mut open(digest)).unwrap(), None);
+        for at in 0..items {
+            // All items from there on differ.
+            let mut other = samples.clone();
+            other[at as usize..].iter_mut().for_each(|sample| sample.steps[1].token = 3);
+            let (found, nodes) =
+                open(digest).first_difference(&mut open(write(store.path(), &other))).unwrap().unwrap();
+            assert_eq!(found, at);
+            assert!(nodes <= 2 + items.ilog2() as usize, "{nodes} nodes for {items} items");
+        }
+        let shorter = write(store.path(), &samples[..items as usize - 1]);
+        let (found, _) = open(digest).first_difference(&mut open(shorter)).unwrap().unwrap();
+        assert_eq!(found, items - 1);
+    }
+}
+
+#[test]
+fn what_a_killed_writer_left_is_swept_away() {
+    let store = tempfile::tempdir().unwrap();
+    sweep(store.path()).unwrap();
+    let digest = write(store.path(), &[sample(0, &[1], "a")]);
+    let mut unfinished = Writer::new(store.path()).unwrap();
+    unfinished.add(&sample(0, &[1], "a"), scores()).unwrap();
+    std::mem::forget(unfinished);
+    assert_eq!(folders(store.path()).len(), 2);
+    sweep(store.path()).unwrap();
+    assert_eq!(folders(store.path()), [digest.to_string()]);
 }

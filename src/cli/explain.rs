@@ -5,7 +5,7 @@ use std::{io::Write, num::NonZeroUsize};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::{Ended, Exit, up_to};
+use super::{Ended, Exit, plan::Matrix, up_to};
 use crate::{
     numerics::{
         Numerics,
@@ -15,7 +15,11 @@ use crate::{
         precision::{Precision, Product, Site},
         reveal::reveal,
     },
-    report::text::{grouped, wrapped},
+    plan::{
+        Plan,
+        gate::{Comparison, Gate, Limit},
+    },
+    report::text::{grouped, wrapped, wrapped_after},
     suite::{Suite, definition::Sizes},
 };
 
@@ -25,6 +29,8 @@ pub(super) enum Explain {
     Order(ExplainOrder),
     /// Print a precision's rounding points and the error of one product
     Precision(ExplainPrecision),
+    /// Say what a gate of a matrix file compares, and when it holds
+    Gate(ExplainGate),
     /// Say what a suite measures, where it comes from, and what its strata look like
     Suite(ExplainSuite),
 }
@@ -33,6 +39,14 @@ pub(super) enum Explain {
 pub(super) struct ExplainSuite {
     /// The suite, see `reprocheck list suites`, or a path with a slash to your own
     name: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainGate {
+    /// Its name, or the number of its line; all gates where it is left out
+    name: Option<String>,
+    #[command(flatten)]
+    matrix: Matrix,
 }
 
 #[derive(Args, Debug)]
@@ -70,6 +84,7 @@ impl Explain {
         match self {
             Explain::Order(order) => order.run(out),
             Explain::Precision(precision) => precision.run(out),
+            Explain::Gate(gate) => gate.run(out),
             Explain::Suite(suite) => suite.run(out),
         }
     }
@@ -180,6 +195,96 @@ impl ExplainPrecision {
 
 /// So wide that text fits a terminal of 80 columns.
 const WIDTH: usize = 78;
+
+impl ExplainGate {
+    fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        let plan = self.matrix.plan()?;
+        let asked = |gate: &&Gate| {
+            self.name.as_ref().is_none_or(|name| gate.name == *name || gate.line.to_string() == *name)
+        };
+        let gates: Vec<_> = plan.gates.iter().filter(asked).collect();
+        if gates.is_empty() {
+            let names: Vec<_> =
+                plan.gates.iter().map(|gate| format!("`{}` (line {})", gate.name, gate.line)).collect();
+            let file = self.matrix.file.display();
+            return Err(Ended::usage(match (&self.name, names.is_empty()) {
+                (Some(name), false) => {
+                    anyhow!("{file} has no gate `{name}`: name one of {}", names.join(", "))
+                }
+                _ => anyhow!("{file} has no gate: add a [[gate]]"),
+            }));
+        }
+        for (number, gate) in gates.into_iter().enumerate() {
+            if number > 0 {
+                writeln!(out)?;
+            }
+            explain_gate(gate, &plan, out)?;
+        }
+        Ok(Exit::Held)
+    }
+}
+
+fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), Ended> {
+    /// So many groups or cells are shown.
+    const SHOWN: usize = 3;
+    writeln!(out, "{} (line {})", gate.name, gate.line)?;
+    let about = plan.cells.iter().filter(|cell| gate.filter.matches(cell));
+    let compared: Vec<String> = match &gate.comparison {
+        Comparison::Within(_) => {
+            let groups = gate.groups(&plan.cells).into_iter().filter(|group| group.len() > 1);
+            let names = |group: Vec<_>| group.iter().map(ToString::to_string).collect::<Vec<_>>();
+            groups.map(names).map(|names| format!("{} with {}", names[1..].join(", "), names[0])).collect()
+        }
+        Comparison::Reference => {
+            let reference = plan.reference.map(|reference| reference.to_string()).unwrap_or_default();
+            let others = about.filter(|cell| Some(**cell) != plan.reference);
+            others.map(|cell| format!("{cell} with the reference, {reference}")).collect()
+        }
+        Comparison::Baseline => about.map(|cell| format!("{cell} with what was approved of it")).collect(),
+    };
+    writeln!(out, "\ncompares")?;
+    for sentence in compared.iter().take(SHOWN) {
+        writeln!(out, "{}", wrapped_after("  ", sentence))?;
+    }
+    if compared.len() > SHOWN {
+        writeln!(out, "  and {} more", compared.len() - SHOWN)?;
+    }
+    writeln!(out, "\nholds if")?;
+    for limit in &gate.limits {
+        writeln!(out, "{}", wrapped_after("  ", &holds_if(*limit)))?;
+    }
+    let unknown = match &gate.comparison {
+        Comparison::Within(_) => {
+            "a cell has not run, or no launch on record differs along an axis that was to vary: then nothing was tested"
+        }
+        Comparison::Reference => "a cell or the reference has not run",
+        Comparison::Baseline => {
+            "a cell has not run or was never approved, or another machine's engine would be compared"
+        }
+    };
+    writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown))?;
+    Ok(())
+}
+
+fn holds_if(limit: Limit) -> String {
+    let percent = |share: f64| format!("{} %", (1e8 * share).round() / 1e6);
+    match limit {
+        Limit::Require(level) => format!("both have the same {level} on every item"),
+        Limit::Diverges => "they have other logits on at least one item: agreement fails".to_owned(),
+        Limit::AccuracyDrop { most, confidence } => format!(
+            "the loss of accuracy is below {} at {} confidence, over pairs of answers to the same item (the lower end of \
+             Newcombe's interval). It fails if it is above even at the upper end; between the two it is undecided, and the \
+             report says how many items would tell",
+            percent(most),
+            percent(confidence)
+        ),
+        Limit::FlipRate(most) => {
+            format!("at most {} of the items turn from right to wrong or from wrong to right", percent(most))
+        }
+        Limit::DivergenceRate(most) => format!("at most {} of the items have other tokens", percent(most)),
+        Limit::FirstDivergence(tokens) => format!("no output parts before {tokens} tokens were the same"),
+    }
+}
 
 impl ExplainSuite {
     fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {

@@ -37,8 +37,8 @@ struct Cli {
 enum Verb {
     /// List what there is: precisions, orders, axes, suites, models
     List(list::List),
-    /// Explain one order, one precision or one suite
-    #[command(subcommand, subcommand_value_name = "order|precision|suite")]
+    /// Explain an order, a precision, a suite, or the gates of a matrix file
+    #[command(subcommand, subcommand_value_name = "order|precision|suite|gate")]
     Explain(explain::Explain),
     /// Show or export the items of a suite
     #[command(subcommand, subcommand_value_name = "show|export")]

@@ -31,6 +31,8 @@ pub struct Plan {
     pub reference: Option<Cell>,
     /// Every cell once: the reference, then the matrix in the order of its axes, then what was included.
     pub cells: Vec<Cell>,
+    /// Those of them that stand beside the product of the axes: what was included, and a reference that is no part of it.
+    pub beside: Vec<Cell>,
     /// What must hold.
     pub gates: Vec<Gate>,
 }

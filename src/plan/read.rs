@@ -230,10 +230,11 @@ impl Reader<'_, '_> {
         let generation = self.generation();
         let (matrix, product) = self.matrix(&generation);
         let reference = self.reference(&matrix);
-        let cells = self.cells(reference, product);
-        let gates = self.gates(reference.is_some(), &cells);
+        let mut beside: Vec<Cell> = reference.into_iter().filter(|cell| !product.contains(cell)).collect();
+        let cells = self.cells(reference, product, &mut beside);
+        let gates = self.gates(reference.is_some(), &cells, &generation);
         let model = self.table.get("model").and_then(text).map(str::to_owned);
-        Plan { model, suites, generation, reference, cells, gates }
+        Plan { model, suites, generation, reference, cells, beside, gates }
     }
 
     fn at(&self, name: &str) -> Option<Range<usize>> {
@@ -449,7 +450,7 @@ impl Reader<'_, '_> {
         Some(self.cell(table, value.span(), base))
     }
 
-    fn cells(&mut self, reference: Option<Cell>, product: Vec<Cell>) -> Vec<Cell> {
+    fn cells(&mut self, reference: Option<Cell>, product: Vec<Cell>, beside: &mut Vec<Cell>) -> Vec<Cell> {
         let mut cells: Vec<Cell> = reference.into_iter().collect();
         cells.extend(product.into_iter().filter(|cell| Some(*cell) != reference));
         let matrix = self.table.get("matrix").and_then(|value| value.get_ref().as_table());
@@ -460,6 +461,7 @@ impl Reader<'_, '_> {
                 self.problems.add(span, format!("{cell} is in the matrix already: take this one out"));
             } else {
                 cells.push(cell);
+                beside.push(cell);
             }
         }
         cells
@@ -487,11 +489,12 @@ impl Reader<'_, '_> {
 
     // ------------------------------------------------------------------------------------------------------- gates
 
-    fn gates(&mut self, has_reference: bool, cells: &[Cell]) -> Vec<Gate> {
+    fn gates(&mut self, has_reference: bool, cells: &[Cell], generation: &Generation) -> Vec<Gate> {
         let mut gates: Vec<Gate> = Vec::new();
         for (span, table) in tables(self.table.get("gate")) {
             let before = self.problems.count();
             let gate = self.gate(span.clone(), table, has_reference, cells);
+            self.possible_under_replay(&gate, table, generation);
             if let Some(other) = gates.iter().find(|other| other.name == gate.name) {
                 let sentence = format!(
                     "another gate is called `{}`, in line {}: call it otherwise",
@@ -549,6 +552,25 @@ impl Reader<'_, '_> {
             }
         }
         gate
+    }
+
+    /// Whoever reads what the reference wrote has its answers, so nothing can be asked of them.
+    fn possible_under_replay(&mut self, gate: &Gate, table: &DeTable<'_>, generation: &Generation) {
+        if !generation.replay {
+            return;
+        }
+        for limit in &gate.limits {
+            let (name, sentence) = match limit {
+                Limit::Require(Level::Answers) => ("require", "require tokens or bits"),
+                Limit::AccuracyDrop { .. } => ("max-accuracy-drop", "take it out, or take `replay` out"),
+                Limit::FlipRate(_) => ("max-flip-rate", "take it out, or take `replay` out"),
+                _ => continue,
+            };
+            let sentence = format!(
+                "under `replay` every cell has the answers of the reference, so this cannot fail: {sentence}"
+            );
+            self.problems.add(table.get(name).map(Spanned::span), sentence);
+        }
     }
 
     fn comparison(&mut self, span: &Range<usize>, table: &DeTable<'_>, has_reference: bool) -> Comparison {

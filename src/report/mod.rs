@@ -10,7 +10,7 @@ use crate::{
     compare::{Divergence, Level, Spreads, Tally},
     engine::environment::Environment,
     numerics::json_float,
-    plan::axis::{Axis, Cell},
+    plan::axis::{AXES, Axis, Cell},
     record::{About, PROGRAM},
     stats::{Interval, paired::Paired, proportion::Proportion},
     trace::{Digest, Launches},
@@ -230,26 +230,29 @@ impl Report {
     }
 }
 
-/// What to look at first: what the worst gate found, or what one axis alone does, or the first cell that is not the
-/// reference. Other texts come before other logits.
+/// What to look at first: what the worst gate found, or what one axis alone does, the least expected axis first, or the
+/// first cell that is not the reference. Of each, other texts come before other logits.
 fn first(rulings: &[Ruling], evidence: &Evidence, axes: &[Attribution]) -> Option<First> {
     let mut findings: Vec<_> = rulings.iter().flat_map(|ruling| &ruling.findings).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
-    let found = findings.iter().filter_map(|finding| Some((finding.cells?, finding.first.clone()?)));
-    let alone = axes.iter().filter_map(|attribution| attribution.first);
+    let mut found = findings.iter().filter_map(|finding| Some((finding.cells?, finding.first.clone()?)));
+    let alone: Vec<_> = axes.iter().rev().flat_map(|attribution| attribution.first).collect();
     let reference = evidence.reference().into_iter();
     let beside =
         reference.flat_map(|reference| evidence.plan().into_iter().map(move |cell| [reference, cell]));
-    let compared = alone
-        .chain(beside)
-        .filter_map(|[one, other]| Some(([one, other], evidence.tally(one, other)?.first()?.clone())));
-    let compared: Vec<_> = compared.collect();
-    let (texts, logits): (Vec<_>, Vec<_>) = compared.into_iter().partition(|(_, divergence)| {
+    let divergence =
+        |[one, other]: [Cell; 2]| Some(([one, other], evidence.tally(one, other)?.first()?.clone()));
+    let is_text = |(_, divergence): &([Cell; 2], Divergence)| {
         let [one, other] = &divergence.sides;
         one.token != other.token
-    });
-    let (cells, divergence) = found.chain(texts).chain(logits).next()?;
+    };
+    let of_pairs = |pairs: Vec<[Cell; 2]>| {
+        let parted: Vec<_> = pairs.into_iter().filter_map(divergence).collect();
+        parted.iter().find(|parted| is_text(parted)).or(parted.first()).cloned()
+    };
+    let (cells, divergence) =
+        found.next().or_else(|| of_pairs(alone)).or_else(|| of_pairs(beside.collect()))?;
     let [one, other] = cells;
-    let axes = crate::plan::axis::AXES.iter().map(|entry| entry.axis);
+    let axes = AXES.iter().map(|entry| entry.axis);
     Some(First { cells, axes: axes.filter(|axis| one.get(*axis) != other.get(*axis)).collect(), divergence })
 }

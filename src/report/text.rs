@@ -207,7 +207,7 @@ fn axes(report: &Report) -> String {
         return String::new();
     }
     let mut rows = vec![
-        ["what one axis alone moves", "pairs", "really", "same bits", "tokens", "answers", "logits"]
+        ["what one axis alone moves", "pairs", "really", "bits", "tokens", "answers", "logits"]
             .map(str::to_owned),
     ];
     for axis in &report.axes {
@@ -227,7 +227,7 @@ fn axes(report: &Report) -> String {
         &mut out,
         wrapped(
             "Pairs of cells that differ on this axis alone: how many, in how many it made a difference to what ran, how many \
-             are the same; and the share of bit-identical logits.",
+             have the same bits, tokens and answers; and the share of bit-identical logits.",
             WIDTH,
         ),
     );
@@ -260,13 +260,13 @@ fn precisions(report: &Report) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let head = ["precision", "cells", "right", "Std@Acc", "unlike bits", "tokens", "answers", "Div_Index"];
+    let head = ["precision", "cells", "right", "Std@Acc", "bits", "tokens", "answers", "Div_Index"];
     let mut out = table([vec![head.map(str::to_owned)], rows].concat(), 1..8);
     line(
         &mut out,
         wrapped(
-            "All cells of a precision: mean accuracy, its deviation in percentage points, the share of items that are not the \
-             same in all cells, and after how many tokens those part.",
+            "All cells of a precision: mean accuracy, its deviation in percentage points, the share of items whose bits, tokens \
+             and answers are not the same in all cells, and after how many tokens they part.",
             WIDTH,
         ),
     );
@@ -275,28 +275,37 @@ fn precisions(report: &Report) -> String {
 
 fn cells(report: &Report) -> String {
     let mut rows =
-        vec![["cell", "right", "same bits", "tokens", "answers", "lost", "gained"].map(str::to_owned)];
-    for CellRow { cell, accuracy, against, .. } in &report.cells {
-        let mut row = vec![cell.to_string(), percent(*accuracy)];
+        vec![["cell", "alike", "right", "bits", "tokens", "answers", "lost", "gained"].map(str::to_owned)];
+    // Cells with the same bits stand in one row, under the name of the first.
+    let mut groups: Vec<(&CellRow, u64)> = Vec::new();
+    for row in &report.cells {
+        match groups.iter_mut().find(|(first, _)| first.root == row.root) {
+            Some((_, alike)) => *alike += 1,
+            None => groups.push((row, 1)),
+        }
+    }
+    for (CellRow { cell, accuracy, against, .. }, alike) in groups {
+        let mut row = vec![cell.to_string(), alike.to_string(), percent(*accuracy)];
         match against {
             Some(against) => {
                 row.extend(against.items.map(percent));
                 row.extend([against.paired.lost, against.paired.gained].map(grouped));
             }
-            None if Some(*cell) == report.run.reference => {
-                row.extend(["", "", "", "", ""].map(str::to_owned));
-            }
-            None => row.extend(["-", "-", "-", "-", "-"].map(str::to_owned)),
+            None => row.extend(["", "", "", "", ""].map(str::to_owned)),
         }
-        rows.push(row.try_into().expect("seven columns"));
+        rows.push(row.try_into().expect("eight columns"));
     }
     if rows.len() == 1 {
         return String::new();
     }
-    let mut out = table(rows, 1..7);
-    if let Some(reference) = report.run.reference {
-        line(&mut out, wrapped(&format!("Items of each cell beside those of {reference}."), WIDTH));
-    }
+    let mut out = table(rows, 1..8);
+    let beside = report.run.reference.map_or_else(String::new, |reference| {
+        format!(" The share of items with the same bits, tokens and answers as {reference}, and what was lost and gained.")
+    });
+    line(
+        &mut out,
+        wrapped(&format!("Cells that are alike to the last bit stand in one row.{beside}"), WIDTH),
+    );
     out
 }
 
@@ -314,7 +323,7 @@ fn table<const N: usize>(rows: Vec<[String; N]>, right: std::ops::Range<usize>) 
 }
 
 /// A sentence of which the first line begins with something, and the others stand below what follows it.
-fn wrapped_after(begin: &str, sentence: &str) -> String {
+pub(crate) fn wrapped_after(begin: &str, sentence: &str) -> String {
     let indent = begin.chars().count();
     let lines = wrapped(sentence, WIDTH - indent);
     begin.to_owned() + &lines.replace('\n', &format!("\n{}", " ".repeat(indent)))

@@ -273,6 +273,7 @@ fn open(
         generation: plan.generation.clone(),
         reference: plan.reference,
         cells: plan.cells.clone(),
+        beside: plan.beside.clone(),
         gates: plan.gates.clone(),
     };
     Ok(if is_there && options.present == Present::Resume {

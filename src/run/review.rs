@@ -59,7 +59,7 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
         };
         missing.push(Missing { cell, reason });
     }
-    let mut evidence = Evidence::new(&about.cells, about.reference, &about.gates, known, identity(about));
+    let mut evidence = Evidence::new(about, known, identity(about));
     read(&run, &traces, &mut evidence)?;
     let vocabulary = run.vocabulary()?;
     let text = |token: u32| vocabulary.get(token as usize).cloned().unwrap_or_default();

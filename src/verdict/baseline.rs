@@ -76,7 +76,7 @@ impl Baseline {
     pub fn of(model: &str, evidence: &Evidence) -> Baseline {
         let known = evidence.plan().into_iter().filter_map(|cell| evidence.known(cell));
         let cells = known.map(|known| (known.cell.to_string(), approved(evidence, known))).collect();
-        Baseline { form: FORM, model: model.to_owned(), about: evidence.about(), cells }
+        Baseline { form: FORM, model: model.to_owned(), about: evidence.identity(), cells }
     }
 
     /// Why it cannot be read by this version, if it cannot.
@@ -86,7 +86,7 @@ impl Baseline {
 
     /// What it is about that the evidence is not, if anything.
     pub fn differs_from(&self, evidence: &Evidence) -> Option<String> {
-        (self.about != evidence.about())
+        (self.about != evidence.identity())
             .then(|| "its model, its questions or how they are continued are others".to_owned())
     }
 

@@ -12,8 +12,9 @@ use crate::{
     numerics::precision::Precision,
     plan::{
         axis::{AXES, Axis, Cell, EngineName},
-        gate::{Gate, groups},
+        gate::groups,
     },
+    record::About,
     stats::proportion::Proportion,
     suite::question::Question,
     trace::{Digest, Launches},
@@ -38,8 +39,8 @@ pub struct Evidence {
     plan: Vec<Cell>,
     reference: Option<Cell>,
     known: HashMap<Cell, Known>,
-    /// What the digests of a baseline must agree on beside the cells.
-    about: Digest,
+    /// What a baseline must agree on beside the cells.
+    identity: Digest,
     traces: Vec<Summary>,
     /// By the numbers of their traces.
     tallies: BTreeMap<(usize, usize), Tally>,
@@ -129,31 +130,26 @@ pub struct Attribution {
     pub places: Proportion,
     /// Items with the same bits, tokens and answers, over all pairs.
     pub items: [Proportion; 3],
-    /// The first pair that parts, if one does.
+    /// The first pair whose texts part, or else whose logits do.
     pub first: Option<[Cell; 2]>,
 }
 
 impl Evidence {
-    /// Lays out what is compared. `about` is what a baseline must agree on beside the cells.
-    pub fn new(
-        plan: &[Cell],
-        reference: Option<Cell>,
-        gates: &[Gate],
-        known: Vec<Known>,
-        about: Digest,
-    ) -> Evidence {
+    /// Lays out what is compared. `identity` is what a baseline must agree on beside the cells.
+    pub fn new(about: &About, known: Vec<Known>, identity: Digest) -> Evidence {
+        let About { cells: plan, beside, reference, gates, .. } = about;
         let known: HashMap<Cell, Known> = known.into_iter().map(|known| (known.cell, known)).collect();
         let traces = known.values().map(|known| known.trace + 1).max().unwrap_or(0);
         let mut evidence = Evidence {
-            plan: plan.to_vec(),
-            reference,
+            plan: plan.clone(),
+            reference: *reference,
             known,
-            about,
+            identity,
             traces: (0..traces).map(|_| Summary::default()).collect(),
             tallies: BTreeMap::new(),
             families: Vec::new(),
         };
-        evidence.families = evidence.lay_families();
+        evidence.families = evidence.lay_families(beside);
         let mut pairs: Vec<(Cell, Cell)> = Vec::new();
         for axis in AXES.iter().map(|entry| entry.axis) {
             pairs.extend(evidence.lines(axis));
@@ -171,9 +167,10 @@ impl Evidence {
         evidence
     }
 
-    fn lay_families(&self) -> Vec<Family> {
+    fn lay_families(&self, beside: &[Cell]) -> Vec<Family> {
         let mut families: Vec<Family> = Vec::new();
-        for known in self.plan.iter().filter_map(|cell| self.known(*cell)) {
+        let product = self.plan.iter().filter(|cell| !beside.contains(cell));
+        for known in product.filter_map(|cell| self.known(*cell)) {
             let Cell { engine, precision, .. } = known.cell;
             let found =
                 families.iter_mut().find(|family| (family.engine, family.precision) == (engine, precision));
@@ -223,8 +220,8 @@ impl Evidence {
     }
 
     /// What a baseline must agree on beside the cells.
-    pub fn about(&self) -> Digest {
-        self.about
+    pub fn identity(&self) -> Digest {
+        self.identity
     }
 
     /// What is known of a cell, if it has run.
@@ -266,6 +263,7 @@ impl Evidence {
                 items: [Proportion::default(); 3],
                 first: None,
             };
+            let mut has_text = false;
             for (one, other) in pairs {
                 let Some(tally) = self.tally(one, other) else { continue };
                 attribution.pairs += 1;
@@ -275,9 +273,11 @@ impl Evidence {
                     attribution.agree[at] += usize::from(tally.agreeing(level).misses() == 0);
                     attribution.items[at] = attribution.items[at] + tally.agreeing(level);
                 }
-                if attribution.first.is_none() && tally.first().is_some() {
+                let parts = [tally.first().is_some(), tally.tokens.misses() > 0];
+                if parts[0] && attribution.first.is_none() || parts[1] && !has_text {
                     attribution.first = Some([one, other]);
                 }
+                has_text |= parts[1];
             }
             attribution
         };

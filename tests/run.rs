@@ -1,0 +1,832 @@
+//! Runs from a matrix file to an exit code: what they say, what a kill or a damage leaves, and what shards add up to.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use reprocheck::{
+    numerics::random::Stream,
+    plan::{Plan, axis::Cell},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_reprocheck");
+
+/// Five cells, whose batch moves the bits of one order.
+const MATRIX: &str = r#"
+suites = ["carry_chain", "mul_ladder"]
+items  = 8
+
+[reference]
+precision = "fp32"
+order     = "exact"
+
+[matrix]
+precision = "bf16"
+order     = ["sequential", "split-k:rows"]
+batch     = [1, 4]
+
+[[gate]]
+name    = "batch"
+where   = { order = "sequential" }
+vary    = "batch"
+require = "bits"
+
+[[gate]]
+name   = "rows"
+where  = { order = "split-k:rows" }
+vary   = "batch"
+expect = "diverges"
+"#;
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// A folder with a matrix file, in which the program runs.
+struct Place(TempDir);
+
+impl Place {
+    fn new(matrix: &str) -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        place.write("m.toml", matrix);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.current_dir(self.0.path()).env_remove("CI").args(arguments);
+        command
+    }
+
+    fn ran(&self, command: &mut Command) -> Ran {
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().expect("nothing kills the program");
+        let ran = Ran { code, out: text(output.stdout), err: text(output.stderr) };
+        assert!(!ran.err.contains("panicked"), "{command:?}: {}", ran.err);
+        ran
+    }
+
+    fn call(&self, arguments: &[&str]) -> Ran {
+        self.ran(&mut self.command(arguments))
+    }
+
+    /// A run of the matrix into `out`.
+    fn run(&self, more: &[&str]) -> Ran {
+        self.call(&[&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out"], more].concat())
+    }
+
+    fn report(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name).join("report.json")).unwrap()
+    }
+
+    /// Every file of a run that is neither a report nor tells the time.
+    fn files(&self, name: &str) -> Vec<PathBuf> {
+        fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, files);
+                } else if !path.file_name().unwrap().to_str().unwrap().starts_with(['.', 'r']) {
+                    files.push(path);
+                }
+            }
+        }
+        let mut files = vec![self.path(name).join("run.json")];
+        walk(&self.path(name), &mut files);
+        files.sort();
+        files
+    }
+}
+
+fn json(text: &[u8]) -> Value {
+    serde_json::from_slice(text).unwrap()
+}
+
+fn outcomes(report: &Value) -> Vec<(&str, &str)> {
+    let rulings = report["rulings"].as_array().unwrap().iter();
+    rulings.map(|ruling| (ruling["gate"].as_str().unwrap(), ruling["outcome"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn a_run_ends_with_a_verdict_and_its_report_is_made_again_byte_for_byte() {
+    let place = Place::new(MATRIX);
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.starts_with("PASS: all 2 gates hold\n"), "{}", ran.out);
+    assert_eq!(ran.err.lines().count(), 5, "{}", ran.err);
+    let report = place.report("out");
+    let parsed = json(&report);
+    assert_eq!(outcomes(&parsed), [("batch", "pass"), ("rows", "pass")]);
+    assert_eq!(parsed["cells"].as_array().unwrap().len(), 5);
+    assert_eq!(fs::read_to_string(place.path("out/report.txt")).unwrap(), ran.out);
+    let again = place.call(&["report", "out"]);
+    assert_eq!((again.code, &again.out), (0, &ran.out));
+    let again = place.call(&["report", "out", "--format", "json"]);
+    assert_eq!(again.out.as_bytes(), report);
+    // The same work once more, elsewhere: the same report, and the same traces.
+    let other = Place::new(MATRIX);
+    assert_eq!(other.run(&["--format", "json"]).out.as_bytes(), report);
+    let traces = |place: &Place| {
+        let files = place.files("out").into_iter();
+        let traces = files.filter(|path| path.starts_with(place.path("out/traces")));
+        traces.map(|path| path.strip_prefix(place.0.path()).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(traces(&place), traces(&other));
+    // Equal traces lie there once: the two of the sequential order are.
+    assert_eq!(fs::read_dir(place.path("out/traces")).unwrap().count(), 4);
+}
+
+#[test]
+fn a_report_fits_a_terminal_and_names_the_first_divergence() {
+    let ran = Place::new(MATRIX).run(&[]);
+    for line in ran.out.lines() {
+        assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line:?}");
+    }
+    assert!(!ran.out.contains('\u{1b}'));
+    assert!(
+        ran.out.contains("A  lab/bf16/split-k:rows/t1/b1\n  B  lab/bf16/split-k:rows/t1/b4\n"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("They differ in batch alone."), "{}", ran.out);
+}
+
+// --------------------------------------------------------------------------------------------------- exit codes
+
+#[test]
+fn a_gate_that_fails_is_exit_code_1() {
+    let place = Place::new(&MATRIX.replace("expect = \"diverges\"", "require = \"bits\""));
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.starts_with("FAIL: 1 of 2 gates does not hold\n"), "{}", ran.out);
+    assert!(ran.out.contains("lab/bf16/split-k:rows/t1/b4 has other bits than"), "{}", ran.out);
+    // A strict expectation fails where cells agree.
+    let place = Place::new(&MATRIX.replace("require = \"bits\"", "expect = \"diverges\""));
+    let ran = place.run(&[]);
+    assert_eq!(
+        (ran.code, outcomes(&json(&place.report("out")))),
+        (1, vec![("batch", "fail"), ("rows", "pass")])
+    );
+    assert!(ran.out.contains("on all 16 items, and should have others"), "{}", ran.out);
+}
+
+#[test]
+fn what_is_wrong_with_the_usage_or_the_plan_is_exit_code_2() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    let before = place.report("out");
+    let ran = place.run(&[]);
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
+    assert_eq!(
+        ran.err,
+        "error: out holds a run already: continue it with --resume, replace it with --fresh, or name another folder \
+         with --out\n"
+    );
+    assert_eq!(place.report("out"), before);
+    for (arguments, sentence) in [
+        (&["report", "nowhere"][..], "there is no run in nowhere: name the folder that"),
+        (&["run", "--model", "qwen", "--matrix", "none.toml"], "cannot read none.toml"),
+        (&["run", "--matrix", "m.toml"], "no model is named: add --model qwen"),
+        (&["run", "--model", "qwne", "--matrix", "m.toml"], "did you mean `qwen`?"),
+        (
+            &["run", "--model", "qwen", "--matrix", "m.toml", "--partition", "slice:4/3"],
+            "`slice:4/3` is no part",
+        ),
+        (
+            &["run", "--model", "qwen", "--matrix", "m.toml", "--partition", "slice:0/3"],
+            "`slice:0/3` is no part",
+        ),
+        (
+            &["run", "--model", "qwen", "--matrix", "m.toml", "--baseline", "none.json"],
+            "cannot read none.json",
+        ),
+        (&["run", "--model", "qwen", "--matrix", "m.toml", "--baseline", "m.toml"], "m.toml is no baseline"),
+        (&["run", "--model", "qwen", "--matrix", "m.toml", "--resume", "--fresh"], "cannot be used with"),
+        (&["diff", "out", "nowhere"], "there is no run in nowhere"),
+        (&["merge", "nowhere", "--out", "whole"], "there is no run in nowhere"),
+    ] {
+        let ran = place.call(arguments);
+        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(sentence), "{arguments:?}: {}", ran.err);
+    }
+    // Nobody asks a model what it cannot read.
+    place.write("m.toml", "suites = [\"word_checklist\"]\nitems = 2\n[matrix]\nbatch = 1\n");
+    let ran = place.run(&["--fresh"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("word_checklist is not asked in the compact style"), "{}", ran.err);
+    assert_eq!(place.report("out"), before, "and what was there is there");
+}
+
+#[test]
+fn what_nobody_can_tell_is_exit_code_3() {
+    let sections = MATRIX.split("[[gate]]").next().unwrap();
+    // Nothing was asked to hold.
+    let ran = Place::new(sections).run(&[]);
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.out.starts_with("UNKNOWN: the matrix has no gate, so nothing was asked to hold"),
+        "{}",
+        ran.out
+    );
+    // Too few items to tell.
+    let drop = format!("{sections}[[gate]]\nagainst = \"reference\"\nmax-accuracy-drop = \"1pp\"\n");
+    let ran = Place::new(&drop).run(&[]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.out.starts_with("UNDECIDED: too few items to tell for 1 of 1 gate\n"), "{}", ran.out);
+    assert!(
+        ran.out.split_whitespace().collect::<Vec<_>>().join(" ").contains("items would decide it"),
+        "{}",
+        ran.out
+    );
+    // An axis that made no difference to what ran: one prompt at a time leaves nothing to group.
+    let grouping = sections.replace("batch     = [1, 4]", "grouping = [\"in-order\", \"shuffled:3\"]")
+        + "[[gate]]\nname = \"g\"\nvary = \"grouping\"\nrequire = \"bits\"\n";
+    let place = Place::new(&grouping);
+    let ran = place.run(&[]);
+    assert_eq!((ran.code, outcomes(&json(&place.report("out")))), (3, vec![("g", "unknown")]));
+    assert!(
+        ran.out.contains("`grouping` did not really vary: the same prompts shared their calls"),
+        "{}",
+        ran.out
+    );
+    // With company it is tested, and holds.
+    let ran =
+        Place::new(&grouping.replace("[matrix]", "[matrix]\nbatch = 4").replace(", \"split-k:rows\"", ""))
+            .run(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    // A gate against a baseline that nobody named.
+    let baseline = format!("{sections}[[gate]]\nagainst = \"baseline\"\nrequire = \"bits\"\n");
+    let ran = Place::new(&baseline).run(&[]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.out.contains("there is no baseline to hold it against"), "{}", ran.out);
+}
+
+#[test]
+fn a_machine_that_will_not_is_exit_code_4() {
+    let place = Place::new(MATRIX);
+    place.write("file", "");
+    let ran = place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "file/out"]);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(
+        ran.err.contains("cannot write file/out") && ran.err.contains("choose another place"),
+        "{}",
+        ran.err
+    );
+    // Two runs at once in one folder.
+    let folder = place.path("out");
+    fs::create_dir(&folder).unwrap();
+    let lock = fs::File::create(folder.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains("another process is writing to out"), "{}", ran.err);
+    lock.unlock().unwrap();
+    assert_eq!(place.run(&[]).code, 0);
+}
+
+// ------------------------------------------------------------------------------------------- killed and damaged
+
+/// Thirty runs, each killed at a moment of its own, and each resumed to the report of one that was left alone.
+#[test]
+fn a_run_killed_at_any_moment_is_resumed_to_the_same_report() {
+    let whole = Place::new(MATRIX);
+    let start = Instant::now();
+    assert_eq!(whole.run(&[]).code, 0);
+    let whole_takes = start.elapsed();
+    let report = whole.report("out");
+    let mut stream = Stream::new(30, 0);
+    let place = Place::new(MATRIX);
+    let (mut killed, mut early) = (0, 0);
+    for round in 0..30 {
+        let _ = fs::remove_dir_all(place.path("out"));
+        let mut child = place
+            .command(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_secs_f64(whole_takes.as_secs_f64() * stream.unit()));
+        // SIGKILL: nothing in the program can do anything about it.
+        child.kill().unwrap();
+        killed += u32::from(!child.wait().unwrap().success());
+        let is_begun = place.path("out/run.json").exists();
+        early += u32::from(!is_begun);
+        let ran = place.run(&["--resume"]);
+        assert_eq!(ran.code, 0, "round {round}: {}", ran.err);
+        assert!(place.report("out") == report, "round {round}");
+        let names = fs::read_dir(place.path("out/traces")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(names.into_iter().all(|name| name.len() == 64), "round {round} leaves something behind");
+    }
+    assert!(
+        killed >= 15 && early < 25,
+        "{killed} of 30 were killed before their end, {early} before their beginning"
+    );
+}
+
+#[test]
+fn a_store_with_a_flipped_byte_or_a_truncated_file_is_repaired_or_refused_and_never_trusted() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    let report = place.report("out");
+    let files = place.files("out");
+    assert_eq!(files.len(), 3 + 5 + 3 * 4, "{files:?}");
+    let mut stream = Stream::new(1, 0);
+    for file in files {
+        let good = fs::read(&file).unwrap();
+        let place_in = |stream: &mut Stream| (stream.unit() * good.len() as f64) as usize;
+        let mut damages: Vec<Vec<u8>> = (0..3)
+            .map(|_| {
+                let mut bad = good.clone();
+                bad[place_in(&mut stream)] ^= 1 << (stream.bits() % 7);
+                bad
+            })
+            .collect();
+        damages.push(good[..place_in(&mut stream)].to_vec());
+        for bad in damages {
+            fs::write(&file, &bad).unwrap();
+            let ran = place.call(&["report", "out", "--format", "json"]);
+            let name = file.display();
+            let is_trusted = ran.code == 0;
+            // What lies between the parts of a file says nothing.
+            assert!(!is_trusted || ran.out.as_bytes() == report, "{name}: {}", ran.out);
+            assert!(is_trusted || matches!(ran.code, 2 | 3), "{name}: {}", ran.err);
+            let ran = place.run(&["--resume"]);
+            match ran.code {
+                0 => assert!(place.report("out") == report, "{name}"),
+                code => {
+                    // What all cells rest on is not made again over their heads.
+                    assert_eq!(code, 2, "{name}: {}", ran.err);
+                    assert!(ran.err.contains("--fresh"), "{name}: {}", ran.err);
+                    fs::write(&file, &good).unwrap();
+                }
+            }
+        }
+        fs::write(&file, &good).unwrap();
+    }
+    assert_eq!(place.call(&["report", "out", "--format", "json"]).out.as_bytes(), report);
+}
+
+#[test]
+fn a_cell_that_is_damaged_is_told_and_runs_again() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    let report = place.report("out");
+    let cell = place.path("out/cells/lab_bf16_split-k~rows_t1_b4.json");
+    let text = fs::read_to_string(&cell).unwrap();
+    // A lie that reads well: other rows than really ran.
+    fs::write(&cell, text.replace("\"decode_rows\":4", "\"decode_rows\":8")).unwrap();
+    let ran = place.call(&["report", "out"]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.out.starts_with("UNKNOWN: 1 of 5 cells have not run\n"), "{}", ran.out);
+    let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("b4.json: it is not what was written"), "{flat}");
+    let ran = place.run(&["--resume"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.starts_with("lab/bf16/split-k:rows/t1/b4 runs again: out/cells/"), "{}", ran.err);
+    assert!(ran.err.contains("4 of 5 cells are done already\n"), "{}", ran.err);
+    assert_eq!(place.report("out"), report);
+    // A cell under the name of another.
+    fs::copy(place.path("out/cells/lab_bf16_sequential_t1_b1.json"), &cell).unwrap();
+    let ran = place.run(&["--resume"]);
+    assert!(ran.err.contains("it is about lab/bf16/sequential/t1/b1"), "{}", ran.err);
+    assert_eq!(place.report("out"), report);
+}
+
+#[test]
+fn another_plan_another_model_and_another_version_are_refused() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    for (from, to, sentence) in [
+        ("items  = 8", "items  = 9", "it asks 8 of carry_chain, 8 of mul_ladder, not 9 of carry_chain"),
+        ("items  = 8", "items  = 8\nitem-seed = 1", "it asks the same suites otherwise"),
+        ("batch     = [1, 4]", "batch     = [1, 2, 4]", "its matrix has no cell lab/bf16/sequential/t1/b2"),
+        ("batch     = [1, 4]", "batch     = [1, 2]", "its matrix has the cell lab/bf16/sequential/t1/b4"),
+        (
+            "batch     = [1, 4]",
+            "batch     = [4, 1]",
+            "its reference is lab/fp32/exact/t1/b1, not lab/fp32/exact/t1/b4",
+        ),
+        ("[matrix]", "[generate]\nmax-new-tokens = 3\n[matrix]", "its questions are others"),
+        ("[matrix]", "[generate]\ncandidates = 3\n[matrix]", "it continues prompts otherwise"),
+    ] {
+        place.write("m.toml", &MATRIX.replace(from, to));
+        let ran = place.run(&["--resume"]);
+        assert_eq!(ran.code, 2, "{to}: {}", ran.err);
+        assert!(
+            ran.err.contains("out holds another run: ") && ran.err.contains(sentence),
+            "{to}: {}",
+            ran.err
+        );
+    }
+    place.write("m.toml", MATRIX);
+    let ran = place.call(&["run", "--model", "qwen-full", "--matrix", "m.toml", "--out", "out", "--resume"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("its model is qwen (2ba6432c0eb7), not qwen-full ("), "{}", ran.err);
+    // What must hold is judged afterwards, so it may change.
+    place.write("m.toml", &MATRIX.replace("name    = \"batch\"", "name    = \"the batch\""));
+    let ran = place.run(&["--resume"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, "5 of 5 cells are done already\n"));
+    assert_eq!(outcomes(&json(&place.report("out")))[0], ("the batch", "pass"));
+    // A store of another version.
+    let run = place.path("out/run.json");
+    let text = fs::read_to_string(&run).unwrap();
+    for (from, to, sentence) in [
+        ("\"form\":1", "\"form\":2", "in form 2, and this is reprocheck"),
+        ("\"program\":\"reprocheck 0", "\"program\":\"reprocheck 9", "reprocheck 9.1.0 wrote it"),
+    ] {
+        assert!(text.contains(from), "{text}");
+        fs::write(&run, text.replacen(from, to, 1)).unwrap();
+        for arguments in [
+            &["report", "out"][..],
+            &["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out", "--resume"],
+        ] {
+            let ran = place.call(arguments);
+            assert_eq!(ran.code, 2);
+            assert!(ran.err.contains(sentence) && ran.err.contains("--fresh"), "{}", ran.err);
+        }
+    }
+    assert_eq!(place.run(&["--fresh"]).code, 0);
+}
+
+// ------------------------------------------------------------------------------------------------------- shards
+
+#[test]
+fn shards_that_are_merged_give_the_report_of_one_run() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    let report = place.report("out");
+    for by in ["slice", "hash"] {
+        let mut cells = 0;
+        for part in 1..=3 {
+            let (name, part) = (format!("{by}{part}"), format!("{by}:{part}/3"));
+            let ran = place.call(&[
+                "run",
+                "--model",
+                "qwen",
+                "--matrix",
+                "m.toml",
+                "--out",
+                &name,
+                "--partition",
+                &part,
+            ]);
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            assert!(ran.out.contains("has run: join the parts with `reprocheck merge"), "{}", ran.out);
+            cells += ran.err.lines().count();
+        }
+        assert_eq!(cells, 5, "every cell runs once");
+        let parts: Vec<_> = (1..=3).map(|part| format!("{by}{part}")).collect();
+        let whole = format!("whole-{by}");
+        let arguments = |parts: &[String]| {
+            let parts = parts.iter().map(String::as_str);
+            ["merge"]
+                .into_iter()
+                .chain(parts)
+                .chain(["--out", &whole, "--fresh"])
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let call =
+            |parts: &[String]| place.call(&arguments(parts).iter().map(String::as_str).collect::<Vec<_>>());
+        let ran = call(&parts);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(place.report(&whole) == report, "{by}");
+        // Two parts are not the whole.
+        let ran = call(&parts[..2]);
+        assert_eq!(ran.code, if place.report(&whole) == report { 0 } else { 3 }, "{}", ran.out);
+    }
+    // Parts of two runs.
+    place.write("m.toml", &MATRIX.replace("items  = 8", "items  = 7"));
+    assert_eq!(place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "other"]).code, 0);
+    let ran = place.call(&["merge", "out", "other", "--out", "both"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.contains("out and other are parts of different runs: it asks 8 of carry_chain"),
+        "{}",
+        ran.err
+    );
+    let ran = place.call(&["merge", "slice1", "slice2", "--out", "out"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("out holds a run already"), "{}", ran.err);
+}
+
+// ---------------------------------------------------------------------------------------------------- baselines
+
+#[test]
+fn what_was_approved_is_held_to_and_a_change_is_shown_before_it_is_written() {
+    let gate = "\n[[gate]]\nname = \"approved\"\nagainst = \"baseline\"\nrequire = \"bits\"\n";
+    let place = Place::new(&(MATRIX.to_owned() + gate));
+    assert_eq!(place.run(&[]).code, 3);
+    let ran = place.call(&["approve", "out"]);
+    assert_eq!(ran.code, 0);
+    assert!(
+        ran.out.contains("+ lab/fp32/exact/t1/b1: ")
+            && ran.out.ends_with("5 changes approved: baseline.json\n"),
+        "{}",
+        ran.out
+    );
+    let approved = fs::read_to_string(place.path("baseline.json")).unwrap();
+    let ran = place.call(&["approve", "out"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "baseline.json is up to date: 5 cells\n"));
+    let ran = place.run(&["--resume", "--baseline", "baseline.json"]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    assert!(ran.out.contains("approved: 5 of 5 comparisons"), "{}", ran.out);
+    // Other bits than were approved, of a cell that has other tokens, and of one that is gone.
+    let cells = json(approved.as_bytes())["cells"].clone();
+    let cell = |name: &str| cells[name].clone();
+    let mut other = json(approved.as_bytes());
+    other["cells"]["lab/bf16/split-k:rows/t1/b1"] = cell("lab/fp32/exact/t1/b1");
+    other["cells"].as_object_mut().unwrap().remove("lab/bf16/sequential/t1/b4");
+    other["cells"]["lab/gone/sequential/t1/b1"] = cell("lab/fp32/exact/t1/b1");
+    place.write("other.json", &other.to_string());
+    let ran = place.call(&["report", "out", "--baseline", "other.json"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("lab/bf16/split-k:rows/t1/b1 has other bits than were approved"), "{}", ran.out);
+    assert!(ran.out.contains("the baseline does not have lab/bf16/sequential/t1/b4"), "{}", ran.out);
+    let before = fs::read_to_string(place.path("other.json")).unwrap();
+    let ran = place.ran(place.command(&["approve", "out", "--baseline", "other.json"]).env("CI", "true"));
+    assert_eq!(ran.code, 1, "pending changes fail in CI");
+    for line in [
+        "~ lab/bf16/split-k:rows/t1/b1: other bits",
+        "+ lab/bf16/sequential/t1/b4: ",
+        "- lab/gone/sequential/t1/b1\n",
+        "3 changes are pending, and CI approves none",
+    ] {
+        assert!(ran.out.contains(line), "{line}: {}", ran.out);
+    }
+    assert_eq!(fs::read_to_string(place.path("other.json")).unwrap(), before);
+    assert_eq!(place.call(&["approve", "out", "--baseline", "other.json"]).code, 0);
+    assert_eq!(fs::read_to_string(place.path("other.json")).unwrap(), approved);
+    // A baseline of other questions proves nothing.
+    place.write("m.toml", &(MATRIX.replace("items  = 8", "items  = 7") + gate));
+    let ran = place.run(&["--fresh", "--baseline", "baseline.json"]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.out.contains("the baseline is about something else"), "{}", ran.out);
+    // Half a run is not approved.
+    let ran = place.call(&[
+        "run",
+        "--model",
+        "qwen",
+        "--matrix",
+        "m.toml",
+        "--out",
+        "part",
+        "--partition",
+        "slice:1/2",
+    ]);
+    assert_eq!(ran.code, 0);
+    let ran = place.call(&["approve", "part"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("2 of its cells have not run"), "{}", ran.err);
+}
+
+#[test]
+fn what_a_foreign_engine_did_elsewhere_is_no_evidence_here() {
+    let place = Place::new(
+        "suites = [\"carry_chain\"]\nitems = 4\n[matrix]\nengine = \"candle\"\n[[gate]]\nagainst = \"baseline\"\nrequire = \"bits\"\n",
+    );
+    assert_eq!(place.run(&[]).code, 3);
+    assert_eq!(place.call(&["approve", "out"]).code, 0);
+    let ran = place.call(&["report", "out", "--baseline", "baseline.json"]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    let approved = fs::read_to_string(place.path("baseline.json")).unwrap();
+    place.write("baseline.json", &approved.replace("\"isa\": \"", "\"isa\": \"not "));
+    let ran = place.call(&["report", "out", "--baseline", "baseline.json"]);
+    assert_eq!(ran.code, 3);
+    let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flat.contains("candle/fp32/t1/b1 was approved on another machine or version of its engine"),
+        "{flat}"
+    );
+}
+
+// --------------------------------------------------------------------------------------------------------- diff
+
+#[test]
+fn two_runs_and_two_cells_are_compared_where_they_part() {
+    let (place, other) = (Place::new(MATRIX), Place::new(MATRIX));
+    assert_eq!((place.run(&[]).code, other.run(&[]).code), (0, 0));
+    let there = other.path("out");
+    let there = there.to_str().unwrap();
+    let ran = place.call(&["diff", "out", there]);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "5 cells have run in both: 5 are the same to the last bit\n")
+    );
+    // Another machine has other bits in one cell: as if its kernel had the fault of another order.
+    let cell = |name: &str| format!("out/cells/lab_bf16_split-k~rows_t1_{name}.json");
+    let ran = place.call(&["diff", &cell("b1"), &cell("b4")]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.out.starts_with("Where two cells first part\n  A  lab/bf16/split-k:rows/t1/b1\n  B  lab"),
+        "{}",
+        ran.out
+    );
+    let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("is number 0, found through ") || flat.contains("nodes of each tree"), "{flat}");
+    assert!(flat.contains("answers were lost and"), "{flat}");
+    let ran = place.call(&["diff", &cell("b1"), &cell("b1")]);
+    assert_eq!(ran.code, 0);
+    // Other questions cannot be compared, nor things of two kinds.
+    place.write("m.toml", &MATRIX.replace("items  = 8", "items  = 7"));
+    assert_eq!(place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "seven"]).code, 0);
+    let ran = place.call(&["diff", "out", "seven"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("out and seven cannot be compared: it asks 8 of carry_chain"), "{}", ran.err);
+    let ran = place.call(&["diff", "out", &cell("b1")]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("are compared with their like"), "{}", ran.err);
+    // Two models that are asked the same: where do they part, and is the one worse?
+    place.write("m.toml", MATRIX);
+    assert_eq!(place.call(&["run", "--model", "qwen-full", "--matrix", "m.toml", "--out", "full"]).code, 0);
+    let ran = place.call(&["diff", "out", "full"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.out.starts_with("5 cells have run in both: 0 are the same to the last bit\n"), "{}", ran.out);
+    assert!(ran.out.contains("and 2 more cells differ"), "{}", ran.out);
+}
+
+#[test]
+fn two_logs_of_another_harness_are_compared_document_by_document() {
+    let line = |id: u32, filter: &str, output: &str, found: &str, right: u8| {
+        format!(
+            "{{\"doc_id\":{id},\"doc\":{{\"question\":\"{id}?\"}},\"target\":\"{id}\",\"arguments\":{{\"gen_args_0\":{{\"arg_0\":\
+             \"{id}?\"}}}},\"resps\":[[\"{output}\"]],\"filtered_resps\":[\"{found}\"],\"filter\":\"{filter}\",\"exact_match\":{right}.0}}\n"
+        )
+    };
+    let place = Place::new("");
+    let log = |outputs: [(&str, u8); 3]| -> String {
+        let lines = (1..).zip(outputs).flat_map(|(id, (output, right))| {
+            [line(id, "strict", output, output, right), line(id, "flexible", output, "x", right)]
+        });
+        lines.collect()
+    };
+    place.write("a.jsonl", &log([("1", 1), ("it is 2", 1), ("9", 0)]));
+    place.write("b.jsonl", &log([("1", 1), ("it is 8", 0), ("9", 0)]));
+    let ran = place.call(&["diff", "a.jsonl", "b.jsonl"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.out.starts_with("3 documents are in both: 2 have the same output\n"), "{}", ran.out);
+    assert!(
+        ran.out.contains(
+            "The first that differs is 2, after 6 characters\n  A  \"it is 2\"\n  B  \"it is 8\"\n"
+        ),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.out.contains("strict: 2 answers are the same. 1 answers were lost and 0 gained of 3"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("flexible: 3 answers are the same."), "{}", ran.out);
+    let ran = place.call(&["diff", "a.jsonl", "a.jsonl"]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    place.write("b.jsonl", &line(1, "strict", "1", "1", 1));
+    let ran = place.call(&["diff", "a.jsonl", "b.jsonl"]);
+    assert!(ran.out.contains("2 are in the first alone, 0 in the second"), "{}", ran.out);
+    assert_eq!(ran.code, 1);
+}
+
+// ------------------------------------------------------------------------------------------- what a cell can be
+
+#[test]
+fn a_cell_whose_engine_cannot_leaves_the_others_alone() {
+    // Queries so large that their scores have no place in sixteen bits.
+    let place =
+        Place::new("suites = [\"carry_chain\"]\nitems = 4\n[matrix]\nprecision = [\"fp32\", \"fp16\"]\n");
+    let model = place.path("model");
+    fs::create_dir(&model).unwrap();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/embedded/qwen")).unwrap()
+    {
+        let path = entry.unwrap().path();
+        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let file = model.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: BTreeMap<String, Value> = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    for (name, tensor) in &tensors {
+        if name.contains("q_norm") || name.contains("k_norm") {
+            let [start, end] =
+                [0, 1].map(|at| 8 + header + tensor["data_offsets"][at].as_u64().unwrap() as usize);
+            // 16384 in bf16.
+            bytes[start..end]
+                .chunks_exact_mut(2)
+                .for_each(|weight| weight.copy_from_slice(&0x4680_u16.to_le_bytes()));
+        }
+    }
+    fs::write(&file, bytes).unwrap();
+    place.write("m.toml", "style = \"compact\"\nsuites = [\"carry_chain\"]\nitems = 4\n[matrix]\nprecision = [\"fp16\", \"fp32\"]\n");
+    let ran = place.call(&["run", "--model", "./model", "--matrix", "m.toml", "--out", "out"]);
+    assert_eq!(ran.code, 3, "{}{}", ran.out, ran.err);
+    assert!(ran.err.contains("lab/fp16/sequential/t1/b1 could not run: item 0, after "), "{}", ran.err);
+    assert!(ran.out.contains("lab/fp16/sequential/t1/b1 is missing: item 0, after "), "{}", ran.out);
+    assert_eq!(json(&place.report("out"))["cells"].as_array().unwrap().len(), 1);
+    let again = place.call(&["report", "out", "--format", "json"]);
+    assert_eq!((again.code, again.out.as_bytes()), (3, &place.report("out")[..]));
+}
+
+#[test]
+fn cells_that_read_what_the_reference_wrote_are_compared_at_every_token() {
+    let place = Place::new(
+        "suites = [\"mul_ladder\"]\nitems = 14\n[generate]\nreplay = true\n[reference]\nprecision = \"fp32\"\norder = \"exact\"\n[matrix]\nprecision = \
+         \"lmul\"\ngrouping = [\"in-order\", \"shuffled:1\", \"by-length\"]\nbatch = 3\n[[gate]]\nvary = \"grouping\"\nrequire = \"bits\"\n\
+         [[gate]]\nname = \"tokens\"\nagainst = \"reference\"\nrequire = \"tokens\"\n",
+    );
+    let ran = place.run(&[]);
+    let report = json(&place.report("out"));
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert_eq!(outcomes(&report).iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>(), ["pass", "fail"]);
+    let cells = report["cells"].as_array().unwrap();
+    let tokens: Vec<_> = cells.iter().map(|cell| cell["tokens"].as_u64().unwrap()).collect();
+    assert!(tokens.iter().all(|count| *count == tokens[0]), "{tokens:?}");
+    let against = &cells[1]["against"];
+    // All of them, although some would have been chosen otherwise; and the answers are those of the reference.
+    assert_eq!(against["places"]["of"].as_u64(), Some(tokens[0]));
+    assert!(against["best"]["hits"].as_u64() < Some(tokens[0]), "{against}");
+    assert_eq!(against["items"][2]["hits"], against["items"][2]["of"]);
+    // A part that lacks the reference runs it, too.
+    let ran = place.call(&[
+        "run",
+        "--model",
+        "qwen",
+        "--matrix",
+        "m.toml",
+        "--out",
+        "part",
+        "--partition",
+        "slice:2/4",
+    ]);
+    assert_eq!((ran.code, ran.err.lines().count()), (0, 2), "{}", ran.err);
+}
+
+#[test]
+fn seeds_draw_other_texts_and_the_same_seed_the_same_ones() {
+    let place = Place::new(
+        "suites = [\"carry_chain\"]\nitems = 6\n[generate]\nchoice = \"sampled:temperature=1.5\"\n[matrix]\nseed = [0, 1]\nrepeat = \
+         2\n[[gate]]\nvary = \"repeat\"\nrequire = \"bits\"\n[[gate]]\nname = \"seeds\"\nvary = \"seed\"\nexpect = \"diverges\"\n",
+    );
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    assert!(
+        ran.out.contains("A  lab/fp32/sequential/t1/b1\n  B  lab/fp32/sequential/t1/b1/s1\n"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn the_stock_engine_is_a_cell_like_others() {
+    let place = Place::new(
+        "suites = [\"carry_chain\"]\nitems = 12\n[matrix]\nengine = [\"lab\", \"candle\"]\nbatch = [1, 3]\nthreads = 2\ngrouping = \
+         \"by-length\"\n[[gate]]\nname = \"the lab\"\nwhere = { engine = \"lab\" }\nvary = \"batch\"\nrequire = \"bits\"\n[[gate]]\nname = \
+         \"candle\"\nwhere = { engine = \"candle\" }\nvary = \"batch\"\nexpect = \"diverges\"\n[[gate]]\nname = \"both\"\nvary = \
+         [\"engine\", \"order\"]\nrequire = \"answers\"\n",
+    );
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("candle/fp32/t2/b1/by-length"), "{}", ran.out);
+}
+
+#[test]
+fn every_matrix_that_is_shipped_means_what_it_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
+    let cells = |name: &str| -> Vec<Cell> {
+        let path = folder.join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        let plan = Plan::read(&path, &text, None).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(!plan.gates.is_empty());
+        plan.cells
+    };
+    assert_eq!(cells("smoke.toml").len(), 5);
+    assert!(cells("ci.toml").len() > 50);
+    // Twelve configurations of every precision, and the reference.
+    let paper = cells("paper.toml");
+    for precision in ["bf16", "fp16", "fp32", "layercast"] {
+        let count = paper.iter().filter(|cell| cell.precision.to_string() == precision);
+        assert_eq!(count.count(), if precision == "fp32" { 13 } else { 12 });
+    }
+    let place = Place::new("");
+    let matrix = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    for name in ["smoke.toml", "candle.toml"] {
+        let ran = place.call(&["run", "--model", "qwen", "--matrix", &matrix(name), "--out", name]);
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    }
+}
