@@ -1,0 +1,343 @@
+//! Gates against evidence that is made for the purpose: every limit just kept and just broken, and everything that nobody
+//! can tell.
+
+use std::path::Path;
+
+use reprocheck::{
+    compare::Output,
+    engine::environment::Environment,
+    numerics::choice::Candidate,
+    plan::{Plan, axis::Axis},
+    record::{About, Model},
+    stats::proportion::Proportion,
+    suite::{
+        answer::{Answer, Kind},
+        question::Question,
+        style::Style,
+    },
+    trace::{Digest, Launches, Token, chain},
+    verdict::{
+        Outcome, Ruling,
+        evidence::{Evidence, Known},
+        judge, worst,
+    },
+};
+
+/// What a trace holds of an item: its tokens, each with what stands for its logits, and its answer, of which 1 is right.
+type Made = (Vec<(u32, u8)>, u8);
+
+/// Cells of which each has the trace of its number, unless they are the same; some have not run.
+struct World {
+    plan: Plan,
+    traces: Vec<Option<usize>>,
+    launches: Vec<Launches>,
+}
+
+const HEAD: &str = "suites = [\"carry_chain\"]\n";
+
+impl World {
+    /// Of a matrix without suites; every cell has a trace of its own and launches like no other.
+    fn new(matrix: &str) -> World {
+        let text = HEAD.to_owned() + matrix;
+        let plan =
+            Plan::read(Path::new("m.toml"), &text, None).unwrap_or_else(|problems| panic!("{problems}"));
+        let launches = |at: usize| Launches {
+            prefill_rows: at,
+            decode_rows: at,
+            chunks: at,
+            threads: at,
+            groups: Digest::of(&[at as u8]),
+        };
+        let count = plan.cells.len();
+        World { plan, traces: (0..count).map(Some).collect(), launches: (0..count).map(launches).collect() }
+    }
+
+    fn evidence(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Evidence {
+        let about = About {
+            matrix: "m.toml".to_owned(),
+            profile: None,
+            model: Model {
+                name: "m".to_owned(),
+                origin: "nowhere".to_owned(),
+                architecture: "none".to_owned(),
+                parameters: 0,
+                digest: Digest::of(b"model"),
+            },
+            suites: Vec::new(),
+            questions: items,
+            items: Digest::of(b"items"),
+            vocabulary: None,
+            generation: self.plan.generation.clone(),
+            reference: self.plan.reference,
+            cells: self.plan.cells.clone(),
+            beside: self.plan.beside.clone(),
+            gates: self.plan.gates.clone(),
+        };
+        let known = self.plan.cells.iter().zip(&self.traces).zip(&self.launches).filter_map(
+            |((cell, trace), launches)| {
+                Some(Known {
+                    cell: *cell,
+                    trace: (*trace)?,
+                    launches: launches.clone(),
+                    environment: Environment::here(),
+                })
+            },
+        );
+        let mut evidence = Evidence::new(&about, known.collect(), Digest::of(b"about"));
+        let traces = self.traces.iter().flatten().max().map_or(0, |most| most + 1);
+        for item in 0..items {
+            let made: Vec<Made> = (0..traces).map(|trace| made(trace, item)).collect();
+            let tokens: Vec<Vec<Token>> =
+                made.iter().map(|(tokens, _)| tokens.iter().copied().map(token).collect()).collect();
+            let outputs: Vec<_> = made
+                .iter()
+                .zip(&tokens)
+                .map(|((_, answer), tokens)| Output {
+                    tokens,
+                    text: "",
+                    root: chain(tokens.iter().map(|token| (token.token, token.digest))),
+                    answer: Some(["0", "1", "2"][usize::from(*answer)]),
+                    correct: *answer == 1,
+                    replayed: false,
+                })
+                .collect();
+            evidence.add(&question(item), &outputs);
+        }
+        evidence
+    }
+
+    fn rulings(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Vec<Ruling> {
+        judge(&self.plan.gates, &self.evidence(items, made), None)
+    }
+
+    /// The outcome of the only gate.
+    fn outcome(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Outcome {
+        let rulings = self.rulings(items, made);
+        assert_eq!(rulings.len(), 1);
+        assert_eq!(worst(&rulings), rulings[0].outcome);
+        assert_eq!(rulings[0].outcome == Outcome::Pass, rulings[0].findings.is_empty());
+        rulings[0].outcome
+    }
+}
+
+fn token((token, logits): (u32, u8)) -> Token {
+    let candidate = |token, logit| Candidate { token, logit };
+    Token {
+        token,
+        digest: Digest::of(&[logits]),
+        candidates: vec![candidate(token, 2.0), candidate(token + 1, 1.0)],
+        margin: 1.0,
+        probability: 0.5,
+    }
+}
+
+fn question(item: u64) -> Question {
+    Question {
+        item,
+        suite: "s".to_owned(),
+        id: format!("s-{item}"),
+        stratum: "all".to_owned(),
+        cluster: None,
+        prompt: "?".to_owned(),
+        tokens: vec![1],
+        max_new_tokens: 3,
+        stop: Vec::new(),
+        answer: Answer::new(Kind::Integer, 1),
+        read_as: Style::Compact,
+    }
+}
+
+fn same() -> Made {
+    (vec![(1, 0), (2, 0)], 1)
+}
+
+/// Another thing in the second cell's trace, on the first so many items.
+fn other(count: u64, made: Made) -> impl Fn(usize, u64) -> Made {
+    move |trace, item| if trace == 1 && item < count { made.clone() } else { same() }
+}
+
+fn batch(limit: &str) -> World {
+    World::new(&format!("[matrix]\nbatch = [1, 2]\n[[gate]]\nvary = \"batch\"\n{limit}\n"))
+}
+
+fn against(limit: &str) -> World {
+    World::new(&format!(
+        "[reference]\norder = \"exact\"\n[matrix]\nprecision = \"fp32\"\n[[gate]]\nagainst = \"reference\"\n{limit}\n"
+    ))
+}
+
+#[test]
+fn a_level_is_required_of_every_item() {
+    let bits = (vec![(1, 0), (2, 9)], 1);
+    let tokens = (vec![(1, 0), (3, 9)], 1);
+    let answers = (vec![(1, 0), (3, 9)], 2);
+    for (made, [of_bits, of_tokens, of_answers]) in [
+        (same(), [Outcome::Pass; 3]),
+        (bits, [Outcome::Fail, Outcome::Pass, Outcome::Pass]),
+        (tokens, [Outcome::Fail, Outcome::Fail, Outcome::Pass]),
+        (answers, [Outcome::Fail; 3]),
+    ] {
+        let found =
+            |level: &str| batch(&format!("require = \"{level}\"")).outcome(50, other(1, made.clone()));
+        assert_eq!([found("bits"), found("tokens"), found("answers")], [of_bits, of_tokens, of_answers]);
+        let diverges = batch("expect = \"diverges\"").outcome(50, other(1, made.clone()));
+        assert_eq!(diverges, if of_bits == Outcome::Fail { Outcome::Pass } else { Outcome::Fail });
+    }
+}
+
+#[test]
+fn shares_and_lengths_hold_at_their_limit_and_fail_beyond() {
+    let flipped = (vec![(1, 0), (3, 9)], 2);
+    for (limit, made) in [("max-flip-rate", flipped.clone()), ("max-divergence-rate", (flipped.0, 1))] {
+        let found = |count| against(&format!("{limit} = \"4%\"")).outcome(50, other(count, made.clone()));
+        assert_eq!([0, 2, 3].map(found), [Outcome::Pass, Outcome::Pass, Outcome::Fail], "{limit}");
+    }
+    let found = |least| {
+        against(&format!("min-first-divergence = {least}")).outcome(50, other(1, (vec![(1, 0), (3, 9)], 1)))
+    };
+    assert_eq!([1, 2].map(found), [Outcome::Pass, Outcome::Fail]);
+}
+
+#[test]
+fn a_loss_of_accuracy_holds_fails_or_cannot_be_told() {
+    let wrong = (vec![(1, 0), (3, 9)], 2);
+    let found = |items, lost| {
+        let rulings = against("max-accuracy-drop = \"5pp\"").rulings(items, other(lost, wrong.clone()));
+        (rulings[0].outcome, rulings[0].findings.first().map(|finding| finding.sentence.clone()))
+    };
+    assert_eq!(found(400, 2).0, Outcome::Pass);
+    assert_eq!(found(400, 80).0, Outcome::Fail);
+    let (outcome, sentence) = found(20, 1);
+    assert_eq!(outcome, Outcome::Undecided);
+    let sentence = sentence.unwrap();
+    assert!(sentence.contains("1 items lost and 0 gained of 20, a drop of 5.00 pp"), "{sentence}");
+    assert_eq!(found(0, 0).0, Outcome::Unknown, "nothing was compared");
+}
+
+#[test]
+fn what_has_not_run_is_unknown_and_never_a_pass() {
+    for missing in 0..2 {
+        for mut world in
+            [batch("require = \"bits\""), batch("expect = \"diverges\""), against("max-flip-rate = 1")]
+        {
+            world.traces[missing] = None;
+            let rulings = world.rulings(9, |_, _| same());
+            assert_eq!(rulings[0].outcome, Outcome::Unknown);
+            let sentence = format!("{} has not run", world.plan.cells[missing]);
+            assert_eq!(rulings[0].findings[0].sentence, sentence);
+        }
+    }
+}
+
+#[test]
+fn an_axis_that_made_no_difference_to_what_ran_proves_nothing() {
+    for axis in [
+        "batch = [1, 2]",
+        "threads = [1, 2]",
+        "prefill-chunk = [1, 2]",
+        "grouping = [\"in-order\", \"by-length\"]",
+    ] {
+        let name = axis.split(' ').next().unwrap();
+        let mut world =
+            World::new(&format!("[matrix]\n{axis}\n[[gate]]\nvary = \"{name}\"\nrequire = \"bits\"\n"));
+        assert_eq!(world.outcome(9, |_, _| same()), Outcome::Pass, "{name}");
+        world.launches[1] = world.launches[0].clone();
+        assert_eq!(world.outcome(9, |_, _| same()), Outcome::Unknown, "{name}");
+        // What differs all the same has been seen.
+        assert_eq!(world.outcome(9, other(1, (vec![(1, 9)], 1))), Outcome::Fail, "{name}");
+    }
+    // Other cells of the group do not stand in for those that were to vary.
+    let mut world = World::new(
+        "[matrix]\nbatch = [1, 2]\nthreads = [1, 2]\n[[gate]]\nvary = [\"batch\", \"threads\"]\nrequire = \"bits\"\n",
+    );
+    world.launches.iter_mut().for_each(|launches| launches.threads = 1);
+    let rulings = world.rulings(9, |_, _| same());
+    assert_eq!(rulings[0].outcome, Outcome::Unknown);
+    assert!(
+        rulings[0].findings[0]
+            .sentence
+            .starts_with("`threads` did not really vary: no call was worth sharing")
+    );
+    // One group that was tested carries the gate, and the report says which was not.
+    let mut world = World::new(
+        "[matrix]\nbatch = [1, 2]\nthreads = [1, 2]\n[[gate]]\nvary = \"threads\"\nrequire = \"bits\"\n",
+    );
+    let [one, other] = [0, 1].map(|at| {
+        world
+            .plan
+            .cells
+            .iter()
+            .position(|cell| cell.batch.get() == 1 && cell.threads.get() == at + 1)
+            .unwrap()
+    });
+    world.launches[other].threads = world.launches[one].threads;
+    let rulings = world.rulings(9, |_, _| same());
+    assert_eq!((rulings[0].outcome, rulings[0].notes.len()), (Outcome::Pass, 1));
+    assert!(
+        rulings[0].notes[0].starts_with("in 1 of 2 groups `threads` made no difference"),
+        "{:?}",
+        rulings[0].notes
+    );
+}
+
+#[test]
+fn the_worst_ruling_is_the_verdict() {
+    assert!(
+        Outcome::Pass < Outcome::Undecided
+            && Outcome::Undecided < Outcome::Unknown
+            && Outcome::Unknown < Outcome::Fail
+    );
+    assert_eq!(worst(&[]), Outcome::Unknown, "where nothing is asked, nothing is proven");
+    let world = World::new(
+        "[matrix]\nbatch = [1, 2]\nthreads = [1, 2]\n[[gate]]\nname = \"a\"\nvary = \"batch\"\nrequire = \"bits\"\n[[gate]]\nname = \
+         \"b\"\nvary = \"threads\"\nexpect = \"diverges\"\n",
+    );
+    let rulings = world.rulings(9, |_, _| same());
+    assert_eq!(
+        rulings.iter().map(|ruling| ruling.outcome).collect::<Vec<_>>(),
+        [Outcome::Pass, Outcome::Fail]
+    );
+    assert_eq!((rulings[0].held, rulings[0].comparisons), (2, 2));
+    assert_eq!((rulings[1].held, rulings[1].comparisons), (0, 2));
+    assert_eq!(worst(&rulings), Outcome::Fail);
+}
+
+#[test]
+fn each_axis_is_judged_alone() {
+    let world = World::new("[matrix]\nbatch = [1, 2]\nthreads = [1, 2]\n");
+    // A larger batch has other logits, threads change nothing.
+    let cells = world.plan.cells.clone();
+    let evidence = world.evidence(10, |trace, item| {
+        let moved = cells[trace].batch.get() == 2 && item == 4;
+        if moved { (vec![(1, 0), (2, 9)], 1) } else { same() }
+    });
+    let found = evidence.attributions();
+    assert_eq!(found.iter().map(|found| found.axis).collect::<Vec<_>>(), [Axis::Threads, Axis::Batch]);
+    assert_eq!((found[0].pairs, found[0].exercised, found[0].agree), (2, 2, [2, 2, 2]));
+    assert_eq!((found[1].pairs, found[1].exercised, found[1].agree), (2, 2, [0, 2, 2]));
+    assert_eq!(found[1].places, Proportion { hits: 38, of: 40 });
+    assert_eq!(found[1].items[0], Proportion { hits: 18, of: 20 });
+    assert_eq!((found[0].first, found[1].first.is_some()), (None, true));
+}
+
+#[test]
+fn what_stands_beside_the_matrix_belongs_to_no_precision() {
+    let world = World::new(
+        "[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"fp32\", \"bf16\"]\nbatch = [1, 2]\ninclude = [{ batch = 4 }]\n",
+    );
+    let evidence = world.evidence(4, |trace, item| (vec![(1, 0), (trace as u32, item as u8)], 1));
+    let families: Vec<_> =
+        evidence.families().iter().map(|family| (family.precision.to_string(), family.cells())).collect();
+    assert_eq!(families, [("fp32".to_owned(), 2), ("bf16".to_owned(), 2)]);
+    let spread = evidence.families()[0].spread();
+    assert_eq!((spread.tokens.unstable, spread.divergence_index), (Proportion { hits: 4, of: 4 }, Some(1.0)));
+    assert_eq!((spread.answers.unstable.hits, spread.deviation_of_accuracy), (0, Some(0.0)));
+}
+
+#[test]
+fn equal_traces_are_one_and_are_compared_all_the_same() {
+    let mut world = batch("require = \"bits\"");
+    world.traces[1] = Some(0);
+    let rulings = world.rulings(9, |_, _| same());
+    assert_eq!((rulings[0].outcome, rulings[0].comparisons, rulings[0].held), (Outcome::Pass, 1, 1));
+}
