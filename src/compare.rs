@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    numerics::{json_float, total::Mean},
+    numerics::{choice::Candidate, json_float, total::Mean},
     stats::{
         paired::Paired,
         proportion::Proportion,
@@ -189,7 +189,7 @@ pub struct Side {
     #[serde(with = "json_float::option")]
     pub margin: Option<f32>,
     /// The best tokens with their logits.
-    pub candidates: Vec<crate::numerics::choice::Candidate>,
+    pub candidates: Vec<Candidate>,
     /// The text that it wrote.
     pub text: String,
     /// The answer that was found in it.

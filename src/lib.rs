@@ -3,8 +3,8 @@
 //! The answer rests on arithmetic whose every bit is pinned: precisions, orders of addition, elementary functions,
 //! and a kernel that computes with them twice. On it stands one decoder for Qwen2, Qwen3 and Llama, which runs real
 //! checkpoints, and beside it the same models as candle ships them; suites ask what such a model can do, and statistics
-//! say what two answers differ by. A matrix file says which cells are to run and what must hold; runs, reports and
-//! verdicts are not here yet.
+//! say what two answers differ by. A matrix file says which cells are to run and what must hold; a run leaves a trace of every
+//! cell, and a review of the traces ends in a report and a verdict.
 //!
 //! # The picture
 //!
@@ -25,6 +25,20 @@
 //!                                                  ▼
 //!                     Sample: tokens, text, and for each token the digest of
 //!                     its logits, the candidates, the margin, the launch
+//! ```
+//!
+//! From a matrix file to an exit code:
+//!
+//! ```text
+//!   Plan ──► run ── every Question, under every Cell ──► store: traces, and a Record of every cell
+//!     │                                                                  │
+//!     │                                                               review, item by item
+//!     │                                                                  ▼
+//!     └── Gates ──────────────► verdict: Rulings ◄── Evidence: Tallies of pairs, Spreads of precisions
+//!                                      │                                 │
+//!                                      └────────────► Report ◄───────────┘
+//!                                                        │
+//!                                                  text, JSON, exit code
 //! ```
 //!
 //! And below, what every number of the lab rests on:
@@ -106,16 +120,20 @@
 //! | [`source`] | a file that a person wrote, and what is wrong with it, each with its place |
 //! | [`plan`] | what a matrix file means; [`plan::shape`] is all that may stand in one, [`plan::axis`] what it varies |
 //! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
-//! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part |
-//! | [`store`] | the only writer of files; [`store::trace`] is what a cell leaves behind |
+//! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
+//! | [`record`] | what is known of a run: what it is about, what became of each cell |
+//! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
+//! | [`store`] | the only writer of files; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind |
+//! | [`report`] | the result of a run as data, and [`report::text`] for a person |
+//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] finds where two part |
 //! | [`cli`] | words only: one file per verb |
 //!
 //! Inside `numerics/kernel`, `definition` stands alone. `fast` hands each job to `prepared`, and from there
 //! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
 //! names the instruction sets.
 //!
-//! Dependencies point one way, `numerics <- trace, stats, source <- model, compare, suite <- engine <- plan <- store <- cli`, which `tests/shape.rs` reads off
-//! the sources; `main` calls `cli` and nothing else.
+//! Dependencies point one way, `numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
+//! record <- verdict <- report, store <- run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
 //!
@@ -161,6 +179,14 @@
 //! 18. **A matrix file means what it says or is refused**: every unknown key, name and value at once, with its line
 //!     (`tests/plan.rs`, and the pairs in `tests/bad`).
 //! 19. **What an engine cannot do it refuses**, with the name of the cell, before it runs (`tests/candle.rs`).
+//! 20. **A run that was killed is resumed to the same report, byte for byte**
+//!     (`a_run_killed_at_any_moment_is_resumed_to_the_same_report`), and shards add up to the whole
+//!     (`shards_that_are_merged_give_the_report_of_one_run`).
+//! 21. **No byte of a store is believed that its digest does not cover**
+//!     (`a_store_with_a_flipped_byte_or_a_truncated_file_is_repaired_or_refused_and_never_trusted`).
+//! 22. **Missing evidence is no pass**, nor is an axis that made no difference to what ran (`tests/verdict.rs`).
+//! 23. **Nothing in a trace or a report holds time, machine or the order in which groups ran**
+//!     (`a_run_ends_with_a_verdict_and_its_report_is_made_again_byte_for_byte`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!

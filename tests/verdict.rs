@@ -78,6 +78,7 @@ impl World {
                 Some(Known {
                     cell: *cell,
                     trace: (*trace)?,
+                    root: Digest::of(&[(*trace)? as u8]),
                     launches: launches.clone(),
                     environment: Environment::here(),
                 })

@@ -7,7 +7,10 @@ use clap::Args;
 use super::{Ended, Exit};
 use crate::{
     compare::Tally,
-    report::text::{self, grouped, wrapped},
+    report::{
+        CONFIDENCE,
+        text::{self, grouped, wrapped},
+    },
     run::diff::{self, CellDiff, DiffError, LogDiff, RunDiff, Side},
     stats::paired::Paired,
     store::run::Run,
@@ -45,7 +48,7 @@ impl Diff {
                 show_cells(&one, &found, out)?;
                 Ok(if same { Exit::Held } else { Exit::Failed })
             }
-            (Side::Log(_, one), Side::Log(_, other)) => show_logs(&diff::logs(&one, &other), out),
+            (Side::Log(one), Side::Log(other)) => show_logs(&diff::logs(&one, &other), out),
             _ => Err(DiffError::Kinds.into()),
         }
     }
@@ -118,9 +121,7 @@ fn show_cells(
 /// What became of the accuracy.
 fn accuracy(paired: Paired) -> String {
     let points = |share: f64| format!("{:+.2}", 100.0 * share);
-    let (Some(difference), Some(interval)) =
-        (paired.difference(), paired.interval(crate::report::CONFIDENCE))
-    else {
+    let (Some(difference), Some(interval)) = (paired.difference(), paired.interval(CONFIDENCE)) else {
         return "No answer was judged in both.".to_owned();
     };
     format!(

@@ -156,7 +156,6 @@ impl Report {
     /// What the evidence of a run amounts to. `text` is the text of a token.
     pub fn new(
         about: &About,
-        roots: &BTreeMap<String, Digest>,
         missing: Vec<Missing>,
         evidence: &Evidence,
         baseline: Option<&Baseline>,
@@ -177,7 +176,7 @@ impl Report {
                 let tally = reference.and_then(|reference| evidence.tally(reference, known.cell));
                 CellRow {
                     cell: known.cell,
-                    root: roots[&known.cell.to_string()],
+                    root: known.root,
                     launches: known.launches.clone(),
                     tokens: summary.tokens,
                     accuracy: summary.accuracy(),

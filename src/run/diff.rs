@@ -1,9 +1,12 @@
 //! Where two runs, two cells or two logs of answers part, and whether accuracy changed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use crate::{
-    compare::{Output, Tally},
+    compare::Tally,
     plan::axis::Cell,
     record::Record,
     stats::paired::Paired,
@@ -11,10 +14,8 @@ use crate::{
         run::{Run, RunError, cell_of_file},
         trace::{Reader, TreeFile},
     },
-    suite::{
-        load::{self, Format, LoadErrors, Loaded},
-        score::Outcome,
-    },
+    suite::load::{self, Format, LoadErrors, Loaded},
+    trace::Digest,
 };
 
 /// Something that can be held against another of its kind.
@@ -24,7 +25,7 @@ pub enum Side {
     /// One of its cells.
     Cell(Run, Cell),
     /// A log of lm-evaluation-harness.
-    Log(PathBuf, Vec<Loaded>),
+    Log(Vec<Loaded>),
 }
 
 /// Why two things cannot be held against each other.
@@ -78,10 +79,7 @@ impl Side {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("jsonl") => {
                 let bytes = load::read(path)?;
-                Ok(Side::Log(
-                    path.to_owned(),
-                    load::load(Format::LmEval, &path.display().to_string(), &bytes)?,
-                ))
+                Ok(Side::Log(load::load(Format::LmEval, &path.display().to_string(), &bytes)?))
             }
             Some("json") => {
                 let (folder, cell) = cell_of_file(path)?;
@@ -163,7 +161,7 @@ pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDif
 }
 
 /// All items of two traces.
-fn tally(one: &Run, other: &Run, traces: [crate::trace::Digest; 2]) -> Result<Tally, RunError> {
+fn tally(one: &Run, other: &Run, traces: [Digest; 2]) -> Result<Tally, RunError> {
     let mut questions = one.questions()?;
     let mut readers = [Reader::open(&one.folder, traces[0])?, Reader::open(&other.folder, traces[1])?];
     let mut tally = Tally::default();
@@ -172,17 +170,7 @@ fn tally(one: &Run, other: &Run, traces: [crate::trace::Digest; 2]) -> Result<Ta
         let question = questions.get(item)?;
         let [a, b] = &mut readers;
         let read = [a.expect(item)?, b.expect(item)?];
-        let [a, b] = [0, 1].map(|at| {
-            let (line, tokens) = &read[at];
-            Output {
-                tokens,
-                text: &line.text,
-                root: line.root,
-                answer: line.scores.strict.answer.as_deref(),
-                correct: line.scores.strict.outcome == Outcome::Correct,
-                replayed,
-            }
-        });
+        let [a, b] = read.each_ref().map(|(line, tokens)| line.output(tokens, replayed));
         tally.add(&question, a, b);
     }
     Ok(tally)
@@ -204,8 +192,7 @@ pub struct LogDiff {
 /// Compares two logs, document by document.
 pub fn logs(one: &[Loaded], other: &[Loaded]) -> LogDiff {
     let mut diff = LogDiff { documents: [0; 3], same: 0, first: None, filters: Vec::new() };
-    let by_id: std::collections::HashMap<&str, &Loaded> =
-        other.iter().map(|loaded| (loaded.id.as_str(), loaded)).collect();
+    let by_id: HashMap<&str, &Loaded> = other.iter().map(|loaded| (loaded.id.as_str(), loaded)).collect();
     for a in one {
         let Some(b) = by_id.get(a.id.as_str()) else {
             diff.documents[1] += 1;

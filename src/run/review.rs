@@ -1,16 +1,14 @@
 //! From a run's folder to its report: every number again, from the raw traces.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use crate::{
-    compare::Output,
-    record::{About, Record},
+    record::{About, Done, Record},
     report::{Missing, Report},
     store::{
         run::{Run, RunError},
         trace::{Line, Reader},
     },
-    suite::score::Outcome,
     trace::{Digest, Finish, Token, chain},
     verdict::{
         baseline::Baseline,
@@ -19,7 +17,7 @@ use crate::{
 };
 
 /// So many outputs are in memory at once.
-const OUTPUTS: usize = 4096;
+const OUTPUTS: usize = 1024;
 
 /// What a run says, and what it says it from.
 pub struct Reviewed {
@@ -38,7 +36,6 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
     let run = Run::open(folder)?;
     let about = &run.about;
     let (mut known, mut missing) = (Vec::new(), Vec::new());
-    let mut roots = BTreeMap::new();
     // In the order in which cells first have them.
     let mut traces: Vec<Digest> = Vec::new();
     for (cell, record) in run.records(&about.cells) {
@@ -48,8 +45,8 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
                     traces.push(done.trace);
                     traces.len() - 1
                 });
-                roots.insert(cell.to_string(), done.root);
-                known.push(Known { cell, trace, launches: done.launches, environment: done.environment });
+                let Done { root, launches, environment, .. } = *done;
+                known.push(Known { cell, trace, root, launches, environment });
                 continue;
             }
             Ok(Some(Record::Failed(failed))) => failed.sentence,
@@ -64,7 +61,7 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
     let vocabulary = run.vocabulary()?;
     let text = |token: u32| vocabulary.get(token as usize).cloned().unwrap_or_default();
     Ok(Reviewed {
-        report: Report::new(about, &roots, missing, &evidence, baseline, &text),
+        report: Report::new(about, missing, &evidence, baseline, &text),
         baseline: Baseline::of(&about.model.name, &evidence),
     })
 }
@@ -109,14 +106,7 @@ fn read(run: &Run, traces: &[Digest], evidence: &mut Evidence) -> Result<(), Run
                 if chain(tokens.iter().map(|token| (token.token, token.digest))) != line.root {
                     return Err(reader.wrong(item, "its root is not that of its tokens").into());
                 }
-                of_item.push(Output {
-                    tokens,
-                    text: &line.text,
-                    root: line.root,
-                    answer: line.scores.strict.answer.as_deref(),
-                    correct: line.scores.strict.outcome == Outcome::Correct,
-                    replayed: replay,
-                });
+                of_item.push(line.output(tokens, replay));
             }
             evidence.add(&question, &of_item);
         }

@@ -25,8 +25,9 @@ use super::{
     lines::{Lines, LinesError},
 };
 use crate::{
+    compare::Output,
     numerics::choice::Candidate,
-    suite::score::Scores,
+    suite::score::{Outcome, Scores},
     trace::{Digest, Finish, Sample, Token, Tree},
 };
 
@@ -57,6 +58,20 @@ pub struct Line {
     pub scores: Scores,
     /// Of the chain of tokens and logits: [`Sample::root`].
     pub root: Digest,
+}
+
+impl Line {
+    /// What the cell made of the item, with what its tokens were chosen from. `replayed` says that they were given.
+    pub fn output<'a>(&'a self, tokens: &'a [Token], replayed: bool) -> Output<'a> {
+        Output {
+            tokens,
+            text: &self.text,
+            root: self.root,
+            answer: self.scores.strict.answer.as_deref(),
+            correct: self.scores.strict.outcome == Outcome::Correct,
+            replayed,
+        }
+    }
 }
 
 /// The columns of the file of tokens, in the order in which they lie there: name, type, bytes of a number.
@@ -240,9 +255,10 @@ fn folder_for_others() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// Sees that a file has reached the disk.
+/// Writes what is left of a file. Whether it reaches the disk before the power fails is not waited for: what did not is
+/// seen by its digest, and made again.
 fn whole(file: BufWriter<File>) -> io::Result<()> {
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    file.into_inner().map(drop).map_err(io::IntoInnerError::into_error)
 }
 
 /// Removes what runs that were killed have left half-written.

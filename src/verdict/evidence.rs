@@ -27,6 +27,8 @@ pub struct Known {
     pub cell: Cell,
     /// The number of its trace: equal traces have one.
     pub trace: usize,
+    /// One value for all its tokens and logits.
+    pub root: Digest,
     /// The launches that really ran.
     pub launches: Launches,
     /// Where.
