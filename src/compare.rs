@@ -235,6 +235,8 @@ pub struct Tally {
     pub tokens: Proportion,
     /// Items with the same answer.
     pub answers: Proportion,
+    /// Items in which at least one of the two has found an answer.
+    pub answered: Proportion,
     /// Places with the same logits, among the comparable ones.
     pub places: Proportion,
     /// Places at which both rank the same token first.
@@ -259,6 +261,7 @@ impl Tally {
         self.bits = self.bits + item(compared.agree(Level::Bits));
         self.tokens = self.tokens + item(compared.agree(Level::Tokens));
         self.answers = self.answers + item(compared.agree(Level::Answers));
+        self.answered = self.answered + item(one.answer.or(other.answer).is_some());
         let places = |hits: usize| Proportion { hits: hits as u64, of: compared.places as u64 };
         self.places = self.places + places(compared.equal_places);
         self.best = self.best + places(compared.same_best);

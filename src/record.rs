@@ -152,11 +152,16 @@ impl About {
                 (old, new) => two("it asks", old, new),
             };
         }
+        if self.generation != new.generation {
+            let all = |about: &About| {
+                let Generation { max_new_tokens, choice, candidates, replay } = &about.generation;
+                let most = max_new_tokens.map_or("as a suite says".to_owned(), |most| most.to_string());
+                format!("(max-new-tokens {most}, choice {choice}, candidates {candidates}, replay {replay})")
+            };
+            return two("it continues prompts", all(self), all(new));
+        }
         if self.items != new.items || self.questions != new.questions || self.vocabulary != new.vocabulary {
             return Some("its questions are others, or become other tokens".to_owned());
-        }
-        if self.generation != new.generation {
-            return Some("it continues prompts otherwise".to_owned());
         }
         let named = |cell: Option<Cell>| cell.map_or("missing".to_owned(), |cell| cell.to_string());
         if self.reference != new.reference {

@@ -244,20 +244,31 @@ pub struct Launches {
     pub chunks: usize,
     /// The most threads that shared a call.
     pub threads: usize,
-    /// One value for which prompts shared their calls, whatever the order in which the groups came.
+    /// One value for which prompts shared their calls, whatever the order in which they came.
     pub groups: Digest,
+    /// Of the tree by which a long sum of the model was added in the largest call that followed: an order may have the
+    /// tree of another, or follow the threads that were asked for. Nothing where the engine adds in an order of its own.
+    pub tree: Option<Digest>,
 }
 
 impl Default for Launches {
     fn default() -> Launches {
-        Launches { prefill_rows: 0, decode_rows: 0, chunks: 0, threads: 0, groups: Digest([0; 32]) }
+        Launches {
+            prefill_rows: 0,
+            decode_rows: 0,
+            chunks: 0,
+            threads: 0,
+            groups: Digest([0; 32]),
+            tree: None,
+        }
     }
 }
 
 impl Launches {
     /// Adds samples that shared their calls.
     pub fn add(&mut self, group: &[Sample]) {
-        let mut members = Vec::new();
+        let mut members: Vec<u64> = group.iter().map(|sample| sample.item).collect();
+        members.sort_unstable();
         for sample in group {
             let Launched { prefill, threads } = &sample.launch;
             let most = |rows: &mut dyn Iterator<Item = usize>| rows.max().unwrap_or(0);
@@ -266,8 +277,8 @@ impl Launches {
             self.decode_rows = self.decode_rows.max(most(decoded));
             self.chunks = self.chunks.max(prefill.len());
             self.threads = self.threads.max(*threads);
-            members.extend(sample.item.to_le_bytes());
         }
+        let members: Vec<u8> = members.into_iter().flat_map(u64::to_le_bytes).collect();
         for (all, byte) in self.groups.0.iter_mut().zip(Digest::of(&members).0) {
             *all ^= byte;
         }

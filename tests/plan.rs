@@ -121,7 +121,7 @@ fn gates_group_the_cells_that_differ_on_their_axes_alone() {
     assert_eq!(batch.limits, [Limit::Require(Level::Bits)]);
     let groups = batch.groups(&plan.cells);
     assert_eq!(groups, [vec![plan.cells[1], plan.cells[2]]]);
-    assert_eq!(accuracy.name, "accuracy within 7 pp, at most 2 % flips as the reference");
+    assert_eq!(accuracy.name, "at most 7 pp less accuracy, at most 2 % flips, beside the reference");
     assert_eq!(
         accuracy.limits,
         [Limit::AccuracyDrop { most: 0.07, confidence: 0.95 }, Limit::FlipRate(0.02)]
@@ -306,7 +306,7 @@ fn the_plan_says_what_it_will_cost() {
     for line in [
         "lab/fp32/exact/t1/b1  the reference\n",
         "gate: batch must not matter (1 comparison)\n",
-        "gate: accuracy within 7 pp, at most 2 % flips as the reference (7 comparisons)\n",
+        "gate: at most 7 pp less accuracy, at most 2 % flips, beside the reference (7 comparisons)\n",
         "8 cells x 140 items = 1,120 samples, at most ",
     ] {
         assert!(out.contains(line), "{line}: {out}");

@@ -302,6 +302,82 @@ fn a_machine_that_will_not_is_exit_code_4() {
     assert_eq!(place.run(&[]).code, 0);
 }
 
+#[test]
+fn files_that_no_run_has_written_are_left_alone() {
+    let place = Place::new(MATRIX);
+    fs::create_dir_all(place.path("out/cells")).unwrap();
+    place.write("out/cells/mine.txt", "mine");
+    let ran = place.run(&["--fresh"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.contains("out holds cells, which no run has written: name an empty folder"),
+        "{}",
+        ran.err
+    );
+    fs::remove_dir_all(place.path("out")).unwrap();
+    assert_eq!(place.run(&[]).code, 0);
+    // Nor does a run that replaces another one take more than that one wrote.
+    place.write("out/mine.txt", "mine");
+    place.write("out/cells/mine.txt", "mine");
+    fs::create_dir(place.path("out/traces/mine")).unwrap();
+    assert_eq!(place.run(&["--fresh"]).code, 0);
+    for name in ["out/mine.txt", "out/cells/mine.txt", "out/traces/mine"] {
+        assert!(place.path(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_has_no_report_until_it_has_ended() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    fs::remove_file(place.path("out/cells/lab_bf16_sequential_t1_b1.json")).unwrap();
+    let part = [
+        "run",
+        "--model",
+        "qwen",
+        "--matrix",
+        "m.toml",
+        "--out",
+        "out",
+        "--resume",
+        "--partition",
+        "slice:3/5",
+    ];
+    assert_eq!(place.call(&part).code, 0);
+    assert!(!place.path("out/report.json").exists() && !place.path("out/report.txt").exists());
+    assert_eq!(place.call(&["report", "out"]).code, 3);
+}
+
+#[test]
+fn orders_that_are_one_tree_under_two_names_prove_nothing() {
+    let sections = MATRIX.split("[[gate]]").next().unwrap();
+    let matrix = |orders: &str, more: &str| {
+        sections.replace("[\"sequential\", \"split-k:rows\"]", orders).replace("batch     = [1, 4]", more)
+    };
+    let same = matrix("[\"sequential\", \"lanes:1\"]", "batch = 2")
+        + "[[gate]]\nname = \"o\"\nvary = \"order\"\nrequire = \"bits\"\n";
+    let ran = Place::new(&same).run(&[]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.out.contains("`order` did not really vary: these names stand for one tree"), "{}", ran.out);
+    // An order that follows the threads that were asked for has varied, although one of them did all the work.
+    let threads = matrix("[\"split-k:threads\"]", "batch = 1\nthreads = [1, 2]");
+    let gate = "[[gate]]\nname = \"t\"\nvary = \"threads\"\nexpect = \"diverges\"\n";
+    let place = Place::new(&(threads + gate));
+    assert_eq!(place.run(&[]).code, 0);
+    assert_eq!(json(&place.report("out"))["axes"][0]["exercised"], 1);
+}
+
+#[test]
+fn texts_without_an_answer_prove_nothing_about_answers() {
+    let sections = MATRIX.split("[[gate]]").next().unwrap();
+    let short = sections.to_owned()
+        + "[generate]\nmax-new-tokens = 1\n[[gate]]\nagainst = \"reference\"\nrequire = \"answers\"\n";
+    let ran = Place::new(&short).run(&[]);
+    assert_eq!(ran.code, 3);
+    let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("no answer was found in any text of lab/fp32/exact/t1/b1 and"), "{flat}");
+}
+
 // ------------------------------------------------------------------------------------------- killed and damaged
 
 /// Thirty runs, each killed at a moment of its own, and each resumed to the report of one that was left alone.
@@ -395,7 +471,7 @@ fn a_cell_that_is_damaged_is_told_and_runs_again() {
     fs::write(&cell, text.replace("\"decode_rows\":4", "\"decode_rows\":8")).unwrap();
     let ran = place.call(&["report", "out"]);
     assert_eq!(ran.code, 3);
-    assert!(ran.out.starts_with("UNKNOWN: 1 of 5 cells have not run\n"), "{}", ran.out);
+    assert!(ran.out.starts_with("UNKNOWN: 1 of 5 cells is missing\n"), "{}", ran.out);
     let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("b4.json: it is not what was written"), "{flat}");
     let ran = place.run(&["--resume"]);
@@ -424,8 +500,16 @@ fn another_plan_another_model_and_another_version_are_refused() {
             "batch     = [4, 1]",
             "its reference is lab/fp32/exact/t1/b1, not lab/fp32/exact/t1/b4",
         ),
-        ("[matrix]", "[generate]\nmax-new-tokens = 3\n[matrix]", "its questions are others"),
-        ("[matrix]", "[generate]\ncandidates = 3\n[matrix]", "it continues prompts otherwise"),
+        (
+            "[matrix]",
+            "[generate]\nmax-new-tokens = 3\n[matrix]",
+            "it continues prompts (max-new-tokens as a suite says",
+        ),
+        (
+            "[matrix]",
+            "[generate]\ncandidates = 3\n[matrix]",
+            "candidates 5, replay false), not (max-new-tokens as a suite says, choice greedy, candidates 3",
+        ),
     ] {
         place.write("m.toml", &MATRIX.replace(from, to));
         let ran = place.run(&["--resume"]);
@@ -513,6 +597,11 @@ fn shards_that_are_merged_give_the_report_of_one_run() {
         let ran = call(&parts[..2]);
         assert_eq!(ran.code, if place.report(&whole) == report { 0 } else { 3 }, "{}", ran.out);
     }
+    // The whole does not go where a part is.
+    let before = place.files("slice1");
+    let ran = place.call(&["merge", "slice1", "slice2", "--out", "./slice1/../slice1", "--fresh"]);
+    assert_eq!((ran.code, place.files("slice1")), (2, before), "{}", ran.err);
+    assert!(ran.err.contains("slice1 is one of the parts"), "{}", ran.err);
     // Parts of two runs.
     place.write("m.toml", &MATRIX.replace("items  = 8", "items  = 7"));
     assert_eq!(place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "other"]).code, 0);
@@ -568,7 +657,7 @@ fn what_was_approved_is_held_to_and_a_change_is_shown_before_it_is_written() {
         "~ lab/bf16/split-k:rows/t1/b1: other bits",
         "+ lab/bf16/sequential/t1/b4: ",
         "- lab/gone/sequential/t1/b1\n",
-        "3 changes are pending, and CI approves none",
+        "3 changes pending, and CI approves none",
     ] {
         assert!(ran.out.contains(line), "{line}: {}", ran.out);
     }
@@ -595,7 +684,7 @@ fn what_was_approved_is_held_to_and_a_change_is_shown_before_it_is_written() {
     assert_eq!(ran.code, 0);
     let ran = place.call(&["approve", "part"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("2 of its cells have not run"), "{}", ran.err);
+    assert!(ran.err.contains("2 of its cells are missing"), "{}", ran.err);
 }
 
 #[test]
@@ -627,10 +716,7 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
     let there = other.path("out");
     let there = there.to_str().unwrap();
     let ran = place.call(&["diff", "out", there]);
-    assert_eq!(
-        (ran.code, ran.out.as_str()),
-        (0, "5 cells have run in both: 5 are the same to the last bit\n")
-    );
+    assert_eq!((ran.code, ran.out.as_str()), (0, "5 cells in both, of which 5 the same to the last bit\n"));
     // Another machine has other bits in one cell: as if its kernel had the fault of another order.
     let cell = |name: &str| format!("out/cells/lab_bf16_split-k~rows_t1_{name}.json");
     let ran = place.call(&["diff", &cell("b1"), &cell("b4")]);
@@ -642,9 +728,15 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
     );
     let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("is number 0, found through ") || flat.contains("nodes of each tree"), "{flat}");
-    assert!(flat.contains("answers were lost and"), "{flat}");
+    assert!(flat.contains("lost and"), "{flat}");
     let ran = place.call(&["diff", &cell("b1"), &cell("b1")]);
     assert_eq!(ran.code, 0);
+    // A run that lacks cells is not the same.
+    let part = ["run", "--model", "qwen", "--matrix", "m.toml", "--out", "part", "--partition", "slice:1/2"];
+    assert_eq!(place.call(&part).code, 0);
+    let ran = place.call(&["diff", "out", "part"]);
+    assert!(ran.out.contains("2 cells in out alone, such as lab/bf16/sequential/t1/b1\n"), "{}", ran.out);
+    assert_eq!(ran.code, 3);
     // Other questions cannot be compared, nor things of two kinds.
     place.write("m.toml", &MATRIX.replace("items  = 8", "items  = 7"));
     assert_eq!(place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "seven"]).code, 0);
@@ -659,8 +751,8 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
     assert_eq!(place.call(&["run", "--model", "qwen-full", "--matrix", "m.toml", "--out", "full"]).code, 0);
     let ran = place.call(&["diff", "out", "full"]);
     assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.out.starts_with("5 cells have run in both: 0 are the same to the last bit\n"), "{}", ran.out);
-    assert!(ran.out.contains("and 2 more cells differ"), "{}", ran.out);
+    assert!(ran.out.starts_with("5 cells in both, of which 0 the same to the last bit\n"), "{}", ran.out);
+    assert!(ran.out.contains("and 2 more\n"), "{}", ran.out);
 }
 
 #[test]
@@ -682,7 +774,7 @@ fn two_logs_of_another_harness_are_compared_document_by_document() {
     place.write("b.jsonl", &log([("1", 1), ("it is 8", 0), ("9", 0)]));
     let ran = place.call(&["diff", "a.jsonl", "b.jsonl"]);
     assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.out.starts_with("3 documents are in both: 2 have the same output\n"), "{}", ran.out);
+    assert!(ran.out.starts_with("3 documents in both, of which 2 with the same output\n"), "{}", ran.out);
     assert!(
         ran.out.contains(
             "The first that differs is 2, after 6 characters\n  A  \"it is 2\"\n  B  \"it is 8\"\n"
@@ -691,17 +783,31 @@ fn two_logs_of_another_harness_are_compared_document_by_document() {
         ran.out
     );
     assert!(
-        ran.out.contains("strict: 2 answers are the same. 1 answers were lost and 0 gained of 3"),
+        ran.out.contains("strict: the same answer for 2 documents. 1 right answer lost and 0 gained of 3"),
         "{}",
         ran.out
     );
-    assert!(ran.out.contains("flexible: 3 answers are the same."), "{}", ran.out);
+    assert!(ran.out.contains("flexible: the same answer for 3 documents."), "{}", ran.out);
     let ran = place.call(&["diff", "a.jsonl", "a.jsonl"]);
     assert_eq!(ran.code, 0, "{}", ran.out);
+    // A document that the other lacks, filters that the other lacks, other answers in the same text.
     place.write("b.jsonl", &line(1, "strict", "1", "1", 1));
     let ran = place.call(&["diff", "a.jsonl", "b.jsonl"]);
-    assert!(ran.out.contains("2 are in the first alone, 0 in the second"), "{}", ran.out);
-    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("2 documents in the first alone, 0 in the second"), "{}", ran.out);
+    assert_eq!(ran.code, 3);
+    place.write("a.jsonl", &line(1, "other", "1", "1", 1));
+    let ran = place.call(&["diff", "a.jsonl", "b.jsonl"]);
+    assert!(ran.out.contains("No filter is in both"), "{}", ran.out);
+    assert_eq!(ran.code, 3);
+    place.write("a.jsonl", &line(1, "strict", "1", "1", 0));
+    assert_eq!(place.call(&["diff", "a.jsonl", "b.jsonl"]).code, 1);
+    // Documents that were not the same to begin with.
+    for (from, to, what) in [("1?", "2?", "prompt"), ("\"target\":\"1\"", "\"target\":\"2\"", "target")] {
+        place.write("a.jsonl", &line(1, "strict", "1", "1", 1).replace(from, to));
+        let ran = place.call(&["diff", "a.jsonl", "b.jsonl"]);
+        assert_eq!(ran.code, 2, "{}", ran.out);
+        assert!(ran.err.contains(&format!("document 1 has another {what} in the second log")), "{}", ran.err);
+    }
 }
 
 // ------------------------------------------------------------------------------------------- what a cell can be

@@ -230,12 +230,13 @@ fn two_trees_tell_the_first_item_that_differs_through_few_nodes() {
 #[test]
 fn what_a_killed_writer_left_is_swept_away() {
     let store = tempfile::tempdir().unwrap();
-    sweep(store.path()).unwrap();
+    let traces = store.path().join("traces");
+    sweep(&traces).unwrap();
     let digest = write(store.path(), &[sample(0, &[1], "a")]);
     let mut unfinished = Writer::new(store.path()).unwrap();
     unfinished.add(&sample(0, &[1], "a"), scores()).unwrap();
     std::mem::forget(unfinished);
     assert_eq!(folders(store.path()).len(), 2);
-    sweep(store.path()).unwrap();
+    sweep(&traces).unwrap();
     assert_eq!(folders(store.path()), [digest.to_string()]);
 }

@@ -9,7 +9,7 @@ use crate::{
     compare::Tally,
     report::{
         CONFIDENCE,
-        text::{self, grouped, wrapped},
+        text::{self, grouped, plural, wrapped},
     },
     run::diff::{self, CellDiff, DiffError, LogDiff, RunDiff, Side},
     stats::paired::Paired,
@@ -48,7 +48,7 @@ impl Diff {
                 show_cells(&one, &found, out)?;
                 Ok(if same { Exit::Held } else { Exit::Failed })
             }
-            (Side::Log(one), Side::Log(other)) => show_logs(&diff::logs(&one, &other), out),
+            (Side::Log(one), Side::Log(other)) => show_logs(&diff::logs(&one, &other)?, out),
             _ => Err(DiffError::Kinds.into()),
         }
     }
@@ -56,10 +56,16 @@ impl Diff {
     fn show_runs(&self, one: &Run, found: &RunDiff, out: &mut impl Write) -> Result<Exit, Ended> {
         let differ: Vec<_> = found.cells.iter().filter(|cell| cell.tally.is_some()).collect();
         let same = found.cells.len() - differ.len();
-        writeln!(out, "{} cells have run in both: {same} are the same to the last bit", found.cells.len())?;
+        let both = found.cells.len() as u64;
+        writeln!(out, "{} in both, of which {same} the same to the last bit", plural(both, "cell"))?;
         for (name, alone) in [&self.one, &self.other].into_iter().zip(&found.alone) {
             if let Some(first) = alone.first() {
-                writeln!(out, "{} have run in {} alone, such as {first}", alone.len(), name.display())?;
+                writeln!(
+                    out,
+                    "{} in {} alone, such as {first}",
+                    plural(alone.len() as u64, "cell"),
+                    name.display()
+                )?;
             }
         }
         for cell in differ.iter().take(SHOWN) {
@@ -67,11 +73,13 @@ impl Diff {
             show_cells(one, cell, out)?;
         }
         if differ.len() > SHOWN {
-            writeln!(out, "\nand {} more cells differ", differ.len() - SHOWN)?;
+            writeln!(out, "\nand {} more", differ.len() - SHOWN)?;
         }
         Ok(match () {
             () if !differ.is_empty() => Exit::Failed,
-            () if found.cells.is_empty() => Exit::Undecided,
+            () if found.cells.is_empty() || found.alone.iter().any(|alone| !alone.is_empty()) => {
+                Exit::Undecided
+            }
             () => Exit::Held,
         })
     }
@@ -125,8 +133,8 @@ fn accuracy(paired: Paired) -> String {
         return "No answer was judged in both.".to_owned();
     };
     format!(
-        "{} answers were lost and {} gained of {}: {} pp (95 %: {} to {}), p = {:.2}.",
-        grouped(paired.lost),
+        "{} lost and {} gained of {}: {} pp (95 %: {} to {}), p = {:.2}.",
+        plural(paired.lost, "right answer"),
         grouped(paired.gained),
         grouped(paired.items()),
         points(difference),
@@ -138,9 +146,14 @@ fn accuracy(paired: Paired) -> String {
 
 fn show_logs(found: &LogDiff, out: &mut impl Write) -> Result<Exit, Ended> {
     let [both, one, other] = found.documents;
-    writeln!(out, "{} documents are in both: {} have the same output", grouped(both), grouped(found.same))?;
+    writeln!(
+        out,
+        "{} in both, of which {} with the same output",
+        plural(both, "document"),
+        grouped(found.same)
+    )?;
     if one + other > 0 {
-        writeln!(out, "{} are in the first alone, {} in the second", grouped(one), grouped(other))?;
+        writeln!(out, "{} in the first alone, {} in the second", plural(one, "document"), grouped(other))?;
     }
     if let Some((id, [a, b])) = &found.first {
         let shared = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
@@ -148,12 +161,20 @@ fn show_logs(found: &LogDiff, out: &mut impl Write) -> Result<Exit, Ended> {
         writeln!(out, "  A  {}\n  B  {}", text::excerpt(a, shared), text::excerpt(b, shared))?;
     }
     for (filter, same, paired) in &found.filters {
-        let sentence = format!("{filter}: {} answers are the same. {}", grouped(*same), accuracy(*paired));
+        let sentence =
+            format!("{filter}: the same answer for {}. {}", plural(*same, "document"), accuracy(*paired));
         writeln!(out, "\n{}", wrapped(&sentence, WIDTH))?;
     }
+    if found.filters.is_empty() {
+        writeln!(out, "\nNo filter is in both, so no answers were compared.")?;
+    }
     Ok(match () {
-        () if both == 0 => Exit::Undecided,
-        () if found.same < both || one + other > 0 => Exit::Failed,
+        () if found.same < both
+            || found.filters.iter().any(|(_, same, paired)| *same < both || paired.flips().hits > 0) =>
+        {
+            Exit::Failed
+        }
+        () if both == 0 || one + other > 0 || found.filters.is_empty() => Exit::Undecided,
         () => Exit::Held,
     })
 }

@@ -185,7 +185,7 @@ fn complain(line: &dyn fmt::Display) {
 /// Is this a job of somebody's CI, where nobody watches and nobody approves?
 #[expect(clippy::disallowed_methods, reason = "it moves no bit")]
 fn in_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|ci| !ci.is_empty())
+    std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false" && ci != "0")
 }
 
 /// Is this a terminal that cannot move its cursor?

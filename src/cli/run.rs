@@ -11,9 +11,15 @@ use clap::{Args, ValueEnum};
 
 use super::{Ended, Exit, in_ci, plan::Matrix, progress};
 use crate::{
-    report::{self, text},
+    report::{
+        self,
+        text::{self, plural},
+    },
     run::{self, Event, Options, Partition, Present, merge, review},
-    store::{self, run::RunError},
+    store::{
+        self,
+        run::{REPORTS, RunError},
+    },
     verdict::{
         Outcome,
         baseline::{Baseline, Change},
@@ -176,7 +182,7 @@ impl Shown {
     /// Judges a run, and leaves its report beside it.
     fn judge(&self, folder: &Path, baseline: Option<&Baseline>, out: &mut impl Write) -> Result<Exit, Ended> {
         let report = review::review(folder, baseline)?.report;
-        for (name, text) in [("report.json", report.json()), ("report.txt", text::report(&report))] {
+        for (name, text) in REPORTS.into_iter().zip([report.json(), text::report(&report)]) {
             store::write(&folder.join(name), text.as_bytes()).map_err(Ended::environment)?;
         }
         self.show(&report, out)?;
@@ -222,7 +228,9 @@ fn read_baseline(path: &Path) -> Result<Baseline, Ended> {
         ))
     })?;
     let wrong = |what: &dyn std::fmt::Display| {
-        Ended::usage(anyhow!("{file} is no baseline: {what}; make it again with `reprocheck approve`"))
+        Ended::usage(anyhow!(
+            "{file} is no baseline: {what}; remove it, and make it again with `reprocheck approve`"
+        ))
     };
     let baseline: Baseline = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
     match baseline.is_foreign() {
@@ -236,7 +244,7 @@ impl Approve {
         let reviewed = review::review(&self.folder, None)?;
         if let Some(missing) = reviewed.report.missing.first() {
             return Err(Ended::usage(anyhow!(
-                "{} of its cells have not run, such as {}: finish it with --resume before it is approved",
+                "{} of its cells are missing, such as {}: finish it with --resume before it is approved",
                 reviewed.report.missing.len(),
                 missing.cell
             )));
@@ -276,8 +284,8 @@ impl Approve {
         if in_ci() {
             writeln!(
                 out,
-                "{} changes are pending, and CI approves none: run this elsewhere, and commit {file}",
-                changes.len()
+                "{} pending, and CI approves none: run this elsewhere, and commit {file}",
+                plural(changes.len() as u64, "change")
             )?;
             return Ok(Exit::Failed);
         }
@@ -285,7 +293,7 @@ impl Approve {
             serde_json::to_string_pretty(&new).map_err(|error| Ended::environment(anyhow!(error)))?;
         json.push('\n');
         store::write(&self.baseline, json.as_bytes()).map_err(Ended::environment)?;
-        writeln!(out, "{} changes approved: {file}", changes.len())?;
+        writeln!(out, "{} approved: {file}", plural(changes.len() as u64, "change"))?;
         Ok(Exit::Held)
     }
 }

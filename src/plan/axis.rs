@@ -103,6 +103,9 @@ pub const AXES: &[AxisEntry] = &[
     },
 ];
 
+/// More than any machine shares a call among.
+const MOST_THREADS: usize = 1024;
+
 impl Axis {
     /// Its row.
     pub fn entry(self) -> &'static AxisEntry {
@@ -133,7 +136,14 @@ impl Axis {
             Axis::Engine => Setting::Engine(text.parse()?),
             Axis::Precision => Setting::Precision(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Order => Setting::Order(Some(text.parse().map_err(|error| format!("{error}"))?)),
-            Axis::Threads => Setting::Threads(count(text)?),
+            Axis::Threads => match count(text)? {
+                threads if threads.get() > MOST_THREADS => {
+                    return Err(format!(
+                        "no machine has {threads} threads for one call: write up to {MOST_THREADS}"
+                    ));
+                }
+                threads => Setting::Threads(threads),
+            },
             Axis::Batch => Setting::Batch(count(text)?),
             Axis::PrefillChunk if text == "all" => Setting::PrefillChunk(None),
             Axis::PrefillChunk => Setting::PrefillChunk(Some(count(text)?)),

@@ -25,6 +25,7 @@ use crate::{
 const CANDIDATES: usize = 5;
 /// More than anybody waits for.
 const MOST_CELLS: usize = 100_000;
+const MOST_ITEMS: u64 = 1_000_000;
 /// Of the bound that a loss of accuracy is held to.
 const CONFIDENCE: f64 = 0.95;
 
@@ -279,7 +280,7 @@ impl Reader<'_, '_> {
     }
 
     fn asked(&mut self, suite: Suite, span: Range<usize>, asking: Asking<'_>) -> Option<Asked> {
-        let items = match asking.items {
+        let items = match asking.items.clone() {
             None | Some((_, Items::Size("std"))) => suite.sizes.std,
             Some((_, Items::Size("quick"))) => suite.sizes.quick,
             Some((_, Items::Size(_))) => suite.sizes.full,
@@ -295,6 +296,12 @@ impl Reader<'_, '_> {
                 items
             }
         };
+        if items > MOST_ITEMS {
+            let sentence =
+                format!("{items} items are more than anybody waits for: ask for up to {MOST_ITEMS}");
+            self.problems.add(asking.items.map_or(span, |(place, _)| place), sentence);
+            return None;
+        }
         let style = asking.style.map(|(place, style)| {
             if suite.limits.of(style).is_none() {
                 let styles: Vec<_> = suite.styles().iter().map(ToString::to_string).collect();
@@ -355,7 +362,13 @@ impl Reader<'_, '_> {
             for (place, setting) in settings.iter().filter(|(_, setting)| !seen.insert(*setting)) {
                 self.problems.add(place.clone(), format!("`{setting}` comes up twice: take one out"));
             }
-            if *axis == Axis::Seed && generation.choice == Choice::Greedy {
+            if *axis == Axis::Seed && generation.replay {
+                self.problems.add(
+                    span.clone(),
+                    "under `replay` every cell reads what the reference wrote, so seeds vary nothing: take `seed` out, or take \
+                     `replay` out",
+                );
+            } else if *axis == Axis::Seed && generation.choice.takes_the_best() {
                 self.problems.add(
                     span.clone(),
                     "seeds vary nothing where the best token is always taken: take `seed` out, or let tokens be drawn with \
@@ -635,6 +648,12 @@ impl Reader<'_, '_> {
         .flatten()
         .collect();
         let place = |name: &str| table.get(name).map_or(span.clone(), Spanned::span);
+        for name in ["max-accuracy-drop", "max-flip-rate", "max-divergence-rate"] {
+            if share(name) == Some(1.0) {
+                let sentence = format!("`{name}` of all items holds whatever happens: set a lower limit");
+                self.problems.add(place(name), sentence);
+            }
+        }
         if limits.is_empty() {
             let sentence = "this gate asks for nothing: let it `require` bits, tokens or answers, or set a limit such as \
                             max-accuracy-drop = \"1pp\"";
@@ -677,9 +696,10 @@ fn describe(comparison: &Comparison, limits: &[Limit]) -> String {
     let limits = limits.iter().map(|limit| match limit {
         Limit::Require(level) => format!("the same {level}"),
         Limit::Diverges => "other bits".to_owned(),
-        Limit::AccuracyDrop { most, .. } => format!("accuracy within {} pp", percent(*most)),
+        Limit::AccuracyDrop { most, .. } => format!("at most {} pp less accuracy", percent(*most)),
         Limit::FlipRate(most) => format!("at most {} % flips", percent(*most)),
         Limit::DivergenceRate(most) => format!("at most {} % other texts", percent(*most)),
+        Limit::FirstDivergence(1) => "the same first token".to_owned(),
         Limit::FirstDivergence(tokens) => format!("the same first {tokens} tokens"),
     });
     let limits = limits.collect::<Vec<_>>().join(", ");
@@ -690,7 +710,7 @@ fn describe(comparison: &Comparison, limits: &[Limit]) -> String {
                 axes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
             )
         }
-        Comparison::Reference => format!("{limits} as the reference"),
-        Comparison::Baseline => format!("{limits} as the baseline"),
+        Comparison::Reference => format!("{limits}, beside the reference"),
+        Comparison::Baseline => format!("{limits}, as approved"),
     }
 }

@@ -10,7 +10,7 @@ use tabled::{
 use super::{CellRow, First, Report};
 use crate::{
     compare::{Divergence, Side},
-    stats::proportion::Proportion,
+    stats::{proportion::Proportion, spread::Agreement},
     verdict::{Outcome, Ruling},
 };
 
@@ -41,7 +41,7 @@ fn line(out: &mut String, line: impl std::fmt::Display) {
     let _ = writeln!(out, "{line}");
 }
 
-fn plural(count: u64, noun: &str) -> String {
+pub(crate) fn plural(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
@@ -63,7 +63,8 @@ fn verdict(report: &Report) -> String {
             "the matrix has no gate, so nothing was asked to hold: add a [[gate]]".to_owned()
         }
         Outcome::Unknown if !missing.is_empty() => {
-            format!("{} of {} have not run", missing.len(), plural(run.cells.len() as u64, "cell"))
+            let are = if missing.len() == 1 { "is" } else { "are" };
+            format!("{} of {} {are} missing", missing.len(), plural(run.cells.len() as u64, "cell"))
         }
         Outcome::Unknown => {
             format!("evidence is missing for {} of {}", count(Outcome::Unknown), plural(gates, "gate"))
@@ -72,16 +73,16 @@ fn verdict(report: &Report) -> String {
     let mut out = String::new();
     line(&mut out, format!("{}: {sentence}", verdict.to_string().to_uppercase()));
     let model = &run.model;
+    let origin = if model.origin == model.name { String::new() } else { format!(", {}", model.origin) };
     let profile = run.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {profile}"));
     line(
         &mut out,
         wrapped(
             &format!(
-                "{} ({}, {} parameters, {}) under {}{profile}: {} x {}",
+                "{} ({}, {} parameters{origin}) under {}{profile}: {} x {}",
                 model.name,
                 model.architecture,
                 grouped(model.parameters),
-                model.origin,
                 run.matrix,
                 plural(run.cells.len() as u64, "cell"),
                 plural(run.questions, "item")
@@ -92,14 +93,10 @@ fn verdict(report: &Report) -> String {
     for missing in missing.iter().take(FINDINGS) {
         line(&mut out, wrapped(&format!("{} is missing: {}", missing.cell, missing.reason), WIDTH));
     }
-    more(&mut out, missing.len(), "cells are missing");
-    out
-}
-
-fn more(out: &mut String, all: usize, what: &str) {
-    if all > FINDINGS {
-        line(out, format!("and {} more {what}", all - FINDINGS));
+    if missing.len() > FINDINGS {
+        line(&mut out, format!("and {} more", missing.len() - FINDINGS));
     }
+    out
 }
 
 fn gates(report: &Report) -> String {
@@ -250,9 +247,9 @@ fn precisions(report: &Report) -> String {
                 percent(all.accuracy),
                 all.deviation_of_accuracy
                     .map_or("-".to_owned(), |deviation| format!("{:.3}", 100.0 * deviation)),
-                percent(all.bits.unstable),
-                percent(all.tokens.unstable),
-                percent(all.answers.unstable),
+                percent(stable(all.bits)),
+                percent(stable(all.tokens)),
+                percent(stable(all.answers)),
                 all.divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}")),
             ]
         })
@@ -266,7 +263,7 @@ fn precisions(report: &Report) -> String {
         &mut out,
         wrapped(
             "All cells of a precision: mean accuracy, its deviation in percentage points, the share of items whose bits, tokens \
-             and answers are not the same in all cells, and after how many tokens they part.",
+             and answers are the same in all cells, and after how many tokens the others part.",
             WIDTH,
         ),
     );
@@ -307,6 +304,11 @@ fn cells(report: &Report) -> String {
         wrapped(&format!("Cells that are alike to the last bit stand in one row.{beside}"), WIDTH),
     );
     out
+}
+
+/// The items on which all cells are alike.
+fn stable(agreement: Agreement) -> Proportion {
+    Proportion { hits: agreement.unstable.misses(), of: agreement.unstable.of }
 }
 
 fn percent(share: Proportion) -> String {

@@ -47,6 +47,14 @@ pub enum DiffError {
         /// What is other.
         difference: String,
     },
+    /// Two logs of other documents.
+    #[error("document {id} has another {what} in the second log: compare logs of one task")]
+    Documents {
+        /// Which.
+        id: String,
+        /// What is other.
+        what: &'static str,
+    },
     /// A cell that has not run.
     #[error("{cell} has not run in {}: run it with --resume", .folder.display())]
     Missing {
@@ -190,7 +198,11 @@ pub struct LogDiff {
 }
 
 /// Compares two logs, document by document.
-pub fn logs(one: &[Loaded], other: &[Loaded]) -> LogDiff {
+///
+/// # Errors
+///
+/// When a document is not the same in both.
+pub fn logs(one: &[Loaded], other: &[Loaded]) -> Result<LogDiff, DiffError> {
     let mut diff = LogDiff { documents: [0; 3], same: 0, first: None, filters: Vec::new() };
     let by_id: HashMap<&str, &Loaded> = other.iter().map(|loaded| (loaded.id.as_str(), loaded)).collect();
     for a in one {
@@ -198,6 +210,11 @@ pub fn logs(one: &[Loaded], other: &[Loaded]) -> LogDiff {
             diff.documents[1] += 1;
             continue;
         };
+        let others =
+            [(a.prompt != b.prompt || a.question != b.question, "prompt"), (a.answer != b.answer, "target")];
+        if let Some((_, what)) = others.into_iter().find(|(other, _)| *other) {
+            return Err(DiffError::Documents { id: a.id.clone(), what });
+        }
         diff.documents[0] += 1;
         let (Some(a_done), Some(b_done)) = (&a.finished, &b.finished) else { continue };
         if a_done.output == b_done.output {
@@ -220,5 +237,5 @@ pub fn logs(one: &[Loaded], other: &[Loaded]) -> LogDiff {
         }
     }
     diff.documents[2] = other.len() as u64 - diff.documents[0];
-    diff
+    Ok(diff)
 }

@@ -28,6 +28,12 @@ pub enum MergeError {
         /// What is other.
         difference: String,
     },
+    /// The whole where a part is.
+    #[error("{} is one of the parts: name another folder with --out", .0.display())]
+    Itself(PathBuf),
+    /// A run where the whole was to go.
+    #[error("{} holds a run already: replace it with --fresh, or name another folder with --out", .0.display())]
+    Exists(PathBuf),
     /// A cell that ran twice, and did not do the same.
     #[error(
         "{cell} ran in {} and in {}, and has other tokens or logits there: see `reprocheck diff` on the two",
@@ -77,9 +83,13 @@ pub fn merge(parts: &[PathBuf], out: &Path, replace: bool) -> Result<Run, MergeE
             return Err(MergeError::Different { one, other, difference });
         }
     }
+    let place = |path: &Path| path.canonicalize().ok();
+    if let Some(part) = parts.iter().find(|part| place(out).is_some() && place(part) == place(out)) {
+        return Err(MergeError::Itself(part.clone()));
+    }
     let folder = Locked::new(out)?;
     if folder.holds_a_run() && !replace {
-        return Err(RunError::Exists(out.to_owned()).into());
+        return Err(MergeError::Exists(out.to_owned()));
     }
     // In the order of the parts, of which a later one may have what an earlier one failed at.
     let mut records: Vec<(&Run, Record)> = Vec::new();

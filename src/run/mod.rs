@@ -17,6 +17,7 @@ use self::groups::Layout;
 use crate::{
     engine::{Engine, EngineError, Prompt, Request, child::Child, environment::Environment, lab::Lab},
     model::{Checkpoint, CheckpointError},
+    numerics::order::{Launch, Order},
     plan::{
         Plan,
         axis::{Cell, EngineName},
@@ -358,6 +359,9 @@ impl<'a> Work<'a> {
             tokens += chosen as u64;
             watch(Event::Continued { items: samples.len(), tokens: chosen });
         }
+        launches.tree = cell.order.map(|order| {
+            self.tree(order, Launch { rows: launches.decode_rows.max(1), threads: cell.threads.get() })
+        });
         let written = writer.finish()?;
         Ok(Done {
             cell,
@@ -367,6 +371,14 @@ impl<'a> Work<'a> {
             environment: self.environment.clone(),
             elapsed: Elapsed { milliseconds: start.elapsed().as_millis() as u64, tokens },
         })
+    }
+
+    /// By which tree a long sum is added, and by which rule.
+    fn tree(&self, order: Order, launch: Launch) -> Digest {
+        /// No order tells sums apart that are longer.
+        const MOST: usize = 2048;
+        let terms = self.checkpoint.config.inner_width.min(MOST);
+        Digest::of(format!("{:?} {}", order.rule(), order.tree(terms, launch)).as_bytes())
     }
 
     /// The samples of questions that share their calls.

@@ -81,6 +81,13 @@ fn read(run: &Run, traces: &[Digest], evidence: &mut Evidence) -> Result<(), Run
         readers.push(Reader::open(&run.folder, *trace)?);
     }
     let items = questions.len();
+    if items != run.about.questions {
+        let (folder, expected) = (run.folder.clone(), run.about.questions);
+        return Err(RunError::Other {
+            folder,
+            difference: format!("it has {items} questions, not {expected}"),
+        });
+    }
     let block = (OUTPUTS / traces.len().max(1)).max(1) as u64;
     let replay = run.about.generation.replay;
     for first in (0..items).step_by(block as usize) {

@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     StoreError,
     lines::{Lines, LinesError},
-    trace,
+    trace::{self, TreeFile, UNFINISHED},
 };
 use crate::{
     plan::axis::Cell,
@@ -42,6 +42,8 @@ const ITEMS: &str = "items.jsonl";
 const VOCABULARY: &str = "vocabulary.json";
 const CELLS: &str = "cells";
 const LOCK: &str = ".lock";
+/// What is written of a run when it has been judged.
+pub const REPORTS: [&str; 2] = ["report.json", "report.txt"];
 
 /// A file that holds the digest of what it says.
 #[derive(Serialize, Deserialize)]
@@ -66,6 +68,17 @@ pub enum RunError {
         .0.display()
     )]
     Exists(PathBuf),
+    /// Files that no run has written.
+    #[error(
+        "{} holds {file}, which no run has written: name an empty folder with --out, or one that is not there",
+        .folder.display()
+    )]
+    Foreign {
+        /// Where.
+        folder: PathBuf,
+        /// What.
+        file: String,
+    },
     /// Somebody else is at it.
     #[error("another process is writing to {}: let it finish, or name another folder with --out", .0.display())]
     Busy(PathBuf),
@@ -151,6 +164,16 @@ impl Locked {
     pub fn new(folder: &Path) -> Result<Locked, RunError> {
         let write = |error| StoreError::Write { path: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(write)?;
+        // A run that was killed before it had begun has left no more than this.
+        let is_ours = |name: &str| [LOCK, ITEMS, VOCABULARY].contains(&name) || name.starts_with(UNFINISHED);
+        if !folder.join(RUN).exists() {
+            for entry in fs::read_dir(folder).map_err(write)? {
+                let file = entry.map_err(write)?.file_name().to_string_lossy().into_owned();
+                if !is_ours(&file) {
+                    return Err(RunError::Foreign { folder: folder.to_owned(), file });
+                }
+            }
+        }
         let lock = File::create(folder.join(LOCK)).map_err(write)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -158,6 +181,7 @@ impl Locked {
             Err(fs::TryLockError::Error(error)) => return Err(write(error).into()),
         }
         trace::sweep(folder)?;
+        trace::sweep(&folder.join(trace::TRACES))?;
         Ok(Locked { folder: folder.to_owned(), _lock: lock })
     }
 
@@ -171,7 +195,7 @@ impl Locked {
         questions: impl Iterator<Item = Result<Question, E>>,
     ) -> Result<Draft, E> {
         let write = |error| E::from(StoreError::Write { path: self.folder.join(ITEMS), error });
-        let mut file = super::temporary().tempfile_in(&self.folder).map_err(write)?;
+        let mut file = super::temporary().prefix(UNFINISHED).tempfile_in(&self.folder).map_err(write)?;
         let (mut hasher, mut count) = (Sha256::new(), 0);
         let mut out = BufWriter::new(&mut file);
         for question in questions {
@@ -226,16 +250,34 @@ impl Locked {
 
     fn clear(&self) -> Result<(), StoreError> {
         // The file that makes it a run goes first and comes last.
-        for name in [RUN, CELLS, trace::TRACES, "report.json", "report.txt"] {
-            let path = self.folder.join(name);
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::Write { path, error });
-                }
-                _ => {}
+        remove(&self.folder.join(RUN))?;
+        self.forget_reports()?;
+        let is_cell = |name: &str| name.ends_with(".json");
+        let is_trace = |name: &str| name.parse::<Digest>().is_ok();
+        self.remove_all(CELLS, &is_cell)?;
+        self.remove_all(trace::TRACES, &is_trace)
+    }
+
+    /// A report of what was there is none of what will be.
+    fn forget_reports(&self) -> Result<(), StoreError> {
+        REPORTS.iter().try_for_each(|name| remove(&self.folder.join(name)))
+    }
+
+    /// Removes what runs write to one of their folders, and the folder if nothing else is there.
+    fn remove_all(&self, folder: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
+        let folder = self.folder.join(folder);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(|error| StoreError::Write { path: folder.clone(), error })?,
+        };
+        for entry in entries {
+            let path = entry.map_err(|error| StoreError::Write { path: folder.clone(), error })?.path();
+            if path.file_name().is_some_and(|name| is_ours(&name.to_string_lossy())) {
+                remove(&path)?;
             }
         }
+        // Whoever has put something else there keeps it.
+        let _ = fs::remove_dir(&folder);
         Ok(())
     }
 
@@ -249,6 +291,7 @@ impl Locked {
         if let Some(difference) = old.about.difference(&about) {
             return Err(RunError::Other { folder: self.folder.clone(), difference });
         }
+        self.forget_reports()?;
         self.about(about)
     }
 
@@ -310,11 +353,16 @@ impl Run {
             let problem = format!("it is about {}", record.cell());
             return Err(RunError::Damaged { path, problem, way_out: CELL_AGAIN });
         }
-        if let Record::Done(done) = &record
-            && !sound.contains(&done.trace)
-        {
-            trace::verify(&self.folder, done.trace)?;
-            sound.insert(done.trace);
+        if let Record::Done(done) = &record {
+            if !sound.contains(&done.trace) {
+                trace::verify(&self.folder, done.trace)?;
+                sound.insert(done.trace);
+            }
+            let root = TreeFile::open(&self.folder, done.trace)?.root()?;
+            if root != done.root {
+                let problem = format!("it is not what was written: its trace has the root {root}");
+                return Err(RunError::Damaged { path, problem, way_out: CELL_AGAIN });
+            }
         }
         Ok(Some(record))
     }
@@ -356,8 +404,20 @@ pub fn cell_file(folder: &Path, cell: Cell) -> PathBuf {
 /// When it cannot be read.
 pub fn cell_of_file(path: &Path) -> Result<(PathBuf, Cell), RunError> {
     let record: Record = read_sealed(path, CELL_AGAIN)?;
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let run = path.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
     Ok((run, record.cell()))
+}
+
+/// Removes a file or a folder, if it is there.
+fn remove(path: &Path) -> Result<(), StoreError> {
+    let is_folder = path.symlink_metadata().is_ok_and(|about| about.is_dir());
+    match if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Write { path: path.to_owned(), error })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_sealed(path: &Path, content: &impl Serialize) -> Result<(), StoreError> {

@@ -38,7 +38,7 @@ const TOKENS: &str = "tokens.safetensors";
 const TREE: &str = "tree.bin";
 const FILES: [&str; 3] = [SAMPLES, TOKENS, TREE];
 /// How the name of a trace that is being written begins.
-const UNFINISHED: &str = ".unfinished-";
+pub(super) const UNFINISHED: &str = ".unfinished-";
 /// The lines in the order in which they came.
 const LINES: &str = "lines";
 
@@ -261,25 +261,29 @@ fn whole(file: BufWriter<File>) -> io::Result<()> {
     file.into_inner().map(drop).map_err(io::IntoInnerError::into_error)
 }
 
-/// Removes what runs that were killed have left half-written.
+/// Removes what runs that were killed have left half-written in a folder.
 ///
 /// # Errors
 ///
 /// When it cannot be removed.
-pub fn sweep(store: &Path) -> Result<(), StoreError> {
-    let traces = store.join(TRACES);
+pub fn sweep(folder: &Path) -> Result<(), StoreError> {
     let sweep = || {
-        for entry in fs::read_dir(&traces)? {
+        for entry in fs::read_dir(folder)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            if !entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
                 fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
             }
         }
         io::Result::Ok(())
     };
     match sweep() {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::Write { path: traces, error })
+            Err(StoreError::Write { path: folder.to_owned(), error })
         }
         _ => Ok(()),
     }
@@ -619,6 +623,18 @@ impl TreeFile {
         match leaves {
             Some(leaves) => Ok(TreeFile { levels: Tree::levels_over(leaves), path, file }),
             None => Err(TraceError::Wrong { path, problem: format!("no tree has {nodes} nodes") }),
+        }
+    }
+
+    /// One value for all items.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn root(&mut self) -> Result<Digest, TraceError> {
+        match self.levels[0] {
+            0 => Ok(Tree::over(Vec::new()).root()),
+            _ => self.node(self.levels.len() - 1, 0),
         }
     }
 

@@ -246,7 +246,8 @@ fn brought(path: &Path, format: Option<Format>) -> Result<(Format, Vec<Item>), S
     let format = match format {
         Some(format) => format,
         None => {
-            let first = bytes.split(|&byte| byte == b'\n').find(|line| !line.trim_ascii().is_empty());
+            let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+            let first = text.split(|&byte| byte == b'\n').find(|line| !line.trim_ascii().is_empty());
             Format::recognize(&String::from_utf8_lossy(first.unwrap_or_default()))
                 .map_err(|error| SuiteError::Definition(format!("{name}: {error}")))?
         }

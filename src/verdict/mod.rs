@@ -136,6 +136,10 @@ impl<'a> Bench<'a> {
                 self.pair(group[0], *cell);
             }
         }
+        // What differs has varied, and what should and does not has failed already.
+        if self.gate.limits.contains(&Limit::Diverges) {
+            return;
+        }
         for axis in vary {
             let varying: Vec<_> = groups
                 .iter()
@@ -194,7 +198,7 @@ impl<'a> Bench<'a> {
             });
             let level = levels.min().unwrap_or(Level::Bits);
             let (outcome, sentence) = match self.evidence.known(cell) {
-                None => (Outcome::Unknown, format!("{cell} has not run")),
+                None => (Outcome::Unknown, format!("{cell} has left nothing to compare")),
                 Some(known) => match baseline.compare(self.evidence, known) {
                     Approval::New => {
                         (Outcome::Unknown, format!("the baseline does not have {cell}: approve this run"))
@@ -225,7 +229,7 @@ impl<'a> Bench<'a> {
         self.comparisons += 1;
         for cell in [one, other] {
             if self.evidence.known(cell).is_none() {
-                self.findings.push(Finding::unknown(format!("{cell} has not run")));
+                self.findings.push(Finding::unknown(format!("{cell} has left nothing to compare")));
                 return;
             }
         }
@@ -233,6 +237,14 @@ impl<'a> Bench<'a> {
             self.findings.push(Finding::unknown(format!("{one} and {other} have no items to compare")));
             return;
         };
+        let about_answers = |limit: &Limit| {
+            matches!(limit, Limit::Require(Level::Answers) | Limit::AccuracyDrop { .. } | Limit::FlipRate(_))
+        };
+        if tally.answered.hits == 0 && self.gate.limits.iter().any(about_answers) {
+            let sentence =
+                format!("no answer was found in any text of {one} and {other}: let more tokens follow");
+            return self.findings.push(Finding::unknown(sentence));
+        }
         let failed = self.gate.limits.iter().filter_map(|limit| breaks(*limit, tally, one, other));
         let Some((outcome, sentence)) = failed.max_by_key(|(outcome, _)| *outcome) else {
             self.held += 1;
@@ -336,6 +348,7 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::Batch => "no call had more rows for it",
         Axis::PrefillChunk => "no prompt was long enough to be read in parts",
         Axis::Grouping => "the same prompts shared their calls",
+        Axis::Order => "these names stand for one tree",
         _ => "it made no difference to what ran",
     }
 }
@@ -355,14 +368,16 @@ fn exercised(axis: Axis, cells: &[&Known]) -> bool {
     let differ =
         |evidence: &dyn Fn(&Known) -> String| cells.iter().any(|known| evidence(known) != evidence(cells[0]));
     match axis {
-        Axis::Threads => differ(&|known| known.launches.threads.to_string()),
+        // An order may follow the threads that were asked for, whether or not all had work.
+        Axis::Threads => differ(&|known| format!("{} {:?}", known.launches.threads, known.launches.tree)),
+        // Two names may stand for one tree.
+        Axis::Order => differ(&|known| format!("{:?}", known.launches.tree)),
         Axis::Batch => {
             differ(&|known| format!("{} {}", known.launches.prefill_rows, known.launches.decode_rows))
         }
         Axis::PrefillChunk => differ(&|known| known.launches.chunks.to_string()),
         Axis::Grouping => differ(&|known| known.launches.groups.to_string()),
-        // Who computes, in which precision and order, and with which noise is what the cell says; a repeat is a run of its
-        // own.
-        Axis::Engine | Axis::Precision | Axis::Order | Axis::Seed | Axis::Repeat => true,
+        // Who computes, in which precision and with which noise is what the cell says; a repeat is a run of its own.
+        Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat => true,
     }
 }

@@ -110,6 +110,14 @@ impl Choice {
         }
     }
 
+    /// Is it always the best token, whatever the seed?
+    pub fn takes_the_best(self) -> bool {
+        match self {
+            Choice::Greedy => true,
+            Choice::Sampled(sampling) => sampling.top_k == Some(NonZeroUsize::MIN),
+        }
+    }
+
     /// The token that follows, given the ranking of these logits.
     pub fn choose(&self, logits: &[f32], ranking: &Ranking, place: Place) -> u32 {
         let best = *ranking.candidates.first().expect("a ranking holds at least the best token");
