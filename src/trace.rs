@@ -246,8 +246,8 @@ pub struct Launches {
     pub threads: usize,
     /// One value for which prompts shared their calls, whatever the order in which they came.
     pub groups: Digest,
-    /// Of the tree by which a long sum of the model was added in the largest call that followed: an order may have the
-    /// tree of another, or follow the threads that were asked for. Nothing where the engine adds in an order of its own.
+    /// Of the trees by which a long sum of the model was added in the largest calls: an order may have the tree of another,
+    /// or follow the threads that were asked for. Nothing where the engine adds in an order of its own.
     pub tree: Option<Digest>,
 }
 

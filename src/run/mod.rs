@@ -359,9 +359,10 @@ impl<'a> Work<'a> {
             tokens += chosen as u64;
             watch(Event::Continued { items: samples.len(), tokens: chosen });
         }
-        launches.tree = cell.order.map(|order| {
-            self.tree(order, Launch { rows: launches.decode_rows.max(1), threads: cell.threads.get() })
-        });
+        let threads = cell.threads.get();
+        let largest =
+            [launches.prefill_rows, launches.decode_rows].map(|rows| Launch { rows: rows.max(1), threads });
+        launches.tree = cell.order.map(|order| self.tree(order, largest));
         let written = writer.finish()?;
         Ok(Done {
             cell,
@@ -373,12 +374,13 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// By which tree a long sum is added, and by which rule.
-    fn tree(&self, order: Order, launch: Launch) -> Digest {
-        /// No order tells sums apart that are longer.
+    /// By which rule a long sum is added, and by which trees in these launches.
+    fn tree(&self, order: Order, launches: [Launch; 2]) -> Digest {
+        /// No model has longer sums that any order would tell apart from these.
         const MOST: usize = 2048;
         let terms = self.checkpoint.config.inner_width.min(MOST);
-        Digest::of(format!("{:?} {}", order.rule(), order.tree(terms, launch)).as_bytes())
+        let [prefill, decode] = launches.map(|launch| order.tree(terms, launch));
+        Digest::of(format!("{:?} {prefill} {decode}", order.rule()).as_bytes())
     }
 
     /// The samples of questions that share their calls.

@@ -244,7 +244,14 @@ impl Evidence {
     /// Did the axis make a difference to what these cells ran? Nothing where not all have run.
     pub fn exercised(&self, axis: Axis, cells: &[Cell]) -> Option<bool> {
         let known: Option<Vec<_>> = cells.iter().map(|cell| self.known(*cell)).collect();
-        Some(super::exercised(axis, &known?))
+        let known = known?;
+        // Whatever the launches say: what differs by nothing else has made a difference.
+        let moved = |one: &Known, other: &Known| {
+            one.cell.with(other.cell.get(axis)) == other.cell
+                && self.summary(one).level(Level::Bits) != self.summary(other).level(Level::Bits)
+        };
+        let mut pairs = known.iter().flat_map(|one| known.iter().map(move |other| (one, other)));
+        Some(super::exercised(axis, &known) || pairs.any(|(one, other)| moved(one, other)))
     }
 
     /// All cells of every precision.
