@@ -226,6 +226,83 @@ impl Divergence {
     }
 }
 
+/// Between these margins decisions are counted: how near was the second token where another one came to rank first?
+pub const MARGINS: [f32; 6] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
+
+/// How far the logits of two cells are apart after so many tokens that both have read.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct Drift {
+    /// Outputs that have not parted by then.
+    pub outputs: u64,
+    /// Those of them whose logits differ.
+    pub moved: u64,
+    /// The largest difference of a logit.
+    #[serde(with = "json_float")]
+    pub most: f32,
+}
+
+/// How outputs come apart along their tokens.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Course {
+    /// How many items part after so many tokens, or end after so many without having parted.
+    parts: BTreeMap<(u64, bool), u64>,
+    /// At each place.
+    pub drift: Vec<Drift>,
+    /// For each range of margins, beginning below the first of [`MARGINS`], the places at which another token ranks first.
+    pub margins: [Proportion; MARGINS.len() + 1],
+}
+
+impl Course {
+    fn add(&mut self, compared: &Compared, one: Output<'_>, other: Output<'_>) {
+        let end = match compared.first_token {
+            Some(place) => (place as u64, true),
+            None => (one.tokens.len() as u64, false),
+        };
+        *self.parts.entry(end).or_default() += 1;
+        for (place, (a, b)) in one.tokens.iter().zip(other.tokens).take(compared.places).enumerate() {
+            if self.drift.len() == place {
+                self.drift.push(Drift::default());
+            }
+            let drift = &mut self.drift[place];
+            drift.outputs += 1;
+            drift.moved += u64::from(a.digest != b.digest);
+            drift.most = drift.most.max(apart(a, b));
+            let range = MARGINS.iter().take_while(|margin| a.margin >= **margin).count();
+            let moved = Proportion { hits: u64::from(best(a) != best(b)), of: 1 };
+            self.margins[range] = self.margins[range] + moved;
+        }
+    }
+
+    /// Adds what other cells did.
+    pub fn pool(&mut self, other: &Course) {
+        for (end, count) in &other.parts {
+            *self.parts.entry(*end).or_default() += count;
+        }
+        for (place, drift) in other.drift.iter().enumerate() {
+            if self.drift.len() == place {
+                self.drift.push(Drift::default());
+            }
+            let pooled = &mut self.drift[place];
+            pooled.outputs += drift.outputs;
+            pooled.moved += drift.moved;
+            pooled.most = pooled.most.max(drift.most);
+        }
+        for (pooled, margins) in self.margins.iter_mut().zip(other.margins) {
+            *pooled = *pooled + margins;
+        }
+    }
+
+    /// The fewest tokens that two outputs have in common before they part.
+    pub fn first_part(&self) -> Option<u64> {
+        self.parts.keys().find(|(_, parted)| *parted).map(|(place, _)| *place)
+    }
+
+    /// How long outputs stay equal.
+    pub fn survival(&self) -> Survival {
+        Survival::of(self.parts.iter().flat_map(|(end, count)| (0..*count).map(|_| *end)))
+    }
+}
+
 /// All items of two cells beside each other.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tally {
@@ -245,8 +322,8 @@ pub struct Tally {
     pub paired: Paired,
     /// The same for each suite.
     pub suites: BTreeMap<String, Paired>,
-    /// How many items part after so many tokens, or end after so many without having parted.
-    parts: BTreeMap<(u64, bool), u64>,
+    /// How outputs come apart along their tokens.
+    pub course: Course,
     /// The largest drift of any item.
     pub drift: f32,
     /// The first item with other logits, and the first one with other tokens.
@@ -270,11 +347,7 @@ impl Tally {
             Some(paired) => paired.include(compared.correct),
             None => self.suites.entry(question.suite.clone()).or_default().include(compared.correct),
         }
-        let end = match compared.first_token {
-            Some(place) => (place as u64, true),
-            None => (one.tokens.len() as u64, false),
-        };
-        *self.parts.entry(end).or_default() += 1;
+        self.course.add(&compared, one, other);
         self.drift = self.drift.max(compared.drift);
         let places = [compared.first_bits, compared.first_token];
         for (first, place) in self.first.iter_mut().zip(places) {
@@ -302,16 +375,6 @@ impl Tally {
     pub fn first(&self) -> Option<&Divergence> {
         let [bits, tokens] = &self.first;
         tokens.as_ref().or(bits.as_ref())
-    }
-
-    /// The fewest tokens that two outputs have in common before they part.
-    pub fn first_part(&self) -> Option<u64> {
-        self.parts.keys().find(|(_, parted)| *parted).map(|(place, _)| *place)
-    }
-
-    /// How long outputs stay equal.
-    pub fn survival(&self) -> Survival {
-        Survival::of(self.parts.iter().flat_map(|(end, count)| (0..*count).map(|_| *end)))
     }
 }
 

@@ -143,8 +143,8 @@ fn a_tally_counts_items_places_and_what_was_lost() {
     assert_eq!(tally.paired, Paired { both: 1, lost: 1, gained: 1, neither: 0 });
     assert_eq!(tally.suites["one"], Paired { both: 1, lost: 1, gained: 0, neither: 0 });
     assert_eq!(tally.suites["two"], Paired { both: 0, lost: 0, gained: 1, neither: 0 });
-    assert_eq!((tally.first_part(), tally.level()), (Some(1), None));
-    let survival = tally.survival();
+    assert_eq!((tally.course.first_part(), tally.level()), (Some(1), None));
+    let survival = tally.course.survival();
     assert_eq!((survival.steps.len(), survival.steps[0].time, survival.steps[0].at_risk), (1, 1, 3));
     let first = tally.first().unwrap();
     assert_eq!((first.item, first.suite.as_str(), first.place, first.right.as_str()), (1, "one", 1, "3"));

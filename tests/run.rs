@@ -12,6 +12,7 @@ use std::{
 use reprocheck::{
     numerics::random::Stream,
     plan::{Plan, axis::Cell},
+    report::FORMATS,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -376,6 +377,45 @@ fn texts_without_an_answer_prove_nothing_about_answers() {
     assert_eq!(ran.code, 3);
     let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("no answer was found in any text of lab/fp32/exact/t1/b1 and"), "{flat}");
+}
+
+#[test]
+fn a_report_is_written_down_in_every_format_that_is_asked_for() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    let ran = place.call(&["report", "out", "--format", "text,json"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("several formats go to files: say where with --out"), "{}", ran.err);
+    let ran = place.call(&["report", "out", "--format", "jsno"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.contains("there is no format `jsno`: did you mean `json`? write one of text, json"),
+        "{}",
+        ran.err
+    );
+    let all: Vec<_> = FORMATS.iter().map(|format| format.name).collect();
+    let all = all.join(",");
+    let shown = place.call(&["report", "out", "--format", &all, "--out", "there"]);
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    let mut files: Vec<_> = fs::read_dir(place.path("there"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    let mut names: Vec<_> = FORMATS.iter().map(|format| format.file).collect();
+    names.sort_unstable();
+    assert_eq!(files, names);
+    for format in FORMATS {
+        assert!(format.file.starts_with("report."), "a run that goes on forgets its reports by their names");
+        let ran = place.call(&["report", "out", "--format", format.name]);
+        assert_eq!(
+            ran.out.as_bytes(),
+            fs::read(place.path("there").join(format.file)).unwrap(),
+            "{}",
+            format.name
+        );
+    }
+    assert_eq!(fs::read_to_string(place.path("there").join(FORMATS[0].file)).unwrap(), shown.out);
 }
 
 // ------------------------------------------------------------------------------------------- killed and damaged

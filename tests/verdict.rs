@@ -1,153 +1,14 @@
 //! Gates against evidence that is made for the purpose: every limit just kept and just broken, and everything that nobody
 //! can tell.
 
-use std::path::Path;
+mod world;
 
 use reprocheck::{
-    compare::Output,
-    engine::environment::Environment,
-    numerics::choice::Candidate,
-    plan::{Plan, axis::Axis},
-    record::{About, Model},
+    plan::axis::Axis,
     stats::proportion::Proportion,
-    suite::{
-        answer::{Answer, Kind},
-        question::Question,
-        style::Style,
-    },
-    trace::{Digest, Launches, Token, chain},
-    verdict::{
-        Outcome, Ruling,
-        evidence::{Evidence, Known},
-        judge, worst,
-    },
+    verdict::{Outcome, worst},
 };
-
-/// What a trace holds of an item: its tokens, each with what stands for its logits, and its answer, of which 1 is right.
-type Made = (Vec<(u32, u8)>, u8);
-
-/// Cells of which each has the trace of its number, unless they are the same; some have not run.
-struct World {
-    plan: Plan,
-    traces: Vec<Option<usize>>,
-    launches: Vec<Launches>,
-}
-
-const HEAD: &str = "suites = [\"carry_chain\"]\n";
-
-impl World {
-    /// Of a matrix without suites; every cell has a trace of its own and launches like no other.
-    fn new(matrix: &str) -> World {
-        let text = HEAD.to_owned() + matrix;
-        let plan =
-            Plan::read(Path::new("m.toml"), &text, None).unwrap_or_else(|problems| panic!("{problems}"));
-        let launches = |at: usize| Launches {
-            prefill_rows: at,
-            decode_rows: at,
-            chunks: at,
-            threads: at,
-            groups: Digest::of(&[at as u8]),
-            tree: None,
-        };
-        let count = plan.cells.len();
-        World { plan, traces: (0..count).map(Some).collect(), launches: (0..count).map(launches).collect() }
-    }
-
-    fn evidence(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Evidence {
-        let about = About {
-            matrix: "m.toml".to_owned(),
-            profile: None,
-            model: Model {
-                name: "m".to_owned(),
-                origin: "nowhere".to_owned(),
-                architecture: "none".to_owned(),
-                parameters: 0,
-                digest: Digest::of(b"model"),
-            },
-            suites: Vec::new(),
-            questions: items,
-            items: Digest::of(b"items"),
-            vocabulary: None,
-            generation: self.plan.generation.clone(),
-            reference: self.plan.reference,
-            cells: self.plan.cells.clone(),
-            beside: self.plan.beside.clone(),
-            gates: self.plan.gates.clone(),
-        };
-        let known = self.plan.cells.iter().zip(&self.traces).zip(&self.launches).filter_map(
-            |((cell, trace), launches)| {
-                Some(Known {
-                    cell: *cell,
-                    trace: (*trace)?,
-                    root: Digest::of(&[(*trace)? as u8]),
-                    launches: launches.clone(),
-                    environment: Environment::here(),
-                })
-            },
-        );
-        let mut evidence = Evidence::new(&about, known.collect(), Digest::of(b"about"));
-        let traces = self.traces.iter().flatten().max().map_or(0, |most| most + 1);
-        for item in 0..items {
-            let made: Vec<Made> = (0..traces).map(|trace| made(trace, item)).collect();
-            let tokens: Vec<Vec<Token>> =
-                made.iter().map(|(tokens, _)| tokens.iter().copied().map(token).collect()).collect();
-            let outputs: Vec<_> = made
-                .iter()
-                .zip(&tokens)
-                .map(|((_, answer), tokens)| Output {
-                    tokens,
-                    text: "",
-                    root: chain(tokens.iter().map(|token| (token.token, token.digest))),
-                    answer: Some(["0", "1", "2"][usize::from(*answer)]),
-                    correct: *answer == 1,
-                    replayed: false,
-                })
-                .collect();
-            evidence.add(&question(item), &outputs);
-        }
-        evidence
-    }
-
-    fn rulings(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Vec<Ruling> {
-        judge(&self.plan.gates, &self.evidence(items, made), None)
-    }
-
-    /// The outcome of the only gate.
-    fn outcome(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Outcome {
-        let rulings = self.rulings(items, made);
-        assert_eq!(rulings.len(), 1);
-        assert_eq!(worst(&rulings), rulings[0].outcome);
-        assert_eq!(rulings[0].outcome == Outcome::Pass, rulings[0].findings.is_empty());
-        rulings[0].outcome
-    }
-}
-
-fn token((token, logits): (u32, u8)) -> Token {
-    let candidate = |token, logit| Candidate { token, logit };
-    Token {
-        token,
-        digest: Digest::of(&[logits]),
-        candidates: vec![candidate(token, 2.0), candidate(token + 1, 1.0)],
-        margin: 1.0,
-        probability: 0.5,
-    }
-}
-
-fn question(item: u64) -> Question {
-    Question {
-        item,
-        suite: "s".to_owned(),
-        id: format!("s-{item}"),
-        stratum: "all".to_owned(),
-        cluster: None,
-        prompt: "?".to_owned(),
-        tokens: vec![1],
-        max_new_tokens: 3,
-        stop: Vec::new(),
-        answer: Answer::new(Kind::Integer, 1),
-        read_as: Style::Compact,
-    }
-}
+use world::{Made, World};
 
 fn same() -> Made {
     (vec![(1, 0), (2, 0)], 1)
@@ -328,8 +189,11 @@ fn what_stands_beside_the_matrix_belongs_to_no_precision() {
         "[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"fp32\", \"bf16\"]\nbatch = [1, 2]\ninclude = [{ batch = 4 }]\n",
     );
     let evidence = world.evidence(4, |trace, item| (vec![(1, 0), (trace as u32, item as u8)], 1));
-    let families: Vec<_> =
-        evidence.families().iter().map(|family| (family.precision.to_string(), family.cells())).collect();
+    let families: Vec<_> = evidence
+        .families()
+        .iter()
+        .map(|family| (family.precision.to_string(), family.cells().len()))
+        .collect();
     assert_eq!(families, [("fp32".to_owned(), 2), ("bf16".to_owned(), 2)]);
     let spread = evidence.families()[0].spread();
     assert_eq!((spread.tokens.unstable, spread.divergence_index), (Proportion { hits: 4, of: 4 }, Some(1.0)));

@@ -7,24 +7,21 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::{Ended, Exit, in_ci, plan::Matrix, progress};
 use crate::{
-    report::{
-        self,
-        text::{self, plural},
-    },
+    report::{self, FORMATS, Format, text::plural},
     run::{self, Event, Options, Partition, Present, merge, review},
-    store::{
-        self,
-        run::{REPORTS, RunError},
-    },
+    store::{self, run::RunError},
     verdict::{
         Outcome,
         baseline::{Baseline, Change},
     },
 };
+
+/// What is written of every run, whatever is asked for.
+const ALWAYS: [&str; 2] = ["text", "json"];
 
 /// Run a model under every cell of a matrix file, and judge what must hold
 #[derive(Args, Debug)]
@@ -57,15 +54,19 @@ pub(super) struct Shown {
     /// The digests that gates against the baseline are held to, as `reprocheck approve` wrote them
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// How to show the report
-    #[arg(long, default_value = "text")]
-    format: Format,
+    /// How to write the report down; the first of several is shown, and all are written beside the run
+    #[arg(long, value_delimiter = ',', default_value = "text", value_name = "FORMAT,…", long_help = formats())]
+    format: Vec<Format>,
 }
 
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Format {
-    Text,
-    Json,
+/// Every format with what it is for.
+fn formats() -> String {
+    let formats =
+        FORMATS.iter().map(|format| format!("- {}: {} ({})", format.name, format.sentence, format.file));
+    let formats = formats.collect::<Vec<_>>().join("\n");
+    format!(
+        "How to write the report down; the first of several is shown, and all are written to files:\n\n{formats}"
+    )
 }
 
 /// Show the report of a run again, every number from its raw traces
@@ -73,6 +74,9 @@ enum Format {
 pub(super) struct Report {
     /// The folder that `reprocheck run` wrote
     folder: PathBuf,
+    /// Write every format that is asked for to this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     shown: Shown,
 }
@@ -156,9 +160,17 @@ impl Run {
 impl Report {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let baseline = self.shown.baseline()?;
-        let reviewed = review::review(&self.folder, baseline.as_ref())?;
-        self.shown.show(&reviewed.report, out)?;
-        Ok(exit(reviewed.report.verdict))
+        if self.out.is_none() && self.shown.format.len() > 1 {
+            return Err(Ended::usage(anyhow!(
+                "several formats go to files: say where with --out, or name one format"
+            )));
+        }
+        let report = review::review(&self.folder, baseline.as_ref())?.report;
+        if let Some(folder) = &self.out {
+            self.shown.write(&report, folder)?;
+        }
+        self.shown.show(&report, out)?;
+        Ok(exit(report.verdict))
     }
 }
 
@@ -182,19 +194,26 @@ impl Shown {
     /// Judges a run, and leaves its report beside it.
     fn judge(&self, folder: &Path, baseline: Option<&Baseline>, out: &mut impl Write) -> Result<Exit, Ended> {
         let report = review::review(folder, baseline)?.report;
-        for (name, text) in REPORTS.into_iter().zip([report.json(), text::report(&report)]) {
-            store::write(&folder.join(name), text.as_bytes()).map_err(Ended::environment)?;
+        for format in FORMATS.iter().filter(|format| ALWAYS.contains(&format.name)) {
+            self.write_one(&report, folder, *format)?;
         }
+        self.write(&report, folder)?;
         self.show(&report, out)?;
         Ok(exit(report.verdict))
     }
 
+    fn write(&self, report: &report::Report, folder: &Path) -> Result<(), Ended> {
+        self.format.iter().try_for_each(|format| self.write_one(report, folder, *format))
+    }
+
+    fn write_one(&self, report: &report::Report, folder: &Path, format: Format) -> Result<(), Ended> {
+        let text = (format.render)(report);
+        store::write(&folder.join(format.file), text.as_bytes()).map_err(Ended::environment)
+    }
+
     fn show(&self, report: &report::Report, out: &mut impl Write) -> Result<(), Ended> {
-        let text = match self.format {
-            Format::Text => text::report(report),
-            Format::Json => report.json(),
-        };
-        Ok(out.write_all(text.as_bytes())?)
+        let format = self.format.first().expect("there is a default");
+        Ok(out.write_all((format.render)(report).as_bytes())?)
     }
 }
 

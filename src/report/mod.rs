@@ -2,14 +2,14 @@
 
 pub mod text;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use serde::Serialize;
 
 use crate::{
-    compare::{Divergence, Level, Spreads, Tally},
+    compare::{Course, Divergence, Drift, Level, Spreads, Tally},
     engine::environment::Environment,
-    numerics::json_float,
+    numerics::{did_you_mean, json_float, nearest},
     plan::axis::{AXES, Axis, Cell},
     record::{About, PROGRAM},
     stats::{Interval, paired::Paired, proportion::Proportion},
@@ -25,6 +25,41 @@ use crate::{
 const FORM: u32 = 1;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
+
+/// A way to write a report down: a row of [`FORMATS`].
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    /// Its name.
+    pub name: &'static str,
+    /// The file that it goes to.
+    pub file: &'static str,
+    /// For whom it is, in one sentence.
+    pub sentence: &'static str,
+    /// Writes it.
+    pub render: fn(&Report) -> String,
+}
+
+/// Every way to write a report down.
+pub const FORMATS: &[Format] = &[
+    Format { name: "text", file: "report.txt", sentence: "for a person at a terminal", render: text::report },
+    Format { name: "json", file: "report.json", sentence: "all of it, for a program", render: Report::json },
+];
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Format, String> {
+        let names = FORMATS.iter().map(|format| format.name);
+        let found = FORMATS.iter().find(|format| format.name == name);
+        found.copied().ok_or_else(|| {
+            let near = did_you_mean(nearest(name, names.clone()));
+            format!(
+                "there is no format `{name}`: {near}write one of {}",
+                names.collect::<Vec<_>>().join(", ")
+            )
+        })
+    }
+}
 
 /// What a run says.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -79,6 +114,59 @@ pub struct PrecisionRow {
     pub all: Spreads,
     /// On those of each suite.
     pub suites: BTreeMap<String, Spreads>,
+    /// How outputs come apart from those of the reference along their tokens, over all cells; nothing without a reference.
+    pub course: Option<CourseRow>,
+}
+
+/// How outputs come apart along their tokens.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct CourseRow {
+    /// How many outputs were compared.
+    pub outputs: u64,
+    /// What share is still the same, at the places where that changes.
+    pub survival: Vec<SurvivalRow>,
+    /// After how many tokens half of all outputs have parted.
+    pub median: Option<u64>,
+    /// How far logits are apart at each place.
+    pub drift: Vec<Drift>,
+    /// Where a margin lay in a range, how often another token came to rank first: ranges begin below 0.01, and end above
+    /// 3, see [`MARGINS`](crate::compare::MARGINS).
+    pub margins: Vec<Proportion>,
+}
+
+/// The share of outputs that are still the same.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct SurvivalRow {
+    /// After so many tokens.
+    pub tokens: u64,
+    /// Outputs that had not parted or ended before.
+    pub at_risk: u64,
+    /// Those that part here.
+    pub part: u64,
+    /// The share that does not part here or before.
+    pub share: f64,
+    /// Where that lies.
+    pub interval: Option<Interval>,
+}
+
+impl CourseRow {
+    fn new(outputs: u64, course: &Course) -> CourseRow {
+        let survival = course.survival();
+        let rows = survival.steps.iter().map(|step| SurvivalRow {
+            tokens: step.time,
+            at_risk: step.at_risk,
+            part: step.events,
+            share: step.survival,
+            interval: step.interval(CONFIDENCE),
+        });
+        CourseRow {
+            outputs,
+            survival: rows.collect(),
+            median: survival.first_time_at_most(0.5),
+            drift: course.drift.clone(),
+            margins: course.margins.to_vec(),
+        }
+    }
 }
 
 /// A cell that has run.
@@ -143,7 +231,7 @@ impl Against {
             places: tally.places,
             best: tally.best,
             drift: tally.drift,
-            median_first_divergence: tally.survival().first_time_at_most(0.5),
+            median_first_divergence: tally.course.survival().first_time_at_most(0.5),
             paired: tally.paired,
             difference: tally.paired.interval(CONFIDENCE),
             p_value: tally.paired.p_value(),
@@ -162,7 +250,7 @@ impl Report {
         text: &dyn Fn(u32) -> String,
     ) -> Report {
         let rulings = verdict::judge(&about.gates, evidence, baseline);
-        let known: Vec<_> = evidence.plan().into_iter().filter_map(|cell| evidence.known(cell)).collect();
+        let known: Vec<_> = evidence.plan().iter().filter_map(|cell| evidence.known(*cell)).collect();
         let mut environments: Vec<_> = known.iter().map(|known| known.environment.clone()).collect();
         environments.sort();
         environments.dedup();
@@ -186,10 +274,21 @@ impl Report {
                 }
             })
             .collect();
+        let course = |cells: &[Cell]| {
+            let reference = evidence.reference()?;
+            let (mut outputs, mut course) = (0, Course::default());
+            for cell in cells.iter().filter(|cell| **cell != reference) {
+                let tally = evidence.tally(reference, *cell)?;
+                outputs += tally.bits.of;
+                course.pool(&tally.course);
+            }
+            (outputs > 0).then(|| CourseRow::new(outputs, &course))
+        };
         let precisions = evidence.families().iter().map(|family| PrecisionRow {
             engine: family.engine.to_string(),
             precision: family.precision.to_string(),
-            cells: family.cells(),
+            cells: family.cells().len(),
+            course: course(family.cells()),
             all: family.spread(),
             suites: family.suites().map(|(suite, spread)| (suite.to_owned(), spread)).collect(),
         });
@@ -237,8 +336,7 @@ fn first(rulings: &[Ruling], evidence: &Evidence, axes: &[Attribution]) -> Optio
     let mut found = findings.iter().filter_map(|finding| Some((finding.cells?, finding.first.clone()?)));
     let alone: Vec<_> = axes.iter().rev().flat_map(|attribution| attribution.first).collect();
     let reference = evidence.reference().into_iter();
-    let beside =
-        reference.flat_map(|reference| evidence.plan().into_iter().map(move |cell| [reference, cell]));
+    let beside = reference.flat_map(|reference| evidence.plan().iter().map(move |cell| [reference, *cell]));
     let divergence =
         |[one, other]: [Cell; 2]| Some(([one, other], evidence.tally(one, other)?.first()?.clone()));
     let is_text = |(_, divergence): &([Cell; 2], Divergence)| {

@@ -42,8 +42,8 @@ const ITEMS: &str = "items.jsonl";
 const VOCABULARY: &str = "vocabulary.json";
 const CELLS: &str = "cells";
 const LOCK: &str = ".lock";
-/// What is written of a run when it has been judged.
-pub const REPORTS: [&str; 2] = ["report.json", "report.txt"];
+/// How the names of all files begin that are written of a run when it has been judged.
+const REPORT: &str = "report.";
 
 /// A file that holds the digest of what it says.
 #[derive(Serialize, Deserialize)]
@@ -260,7 +260,7 @@ impl Locked {
 
     /// A report of what was there is none of what will be.
     fn forget_reports(&self) -> Result<(), StoreError> {
-        REPORTS.iter().try_for_each(|name| remove(&self.folder.join(name)))
+        self.remove_all("", &|name| name.starts_with(REPORT))
     }
 
     /// Removes what runs write to one of their folders, and the folder if nothing else is there.
@@ -276,7 +276,7 @@ impl Locked {
                 remove(&path)?;
             }
         }
-        // Whoever has put something else there keeps it.
+        // Whoever has put something else there keeps it; the run's own folder holds the lock.
         let _ = fs::remove_dir(&folder);
         Ok(())
     }

@@ -74,7 +74,7 @@ pub enum Change {
 impl Baseline {
     /// What an approval of this evidence says.
     pub fn of(model: &str, evidence: &Evidence) -> Baseline {
-        let known = evidence.plan().into_iter().filter_map(|cell| evidence.known(cell));
+        let known = evidence.plan().iter().filter_map(|cell| evidence.known(*cell));
         let cells = known.map(|known| (known.cell.to_string(), approved(evidence, known))).collect();
         Baseline { form: FORM, model: model.to_owned(), about: evidence.identity(), cells }
     }

@@ -94,16 +94,17 @@ pub struct Family {
     pub engine: EngineName,
     /// In which precision.
     pub precision: Precision,
-    /// How many cells, and the number of each one's trace.
+    /// Its cells, and the number of each one's trace.
+    cells: Vec<Cell>,
     traces: Vec<usize>,
     spread: Spread,
     suites: BTreeMap<String, Spread>,
 }
 
 impl Family {
-    /// How many cells.
-    pub fn cells(&self) -> usize {
-        self.traces.len()
+    /// Its cells.
+    pub fn cells(&self) -> &[Cell] {
+        &self.cells
     }
 
     /// On all items.
@@ -177,10 +178,14 @@ impl Evidence {
             let found =
                 families.iter_mut().find(|family| (family.engine, family.precision) == (engine, precision));
             match found {
-                Some(family) => family.traces.push(known.trace),
+                Some(family) => {
+                    family.cells.push(known.cell);
+                    family.traces.push(known.trace);
+                }
                 None => families.push(Family {
                     engine,
                     precision,
+                    cells: vec![known.cell],
                     traces: vec![known.trace],
                     spread: Spread::default(),
                     suites: BTreeMap::new(),
@@ -212,8 +217,8 @@ impl Evidence {
     }
 
     /// The plan's cells, in their order.
-    pub fn plan(&self) -> Vec<Cell> {
-        self.plan.clone()
+    pub fn plan(&self) -> &[Cell] {
+        &self.plan
     }
 
     /// What all cells are compared with.

@@ -129,7 +129,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn within(&mut self, vary: &[Axis]) {
-        let groups = self.gate.groups(&self.evidence.plan());
+        let groups = self.gate.groups(self.evidence.plan());
         let groups: Vec<_> = groups.into_iter().filter(|group| group.len() > 1).collect();
         for group in &groups {
             for cell in &group[1..] {
@@ -171,8 +171,8 @@ impl<'a> Bench<'a> {
     fn against_reference(&mut self) {
         let Some(reference) = self.evidence.reference() else { return };
         for cell in self.evidence.plan() {
-            if cell != reference && self.gate.filter.matches(&cell) {
-                self.pair(reference, cell);
+            if *cell != reference && self.gate.filter.matches(cell) {
+                self.pair(reference, *cell);
             }
         }
     }
@@ -187,7 +187,7 @@ impl<'a> Bench<'a> {
                 "the baseline is about something else: {difference}; approve a run of this matrix, or name another baseline"
             )));
         }
-        for cell in self.evidence.plan() {
+        for &cell in self.evidence.plan() {
             if !self.gate.filter.matches(&cell) {
                 continue;
             }
@@ -326,7 +326,7 @@ fn breaks(limit: Limit, tally: &Tally, one: Cell, other: Cell) -> Option<(Outcom
             ))
         }
         Limit::FirstDivergence(least) => {
-            let first = tally.first_part().filter(|first| *first < least)?;
+            let first = tally.course.first_part().filter(|first| *first < least)?;
             fail(format!(
                 "{other} parts from {one} after {first} tokens, where the first {least} must be equal"
             ))
