@@ -38,7 +38,7 @@
 //!                                      │                                 │
 //!                                      └────────────► Report ◄───────────┘
 //!                                                        │
-//!                                                  text, JSON, exit code
+//!                                             FORMATS, and an exit code
 //! ```
 //!
 //! And below, what every number of the lab rests on:
@@ -124,7 +124,7 @@
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
 //! | [`store`] | the only writer of files; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind |
-//! | [`report`] | the result of a run as data, and [`report::text`] for a person |
+//! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a pure function for each way to write it down |
 //! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] finds where two part |
 //! | [`cli`] | words only: one file per verb |
 //!

@@ -1,5 +1,13 @@
 //! The result of a run as data: everything that is written down of it is a function of one [`Report`].
 
+pub mod csv;
+mod escape;
+pub(crate) mod figure;
+pub mod github;
+pub mod html;
+pub mod junit;
+pub mod markdown;
+pub mod sarif;
 pub mod text;
 
 use std::{collections::BTreeMap, str::FromStr};
@@ -43,6 +51,42 @@ pub struct Format {
 pub const FORMATS: &[Format] = &[
     Format { name: "text", file: "report.txt", sentence: "for a person at a terminal", render: text::report },
     Format { name: "json", file: "report.json", sentence: "all of it, for a program", render: Report::json },
+    Format {
+        name: "markdown",
+        file: "report.md",
+        sentence: "for the summary of a job, or a comment on a pull request",
+        render: markdown::report,
+    },
+    Format {
+        name: "html",
+        file: "report.html",
+        sentence: "a page with its figures in one file, without scripts",
+        render: html::page,
+    },
+    Format {
+        name: "junit",
+        file: "report.junit.xml",
+        sentence: "a test case for each gate, for the dashboard of a CI",
+        render: junit::report,
+    },
+    Format {
+        name: "sarif",
+        file: "report.sarif",
+        sentence: "a result for each finding, for code scanning",
+        render: sarif::report,
+    },
+    Format {
+        name: "github",
+        file: "report.annotations.txt",
+        sentence: "workflow commands that point into the matrix file: print them in a job",
+        render: github::annotations,
+    },
+    Format {
+        name: "csv",
+        file: "report.csv",
+        sentence: "a line for each cell, for a spreadsheet",
+        render: csv::cells,
+    },
 ];
 
 impl FromStr for Format {
@@ -317,6 +361,19 @@ impl Report {
             missing,
             tokens,
         }
+    }
+
+    /// What keeps the verdict from a pass where no gate does: what is judged gate by gate would look like one.
+    pub(crate) fn beyond_gates(&self) -> Option<String> {
+        let told = self.rulings.iter().any(|ruling| ruling.outcome != Outcome::Pass);
+        (self.verdict != Outcome::Pass && !told).then(|| text::sentence(self))
+    }
+
+    /// The rulings, the worst first; of equally bad ones in the order of their gates.
+    pub(crate) fn worst_first(&self) -> Vec<&Ruling> {
+        let mut rulings: Vec<_> = self.rulings.iter().collect();
+        rulings.sort_by_key(|ruling| std::cmp::Reverse(ruling.outcome));
+        rulings
     }
 
     /// All of it as JSON.

@@ -1,31 +1,39 @@
 //! A report for a person at a terminal of 80 columns: the verdict, where two cells first part, and what moves them.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use tabled::{
     builder::Builder,
     settings::{Alignment, Padding, Style, object::Columns},
 };
 
-use super::{CellRow, First, Report};
+use super::{CellRow, First, PrecisionRow, Report, escape::visible};
 use crate::{
-    compare::{Divergence, Side},
+    compare::{Divergence, Side, Spreads},
     stats::{proportion::Proportion, spread::Agreement},
+    trace::Digest,
     verdict::{Outcome, Ruling},
 };
 
 /// A line of a terminal.
 const WIDTH: usize = 80;
 /// Findings of one gate, before the rest is counted.
-const FINDINGS: usize = 3;
+pub(crate) const FINDINGS: usize = 3;
 /// Of a text, before and after the place where it parts from another.
 const AROUND: usize = 24;
 
 /// The whole report.
 pub fn report(report: &Report) -> String {
     let mut out = String::new();
-    let sections =
-        [verdict(report), gates(report), divergence(report), axes(report), precisions(report), cells(report)];
+    let sections = [
+        verdict(report),
+        gates(report),
+        divergence(report),
+        axes(report),
+        precisions(report),
+        suites(report),
+        cells(report),
+    ];
     for section in sections.into_iter().filter(|section| !section.is_empty()) {
         if !out.is_empty() {
             out.push('\n');
@@ -46,10 +54,25 @@ pub(crate) fn plural(count: u64, noun: &str) -> String {
 }
 
 fn verdict(report: &Report) -> String {
+    let mut out = String::new();
+    line(&mut out, format!("{}: {}", report.verdict.to_string().to_uppercase(), sentence(report)));
+    line(&mut out, wrapped(&provenance(report), WIDTH));
+    let missing = &report.missing;
+    for missing in missing.iter().take(FINDINGS) {
+        line(&mut out, wrapped(&format!("{} is missing: {}", missing.cell, missing.reason), WIDTH));
+    }
+    if missing.len() > FINDINGS {
+        line(&mut out, format!("and {} more", missing.len() - FINDINGS));
+    }
+    out
+}
+
+/// Why the verdict is what it is.
+pub(crate) fn sentence(report: &Report) -> String {
     let Report { verdict, run, rulings, missing, .. } = report;
     let count = |outcome: Outcome| rulings.iter().filter(|ruling| ruling.outcome == outcome).count() as u64;
     let gates = rulings.len() as u64;
-    let sentence = match verdict {
+    match verdict {
         Outcome::Pass if gates == 1 => "the gate holds".to_owned(),
         Outcome::Pass => format!("all {gates} gates hold"),
         Outcome::Fail => {
@@ -69,34 +92,24 @@ fn verdict(report: &Report) -> String {
         Outcome::Unknown => {
             format!("evidence is missing for {} of {}", count(Outcome::Unknown), plural(gates, "gate"))
         }
-    };
-    let mut out = String::new();
-    line(&mut out, format!("{}: {sentence}", verdict.to_string().to_uppercase()));
+    }
+}
+
+/// What ran, in one line.
+pub(crate) fn provenance(report: &Report) -> String {
+    let run = &report.run;
     let model = &run.model;
     let origin = if model.origin == model.name { String::new() } else { format!(", {}", model.origin) };
     let profile = run.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {profile}"));
-    line(
-        &mut out,
-        wrapped(
-            &format!(
-                "{} ({}, {} parameters{origin}) under {}{profile}: {} x {}",
-                model.name,
-                model.architecture,
-                grouped(model.parameters),
-                run.matrix,
-                plural(run.cells.len() as u64, "cell"),
-                plural(run.questions, "item")
-            ),
-            WIDTH,
-        ),
-    );
-    for missing in missing.iter().take(FINDINGS) {
-        line(&mut out, wrapped(&format!("{} is missing: {}", missing.cell, missing.reason), WIDTH));
-    }
-    if missing.len() > FINDINGS {
-        line(&mut out, format!("and {} more", missing.len() - FINDINGS));
-    }
-    out
+    format!(
+        "{} ({}, {} parameters{origin}) under {}{profile}: {} x {}",
+        model.name,
+        model.architecture,
+        grouped(model.parameters),
+        run.matrix,
+        plural(run.cells.len() as u64, "cell"),
+        plural(run.questions, "item")
+    )
 }
 
 fn gates(report: &Report) -> String {
@@ -117,7 +130,8 @@ fn gates(report: &Report) -> String {
     out
 }
 
-fn divergence(report: &Report) -> String {
+/// Where two cells first part, below a heading, if any do.
+pub(crate) fn divergence(report: &Report) -> String {
     let Some(First { cells, axes, divergence }) = &report.first else {
         return match report.cells.len() {
             0 | 1 => String::new(),
@@ -139,7 +153,7 @@ pub(crate) fn parting(
     divergence: &Divergence,
     name: &dyn Fn(u32) -> String,
 ) -> String {
-    let Divergence { id, stratum, place, sides, drift, prompt, right, .. } = divergence;
+    let Divergence { id, stratum, sides, prompt, right, .. } = divergence;
     let [a, b] = sides;
     let mut out = String::new();
     line(&mut out, "Where two cells first part");
@@ -152,20 +166,14 @@ pub(crate) fn parting(
     let asked: Vec<char> = prompt.chars().collect();
     let end: String = asked[asked.len().saturating_sub(WIDTH / 2)..].iter().collect();
     let cut = if end.len() < prompt.len() { "…" } else { "" };
-    line(&mut out, wrapped_after("  ", &format!("{id} ({stratum}): {cut}{end:?}, where {right:?} is right")));
-    let places = match place {
-        0 => "At the first token".to_owned(),
-        1 => "After one common token".to_owned(),
-        _ => format!("After {place} common tokens"),
-    };
-    let apart = if a.token == b.token {
-        format!("{places} the logits are others, and the best token is the same.")
-    } else if *drift > 0.0 {
-        format!("{places}, with logits up to {drift} apart, the texts part.")
-    } else {
-        format!("{places} the texts part.")
-    };
-    line(&mut out, wrapped_after("  ", &apart));
+    line(
+        &mut out,
+        wrapped_after(
+            "  ",
+            &format!("{} ({}): {cut}{end:?}, where {right:?} is right", visible(id), visible(stratum)),
+        ),
+    );
+    line(&mut out, wrapped_after("  ", &apart(divergence)));
     for (letter, side) in ["A", "B"].into_iter().zip(sides) {
         line(&mut out, format!("  {letter}  {}", chosen(side, name)));
     }
@@ -177,6 +185,22 @@ pub(crate) fn parting(
         line(&mut out, format!("  {letter}  {}  {answer}, {verdict}", excerpt(&side.text, shared)));
     }
     out
+}
+
+/// Where two outputs part, and how.
+pub(crate) fn apart(Divergence { place, sides: [a, b], drift, .. }: &Divergence) -> String {
+    let places = match place {
+        0 => "At the first token".to_owned(),
+        1 => "After one common token".to_owned(),
+        _ => format!("After {place} common tokens"),
+    };
+    if a.token == b.token {
+        format!("{places} the logits are others, and the best token is the same.")
+    } else if *drift > 0.0 {
+        format!("{places}, with logits up to {drift} apart, the texts part.")
+    } else {
+        format!("{places} the texts part.")
+    }
 }
 
 /// The token that a side chose, and what it was chosen from.
@@ -236,13 +260,8 @@ fn precisions(report: &Report) -> String {
     let rows: Vec<_> = rows
         .map(|row| {
             let all = &row.all;
-            let name = if row.engine == "lab" {
-                row.precision.clone()
-            } else {
-                format!("{} {}", row.engine, row.precision)
-            };
             [
-                name,
+                name(row),
                 row.cells.to_string(),
                 percent(all.accuracy),
                 all.deviation_of_accuracy
@@ -270,18 +289,48 @@ fn precisions(report: &Report) -> String {
     out
 }
 
+/// The suites whose accuracy depends on the cell: where all cells agree there is nothing to see.
+fn suites(report: &Report) -> String {
+    let of_precision = |row: &PrecisionRow| {
+        let name = name(row);
+        let moved =
+            row.suites.iter().filter(|(_, spread)| spread.range_of_accuracy.is_some_and(|range| range > 0.0));
+        let points =
+            |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.2}", 100.0 * share));
+        let of_suite = |(suite, spread): (&String, &Spreads)| {
+            let [deviation, range] = [spread.deviation_of_accuracy, spread.range_of_accuracy].map(points);
+            [suite.clone(), name.clone(), percent(spread.accuracy), deviation, range]
+        };
+        moved.map(of_suite).collect::<Vec<_>>()
+    };
+    let mut rows: Vec<_> =
+        report.precisions.iter().filter(|row| row.cells > 1).flat_map(of_precision).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    rows.sort();
+    let head = ["suite", "precision", "right", "Std@Acc", "range"].map(str::to_owned);
+    let mut out = table([vec![head], rows].concat(), 2..5);
+    line(
+        &mut out,
+        wrapped(
+            "Suites whose accuracy is not the same in all cells of a precision: its mean, deviation and range, the last two in \
+             percentage points.",
+            WIDTH,
+        ),
+    );
+    out
+}
+
+/// What a precision is called: that of the lab by itself.
+pub(crate) fn name(row: &PrecisionRow) -> String {
+    if row.engine == "lab" { row.precision.clone() } else { format!("{} {}", row.engine, row.precision) }
+}
+
 fn cells(report: &Report) -> String {
     let mut rows =
         vec![["cell", "alike", "right", "bits", "tokens", "answers", "lost", "gained"].map(str::to_owned)];
-    // Cells with the same bits stand in one row, under the name of the first.
-    let mut groups: Vec<(&CellRow, u64)> = Vec::new();
-    for row in &report.cells {
-        match groups.iter_mut().find(|(first, _)| first.root == row.root) {
-            Some((_, alike)) => *alike += 1,
-            None => groups.push((row, 1)),
-        }
-    }
-    for (CellRow { cell, accuracy, against, .. }, alike) in groups {
+    for (CellRow { cell, accuracy, against, .. }, alike) in alike(&report.cells) {
         let mut row = vec![cell.to_string(), alike.to_string(), percent(*accuracy)];
         match against {
             Some(against) => {
@@ -306,12 +355,26 @@ fn cells(report: &Report) -> String {
     out
 }
 
+/// Cells with the same bits as one, under the name of the first, and how many there are.
+pub(crate) fn alike<'r>(cells: impl IntoIterator<Item = &'r CellRow>) -> Vec<(&'r CellRow, u64)> {
+    let mut groups: Vec<(&CellRow, u64)> = Vec::new();
+    let mut numbers: HashMap<Digest, usize> = HashMap::new();
+    for row in cells {
+        let number = *numbers.entry(row.root).or_insert(groups.len());
+        match groups.get_mut(number) {
+            Some((_, alike)) => *alike += 1,
+            None => groups.push((row, 1)),
+        }
+    }
+    groups
+}
+
 /// The items on which all cells are alike.
-fn stable(agreement: Agreement) -> Proportion {
+pub(crate) fn stable(agreement: Agreement) -> Proportion {
     Proportion { hits: agreement.unstable.misses(), of: agreement.unstable.of }
 }
 
-fn percent(share: Proportion) -> String {
+pub(crate) fn percent(share: Proportion) -> String {
     share.rate().map_or_else(|| "-".to_owned(), |rate| format!("{:.1} %", 100.0 * rate))
 }
 

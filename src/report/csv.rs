@@ -1,0 +1,117 @@
+//! All cells as a table for spreadsheets and data frames.
+
+use super::{CellRow, Report};
+use crate::plan::axis::{AXES, Cell};
+
+/// After the cell and its settings.
+const COLUMNS: [&str; 18] = [
+    "root",
+    "tokens",
+    "right",
+    "items",
+    "accuracy",
+    "lower",
+    "upper",
+    "same_bits",
+    "same_tokens",
+    "same_answers",
+    "same_places",
+    "places",
+    "drift",
+    "median_first_divergence",
+    "lost",
+    "gained",
+    "p_value",
+    "missing",
+];
+
+/// One line per cell, below a line of names, as RFC 4180 has it. What a cell does not have is empty, and one that has not
+/// run has nothing but a reason.
+pub fn cells(report: &Report) -> String {
+    let names = ["cell"].into_iter().chain(AXES.iter().map(|entry| entry.name)).chain(COLUMNS);
+    let mut out = String::new();
+    line(&mut out, &names.map(str::to_owned).collect::<Vec<_>>());
+    for CellRow { cell, root, tokens, accuracy, interval, against, .. } in &report.cells {
+        let mut fields = settings(cell);
+        let share = |share: f64| format!("{share:?}");
+        fields.extend([
+            root.to_string(),
+            tokens.to_string(),
+            accuracy.hits.to_string(),
+            accuracy.of.to_string(),
+        ]);
+        fields.extend([
+            accuracy.rate().map_or_else(String::new, share),
+            interval.map_or_else(String::new, |interval| share(interval.lower)),
+            interval.map_or_else(String::new, |interval| share(interval.upper)),
+        ]);
+        match against {
+            Some(against) => {
+                fields.extend(against.items.map(|same| same.hits.to_string()));
+                fields.extend([
+                    against.places.hits.to_string(),
+                    against.places.of.to_string(),
+                    against.drift.to_string(),
+                    against.median_first_divergence.map_or_else(String::new, |median| median.to_string()),
+                    against.paired.lost.to_string(),
+                    against.paired.gained.to_string(),
+                    share(against.p_value),
+                ]);
+            }
+            None => fields.extend(vec![String::new(); 10]),
+        }
+        fields.push(String::new());
+        line(&mut out, &fields);
+    }
+    for missing in &report.missing {
+        let mut fields = settings(&missing.cell);
+        fields.extend(vec![String::new(); COLUMNS.len() - 1]);
+        fields.push(text(&missing.reason));
+        line(&mut out, &fields);
+    }
+    out
+}
+
+fn settings(cell: &Cell) -> Vec<String> {
+    let settings = AXES.iter().map(|entry| text(&cell.get(entry.axis).to_string()));
+    [text(&cell.to_string())].into_iter().chain(settings).collect()
+}
+
+fn line(out: &mut String, fields: &[String]) {
+    let fields: Vec<_> = fields.iter().map(|field| quoted(field)).collect();
+    *out += &fields.join(",");
+    *out += "\r\n";
+}
+
+fn quoted(field: &str) -> String {
+    if field.contains(['"', ',', '\r', '\n']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+/// On one line, and nothing that a spreadsheet would compute: an apostrophe stands before what looks like a formula.
+fn text(text: &str) -> String {
+    let text = super::escape::visible(text);
+    if text.trim_start().starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_is_a_formula() {
+        for formula in ["=cmd()", "+1", "-1", "@sum", " =1"] {
+            assert_eq!(text(formula), format!("'{formula}"));
+        }
+        assert_eq!(text("\t=1"), "\\t=1");
+        assert_eq!(text("lab/bf16"), "lab/bf16");
+    }
+
+    #[test]
+    fn commas_and_quotes_stay_in_their_field() {
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+    }
+}

@@ -1,0 +1,55 @@
+//! Texts from outside, such as names, prompts and answers, made harmless before any format adds escapes of its own.
+
+/// On one line, with nothing that hides, turns or commands a terminal: such a character stands as its code.
+pub(crate) fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if hides(character) {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// The same, and not longer than so many characters, of which the last then is an ellipsis.
+pub(crate) fn clipped(text: &str, most: usize) -> String {
+    // A character becomes one or more, so no more of them are needed.
+    let begin: String = text.chars().take(most + 1).collect();
+    let shown = visible(&begin);
+    if shown.chars().count() <= most {
+        return shown;
+    }
+    shown.chars().take(most - 1).chain(['…']).collect()
+}
+
+/// Control characters, line and paragraph separators, marks of direction, what has no width, and noncharacters. Joiners
+/// stay, because emoji and scripts need them.
+pub(crate) fn hides(character: char) -> bool {
+    let unseen = matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{fdd0}'..='\u{fdef}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}');
+    character.is_control() || unseen || u32::from(character) & 0xfffe == 0xfffe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hides_stands_as_its_code() {
+        assert_eq!(
+            visible("a\nb\u{1b}[31m\0\u{202e}\u{2066}\u{ffff}é👩‍🔬|"),
+            "a\\nb\\u{1b}[31m\\u{0}\\u{202e}\\u{2066}\\u{ffff}é👩‍🔬|"
+        );
+    }
+
+    #[test]
+    fn a_text_is_cut_only_where_it_is_too_long() {
+        assert_eq!(clipped("abcd", 4), "abcd");
+        assert_eq!(clipped("abcde", 4), "abc…");
+        assert_eq!(clipped("ab\u{1b}", 4), "ab\\…");
+    }
+}

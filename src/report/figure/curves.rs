@@ -1,0 +1,357 @@
+//! What happens along the tokens: how long outputs stay the same, how far their logits are apart, and near which margins
+//! another token comes to rank first.
+
+use super::{Figure, Svg, TOP, series};
+use crate::{
+    compare::MARGINS,
+    numerics::elementary::log,
+    report::{CONFIDENCE, CourseRow, Report, SurvivalRow, text},
+    stats::proportion::Proportion,
+};
+
+const LEFT: f64 = 72.0;
+const WIDTH: f64 = 488.0;
+const HEIGHT: f64 = 270.0;
+/// Places on the way from left to right; what lies between two of them is pooled.
+const COLUMNS: usize = 240;
+
+/// A curve in units of the frame: 0 is left and at the bottom, 1 is right and at the top.
+#[derive(Default)]
+struct Curve {
+    points: Vec<[f64; 2]>,
+    /// From where to where the truth may lie: at a place the lower and the upper end.
+    around: Vec<[f64; 3]>,
+}
+
+struct Ticks {
+    label: String,
+    at: Vec<(f64, String)>,
+}
+
+/// The four, as far as there is a reference and something beside it.
+pub(super) fn all(report: &Report) -> Vec<Figure> {
+    let with_course = report.precisions.iter().filter(|row| row.course.is_some()).collect();
+    let (rows, names, rest) = series(with_course);
+    let courses: Vec<_> = rows.iter().filter_map(|row| row.course.as_ref()).collect();
+    if courses.is_empty() {
+        return Vec::new();
+    }
+    let mut figures = vec![
+        survival(&courses, &names),
+        drift(&courses, &names),
+        moved(&courses, &names),
+        margins(&courses, &names),
+    ];
+    for figure in &mut figures {
+        figure.sentence.push_str(&rest);
+    }
+    figures
+}
+
+fn survival(courses: &[&CourseRow], names: &[String]) -> Figure {
+    let end = places(courses);
+    let across = |tokens: u64| tokens as f64 / end as f64;
+    let curves = courses.iter().map(|course| {
+        // Of the steps that fall on one place of the picture the last one stands for all.
+        let column = |step: &SurvivalRow| step.tokens * COLUMNS as u64 / end;
+        let steps = course.survival.chunk_by(|one, other| column(one) == column(other));
+        let mut curve = Curve { points: vec![[0.0, 1.0]], around: vec![[0.0, 1.0, 1.0]] };
+        for step in steps.filter_map(<[_]>::last) {
+            let x = across(step.tokens);
+            let before = curve.points.last().map_or(1.0, |[_, y]| *y);
+            curve.points.extend([[x, before], [x, step.share]]);
+            let [_, low, high] = curve.around.last().copied().unwrap_or([0.0, 1.0, 1.0]);
+            let interval = step.interval.map_or([step.share; 2], |interval| [interval.lower, interval.upper]);
+            curve.around.extend([[x, low, high], [x, interval[0], interval[1]]]);
+        }
+        let last = curve.points.last().map_or(1.0, |[_, y]| *y);
+        curve.points.push([1.0, last]);
+        if let Some([_, low, high]) = curve.around.last().copied() {
+            curve.around.push([1.0, low, high]);
+        }
+        curve
+    });
+    let curves: Vec<_> = curves.collect();
+    let left: Vec<_> =
+        courses.iter().map(|course| course.survival.last().map_or(1.0, |step| step.share)).collect();
+    let least = (0..left.len()).min_by(|one, other| left[*one].total_cmp(&left[*other])).unwrap_or_default();
+    let outputs: u64 = courses.iter().map(|course| course.outputs).sum();
+    let sentence = format!(
+        "The share of outputs that still have every token of the reference, over {} outputs, with {:.0} % intervals as bands \
+         that take outputs for independent; the least is left of {}, with {:.1} %.",
+        text::grouped(outputs),
+        100.0 * CONFIDENCE,
+        names[least],
+        100.0 * left[least]
+    );
+    let ticks = [tokens(end), percents("outputs that have not parted, %", 1.0)];
+    chart("survival", "How long outputs stay the same", sentence, names, &curves, ticks, Look::Band)
+}
+
+fn drift(courses: &[&CourseRow], names: &[String]) -> Figure {
+    let end = places(courses);
+    let all = courses.iter().flat_map(|course| &course.drift).map(|drift| drift.most);
+    let finite = all.filter(|most| *most > 0.0 && most.is_finite());
+    let (least, most) = finite.fold((f32::MAX, 0.0_f32), |(least, most), x| (least.min(x), most.max(x)));
+    let (from, to) = if most > 0.0 {
+        let (from, to) = (decades(least).floor(), decades(most).ceil());
+        (from, to.max(from + 1.0))
+    } else {
+        (-1.0, 0.0)
+    };
+    // Below the decades there is room for those that are not apart at all.
+    let up = |most: f32| match most {
+        most if most.is_infinite() => 1.0,
+        most if most > 0.0 => 0.08 + 0.92 * (decades(most) - from) / (to - from),
+        _ => 0.0,
+    };
+    let curves = courses.iter().map(|course| {
+        let points = pooled(course, end)
+            .map(|(x, drifts)| [x, up(drifts.iter().map(|drift| drift.most).fold(0.0, f32::max))]);
+        Curve { points: points.collect(), around: Vec::new() }
+    });
+    let curves: Vec<_> = curves.collect();
+    let step = ((to - from) / 7.0).ceil().max(1.0) as usize;
+    let exponents = (from as i32..=to as i32).step_by(step);
+    let mut at: Vec<_> = exponents
+        .map(|exponent| (0.08 + 0.92 * (f64::from(exponent) - from) / (to - from), power_of_ten(exponent)))
+        .collect();
+    at.insert(0, (0.0, "0".to_owned()));
+    let largest = if most > 0.0 { format!(", at most {most}") } else { String::new() };
+    let sentence = format!(
+        "The largest difference of a logit that any output has after so many tokens, as long as both cells have read the \
+         same{largest}; 0 is where no logit differs{}.",
+        bundled(end)
+    );
+    let up = Ticks { label: "largest difference of a logit, log scale".to_owned(), at };
+    chart("drift", "How far logits drift apart", sentence, names, &curves, [tokens(end), up], Look::Plain)
+}
+
+fn moved(courses: &[&CourseRow], names: &[String]) -> Figure {
+    let end = places(courses);
+    let curves = courses.iter().map(|course| {
+        let points = pooled(course, end).map(|(x, drifts)| {
+            let moved = drifts.iter().map(|drift| Proportion { hits: drift.moved, of: drift.outputs });
+            [x, moved.sum::<Proportion>().rate().unwrap_or_default()]
+        });
+        Curve { points: points.collect(), around: Vec::new() }
+    });
+    let curves: Vec<_> = curves.collect();
+    let sentence = format!(
+        "Of the outputs that have not parted after so many tokens, the share of those whose logits are not those of the \
+         reference to the last bit{}.",
+        bundled(end)
+    );
+    let ticks = [tokens(end), percents("outputs with other logits, %", 1.0)];
+    chart("moved", "How many outputs have other logits", sentence, names, &curves, ticks, Look::Plain)
+}
+
+fn margins(courses: &[&CourseRow], names: &[String]) -> Figure {
+    let interval = |range: &Proportion| Some((range.rate()?, range.wilson(CONFIDENCE)?));
+    let rows = || courses.iter().map(|course| course.margins.iter().map(interval));
+    let highest = rows().flatten().flatten().map(|(_, interval)| interval.upper).fold(0.0, f64::max);
+    let most = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].into_iter().find(|most| highest <= *most).unwrap_or(1.0);
+    let ranges = MARGINS.len() + 1;
+    let curves = rows().enumerate().map(|(series, rates)| {
+        // Beside each other, so that none hides another.
+        let aside = 0.6 * ((series as f64 + 0.5) / names.len() as f64 - 0.5);
+        let mut curve = Curve::default();
+        for (range, found) in rates.enumerate() {
+            let Some((rate, interval)) = found else { continue };
+            let x = (range as f64 + 0.5 + aside) / ranges as f64;
+            curve.points.push([x, rate / most]);
+            curve.around.push([x, interval.lower / most, interval.upper / most]);
+        }
+        curve
+    });
+    let curves: Vec<_> = curves.collect();
+    let labels =
+        (0..ranges).map(|range| match (range.checked_sub(1).map(|at| MARGINS[at]), MARGINS.get(range)) {
+            (None, Some(end)) => format!("<{end}"),
+            (Some(begin), Some(end)) => format!("{begin}–{end}"),
+            (begin, None) => format!("≥{}", begin.unwrap_or_default()),
+        });
+    let labels: Vec<String> = labels.collect();
+    let by_range = |range: usize| courses.iter().map(|course| course.margins[range]).sum::<Proportion>();
+    let known = (0..ranges).map(|range| (range, by_range(range))).filter(|(_, all)| all.of > 0);
+    let ends: Vec<_> =
+        known.map(|(range, all)| format!("{} at {}", super::share(all), labels[range])).collect();
+    let ends = match &ends[..] {
+        [] => String::new(),
+        [only] => format!(": {only}"),
+        [first, .., last] => format!(": {first}, and {last}"),
+    };
+    let sentence = format!(
+        "How often another token ranks first than in the reference, by the lead that the first had over the second there, with \
+         {:.0} % Wilson intervals that take places for independent{ends}.",
+        100.0 * CONFIDENCE
+    );
+    let ticks = [
+        Ticks {
+            label: "margin of the reference, in logits".to_owned(),
+            at: (0..ranges).map(|range| (range as f64 + 0.5) / ranges as f64).zip(labels).collect(),
+        },
+        percents("places with another first token, %", most),
+    ];
+    chart("margins", "Near which margins tokens change", sentence, names, &curves, ticks, Look::Whiskers)
+}
+
+/// How many places there are: at least one, so that there is a width.
+fn places(courses: &[&CourseRow]) -> u64 {
+    let ends = courses.iter().map(|course| {
+        let parted = course.survival.last().map_or(0, |step| step.tokens);
+        parted.max(course.drift.len() as u64)
+    });
+    ends.max().unwrap_or_default().max(1)
+}
+
+/// The places of each column, and where it lies.
+fn pooled(course: &CourseRow, end: u64) -> impl Iterator<Item = (f64, &[crate::compare::Drift])> {
+    let size = bundle(end);
+    course.drift.chunks(size).enumerate().map(move |(at, drifts)| ((at * size) as f64 / end as f64, drifts))
+}
+
+fn bundle(end: u64) -> usize {
+    (end as usize).div_ceil(COLUMNS)
+}
+
+fn bundled(end: u64) -> String {
+    match bundle(end) {
+        1 => String::new(),
+        size => format!("; every point stands for {size} tokens"),
+    }
+}
+
+fn decades(x: f32) -> f64 {
+    f64::from(log(x)) / std::f64::consts::LN_10
+}
+
+fn power_of_ten(exponent: i32) -> String {
+    let raised = |c: char| match c {
+        '-' => '⁻',
+        digit => ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'][digit.to_digit(10).unwrap_or(0) as usize],
+    };
+    match exponent {
+        -2..=2 => ["0.01", "0.1", "1", "10", "100"][(exponent + 2) as usize].to_owned(),
+        _ => format!("10{}", exponent.to_string().chars().map(raised).collect::<String>()),
+    }
+}
+
+fn tokens(end: u64) -> Ticks {
+    let steps = (0..20)
+        .flat_map(|zeros| [1, 2, 5].map(|digit: u64| digit.saturating_mul(10_u64.saturating_pow(zeros))));
+    let step = steps.into_iter().find(|step| end / step <= 7).unwrap_or(end);
+    let at = (0..=end / step).map(|number| (number * step) as f64 / end as f64);
+    Ticks {
+        label: "tokens that both have in common".to_owned(),
+        at: at.enumerate().map(|(number, x)| (x, (number as u64 * step).to_string())).collect(),
+    }
+}
+
+fn percents(label: &str, most: f64) -> Ticks {
+    let at = |fifth: u32| {
+        let share = f64::from(fifth) / 5.0;
+        // A tenth of a percent is the least step there is.
+        let tenths = (1000.0 * share * most).round();
+        (share, (tenths / 10.0).to_string())
+    };
+    Ticks { label: label.to_owned(), at: (0..=5).map(at).collect() }
+}
+
+/// What is drawn of a curve beside its line.
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    Plain,
+    Band,
+    Whiskers,
+}
+
+fn chart(
+    name: &'static str,
+    title: &'static str,
+    sentence: String,
+    names: &[String],
+    curves: &[Curve],
+    [across, up]: [Ticks; 2],
+    look: Look,
+) -> Figure {
+    let bottom = TOP + HEIGHT;
+    let place = |[x, y]: [f64; 2]| [LEFT + WIDTH * x.clamp(0.0, 1.0), bottom - HEIGHT * y.clamp(0.0, 1.0)];
+    let mut body = Svg::default();
+    for (at, label) in &across.at {
+        let [x, y] = place([*at, 0.0]);
+        body.line("grid", [x, y], [x, TOP]);
+        body.text(x, y + 18.0, "soft", "middle", label);
+    }
+    for (at, label) in &up.at {
+        let [x, y] = place([0.0, *at]);
+        body.line("grid", [x, y], [x + WIDTH, y]);
+        body.text(x - 8.0, y + 4.0, "soft", "end", label);
+    }
+    body.line("frame", [LEFT, TOP], [LEFT, bottom]);
+    body.line("frame", [LEFT, bottom], [LEFT + WIDTH, bottom]);
+    body.text(LEFT + WIDTH / 2.0, bottom + 38.0, "axis", "middle", &across.label);
+    body.add(format_args!("<g transform=\"translate(18 {:.1}) rotate(-90)\">", TOP + HEIGHT / 2.0));
+    body.text(0.0, 0.0, "axis", "middle", &up.label);
+    body.close();
+    for (series, curve) in curves.iter().enumerate() {
+        body.open(series);
+        let ends = |end: usize| curve.around.iter().map(move |around| [around[0], around[end]]);
+        match look {
+            Look::Plain => {}
+            Look::Band => body.path("band", "", ends(1).chain(ends(2).rev()).map(place), true),
+            Look::Whiskers => {
+                for [x, low, high] in &curve.around {
+                    body.line("whisker", place([*x, *low]), place([*x, *high]));
+                }
+            }
+        }
+        body.path("curve", super::dashes(series), curve.points.iter().copied().map(place), false);
+        let marks = match look {
+            Look::Whiskers => curve.points.clone(),
+            // Each series has its own places, so that marks show where curves lie on each other.
+            _ => along(&curve.points, (series as f64 + 0.5) / curves.len() as f64),
+        };
+        marks.into_iter().for_each(|mark| body.mark(series, place(mark)));
+        body.close();
+    }
+    body.legend(LEFT + WIDTH + 18.0, TOP + 8.0, names);
+    let below = bottom + 52.0;
+    Figure { name, title, sentence, height: below.max(TOP + 20.0 * names.len() as f64 + 8.0), body }
+}
+
+/// A few places on a curve, evenly from left to right.
+fn along(points: &[[f64; 2]], aside: f64) -> Vec<[f64; 2]> {
+    let on = |x: f64| {
+        let after = points.partition_point(|point| point[0] <= x);
+        let ([from, low], [to, high]) = (*points.get(after.checked_sub(1)?)?, *points.get(after)?);
+        Some([x, low + (high - low) * (x - from) / (to - from)])
+    };
+    let marks: Vec<_> = (0..5).filter_map(|fifth| on((f64::from(fifth) + aside) / 5.0)).collect();
+    if marks.is_empty() { points.first().copied().into_iter().collect() } else { marks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_lies_on_its_curve() {
+        let steps = [[0.0, 1.0], [0.5, 1.0], [0.5, 0.25], [1.0, 0.25]];
+        assert_eq!(along(&steps, 0.5), [[0.1, 1.0], [0.3, 1.0], [0.5, 0.25], [0.7, 0.25], [0.9, 0.25]]);
+        let [_, [x, y], ..] = along(&[[0.0, 0.0], [1.0, 1.0]], 0.5)[..] else { panic!("too few marks") };
+        assert_eq!(x, y);
+        assert_eq!(along(&[[0.0, 0.3]], 0.5), [[0.0, 0.3]], "a point alone is marked");
+    }
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        for (end, last, count) in [(1, "1", 2), (7, "7", 8), (8, "8", 5), (99, "80", 5), (32_768, "30000", 7)]
+        {
+            let ticks = tokens(end).at;
+            assert_eq!((ticks.last().unwrap().1.as_str(), ticks.len()), (last, count), "{end}");
+        }
+        assert_eq!(percents("", 0.01).at[1].1, "0.2");
+        assert_eq!([-8, -1, 0, 3, 12].map(power_of_ten), ["10⁻⁸", "0.1", "1", "10³", "10¹²"]);
+    }
+}

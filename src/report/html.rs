@@ -1,0 +1,463 @@
+//! A report as one page for a browser: no script, and nothing that is not in the file.
+
+use minijinja::{Environment, UndefinedBehavior, Value, context, escape_formatter, syntax::SyntaxConfig};
+
+use super::{
+    Against, CONFIDENCE, CellRow, First, Report,
+    figure::{self, escape, share},
+    text::{self, grouped, plural},
+};
+use crate::{
+    compare::{Divergence, Spreads},
+    stats::Interval,
+    verdict::{Outcome, Ruling},
+};
+
+/// Gates, and findings of one gate, before the rest is counted.
+const GATES: usize = 200;
+const FINDINGS: usize = 20;
+/// Rows of a table.
+const ROWS: usize = 1000;
+/// Letters of a text before and after the place where it parts from another, and of a prompt.
+const BEFORE: usize = 400;
+const AFTER: usize = 600;
+
+/// The whole report. Every text from outside is escaped, and what cannot be seen in it is written out.
+pub fn page(report: &Report) -> String {
+    let mut templates = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    templates.set_syntax(syntax.expect("the delimiters are the usual ones"));
+    templates.set_undefined_behavior(UndefinedBehavior::Strict);
+    templates.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) if !value.is_safe() => Ok(out.write_str(&escape(text))?),
+        _ => escape_formatter(out, state, value),
+    });
+    templates
+        .add_template("page.html", include_str!("page.html"))
+        .expect("the template is a part of this file");
+    let template = templates.get_template("page.html").expect("it has just been added");
+    template.render(context(report)).expect("all that the template names is there")
+}
+
+/// Each figure as a file: its name, and its text.
+pub fn figures(report: &Report) -> Vec<(String, String)> {
+    let figures = figure::all(report).into_iter();
+    figures.map(|figure| (format!("{}.svg", figure.name), figure.file())).collect()
+}
+
+/// What the template names.
+fn context(report: &Report) -> Value {
+    let (mut heat, mut courses, mut accuracy) = (Vec::new(), Vec::new(), Vec::new());
+    for figure in figure::all(report) {
+        let kind = match figure.name {
+            "cells" => &mut heat,
+            "accuracy" => &mut accuracy,
+            _ => &mut courses,
+        };
+        let svg = Value::from_safe_string(figure.inline());
+        kind.push(context! { svg, name => figure.name, title => figure.title, sentence => figure.sentence });
+    }
+    let rulings = report.worst_first();
+    context! {
+        style => Value::from_safe_string(figure::STYLE.to_owned()),
+        title => format!("{}: {}", report.verdict, report.run.matrix),
+        program => report.program.as_str(),
+        verdict => sign(report.verdict),
+        sentence => text::sentence(report),
+        provenance => text::provenance(report),
+        missing => missing(report),
+        gates_left => left(rulings.len(), GATES, "gate"),
+        gates => rulings.into_iter().take(GATES).map(gate).collect::<Vec<_>>(),
+        first => report.first.as_ref().map(|first| parting(report, first)),
+        compared => report.cells.len(),
+        heat,
+        has_reference => report.run.reference.is_some(),
+        axes => axes(report),
+        courses,
+        accuracy,
+        suites => suites(report),
+        cells => cells(report),
+        facts => facts(report),
+        asked => asked(report),
+        environments => environments(report),
+    }
+}
+
+/// An outcome, which no color alone shows.
+fn sign(outcome: Outcome) -> Value {
+    let symbol = match outcome {
+        Outcome::Pass => "✓",
+        Outcome::Undecided => "~",
+        Outcome::Unknown => "?",
+        Outcome::Fail => "✗",
+    };
+    context! { symbol, word => outcome.to_string() }
+}
+
+/// Rows of texts, of which the first few columns are words and the others numbers.
+fn table<const N: usize>(
+    name: &str,
+    head: [&'static str; N],
+    words: usize,
+    rows: impl IntoIterator<Item = impl Into<Vec<String>>>,
+) -> Value {
+    let mut rows: Vec<Vec<String>> = rows.into_iter().map(Into::into).collect();
+    let left = left(rows.len(), ROWS, "row");
+    rows.truncate(ROWS);
+    context! { name, words, rows, left, head => head.to_vec() }
+}
+
+fn gate(Ruling { gate, line, outcome, comparisons, held, findings, notes }: &Ruling) -> Value {
+    let comparisons = plural(*comparisons as u64, "comparison");
+    let sentences = findings.iter().take(FINDINGS).map(|finding| finding.sentence.clone());
+    context! {
+        sign => sign(*outcome),
+        name => gate,
+        held => format!("{} of {comparisons} held, line {line} of the matrix file", grouped(*held as u64)),
+        findings => sentences.collect::<Vec<_>>(),
+        left => left(findings.len(), FINDINGS, "finding"),
+        notes => notes.clone(),
+    }
+}
+
+/// Where two cells first part: what both wrote, the first that the other did not, and what follows.
+fn parting(report: &Report, First { cells, axes, divergence }: &First) -> Value {
+    let Divergence { id, stratum, suite, sides, prompt, right, .. } = divergence;
+    let axes: Vec<_> = axes.iter().map(ToString::to_string).collect();
+    let alone = if axes.len() == 1 { " alone" } else { "" };
+    let name = |token: u32| match report.tokens.get(&token) {
+        Some(text) => format!("{text:?}"),
+        None => token.to_string(),
+    };
+    let texts = sides.each_ref().map(|side| side.text.chars().collect::<Vec<_>>());
+    let shared = texts[0].iter().zip(&texts[1]).take_while(|(a, b)| a == b).count();
+    let is_same = texts[0] == texts[1];
+    let continuations = sides.iter().zip(cells).zip(&texts).zip(['A', 'B']);
+    let continuations = continuations.map(|(((side, cell), text), letter)| {
+        let rest = &text[shared..];
+        // The whole token where the text shows it, or else the letter.
+        let token: Vec<char> = side
+            .token
+            .and_then(|token| report.tokens.get(&token))
+            .map_or_else(Vec::new, |text| text.chars().collect());
+        let marked = if rest.starts_with(&token) && token.len() < AFTER { token.len().max(1) } else { 1 };
+        let marked = if is_same { 0 } else { marked.min(rest.len()) };
+        let cut = shared.saturating_sub(BEFORE);
+        let before: String = text[cut..shared].iter().collect();
+        let before = if cut > 0 { format!("…{before}") } else { before };
+        context! {
+            letter => letter.to_string(),
+            cell => cell.to_string(),
+            before => block(&before),
+            mark => match &rest[..marked] {
+                [] if is_same => Value::from_safe_string(String::new()),
+                [] => block("end of text"),
+                mark => block(&mark.iter().collect::<String>()),
+            },
+            after => block(&opening(&rest[marked..], AFTER)),
+            chosen => side.token.map_or_else(
+                || "its output has ended".to_owned(),
+                |token| format!("it chose {}", name(token)),
+            ),
+            answer => side
+                .answer
+                .as_ref()
+                .map_or_else(|| "no answer".to_owned(), |answer| format!("answer {answer:?}")),
+            correct => side.correct,
+        }
+    });
+    let margin = |at: usize| sides[at].margin.map_or_else(|| "none".to_owned(), |margin| margin.to_string());
+    context! {
+        differ => format!("They differ in {}{alone}.", axes.join(", ")),
+        item => format!("{id}, of {suite} ({stratum})"),
+        prompt => block(&opening(&prompt.chars().collect::<Vec<_>>(), 2 * AFTER)),
+        right => format!("{right:?}"),
+        sentence => text::apart(divergence),
+        margins => format!("The margin of the best token over the second is {} in A and {} in B.", margin(0), margin(1)),
+        sides => continuations.collect::<Vec<_>>(),
+        candidates => candidates(divergence, &name),
+    }
+}
+
+/// The best tokens of both sides, each once.
+fn candidates(divergence: &Divergence, name: &dyn Fn(u32) -> String) -> Value {
+    let [a, b] = &divergence.sides;
+    let mut tokens: Vec<_> =
+        a.candidates.iter().chain(&b.candidates).map(|candidate| candidate.token).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    tokens.retain(|token| seen.insert(*token));
+    let rows = tokens.into_iter().map(|token| {
+        let found = [a, b].map(|side| {
+            let place = side.candidates.iter().position(|candidate| candidate.token == token);
+            place.map(|place| (place + 1, side.candidates[place].logit))
+        });
+        let chosen = |side: &crate::compare::Side| if side.token == Some(token) { ", chosen" } else { "" };
+        let logit = |at: usize| match found[at] {
+            Some((rank, logit)) => format!("{logit} ({}{})", ordinal(rank), chosen([a, b][at])),
+            None => "-".to_owned(),
+        };
+        let apart = match found {
+            [Some((_, a)), Some((_, b))] => signed(b - a),
+            _ => "-".to_owned(),
+        };
+        [name(token), token.to_string(), logit(0), logit(1), apart]
+    });
+    table(
+        "Top candidates of both sides",
+        ["token", "number", "logit in A", "logit in B", "B less A"],
+        1,
+        rows,
+    )
+}
+
+fn ordinal(rank: usize) -> String {
+    let ending = match (rank % 10, rank % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{rank}{ending}")
+}
+
+fn signed(difference: f32) -> String {
+    if difference > 0.0 { format!("+{difference}") } else { difference.to_string() }
+}
+
+/// A text of many lines, each of which ends visibly.
+fn block(text: &str) -> Value {
+    let lines: Vec<_> = text.split('\n').map(escape).collect();
+    Value::from_safe_string(lines.join("↵\n"))
+}
+
+/// The first letters, and how many follow.
+fn opening(text: &[char], most: usize) -> String {
+    let begin: String = text.iter().take(most).collect();
+    match text.len().saturating_sub(most) {
+        0 => begin,
+        more => format!("{begin}… ({} more in the JSON)", plural(more as u64, "letter")),
+    }
+}
+
+fn left(all: usize, most: usize, noun: &str) -> String {
+    match all.saturating_sub(most) {
+        0 => String::new(),
+        more => format!("{} more: the JSON has them.", plural(more as u64, noun)),
+    }
+}
+
+fn missing(report: &Report) -> Value {
+    let rows = report.missing.iter().map(|missing| [missing.cell.to_string(), missing.reason.clone()]);
+    table("Cells that have not run", ["cell", "why"], 2, rows)
+}
+
+fn axes(report: &Report) -> Value {
+    let head = [
+        "axis",
+        "pairs",
+        "really varied",
+        "same bits",
+        "same tokens",
+        "same answers",
+        "items: bits",
+        "tokens",
+        "answers",
+        "logits",
+    ];
+    let rows = report.axes.iter().map(|axis| {
+        let [bits, tokens, answers] = axis.agree.map(|agree| agree.to_string());
+        let [of_bits, of_tokens, of_answers] = axis.items.map(share);
+        let name = axis.axis.to_string();
+        let [pairs, exercised] = [axis.pairs, axis.exercised].map(|count| count.to_string());
+        [name, pairs, exercised, bits, tokens, answers, of_bits, of_tokens, of_answers, share(axis.places)]
+    });
+    table("Pairs of cells that differ on one axis alone", head, 1, rows)
+}
+
+fn suites(report: &Report) -> Value {
+    let head = [
+        "precision",
+        "suite",
+        "cells",
+        "mean right",
+        "95 % interval",
+        "Std@Acc, pp",
+        "range, pp",
+        "items: same bits",
+        "tokens",
+        "answers",
+        "Div_Index",
+    ];
+    let points = |part: Option<f64>| part.map_or("-".to_owned(), |part| format!("{:.3}", 100.0 * part));
+    let rows = report.precisions.iter().flat_map(|row| {
+        let all = std::iter::once(("all", &row.all));
+        let of_suites = row.suites.iter().map(|(suite, spreads)| (suite.as_str(), spreads));
+        all.chain(of_suites).map(move |(suite, spreads)| {
+            let Spreads { accuracy, bits, tokens, answers, divergence_index, .. } = spreads;
+            let of_one = figure::of_one_cell(*accuracy, row.cells);
+            let [bits, tokens, answers] =
+                [bits, tokens, answers].map(|agreement| share(text::stable(*agreement)));
+            [
+                text::name(row),
+                suite.to_owned(),
+                row.cells.to_string(),
+                share(*accuracy),
+                interval(of_one.wilson(CONFIDENCE)),
+                points(spreads.deviation_of_accuracy),
+                points(spreads.range_of_accuracy),
+                bits,
+                tokens,
+                answers,
+                divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}")),
+            ]
+        })
+    });
+    table("Suites and precisions", head, 2, rows)
+}
+
+fn cells(report: &Report) -> Value {
+    let head = [
+        "cell",
+        "right",
+        "95 % interval",
+        "bits",
+        "tokens",
+        "answers",
+        "logits",
+        "best token",
+        "drift",
+        "half part after",
+        "lost",
+        "gained",
+        "difference, pp",
+        "p",
+        "tokens chosen",
+        "threads",
+        "prefill rows",
+        "decode rows",
+        "parts of a prompt",
+        "root",
+    ];
+    let rows = report.cells.iter().map(|row| {
+        let CellRow { cell, root, launches, tokens, accuracy, against, .. } = row;
+        let is_reference = report.run.reference == Some(*cell);
+        let name = format!("{cell}{}", if is_reference { " (reference)" } else { "" });
+        let mut columns = vec![name, share(*accuracy), interval(row.interval)];
+        match against {
+            Some(Against {
+                items,
+                places,
+                best,
+                drift,
+                median_first_divergence,
+                paired,
+                difference,
+                p_value,
+                ..
+            }) => {
+                columns.extend(items.map(share));
+                columns.extend([*places, *best].map(share));
+                columns.push(drift.to_string());
+                columns.push(median_first_divergence.map_or("-".to_owned(), grouped));
+                columns.extend([paired.lost, paired.gained].map(grouped));
+                columns.push(interval(*difference));
+                columns.push(format!("{p_value:.3}"));
+            }
+            None => columns.extend((0..11).map(|_| String::new())),
+        }
+        columns.push(grouped(*tokens));
+        let counts = [launches.threads, launches.prefill_rows, launches.decode_rows, launches.chunks];
+        columns.extend(counts.map(|count| grouped(count as u64)));
+        columns.push(format!("{:.12}", root.to_string()));
+        columns
+    });
+    table("All cells", head, 1, rows)
+}
+
+fn interval(interval: Option<Interval>) -> String {
+    interval.map_or_else(
+        || "-".to_owned(),
+        |interval| format!("{:.1} to {:.1}", 100.0 * interval.lower, 100.0 * interval.upper),
+    )
+}
+
+fn facts(report: &Report) -> Vec<Vec<String>> {
+    let run = &report.run;
+    let generation = &run.generation;
+    let named = |what: Option<String>| what.unwrap_or_else(|| "none".to_owned());
+    let facts = [
+        ("program", report.program.clone()),
+        ("matrix", run.matrix.clone()),
+        ("profile", named(run.profile.clone())),
+        ("reference", named(run.reference.map(|reference| reference.to_string()))),
+        (
+            "model",
+            format!(
+                "{} ({}, {} parameters)",
+                run.model.name,
+                run.model.architecture,
+                grouped(run.model.parameters)
+            ),
+        ),
+        ("origin of the model", run.model.origin.clone()),
+        ("digest of the model", run.model.digest.to_string()),
+        ("items", grouped(run.questions)),
+        ("digest of the items", run.items.to_string()),
+        ("digest of the vocabulary", named(run.vocabulary.map(|digest| digest.to_string()))),
+        (
+            "tokens that may follow",
+            generation
+                .max_new_tokens
+                .map_or("as many as a suite says".to_owned(), |most| grouped(most as u64)),
+        ),
+        ("choice of a token", generation.choice.to_string()),
+        ("candidates that are kept", generation.candidates.to_string()),
+        ("cells read what the reference wrote", if generation.replay { "yes" } else { "no" }.to_owned()),
+    ];
+    facts.map(|(name, fact)| vec![name.to_owned(), fact]).to_vec()
+}
+
+fn asked(report: &Report) -> Value {
+    let rows = report.run.suites.iter().map(|asked| {
+        [
+            asked.name.clone(),
+            asked.style.to_string(),
+            asked.version.to_string(),
+            grouped(asked.items),
+            asked.item_seed.to_string(),
+            asked.shots.to_string(),
+        ]
+    });
+    table("Suites", ["suite", "style", "version", "items", "seed of the items", "solved examples"], 2, rows)
+}
+
+fn environments(report: &Report) -> Value {
+    let rows = report.environments.iter().map(|environment| {
+        let processor = environment.processor.clone().unwrap_or_else(|| "not told".to_owned());
+        [environment.target.clone(), processor, environment.isa.clone(), environment.candle.clone()]
+    });
+    table("Environments", ["built for", "processor", "widest vectors", "candle"], 4, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_have_their_endings() {
+        assert_eq!(
+            [1, 2, 3, 4, 11, 12, 21].map(ordinal),
+            ["1st", "2nd", "3rd", "4th", "11th", "12th", "21st"]
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let letters: Vec<char> = "abcdef".chars().collect();
+        assert_eq!(opening(&letters, 6), "abcdef");
+        assert_eq!(opening(&letters, 5), "abcde… (1 letter more in the JSON)");
+        assert_eq!(left(3, 3, "row"), "");
+        assert_eq!(left(5, 3, "row"), "2 rows more: the JSON has them.");
+    }
+}

@@ -1,0 +1,342 @@
+//! A report for a pull request, in GitHub's Markdown: the verdict, the gates, where two cells first part, what moves them.
+//!
+//! Whatever comes from outside stands in a code span or a code block, which no program reads any further: not as markup,
+//! and not for names, numbers or addresses to link.
+
+use std::cmp::Reverse;
+
+use super::{
+    CellRow, Report,
+    escape::clipped,
+    text::{self, alike, grouped, percent, plural, stable},
+};
+use crate::verdict::Outcome;
+
+/// What a job summary takes is 1 MiB.
+pub const SUMMARY: usize = 1_000_000;
+/// What a comment takes is 65,536 characters.
+pub const COMMENT: usize = 65_000;
+
+/// Of a name.
+const NAME: usize = 160;
+/// Of a sentence.
+const SENTENCE: usize = 800;
+/// Of a line in a code block, and lines of it.
+const BLOCK: (usize, usize) = (160, 24);
+/// Findings of one gate, and cells that are missing, before the rest is counted.
+const FINDINGS: usize = 10;
+/// Kept free for what ends a page.
+const END: usize = 2000;
+
+/// The whole report, for a job summary.
+pub fn report(report: &Report) -> String {
+    within(report, SUMMARY)
+}
+
+/// The whole report in less than so many bytes, [`COMMENT`] or more: first cells are left out, the best ones, and then
+/// gates.
+pub fn within(report: &Report, most: usize) -> String {
+    let mut page = Page { text: String::new(), most: most.max(COMMENT) - END };
+    verdict(report, &mut page);
+    gates(report, &mut page);
+    divergence(report, &mut page);
+    axes(report, &mut page);
+    precisions(report, &mut page);
+    cells(report, &mut page);
+    page.text += &format!("\n{}\n", code(&report.program));
+    page.text
+}
+
+/// What has been written, and how much may be.
+struct Page {
+    text: String,
+    most: usize,
+}
+
+impl Page {
+    /// Writes it if that leaves the page below a share of what it may hold, in percent.
+    fn add(&mut self, piece: &str, share: usize) -> bool {
+        let fits = self.text.len() + piece.len() < self.most / 100 * share;
+        if fits {
+            self.text += piece;
+        }
+        fits
+    }
+
+    /// As many rows as fit. Returns how many they are. Columns after `words` hold numbers.
+    fn table<const N: usize>(
+        &mut self,
+        head: [&str; N],
+        words: usize,
+        rows: impl IntoIterator<Item = [String; N]>,
+        share: usize,
+    ) -> usize {
+        let rule: Vec<_> = (0..N).map(|at| if at < words { ":--" } else { "--:" }).collect();
+        self.text += &format!("\n| {} |\n| {} |\n", head.join(" | "), rule.join(" | "));
+        rows.into_iter().take_while(|row| self.add(&format!("| {} |\n", row.join(" | ")), share)).count()
+    }
+}
+
+fn verdict(report: &Report, page: &mut Page) {
+    let Report { verdict, run, missing, .. } = report;
+    let sentence = format!("{}: {}", verdict.to_string().to_uppercase(), text::sentence(report));
+    page.text += &format!("## {}\n\n", prose(&sentence));
+    let model = &run.model;
+    let origin =
+        if model.origin == model.name { String::new() } else { format!(", {}", code(&model.origin)) };
+    let profile =
+        run.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {}", code(profile)));
+    page.text += &format!(
+        "Model {} ({}, {} parameters{origin}) under {}{profile}: {} × {}\n",
+        code(&model.name),
+        code(&model.architecture),
+        grouped(model.parameters),
+        code(&run.matrix),
+        plural(run.cells.len() as u64, "cell"),
+        plural(run.questions, "item")
+    );
+    if missing.is_empty() {
+        return;
+    }
+    page.text.push('\n');
+    let items = missing.iter().take(FINDINGS);
+    let items = items.map(|missing| {
+        format!("- {} is missing: {}\n", code(&missing.cell.to_string()), prose(&missing.reason))
+    });
+    let told = items.take_while(|item| page.add(item, 15)).count();
+    if missing.len() > told {
+        page.text += &format!("- and {} more\n", missing.len() - told);
+    }
+}
+
+fn gates(report: &Report, page: &mut Page) {
+    let rulings = report.worst_first();
+    if rulings.is_empty() {
+        return;
+    }
+    let rows = rulings.iter().map(|ruling| {
+        let outcome = match ruling.outcome {
+            Outcome::Pass => "pass".to_owned(),
+            other => format!("**{other}**"),
+        };
+        let held = format!("{} of {}", grouped(ruling.held as u64), grouped(ruling.comparisons as u64));
+        [outcome, code(&ruling.gate), held, ruling.line.to_string()]
+    });
+    let shown = page.table(["", "gate", "comparisons that hold", "line"], 2, rows, 30);
+    left_out(page, rulings.len() - shown, "gate");
+    let mut begin = "\n";
+    for (told, ruling) in rulings.iter().enumerate() {
+        let mut items: Vec<_> =
+            ruling.findings.iter().take(FINDINGS).map(|finding| prose(&finding.sentence)).collect();
+        if ruling.findings.len() > FINDINGS {
+            items.push(format!("and {} more", ruling.findings.len() - FINDINGS));
+        }
+        items.extend(ruling.notes.iter().map(|note| format!("note: {}", prose(note))));
+        if items.is_empty() {
+            continue;
+        }
+        let items: String = items.iter().map(|item| format!("  - {item}\n")).collect();
+        if !page.add(&format!("{begin}- {}, {}:\n{items}", code(&ruling.gate), ruling.outcome), 50) {
+            let rest = rulings[told..].iter();
+            let rest = rest.filter(|ruling| !ruling.findings.is_empty() || !ruling.notes.is_empty());
+            left_out(page, rest.count(), "gate");
+            break;
+        }
+        begin = "";
+    }
+}
+
+fn left_out(page: &mut Page, count: usize, noun: &str) {
+    if count > 0 {
+        page.text += &format!("\nLeft out to keep this short: {}.\n", plural(count as u64, noun));
+    }
+}
+
+fn divergence(report: &Report, page: &mut Page) {
+    let told = text::divergence(report);
+    let Some((heading, told)) = told.split_once('\n') else { return };
+    if told.is_empty() {
+        page.text += &format!("\n{}\n", prose(heading));
+        return;
+    }
+    page.text += &format!("\n### {heading}\n\n{}", block(told));
+}
+
+fn axes(report: &Report, page: &mut Page) {
+    if report.axes.is_empty() {
+        return;
+    }
+    page.text += "\n### What one axis alone moves\n";
+    let rows = report.axes.iter().map(|axis| {
+        let [bits, tokens, answers] = axis.agree.map(|agree| agree.to_string());
+        let name = code(&axis.axis.to_string());
+        [
+            name,
+            axis.pairs.to_string(),
+            axis.exercised.to_string(),
+            bits,
+            tokens,
+            answers,
+            percent(axis.places),
+        ]
+    });
+    page.table(["axis", "pairs", "really", "bits", "tokens", "answers", "logits"], 1, rows, 80);
+    page.text += "\nPairs of cells that differ on this axis alone: how many, in how many it made a difference to what ran, \
+                  how many have the same bits, tokens and answers; and the share of bit-identical logits.\n";
+}
+
+fn precisions(report: &Report, page: &mut Page) {
+    let families: Vec<_> = report.precisions.iter().filter(|row| row.cells > 1).collect();
+    if families.is_empty() {
+        return;
+    }
+    page.text += "\n### Precisions\n";
+    let rows = families.iter().map(|row| {
+        let all = &row.all;
+        let name = if row.engine == "lab" {
+            row.precision.clone()
+        } else {
+            format!("{} {}", row.engine, row.precision)
+        };
+        let deviation = all.deviation_of_accuracy;
+        [
+            code(&name),
+            row.cells.to_string(),
+            percent(all.accuracy),
+            deviation.map_or("-".to_owned(), |deviation| format!("{:.3}", 100.0 * deviation)),
+            percent(stable(all.bits)),
+            percent(stable(all.tokens)),
+            percent(stable(all.answers)),
+            all.divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}")),
+        ]
+    });
+    let head = ["precision", "cells", "right", "`Std@Acc`", "bits", "tokens", "answers", "`Div_Index`"];
+    let shown = page.table(head, 1, rows, 90);
+    left_out(page, families.len() - shown, "precision");
+    page.text += "\nAll cells of a precision: mean accuracy, its deviation in percentage points, the share of items whose bits, \
+                  tokens and answers are the same in all cells, and after how many tokens the others part.\n";
+}
+
+fn cells(report: &Report, page: &mut Page) {
+    if report.cells.is_empty() {
+        return;
+    }
+    let mut groups = alike(&report.cells);
+    // The worst has the fewest answers of the reference; of equals, the fewest texts, and the fewest bits.
+    groups.sort_by_key(|(row, _)| match &row.against {
+        Some(against) => {
+            let [bits, tokens, answers] = against.items.map(|same| Reverse(same.misses()));
+            (0, answers, tokens, bits)
+        }
+        None => (1, Reverse(0), Reverse(0), Reverse(0)),
+    });
+    let cells = plural(report.cells.len() as u64, "cell");
+    page.text += &format!("\n<details><summary>{cells}, the worst first</summary>\n");
+    let rows = groups.iter().map(|(CellRow { cell, accuracy, against, .. }, alike)| {
+        let name = code(&cell.to_string());
+        let [bits, tokens, answers, lost, gained] = match against {
+            Some(against) => {
+                let [bits, tokens, answers] = against.items.map(percent);
+                [bits, tokens, answers, grouped(against.paired.lost), grouped(against.paired.gained)]
+            }
+            None => Default::default(),
+        };
+        [name, alike.to_string(), percent(*accuracy), bits, tokens, answers, lost, gained]
+    });
+    let head = ["cell", "alike", "right", "bits", "tokens", "answers", "lost", "gained"];
+    let shown = page.table(head, 1, rows, 100);
+    left_out(page, groups[shown..].iter().map(|(_, alike)| *alike as usize).sum(), "cell");
+    let beside = report.run.reference.map_or_else(String::new, |reference| {
+        let reference = code(&reference.to_string());
+        format!(" The share of items with the same bits, tokens and answers as {reference}, and what was lost and gained.")
+    });
+    page.text += &format!("\nCells that are alike to the last bit stand in one row.{beside}\n\n</details>\n");
+}
+
+/// A name as a code span, in a table or elsewhere.
+fn code(name: &str) -> String {
+    // No way of writing a pipe between two columns works everywhere.
+    let name = clipped(name, NAME).replace('|', "\\u{7c}");
+    if name.trim().is_empty() {
+        return "(no name)".to_owned();
+    }
+    let fence = "`".repeat(longest_run(&name) + 1);
+    // One blank on either side is not shown.
+    let blank = if name.starts_with([' ', '`']) || name.ends_with([' ', '`']) { " " } else { "" };
+    format!("{fence}{blank}{name}{blank}{fence}")
+}
+
+/// A sentence: words stay as they are, and anything else becomes a code span.
+fn prose(sentence: &str) -> String {
+    let sentence = clipped(sentence, SENTENCE);
+    let words = sentence.split_whitespace().enumerate().map(|(at, word)| {
+        let core = word.trim_start_matches('(');
+        let begin = &word[..word.len() - core.len()];
+        let core = core.trim_end_matches([',', '.', ';', ':', ')', '%', '?']);
+        let end = &word[begin.len() + core.len()..];
+        let quoted = core.strip_prefix('`').and_then(|core| core.strip_suffix('`'));
+        match quoted.filter(|quoted| !quoted.is_empty() && !quoted.contains('`')) {
+            Some(quoted) => format!("{begin}{}{end}", code(quoted)),
+            // A number at the beginning might count a list.
+            None if core.is_empty() || is_word(core) || (at > 0 && is_number(core)) => word.to_owned(),
+            None => format!("{begin}{}{end}", code(core)),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Letters, with hyphens and apostrophes between them; not what might be the name of a commit.
+fn is_word(text: &str) -> bool {
+    let letters = text.chars().all(|c| c.is_alphabetic() || c == '-' || c == '\'');
+    let is_commit = text.len() >= 7 && text.chars().all(|c| c.is_ascii_hexdigit());
+    letters && !is_commit && text.starts_with(char::is_alphabetic) && text.ends_with(char::is_alphabetic)
+}
+
+/// Digits, and a point or a comma between them; not so many that they might be the name of a commit.
+fn is_number(text: &str) -> bool {
+    let mut parts = text.split(['.', ',']);
+    text.len() < 7 && parts.all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// Lines as a code block that they cannot end.
+fn block(lines: &str) -> String {
+    let (width, most) = BLOCK;
+    let shown: String = lines.lines().take(most).map(|line| clipped(line, width) + "\n").collect();
+    let cut = if lines.lines().nth(most).is_some() { "…\n" } else { "" };
+    let fence = "`".repeat(longest_run(&shown).max(2) + 1);
+    format!("{fence}text\n{shown}{cut}{fence}\n")
+}
+
+/// The most backticks in a row.
+fn longest_run(text: &str) -> usize {
+    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_end_its_code_span() {
+        assert_eq!(code("a"), "`a`");
+        assert_eq!(code("a``b"), "```a``b```");
+        assert_eq!(code("`a"), "`` `a ``");
+        assert_eq!(code(" "), "(no name)");
+        assert_eq!(code("a|\n"), "`a\\u{7c}\\n`");
+    }
+
+    #[test]
+    fn of_a_sentence_only_words_and_numbers_are_not_code() {
+        assert_eq!(
+            prose("lab/fp32 has other bits than `x` on 4 of 5.5 items (as of 1,000); GH-1 @team #1 www.a.b"),
+            "`lab/fp32` has other bits than `x` on 4 of 5.5 items (as of 1,000); `GH-1` `@team` `#1` `www.a.b`"
+        );
+        assert_eq!(prose("1. <b>x</b> 1234567 deadbeef *a*"), "`1`. `<b>x</b>` `1234567` `deadbeef` `*a*`");
+        assert_eq!(prose("add a [[gate]]"), "add a `[[gate]]`");
+    }
+
+    #[test]
+    fn no_line_ends_a_code_block() {
+        assert_eq!(block("a\n````\n"), "`````text\na\n````\n`````\n");
+    }
+}
