@@ -1,7 +1,8 @@
 //! The ladder of agreement, and where outputs first part: two of one item, two cells on all items, and many cells.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// How far two cells agree, the strictest first: equal bits have equal tokens, and those have equal answers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// The logits of every token.
@@ -42,6 +43,15 @@ impl fmt::Display for Level {
             Level::Tokens => "tokens",
             Level::Answers => "answers",
         })
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Level, String> {
+        let found = Level::ALL.into_iter().find(|level| level.to_string() == name);
+        found.ok_or_else(|| format!("`{name}` is no level: write bits, tokens or answers"))
     }
 }
 
@@ -157,44 +167,46 @@ impl Compared {
 }
 
 /// Where two outputs part, and all that a person wants to see of it.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Divergence {
     /// The number of the item.
     pub item: u64,
-    /// Its suite.
+    /// The suite of the item.
     pub suite: String,
-    /// Its name.
+    /// The name of the item.
     pub id: String,
-    /// Its step of difficulty.
+    /// The step of difficulty of the item.
     pub stratum: String,
     /// What both were asked.
     pub prompt: String,
-    /// What would be right.
+    /// The right answer.
     pub right: String,
     /// How many tokens they have in common.
     pub place: usize,
-    /// The one and the other.
+    /// What the one did there, and what the other.
     pub sides: [Side; 2],
     /// The largest difference of the logits of a token that both kept, before this place.
     #[serde(with = "json_float")]
+    #[schemars(schema_with = "json_float::schema")]
     pub drift: f32,
 }
 
 /// What one cell did where another did something else.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Side {
-    /// The token that it chose: nothing where its output had ended.
+    /// The number of the token that it chose; nothing where its output had ended.
     pub token: Option<u32>,
-    /// How much higher its best logit was than its second.
+    /// How much higher its best logit was than its second; nothing where its output had ended.
     #[serde(with = "json_float::option")]
+    #[schemars(schema_with = "json_float::option::schema")]
     pub margin: Option<f32>,
-    /// The best tokens with their logits.
+    /// The best tokens with their logits, the best first.
     pub candidates: Vec<Candidate>,
     /// The text that it wrote.
     pub text: String,
-    /// The answer that was found in it.
+    /// The answer that was found in the text, if one was.
     pub answer: Option<String>,
-    /// Is that the right one?
+    /// Is the answer the right one?
     pub correct: bool,
 }
 
@@ -230,14 +242,15 @@ impl Divergence {
 pub const MARGINS: [f32; 6] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
 
 /// How far the logits of two cells are apart after so many tokens that both have read.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, JsonSchema)]
 pub struct Drift {
-    /// Outputs that have not parted by then.
+    /// How many outputs have not parted by then.
     pub outputs: u64,
-    /// Those of them whose logits differ.
+    /// How many of these outputs have other logits there.
     pub moved: u64,
     /// The largest difference of a logit.
     #[serde(with = "json_float")]
+    #[schemars(schema_with = "json_float::schema")]
     pub most: f32,
 }
 
@@ -389,28 +402,31 @@ pub struct Spread {
     probabilities: Mean,
 }
 
-/// What a [`Spread`] amounts to. The names in code are those of the LayerCast paper, see [`crate::stats::spread`].
-#[derive(Clone, PartialEq, Debug, Serialize)]
+/// How far apart many cells are on the same items. The names in code are those of the paper "Understanding and Mitigating
+/// Numerical Sources of Nondeterminism in LLM Inference" (LayerCast, 2025).
+// What a `Spread` amounts to; the definitions are in `stats::spread`.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Spreads {
-    /// The mean accuracy.
+    /// The right answers of all cells: its rate is the mean accuracy.
     pub accuracy: Proportion,
-    /// `Std@Acc`.
+    /// `Std@Acc`: the deviation of the accuracies; nothing with a single cell.
     pub deviation_of_accuracy: Option<f64>,
-    /// The highest accuracy less the lowest.
+    /// The highest accuracy less the lowest; nothing without items.
     pub range_of_accuracy: Option<f64>,
-    /// Are all cells right equally often?
+    /// The test whether all cells are right equally often; nothing where no item tells two cells apart.
     pub cochran: Option<Cochran>,
-    /// How far cells agree on bits.
+    /// How far cells agree on the bits of all logits.
     pub bits: Agreement,
-    /// How far on tokens: the unstable items are the paper's share of divergent ones.
+    /// How far cells agree on tokens: the unstable items are the paper's share of divergent ones.
     pub tokens: Agreement,
-    /// How far on answers.
+    /// How far cells agree on answers.
     pub answers: Agreement,
-    /// `Div_Index`: after how many tokens outputs part, where they do.
+    /// `Div_Index`: after how many tokens the outputs of an item part, in the mean of the items that do.
     pub divergence_index: Option<f64>,
-    /// `Avg_Std@Output_Length`.
+    /// `Avg_Std@Output_Length`: the deviation of the lengths of an item's outputs, in the mean of the items.
     pub deviation_of_lengths: Option<f64>,
-    /// `Avg_Std@top1_prob`.
+    /// `Avg_Std@top1_prob`: the deviation of the best token's probability before the outputs of an item part, in the mean of
+    /// its places and then of the items.
     pub deviation_of_probabilities: Option<f64>,
 }
 

@@ -125,7 +125,7 @@
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
 //! | [`store`] | the only writer of files; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a pure function for each way to write it down |
-//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] finds where two part |
+//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::export`] writes samples for other tools |
 //! | [`cli`] | words only: one file per verb |
 //!
 //! Inside `numerics/kernel`, `definition` stands alone. `fast` hands each job to `prepared`, and from there

@@ -1,5 +1,6 @@
 //! What is known of a run: what it is about, and what became of each cell.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,10 +14,10 @@ use crate::{
 pub const PROGRAM: &str = concat!("reprocheck ", env!("CARGO_PKG_VERSION"));
 
 /// What a run is about.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// The matrix file, as it was named, and its profile.
+    /// The matrix file, as it was named.
     pub matrix: String,
     /// The profile, if one was asked for.
     pub profile: Option<String>,
@@ -26,53 +27,53 @@ pub struct About {
     pub suites: Vec<Asked>,
     /// How many questions there are.
     pub questions: u64,
-    /// Of the file of all questions.
+    /// The digest of the file of all questions.
     pub items: Digest,
-    /// Of the file of all tokens' texts, where the model has a tokenizer.
+    /// The digest of the file of all tokens' texts; nothing where the model has no tokenizer.
     pub vocabulary: Option<Digest>,
     /// How prompts are continued.
     pub generation: Generation,
-    /// What all cells are compared with.
+    /// What all cells are compared with, if the matrix names one.
     pub reference: Option<Cell>,
     /// Every cell, in the order of the plan.
     pub cells: Vec<Cell>,
-    /// Those of them that stand beside the product of the axes.
+    /// The cells that stand beside the product of the axes.
     pub beside: Vec<Cell>,
     /// What must hold.
     pub gates: Vec<Gate>,
 }
 
 /// A model, as it answered.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// What the user called it.
     pub name: String,
     /// Where its files were.
     pub origin: String,
-    /// What it is.
+    /// The architecture that its files name.
     pub architecture: String,
     /// How many weights it has.
     pub parameters: u64,
-    /// Of all its files.
+    /// The digest of all its files.
     pub digest: Digest,
 }
 
 /// A suite, as it was asked.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// Which.
+    /// The name of the suite.
     pub name: String,
     /// Its version.
     pub version: u32,
-    /// How many of its items.
+    /// How many of its items were asked.
     pub items: u64,
-    /// The seed that they were drawn by.
+    /// The seed that its items were drawn by.
     pub item_seed: u64,
-    /// In which style.
+    /// The style in which its items were put.
     pub style: Style,
-    /// After how many solved examples.
+    /// How many solved examples stand before each item.
     pub shots: usize,
 }
 

@@ -1,7 +1,8 @@
 //! What one cell leaves behind: the tokens, and for each of them a digest of the logits it was chosen from.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -75,6 +76,20 @@ impl FromStr for Digest {
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Digest {
+    fn schema_name() -> Cow<'static, str> {
+        "Digest".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A SHA-256 as hexadecimal digits.",
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+        })
     }
 }
 
@@ -233,12 +248,12 @@ pub struct Launched {
 }
 
 /// The launches of all samples of a cell: the evidence that its settings made a difference to what ran.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Launches {
     /// The rows of the largest call that read prompts.
     pub prefill_rows: usize,
-    /// The rows of the largest call that followed.
+    /// The rows of the largest call that came after its prompts were read.
     pub decode_rows: usize,
     /// The most calls that one prompt was read in.
     pub chunks: usize,
@@ -246,7 +261,7 @@ pub struct Launches {
     pub threads: usize,
     /// One value for which prompts shared their calls, whatever the order in which they came.
     pub groups: Digest,
-    /// Of the trees by which a long sum of the model was added in the largest calls: an order may have the tree of another,
+    /// The digest of the trees by which a long sum of the model was added in the largest calls: an order may have the tree of another,
     /// or follow the threads that were asked for. Nothing where the engine adds in an order of its own.
     pub tree: Option<Digest>,
 }

@@ -282,6 +282,94 @@ fn help_is_shown_when_asked_for_and_when_nothing_is() {
     assert!(help.contains(r#"{"a":[1,2],"b":[3,"0x3f800000"],"c":0}"#), "{help}");
 }
 
+#[test]
+fn a_beginner_gets_a_matrix_file_that_plans_and_a_workflow_and_loses_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().to_str().unwrap();
+    let said = held(&["init", folder, "--model", "./a \"b\""]);
+    assert_eq!(said.matches("wrote ").count(), 3, "{said}");
+    let matrix = place.path().join("ci.toml");
+    let matrix = matrix.to_str().unwrap();
+    let plan: Value = serde_json::from_str(&held(&["plan", "--matrix", matrix, "--format", "json"])).unwrap();
+    assert_eq!(plan["model"], "./a \"b\"");
+    assert_eq!((plan["cells"].as_array().unwrap().len(), plan["gates"].as_array().unwrap().len()), (25, 3));
+    let schema = std::fs::read_to_string(place.path().join("matrix.schema.json")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&schema).unwrap(),
+        serde_json::from_str::<Value>(&held(&["schema"])).unwrap()
+    );
+    // What is commented out is a gate, too.
+    let text = std::fs::read_to_string(matrix).unwrap();
+    let (_, end) = text.split_once("# [[gate]]").unwrap();
+    let gate = format!("[[gate]]{}", end.replace("\n# ", "\n"));
+    std::fs::write(place.path().join("more.toml"), format!("{text}\n{gate}")).unwrap();
+    let more = place.path().join("more.toml");
+    assert!(held(&["plan", "--matrix", more.to_str().unwrap()]).contains("gate: as approved"));
+    // Nothing is written over, and then nothing is written at all.
+    std::fs::remove_file(place.path().join("matrix.schema.json")).unwrap();
+    assert!(refused(&["init", folder]).contains("ci.toml is there already: nothing was written"));
+    assert!(!place.path().join("matrix.schema.json").exists());
+    let other = tempfile::tempdir().unwrap();
+    held(&["init", other.path().to_str().unwrap(), "--ci", "gitlab"]);
+    let job = std::fs::read_to_string(other.path().join("reprocheck.gitlab-ci.yml")).unwrap();
+    assert!(
+        job.contains(concat!("--tag v", env!("CARGO_PKG_VERSION"), "\n")) && !job.contains("VERSION"),
+        "{job}"
+    );
+}
+
+#[test]
+fn shells_and_man_know_every_verb() {
+    let help = held(&["--help"]);
+    let verbs: Vec<_> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')))
+        .filter_map(|line| line.split(' ').next())
+        .filter(|verb| !["help", ""].contains(verb) && !verb.starts_with('-'))
+        .collect();
+    assert!(verbs.len() > 12, "{verbs:?}");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = held(&["completions", shell]);
+        for verb in &verbs {
+            assert!(script.contains(verb), "{shell} does not know {verb}");
+        }
+    }
+    let place = tempfile::tempdir().unwrap();
+    held(&["man", "--out", place.path().to_str().unwrap()]);
+    for verb in &verbs {
+        let page = std::fs::read_to_string(place.path().join(format!("reprocheck-{verb}.1"))).unwrap();
+        assert!(page.contains(&format!("reprocheck\\-{verb}")), "{verb}: {page:.300}");
+    }
+    assert_eq!(held(&["man"]), std::fs::read_to_string(place.path().join("reprocheck.1")).unwrap());
+    assert!(!place.path().join("reprocheck-engine-worker.1").exists());
+}
+
+#[test]
+fn a_job_learns_which_parts_there_are() {
+    let place = tempfile::tempdir().unwrap();
+    let outputs = place.path().join("outputs");
+    std::fs::write(&outputs, "before=1\n").unwrap();
+    let plan = |jobs: &str| {
+        let mut command = assert_cmd::Command::new(BINARY);
+        let matrix = concat!(env!("CARGO_MANIFEST_DIR"), "/suites/smoke.toml");
+        command.args(["plan", "--matrix", matrix, "--github-output", jobs]).env_remove("GITHUB_OUTPUT");
+        command
+    };
+    plan("2").env("GITHUB_OUTPUT", &outputs).assert().success();
+    let lines = "before=1\nparts=[\"slice:1/2\",\"slice:2/2\"]\ncells=5\nsamples=240\n";
+    assert_eq!(std::fs::read_to_string(&outputs).unwrap(), lines);
+    // No part is without cells.
+    std::fs::remove_file(&outputs).unwrap();
+    plan("200").env("GITHUB_OUTPUT", &outputs).assert().success();
+    assert!(std::fs::read_to_string(&outputs).unwrap().contains("\"slice:5/5\"]\n"));
+    for (jobs, sentence) in [("2", "GITHUB_OUTPUT names no file"), ("0", "write a number from 1 to 256")] {
+        let refused = plan(jobs).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(sentence), "{jobs}");
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------ suites
 
 #[test]
@@ -921,36 +1009,4 @@ fn a_machine_that_will_not_write_or_read_is_named() {
     let err = String::from_utf8(folder.stderr).unwrap();
     assert_eq!(folder.status.code(), Some(4));
     assert!(err.starts_with("error: cannot read standard input: "), "{err}");
-}
-
-#[cfg(unix)]
-#[test]
-fn the_readme_shows_what_the_binary_says() {
-    // A clone, as far as the sessions look.
-    let clone = tempfile::tempdir().unwrap();
-    let folder = clone.path();
-    let suites = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
-    std::fs::create_dir(folder.join("suites")).unwrap();
-    std::fs::copy(suites.join("smoke.toml"), folder.join("suites/smoke.toml")).unwrap();
-    let binary = std::path::Path::new(BINARY).parent().unwrap();
-    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
-    let readme = include_str!("../README.md");
-    let mut commands = 0;
-    for block in readme.split("```console\n").skip(1) {
-        let session = block.split("```").next().unwrap();
-        for exchange in session.split("$ ").filter(|exchange| !exchange.is_empty()) {
-            let (command, shown) = exchange.split_once('\n').unwrap();
-            let mut bash = std::process::Command::new("bash");
-            let said = bash.args(["-c", command]).current_dir(folder).env("PATH", &path).output().unwrap();
-            let text = |bytes| String::from_utf8(bytes).unwrap();
-            let (out, err) = (text(said.stdout), text(said.stderr));
-            // Which vectors do the work depends on the machine.
-            let said = reprocheck::numerics::kernel::Isa::ALL
-                .iter()
-                .fold(out + &err, |said, isa| said.replace(&format!("({isa}, "), "(avx512, "));
-            assert_eq!(said, shown, "{command}");
-            commands += 1;
-        }
-    }
-    assert!(commands >= 5, "the README's sessions were not found");
 }

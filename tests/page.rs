@@ -13,7 +13,7 @@ use reprocheck::{
     stats::{proportion::Proportion, survival::Survival},
     verdict::Outcome,
 };
-use world::{Made, World};
+use world::{Made, World, thousand};
 
 const WICKED: &str = "<script>alert(1)</script>\"><img src=x onerror=\"alert(1)\">]]>🦀\u{202e}evil\u{1b}[2J\0{{7*7}}\
                       {% raw %}</style><!--</svg>&amp;' onload='x\u{2028}\u{feff}\u{ffff}\r\n";
@@ -44,20 +44,6 @@ fn empty() -> Report {
     let mut world = World::new("[matrix]\nbatch = [1, 2]\n");
     world.traces.fill(None);
     world.report(0, parting(0))
-}
-
-fn many() -> Report {
-    let world = World::new(
-        "[reference]\norder = \"exact\"\n[matrix]\nthreads = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n\
-         batch = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\nprefill-chunk = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n\
-         [[gate]]\nagainst = \"reference\"\nrequire = \"bits\"\n",
-    );
-    let mut report = world.report(2, |trace, item| (vec![(1, (trace % 250) as u8), (2, item as u8)], 1));
-    // Each of them on its own row.
-    for (at, row) in report.cells.iter_mut().enumerate() {
-        row.root = reprocheck::trace::Digest::of(&at.to_le_bytes());
-    }
-    report
 }
 
 /// Six precisions that come apart along a thousand tokens, the later ones sooner.
@@ -104,6 +90,7 @@ fn rich() -> Report {
         let margins = (0..=MARGINS.len() as u64)
             .map(|range| Proportion { hits: (40 + at * 20) >> (range * 2).min(20), of: 600 });
         row.course = Some(CourseRow {
+            cells: 4,
             outputs,
             survival: steps
                 .map(|step| SurvivalRow {
@@ -172,7 +159,7 @@ fn all() -> &'static [(&'static str, Report)] {
             ("empty", empty()),
             ("one", World::new("[matrix]\nbatch = 1\n").report(5, parting(0))),
             ("no-items", two("require = \"bits\"", 0, 0)),
-            ("many", many()),
+            ("thousand", thousand(20)),
             ("rich", rich()),
             ("wicked", with_texts(WICKED)),
         ]
@@ -309,7 +296,7 @@ fn every_page_can_be_walked_without_eyes() {
             {
                 assert!(ids.contains(&target), "{name}: {target}");
             }
-            if element.get("class").is_some_and(|class| class.starts_with("wide")) {
+            if element.get("class").is_some_and(|class| ["wide", "tall"].contains(&class)) {
                 assert_eq!(
                     (element.get("tabindex"), element.get("role")),
                     (Some("0"), Some("region")),
@@ -417,6 +404,51 @@ fn every_figure_stands_alone_and_says_what_it_shows() {
 }
 
 #[test]
+fn every_text_of_a_figure_lies_within_it() {
+    for (name, report) in all() {
+        for (file, svg) in figures(report) {
+            assert!(svg.contains("viewBox=\"0 0 460 "), "{name}: {file} is too wide for a phone");
+            for text in svg.split("<text ").skip(1) {
+                let get =
+                    |name: &str| text.split_once(&format!("{name}=\"")).unwrap().1.split('"').next().unwrap();
+                let letters = text.split_once('>').unwrap().1.split('<').next().unwrap();
+                let letters =
+                    letters.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").chars().count();
+                let width = letters as f64 * if get("class") == "mono" { 7.9 } else { 7.3 };
+                let begin = get("x").parse::<f64>().unwrap()
+                    - width
+                        * ["start", "middle", "end"]
+                            .iter()
+                            .position(|known| *known == get("text-anchor"))
+                            .unwrap() as f64
+                        / 2.0;
+                assert!(begin >= 0.0 && begin + width <= 460.0, "{name}: {file}: {text:.200}");
+            }
+        }
+    }
+}
+
+#[test]
+fn more_cells_that_do_the_same_make_no_interval_narrower() {
+    let of = |batches: &str| {
+        let mut world = World::new(&format!("[reference]\norder = \"exact\"\n[matrix]\nbatch = {batches}\n"));
+        world.traces = (0..world.traces.len()).map(|cell| Some(cell.min(1))).collect();
+        world.report(20, parting(3))
+    };
+    let (one, four) = (of("[1]"), of("[1, 2, 3, 4]"));
+    let ends = |report: &Report| {
+        let steps = &report.precisions[0].course.as_ref().unwrap().survival;
+        let interval = steps.last().unwrap().interval.unwrap();
+        [interval.lower, interval.upper]
+    };
+    for (one, four) in ends(&one).into_iter().zip(ends(&four)) {
+        assert!((one - four).abs() < 1e-12, "{one} {four}");
+    }
+    let margins = |report| figures(report).into_iter().find(|(file, _)| file == "margins.svg");
+    assert_eq!(margins(&one), margins(&four));
+}
+
+#[test]
 fn a_long_course_makes_no_long_curve() {
     let mut report = rich();
     for row in &mut report.precisions {
@@ -434,19 +466,22 @@ fn a_long_course_makes_no_long_curve() {
 
 #[test]
 fn a_thousand_cells_fit_and_those_left_out_are_counted() {
-    let mut report = many();
-    assert_eq!(report.cells.len(), 1001);
+    let mut report = thousand(20);
+    assert_eq!(report.cells.len(), 1000);
     let text = page(&report);
     assert!(text.len() < 2_000_000, "{}", text.len());
-    assert!(text.contains("1 row more: the JSON has them."));
-    assert!(text.contains("The 800 cells that agree most are left out"));
+    assert!(text.contains("The 799 cells that agree most are left out"));
     assert_eq!(text.matches("class=\"mono\"").count(), 200);
+    let against = report.cells[999].against.clone();
     for row in &mut report.cells {
         row.root = reprocheck::trace::Digest::of(b"one for all");
+        row.against = row.against.as_ref().and(against.clone());
     }
+    report.cells.push(report.cells[999].clone());
     let text = page(&report);
     assert_eq!(text.matches("class=\"mono\"").count(), 1, "alike cells share a row");
     assert!(text.contains("×1000"));
+    assert!(text.contains("1 row more: the JSON has them."));
 }
 
 #[test]

@@ -101,12 +101,11 @@ fn a_matrix_is_the_reference_the_product_and_what_was_included() {
 }
 
 #[test]
-fn the_example_of_the_readme_is_read() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
+fn the_example_on_the_page_is_read() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/matrix.md"))
         .unwrap()
         .replace('\r', "");
-    let (_, section) = readme.split_once("\n## Matrix files\n").unwrap();
-    let (_, file) = section.split_once("```toml\n").unwrap();
+    let (_, file) = page.split_once("```toml\n").unwrap();
     let (file, _) = file.split_once("```").unwrap();
     let plan = read(file, Some("night"));
     assert_eq!((plan.cells.len(), plan.gates.len()), (11, 3));

@@ -7,107 +7,32 @@ use std::{env, fs, path::Path, time::Instant};
 
 use reprocheck::{
     record::PROGRAM,
-    report::{CellRow, Missing, Report, csv, github, junit, markdown, sarif},
+    report::{self, CellRow, Missing, Report, Written, csv, github, html, junit, markdown, sarif, text},
     trace::Digest,
     verdict::Outcome,
 };
 use serde_json::Value;
-use world::{Made, World};
+use world::{
+    cases::{BITS, DROP, every, failing, other, wicked, world},
+    thousand,
+};
 
-/// Whatever might mean something to whoever shows it.
-const WICKED: &str = "<script>alert(1)</script>|a`b``c```d]]>&amp;😀\u{202e}\u{1b}[31m\0\r\n\r\n::error::x%0A=cmd()@team #1 \
-                      [x](http://a.b) ![y](z) www.a.b me@a.b **b** $x$ :+1: \u{2028}\u{feff}\u{ffff}\\";
-
-const PAIR: &str = "[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"fp32\", \"bf16\"]\n";
-const BITS: &str = "[[gate]]\nname = \"bits\"\nagainst = \"reference\"\nrequire = \"bits\"\n";
-const DROP: &str = "[[gate]]\nname = \"accuracy\"\nagainst = \"reference\"\nmax-accuracy-drop = \"5pp\"\n";
+/// No version of the program is to change what was accepted.
+const PINNED: &str = "reprocheck 1.2.3";
 
 /// What a file of it ends with, and what writes it.
 type Format = (&'static str, fn(&Report) -> String);
 
-const FORMATS: [Format; 5] = [
+const FORMATS: [Format; 8] = [
+    ("text", text::report),
+    ("json", Report::json),
     ("md", markdown::report),
     ("txt", github::annotations),
     ("xml", junit::report),
     ("sarif", sarif::report),
     ("csv", csv::cells),
+    ("html", html::page),
 ];
-
-fn same() -> Made {
-    (vec![(1, 0), (2, 0)], 1)
-}
-
-/// The last cell writes something else on the first so many items.
-fn other(count: u64) -> impl Fn(usize, u64) -> Made {
-    move |trace, item| if trace == 2 && item < count { (vec![(1, 0), (3, 9)], 2) } else { same() }
-}
-
-fn world(gates: &[&str]) -> World {
-    let mut world = World::new(&(PAIR.to_owned() + &gates.concat()));
-    world.text = "1 and 2".to_owned();
-    world
-}
-
-fn passing() -> Report {
-    // All share one trace.
-    let mut world = world(&[BITS, DROP]);
-    world.traces = vec![Some(0); 3];
-    world.report(400, other(0))
-}
-
-fn failing() -> Report {
-    world(&[DROP, BITS]).report(400, other(3))
-}
-
-fn undecided() -> Report {
-    world(&[DROP]).report(20, other(1))
-}
-
-fn unknown() -> Report {
-    let mut world = world(&[BITS, DROP]);
-    world.traces[2] = None;
-    world.report(20, other(0))
-}
-
-fn empty() -> Report {
-    let mut world = World::new("[matrix]\nbatch = 1\n");
-    (world.plan.reference, world.plan.cells, world.plan.gates) = (None, vec![], vec![]);
-    (world.traces, world.launches) = (vec![], vec![]);
-    world.report(0, other(0))
-}
-
-fn one_cell() -> Report {
-    World::new("[matrix]\nbatch = 1\n").report(3, other(0))
-}
-
-/// Every text that comes from outside.
-fn wicked() -> Report {
-    let mut world = world(&[BITS, DROP]);
-    world.text = WICKED.to_owned();
-    world.name = WICKED.to_owned();
-    for gate in &mut world.plan.gates {
-        gate.name = WICKED.to_owned();
-    }
-    let mut report = world.report(20, other(1));
-    let cell = report.cells[0].cell;
-    report.run.profile = Some(WICKED.to_owned());
-    report.run.model.origin = format!("{WICKED}!");
-    report.run.model.architecture = WICKED.to_owned();
-    report.missing = vec![Missing { cell, reason: WICKED.to_owned() }];
-    for ruling in &mut report.rulings {
-        ruling.notes = vec![WICKED.to_owned()];
-        for finding in &mut ruling.findings {
-            finding.sentence = WICKED.to_owned();
-        }
-    }
-    let divergence = &mut report.first.as_mut().unwrap().divergence;
-    divergence.stratum = WICKED.to_owned();
-    divergence.right = WICKED.to_owned();
-    for side in &mut divergence.sides {
-        side.answer = Some(WICKED.to_owned());
-    }
-    report
-}
 
 /// A report of so many cells, none alike.
 fn large(cells: usize) -> Report {
@@ -118,16 +43,15 @@ fn large(cells: usize) -> Report {
     report
 }
 
-fn every() -> [(&'static str, Outcome, Report); 7] {
-    [
-        ("passing", Outcome::Pass, passing()),
-        ("failing", Outcome::Fail, failing()),
-        ("undecided", Outcome::Undecided, undecided()),
-        ("unknown", Outcome::Unknown, unknown()),
-        ("empty", Outcome::Unknown, empty()),
-        ("one-cell", Outcome::Unknown, one_cell()),
-        ("wicked", Outcome::Fail, wicked()),
-    ]
+/// Long texts by their lengths and digests.
+fn digests(mut report: Report) -> String {
+    PINNED.clone_into(&mut report.program);
+    let line = |format: &report::Format| {
+        let Written::Text(render) = format.written else { return String::new() };
+        let text = render(&report);
+        format!("{} {} {}\n", Digest::of(text.as_bytes()), text.len(), format.file)
+    };
+    report::FORMATS.iter().map(line).collect()
 }
 
 /// In `tests/report_formats` lies what each format says of each. `REPROCHECK_ACCEPT=1` writes that anew; whoever accepts
@@ -137,21 +61,24 @@ fn every_format_says_what_was_accepted() {
     let accept =
         env::var_os("REPROCHECK_ACCEPT").is_some_and(|value| value == "1") && env::var_os("CI").is_none();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report_formats");
-    let mut others = Vec::new();
+    let mut all = vec![("thousand.digests".to_owned(), digests(thousand(20)))];
     for (name, verdict, mut report) in every() {
         assert_eq!(report.verdict, verdict, "{name}");
         assert_eq!(report.program, PROGRAM);
-        // No version of the program is to change these files.
-        report.program = "reprocheck 1.2.3".to_owned();
+        PINNED.clone_into(&mut report.program);
         for (extension, render) in FORMATS {
-            let expected = folder.join(format!("{name}.{extension}"));
             let rendered = render(&report);
             assert_eq!(rendered, render(&report));
-            if accept {
-                fs::write(&expected, &rendered).unwrap();
-            } else if fs::read(&expected).ok().as_deref() != Some(rendered.as_bytes()) {
-                others.push(format!("{name}.{extension}:\n{rendered}"));
-            }
+            all.push((format!("{name}.{extension}"), rendered));
+        }
+    }
+    let mut others = Vec::new();
+    for (name, rendered) in all {
+        let expected = folder.join(&name);
+        if accept {
+            fs::write(&expected, &rendered).unwrap();
+        } else if fs::read(&expected).ok().as_deref() != Some(rendered.as_bytes()) {
+            others.push(format!("{name}:\n{rendered}"));
         }
     }
     assert!(others.is_empty(), "other texts than in {}:\n{}", folder.display(), others.join("\n"));
@@ -163,7 +90,9 @@ fn nothing_that_hides_or_commands_is_in_any_format() {
         let rendered = render(&wicked());
         let hidden = rendered.chars().filter(|c| {
             let line_end = *c == '\n' || (*c == '\r' && extension == "csv");
-            c.is_control() && !line_end || ['\u{202e}', '\u{2028}', '\u{feff}', '\u{ffff}'].contains(c)
+            // JSON is for programs, which are to have every letter as it was.
+            let turns = ['\u{202e}', '\u{2028}', '\u{feff}', '\u{ffff}'].contains(c) && extension != "json";
+            c.is_control() && !line_end || turns
         });
         assert_eq!(hidden.collect::<String>(), "", "{extension}");
     }
@@ -245,7 +174,7 @@ fn a_page_is_never_too_long_and_leaves_out_the_best() {
             assert!(page.len() < most, "{} of {most}", page.len());
             let rows: Vec<_> =
                 page.lines().filter(|line| line.starts_with(&format!("| `{name}` | 1 |"))).collect();
-            assert!(rows[0].contains("| 0.0 % |") && !rows[1].contains("| 0.0 % |"), "{}", rows[0]);
+            assert!(rows[0].contains("| 0 % |") && !rows[1].contains("| 0 % |"), "{}", rows[0]);
             let left_out = cells - rows.len();
             assert_eq!(left_out > 0, page.contains("Left out"), "{left_out}");
             if left_out > 0 {
@@ -264,7 +193,7 @@ fn a_page_is_never_too_long_and_leaves_out_the_best() {
         for (_, render) in FORMATS {
             render(&report);
         }
-        assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+        assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
     }
 }
 

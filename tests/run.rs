@@ -12,7 +12,7 @@ use std::{
 use reprocheck::{
     numerics::random::Stream,
     plan::{Plan, axis::Cell},
-    report::FORMATS,
+    report::{FORMATS, Written},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -407,6 +407,10 @@ fn a_report_is_written_down_in_every_format_that_is_asked_for() {
     assert_eq!(files, names);
     for format in FORMATS {
         assert!(format.file.starts_with("report."), "a run that goes on forgets its reports by their names");
+        if !matches!(format.written, Written::Text(_)) {
+            assert!(place.path("there").join(format.file).is_dir());
+            continue;
+        }
         let ran = place.call(&["report", "out", "--format", format.name]);
         assert_eq!(
             ran.out.as_bytes(),
@@ -756,7 +760,8 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
     let there = other.path("out");
     let there = there.to_str().unwrap();
     let ran = place.call(&["diff", "out", there]);
-    assert_eq!((ran.code, ran.out.as_str()), (0, "5 cells in both, of which 5 the same to the last bit\n"));
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    assert!(ran.out.starts_with("PASS: the bits of 5 cells are what they were\n"), "{}", ran.out);
     // Another machine has other bits in one cell: as if its kernel had the fault of another order.
     let cell = |name: &str| format!("out/cells/lab_bf16_split-k~rows_t1_{name}.json");
     let ran = place.call(&["diff", &cell("b1"), &cell("b4")]);
@@ -767,7 +772,7 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
         ran.out
     );
     let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flat.contains("is number 0, found through ") || flat.contains("nodes of each tree"), "{flat}");
+    assert!(flat.contains("bit is number 2, found through 5 nodes of each tree."), "{flat}");
     assert!(flat.contains("lost and"), "{flat}");
     let ran = place.call(&["diff", &cell("b1"), &cell("b1")]);
     assert_eq!(ran.code, 0);
@@ -775,7 +780,12 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
     let part = ["run", "--model", "qwen", "--matrix", "m.toml", "--out", "part", "--partition", "slice:1/2"];
     assert_eq!(place.call(&part).code, 0);
     let ran = place.call(&["diff", "out", "part"]);
-    assert!(ran.out.contains("2 cells in out alone, such as lab/bf16/sequential/t1/b1\n"), "{}", ran.out);
+    assert!(ran.out.starts_with("UNKNOWN: the bits of 3 cells are what they were, 2 of 2 gates are worse, 2 cells are not in both\n"), "{}", ran.out);
+    assert!(
+        ran.out.contains("lab/bf16/sequential/t1/b1 is missing: it is in the other run alone\n"),
+        "{}",
+        ran.out
+    );
     assert_eq!(ran.code, 3);
     // Other questions cannot be compared, nor things of two kinds.
     place.write("m.toml", &MATRIX.replace("items  = 8", "items  = 7"));
@@ -791,8 +801,112 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
     assert_eq!(place.call(&["run", "--model", "qwen-full", "--matrix", "m.toml", "--out", "full"]).code, 0);
     let ran = place.call(&["diff", "out", "full"]);
     assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.out.starts_with("5 cells in both, of which 0 the same to the last bit\n"), "{}", ran.out);
+    assert!(ran.out.starts_with("FAIL: 5 of 5 cells have other bits than before\n"), "{}", ran.out);
     assert!(ran.out.contains("and 2 more\n"), "{}", ran.out);
+    assert!(ran.out.contains("  model: qwen (qwen3, 603,648 parameters) before, qwen-full"), "{}", ran.out);
+}
+
+#[test]
+fn a_comparison_of_two_runs_is_written_in_every_format_that_one_run_is_enough_for() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    let full = ["run", "--model", "qwen-full", "--matrix", "m.toml", "--out", "full"];
+    assert_eq!(place.call(&full).code, 0);
+    let names: Vec<_> = FORMATS.iter().map(|format| format.name).filter(|name| *name != "lm-eval").collect();
+    let ran = place.call(&["diff", "out", "full", "--format", &names.join(","), "--out", "change"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    for format in FORMATS.iter().filter(|format| format.name != "lm-eval") {
+        assert!(place.path("change").join(format.file).exists(), "{}", format.name);
+    }
+    assert_eq!(ran.out, fs::read_to_string(place.path("change/report.txt")).unwrap());
+    let report = json(&place.report("change"));
+    assert_eq!(report["before"]["run"]["model"]["name"], "qwen");
+    assert_eq!(report["run"]["model"]["name"], "qwen-full");
+    assert_eq!(report["before"]["verdicts"], serde_json::json!(["pass", "pass"]));
+    // Answers that two models share are few, and those that a model shares with itself are all.
+    assert_eq!(place.call(&["diff", "out", "full", "--require", "answers"]).code, 1);
+    assert_eq!(place.call(&["diff", "out", "out", "--require", "answers"]).code, 0);
+    for (arguments, sentence) in [
+        (&["diff", "out", "full", "--require", "word"][..], "write bits, tokens or answers"),
+        (
+            &["diff", "out", "full", "--format", "json,csv"],
+            "several formats go to files: say where with --out",
+        ),
+        (&["diff", "out", "full", "--format", "svg"], "svg goes to several files: say where with --out"),
+        (&["diff", "out", "full", "--format", "lm-eval", "--out", "x"], "ask `reprocheck report` for it"),
+        (&["diff", "out", "full", "--open"], "--open writes the page: say where with --out"),
+        (
+            &[
+                "diff",
+                "out/cells/lab_fp32_exact_t1_b1.json",
+                "out/cells/lab_fp32_exact_t1_b1.json",
+                "--format",
+                "json",
+            ],
+            "--require, --format, --out and --open are about two runs",
+        ),
+    ] {
+        let ran = place.call(arguments);
+        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(sentence), "{arguments:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn figures_are_files_and_samples_are_logs_that_diff_reads() {
+    let place = Place::new(MATRIX);
+    let ran = place.run(&["--format", "svg,lm-eval"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let figures: Vec<_> = ran.out.lines().collect();
+    assert_eq!(figures.len(), 6, "{}", ran.out);
+    for figure in figures {
+        assert!(fs::read_to_string(place.path(figure)).unwrap().starts_with("<svg "), "{figure}");
+    }
+    let cell = |name: &str| format!("out/report.lm-eval/{name}");
+    let samples = |name: &str| {
+        let entries = fs::read_dir(place.path(&cell(name))).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.map(|path| path.to_str().unwrap().to_owned()).collect();
+        files.sort();
+        files
+    };
+    let [one, other] = ["lab_bf16_sequential_t1_b1", "lab_fp32_exact_t1_b1"].map(samples);
+    assert_eq!(one.len(), 3, "{one:?}");
+    assert!(one[0].contains("/results_") && one[1].contains("/samples_"), "{one:?}");
+    assert_eq!(place.call(&["diff", &one[1], &one[1]]).code, 0);
+    let ran = place.call(&["diff", &one[2], &other[2]]);
+    assert!(ran.out.starts_with("8 documents in both"), "{}{}", ran.out, ran.err);
+    // Another run leaves none of them behind.
+    assert_eq!(place.run(&["--fresh"]).code, 0);
+    assert!(!place.path("out/report.figures").exists() && !place.path("out/report.lm-eval").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_page_is_opened_by_whatever_opens_pages() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    // What a desktop has, as a script that tells what it was given.
+    let bin = place.path("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("xdg-open"), "#!/bin/sh\nprintf %s \"$1\" > opened.part && mv opened.part opened\n")
+        .unwrap();
+    fs::set_permissions(bin.join("xdg-open"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let ran = place.ran(place.command(&["report", "out", "--open"]).env("PATH", path));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let begin = Instant::now();
+    while !place.path("opened").exists() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "nothing was opened");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(fs::read_to_string(place.path("opened")).unwrap(), "out/report.html");
+    assert!(place.path("out/report.html").exists());
+    // A machine without any says where the page is.
+    let ran = place.ran(place.command(&["report", "out", "--open"]).env("PATH", "/nowhere"));
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains("the page is out/report.html, open it by hand"), "{}", ran.err);
 }
 
 #[test]
@@ -968,6 +1082,11 @@ fn every_matrix_that_is_shipped_means_what_it_says() {
     for precision in ["bf16", "fp16", "fp32", "layercast"] {
         let count = paper.iter().filter(|cell| cell.precision.to_string() == precision);
         assert_eq!(count.count(), if precision == "fp32" { 13 } else { 12 });
+    }
+    let approximate = cells("approximate.toml");
+    for precision in ["lmul", "int8", "w8a8", "fp8-e4m3"] {
+        let count = approximate.iter().filter(|cell| cell.precision.to_string() == precision).count();
+        assert_eq!(count, 12, "{precision}");
     }
     let place = Place::new("");
     let matrix = |name: &str| folder.join(name).to_str().unwrap().to_owned();

@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 use reprocheck::{
     numerics::choice::Candidate,
-    store::trace::{Line, Reader, TraceError, TreeFile, Writer, lines, sweep, verify},
+    store::{
+        parts::Parts,
+        trace::{Line, Reader, TraceError, TreeFile, Writer, lines, sweep, verify},
+    },
     suite::score::{Outcome, Score, Scores},
     trace::{Digest, Finish, Launched, Sample, Step, Token, Tree},
 };
@@ -239,4 +242,38 @@ fn what_a_killed_writer_left_is_swept_away() {
     assert_eq!(folders(store.path()).len(), 2);
     sweep(&traces).unwrap();
     assert_eq!(folders(store.path()), [digest.to_string()]);
+}
+
+#[test]
+fn parts_lie_there_one_after_the_other_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("of/parts.txt");
+    let write = |text: &str| {
+        let mut parts = Parts::new(&path, 2).unwrap();
+        for at in 0..3 {
+            for part in [2, 0, 1] {
+                parts.write(part, format!("{text}{part}{at} ").as_bytes()).unwrap();
+            }
+        }
+        // More than any buffer holds.
+        parts.write(1, &[b'x'; 100_000]).unwrap();
+        parts
+    };
+    let expected = |text: &str| {
+        let parts = [0, 1, 2].map(|part| [0, 1, 2].map(|at| format!("{text}{part}{at} ")).concat());
+        parts[0].clone() + &parts[1] + &"x".repeat(100_000) + &parts[2]
+    };
+    let names = || fs::read_dir(path.parent().unwrap()).unwrap().count();
+    drop(write("a"));
+    assert_eq!(names(), 0);
+    write("b").finish().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected("b"));
+    drop(write("c"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected("b"));
+    write("d").finish().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected("d"));
+    assert_eq!(names(), 1);
+    // A file is where a folder would have to be.
+    let error = Parts::new(&path.join("more.txt"), 1).err().unwrap().to_string();
+    assert!(error.starts_with("cannot write ") && error.contains("choose another place"), "{error}");
 }

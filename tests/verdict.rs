@@ -207,3 +207,42 @@ fn equal_traces_are_one_and_are_compared_all_the_same() {
     let rulings = world.rulings(9, |_, _| same());
     assert_eq!((rulings[0].outcome, rulings[0].comparisons, rulings[0].held), (Outcome::Pass, 1, 1));
 }
+
+#[test]
+fn an_axis_has_moved_what_differs_on_it_alone() {
+    let mut world = World::new("[matrix]\nbatch = [1, 2]\nthreads = [1, 2]\n");
+    let alike = world.launches[0].clone();
+    world.launches.fill(alike);
+    let moved = |world: &World| {
+        let evidence = world.evidence(3, |trace, _| (vec![(1, trace as u8)], 1));
+        [Axis::Batch, Axis::Threads].map(|axis| evidence.exercised(axis, &world.plan.cells))
+    };
+    let by = |world: &mut World, trace: &dyn Fn(usize, usize) -> usize| {
+        let trace = |cell: &reprocheck::plan::axis::Cell| trace(cell.batch.get(), cell.threads.get());
+        world.traces = world.plan.cells.iter().map(|cell| Some(trace(cell))).collect();
+    };
+    by(&mut world, &|batch, _| batch);
+    assert_eq!(moved(&world), [Some(true), Some(false)]);
+    by(&mut world, &|_, threads| threads);
+    assert_eq!(moved(&world), [Some(false), Some(true)]);
+    // The last cell alone is another: from two neighbors, on one axis each.
+    by(&mut world, &|batch, threads| batch * threads / 4);
+    assert_eq!(moved(&world), [Some(true), Some(true)]);
+    world.traces[0] = None;
+    assert_eq!(moved(&world), [None, None]);
+}
+
+#[test]
+fn another_engine_on_two_machines_proves_nothing_and_the_lab_does() {
+    let gate = "threads = [1, 2]\n[[gate]]\nvary = \"threads\"\nrequire = \"bits\"\n";
+    for (engine, elsewhere) in [("candle", Outcome::Unknown), ("lab", Outcome::Pass)] {
+        let mut world = World::new(&format!("[matrix]\nengine = \"{engine}\"\nprecision = \"fp32\"\n{gate}"));
+        assert_eq!(world.outcome(5, |_, _| same()), Outcome::Pass, "{engine}");
+        world.elsewhere = vec![1];
+        assert_eq!(world.outcome(5, |_, _| same()), elsewhere, "{engine}");
+        // Not even what differs: it may be the machine that moved it.
+        let moved = world.rulings(5, other(1, (vec![(1, 0), (3, 9)], 2)));
+        let expected = if engine == "lab" { Outcome::Fail } else { Outcome::Unknown };
+        assert_eq!(worst(&moved), expected, "{engine}");
+    }
+}

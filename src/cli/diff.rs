@@ -2,22 +2,24 @@
 
 use std::{io::Write, path::PathBuf};
 
+use anyhow::anyhow;
 use clap::Args;
 
-use super::{Ended, Exit};
+use super::{
+    Ended, Exit,
+    report::{Formats, exit, look},
+};
 use crate::{
-    compare::Tally,
+    compare::{Level, Tally},
     report::{
         CONFIDENCE,
         text::{self, grouped, plural, wrapped},
     },
-    run::diff::{self, CellDiff, DiffError, LogDiff, RunDiff, Side},
+    run::diff::{self, CellDiff, DiffError, LogDiff, Side},
     stats::paired::Paired,
     store::run::Run,
 };
 
-/// So many cells that differ are shown.
-const SHOWN: usize = 3;
 const WIDTH: usize = 80;
 
 /// Where do two runs, two cells, or two logs of lm-evaluation-harness part?
@@ -27,6 +29,14 @@ pub(super) struct Diff {
     one: PathBuf,
     /// Another of its kind
     other: PathBuf,
+    /// What every cell of two runs must have as it was: bits, tokens or answers [default: bits]
+    #[arg(long, value_name = "LEVEL")]
+    require: Option<Level>,
+    /// Write every format that is asked for to this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    formats: Formats,
 }
 
 impl From<DiffError> for Ended {
@@ -37,11 +47,14 @@ impl From<DiffError> for Ended {
 
 impl Diff {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
-        match (Side::open(&self.one)?, Side::open(&self.other)?) {
-            (Side::Run(one), Side::Run(other)) => {
-                let found = diff::runs(&one, &other)?;
-                self.show_runs(&one, &found, out)
-            }
+        let sides = (Side::open(&self.one)?, Side::open(&self.other)?);
+        if !matches!(sides, (Side::Run(_), Side::Run(_))) && self.is_about_runs() {
+            return Err(Ended::usage(anyhow!(
+                "--require, --format, --out and --open are about two runs: name two folders, or leave them out"
+            )));
+        }
+        match sides {
+            (Side::Run(_), Side::Run(_)) => self.show_runs(out),
             (Side::Cell(one, a), Side::Cell(other, b)) => {
                 let found = diff::cells((&one, a), (&other, b))?;
                 let same = found.tally.is_none();
@@ -53,35 +66,25 @@ impl Diff {
         }
     }
 
-    fn show_runs(&self, one: &Run, found: &RunDiff, out: &mut impl Write) -> Result<Exit, Ended> {
-        let differ: Vec<_> = found.cells.iter().filter(|cell| cell.tally.is_some()).collect();
-        let same = found.cells.len() - differ.len();
-        let both = found.cells.len() as u64;
-        writeln!(out, "{} in both, of which {same} the same to the last bit", plural(both, "cell"))?;
-        for (name, alone) in [&self.one, &self.other].into_iter().zip(&found.alone) {
-            if let Some(first) = alone.first() {
-                writeln!(
-                    out,
-                    "{} in {} alone, such as {first}",
-                    plural(alone.len() as u64, "cell"),
-                    name.display()
-                )?;
+    fn is_about_runs(&self) -> bool {
+        self.require.is_some() || self.out.is_some() || self.formats.are_asked_for()
+    }
+
+    fn show_runs(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        if self.out.is_none() {
+            self.formats.need_no_folder("--out")?;
+            if self.formats.open {
+                return Err(Ended::usage(anyhow!("--open writes the page: say where with --out")));
             }
         }
-        for cell in differ.iter().take(SHOWN) {
-            writeln!(out)?;
-            show_cells(one, cell, out)?;
+        let report = diff::runs(&self.one, &self.other, self.require.unwrap_or(Level::Bits))?;
+        let mut written = Vec::new();
+        if let Some(folder) = &self.out {
+            written = self.formats.write(&report, None, folder)?;
+            self.formats.open(&report, folder)?;
         }
-        if differ.len() > SHOWN {
-            writeln!(out, "\nand {} more", differ.len() - SHOWN)?;
-        }
-        Ok(match () {
-            () if !differ.is_empty() => Exit::Failed,
-            () if found.cells.is_empty() || found.alone.iter().any(|alone| !alone.is_empty()) => {
-                Exit::Undecided
-            }
-            () => Exit::Held,
-        })
+        self.formats.show(&report, &written, out)?;
+        Ok(exit(report.verdict))
     }
 }
 
@@ -99,7 +102,11 @@ fn show_cells(
         let vocabulary = run.vocabulary()?;
         let name = |token: u32| vocabulary.get(token as usize).map(|text| format!("{text:?}"));
         let name = |token: u32| name(token).unwrap_or_else(|| token.to_string());
-        write!(out, "{}", text::parting(&[a.to_string(), b.to_string()], "", first, &name))?;
+        write!(
+            out,
+            "{}",
+            text::parting(text::PARTING, &[a.to_string(), b.to_string()], &[], first, &name, look())
+        )?;
     }
     if let Some((item, nodes)) = found {
         let sentence = format!(

@@ -19,7 +19,7 @@ use crate::{
         Plan,
         gate::{Comparison, Gate, Limit},
     },
-    report::text::{grouped, wrapped, wrapped_after},
+    report::text::{Look, grouped, wrapped, wrapped_after},
     suite::{Suite, definition::Sizes},
 };
 
@@ -244,14 +244,14 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
     };
     writeln!(out, "\ncompares")?;
     for sentence in compared.iter().take(SHOWN) {
-        writeln!(out, "{}", wrapped_after("  ", sentence))?;
+        writeln!(out, "{}", wrapped_after("  ", sentence, Look::PLAIN))?;
     }
     if compared.len() > SHOWN {
         writeln!(out, "  and {} more", compared.len() - SHOWN)?;
     }
     writeln!(out, "\nholds if")?;
     for limit in &gate.limits {
-        writeln!(out, "{}", wrapped_after("  ", &holds_if(*limit)))?;
+        writeln!(out, "{}", wrapped_after("  ", &holds_if(*limit), Look::PLAIN))?;
     }
     let unknown = match &gate.comparison {
         Comparison::Within(_) => {
@@ -262,7 +262,7 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
             "a cell has not run or was never approved, or another machine's engine would be compared"
         }
     };
-    writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown))?;
+    writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown, Look::PLAIN))?;
     Ok(())
 }
 
@@ -291,12 +291,13 @@ impl ExplainSuite {
         let suite = Suite::open(&self.name)?;
         let Suite { name, version, title, measures, sources, .. } = &suite;
         writeln!(out, "{}\n", wrapped(&format!("{name}, version {version}: {title}"), WIDTH))?;
-        writeln!(out, "{}", wrapped(measures, WIDTH))?;
+        let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        writeln!(out, "{}", wrapped(&in_one_line(measures), WIDTH))?;
         if !sources.is_empty() {
             writeln!(out, "\nwhere it comes from")?;
         }
         for source in sources {
-            let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
+            let source = in_one_line(source);
             writeln!(out, "  {}", wrapped(&source, WIDTH - 2).replace('\n', "\n  "))?;
         }
         let Sizes { quick, std, full } = suite.sizes;

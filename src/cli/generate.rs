@@ -293,7 +293,10 @@ fn introduce(checkpoint: &Checkpoint) -> String {
     let parameters = grouped(checkpoint.parameters());
     let about = MODELS.iter().find(|entry| *origin == Origin::Embedded && entry.name == name);
     let about = about.map_or_else(String::new, |entry| format!("\n{}", entry.purpose));
-    format!("{name}: {}, {parameters} parameters, {origin}{about}", config.architecture)
+    // A folder is where it is called.
+    let origin = Some(origin.to_string()).filter(|origin| origin != name);
+    let origin = origin.map_or_else(String::new, |origin| format!(", {origin}"));
+    format!("{name}: {}, {parameters} parameters{origin}{about}", config.architecture)
 }
 
 /// What is kept of the run: the first sample, and its logits if they are asked for.

@@ -1,13 +1,18 @@
 //! The command line: words only, one file per verb.
 
+mod approve;
 mod diff;
 mod doctor;
 mod dot;
 mod explain;
 mod generate;
+mod init;
 mod list;
+mod manual;
+mod merge;
 mod plan;
 mod progress;
+mod report;
 mod run;
 mod suite;
 mod worker;
@@ -52,17 +57,23 @@ enum Verb {
     /// Show the cells of a matrix file and what they will cost, and run nothing
     Plan(plan::Plan),
     /// Show the report of a run again, every number from its raw traces
-    Report(run::Report),
+    Report(report::Report),
     /// Join the parts of a run that several machines shared, and judge the whole
-    Merge(run::Merge),
+    Merge(merge::Merge),
     /// Approve the digests of a run: what a gate against the baseline is held to
-    Approve(run::Approve),
+    Approve(approve::Approve),
     /// Where do two runs, two cells, or two logs of lm-evaluation-harness part?
     Diff(diff::Diff),
     /// The JSON Schema of a matrix file, for the completion of an editor
     Schema(plan::Schema),
+    /// Write a commented matrix file to begin with, its schema, and a workflow that gates by it
+    Init(init::Init),
     /// Look at this machine: processor, kernel, memory, cache, Hub
     Doctor(doctor::Doctor),
+    /// The completions of a shell: bash, elvish, fish, powershell or zsh
+    Completions(manual::Completions),
+    /// The manual: a page for the program, or one for every verb in a folder
+    Man(manual::Man),
     /// The stock engine, for another process of this program
     #[command(name = child::ARGUMENT, hide = true)]
     EngineWorker(worker::Worker),
@@ -147,6 +158,9 @@ pub fn main() -> ExitCode {
         Verb::Approve(approve) => approve.run(&mut out),
         Verb::Diff(diff) => diff.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
+        Verb::Init(init) => init.run(&mut out),
+        Verb::Completions(completions) => completions.run(&mut out),
+        Verb::Man(man) => man.run(&mut out),
         Verb::Doctor(doctor) => doctor.run(&mut out),
         Verb::EngineWorker(worker) => worker.run(io::BufReader::new(io::stdin()), &mut out),
     };

@@ -14,10 +14,14 @@ use tabled::{
     settings::{Alignment, Padding, Style, object::Columns},
 };
 
-use super::{Ended, Exit};
+use super::{Ended, Exit, up_to};
 use crate::{
     plan::{self, shape},
-    report::text::{grouped, trimmed},
+    report::{
+        Report,
+        text::{grouped, trimmed},
+    },
+    store,
 };
 
 /// Show the cells of a matrix file and what they will cost, and run nothing
@@ -28,7 +32,14 @@ pub(super) struct Plan {
     /// How to show it
     #[arg(long, default_value = "text")]
     format: Format,
+    /// In a job of GitHub: set the outputs `parts` (for a matrix of jobs, each of which runs with `--partition`), `cells` and
+    /// `samples`, for so many jobs at most
+    #[arg(long, value_name = "JOBS", value_parser = up_to(MOST_JOBS))]
+    github_output: Option<usize>,
 }
+
+/// A matrix of jobs has no more.
+const MOST_JOBS: usize = 256;
 
 /// Which matrix.
 #[derive(Args, Debug)]
@@ -70,19 +81,58 @@ impl Plan {
             Format::Text => text(&plan, out)?,
             Format::Json => writeln!(out, "{:#}", as_json(&plan))?,
         }
+        if let Some(jobs) = self.github_output {
+            let file = github_output().ok_or_else(|| {
+                Ended::usage(anyhow!(
+                    "GITHUB_OUTPUT names no file: --github-output is for a job of GitHub Actions; --format json has the cells"
+                ))
+            })?;
+            store::append(&file, outputs(&plan, jobs).as_bytes()).map_err(Ended::environment)?;
+        }
         Ok(Exit::Held)
     }
 }
 
-/// The JSON Schema of a matrix file, for the completion of an editor
+/// The JSON Schema of a matrix file, for the completion of an editor, or of a JSON report, for a program that reads one
 #[derive(Args, Debug)]
-pub(super) struct Schema {}
+pub(super) struct Schema {
+    /// Of what
+    #[arg(default_value = "matrix")]
+    what: Described,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Described {
+    /// What may stand in a matrix file
+    Matrix,
+    /// What `--format json` writes
+    Report,
+}
 
 impl Schema {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
-        writeln!(out, "{:#}", shape::schema())?;
+        let schema = match self.what {
+            Described::Matrix => shape::schema(),
+            Described::Report => Report::schema(),
+        };
+        writeln!(out, "{schema:#}")?;
         Ok(Exit::Held)
     }
+}
+
+/// Where a job's outputs go.
+#[expect(clippy::disallowed_methods, reason = "it moves no bit")]
+fn github_output() -> Option<PathBuf> {
+    std::env::var_os("GITHUB_OUTPUT").filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
+/// A line for each output of a job. No part is without cells.
+fn outputs(plan: &plan::Plan, jobs: usize) -> String {
+    let (cells, (items, _)) = (plan.cells.len(), plan.cost());
+    let of = jobs.min(cells).max(1);
+    let parts: Vec<_> = (1..=of).map(|part| format!("slice:{part}/{of}")).collect();
+    let samples = (cells as u64).saturating_mul(items);
+    format!("parts={}\ncells={cells}\nsamples={samples}\n", json!(parts))
 }
 
 fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {

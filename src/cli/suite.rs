@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::{Ended, Exit};
 use crate::{
     store,
-    suite::{Suite as Items, SuiteError, item::Item, style::Style},
+    suite::{Suite as Items, SuiteError, export, item::Item, style::Style},
 };
 
 #[derive(Subcommand, Debug)]
@@ -133,7 +133,7 @@ impl Export {
         let lines =
             suite.items(*seed).filter_map(|item| suite.task_line(&item, *seed, style, shots)).take(count);
         let lines: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
-        let stem = folder.join(format!("reprocheck_{}_{style}", suite.name));
+        let stem = folder.join(export::task_name(&suite.name, style));
         let (data, task) = (stem.with_extension("jsonl"), stem.with_extension("yaml"));
         // The harness looks for files from wherever it is started.
         let absolute = path::absolute(&data).map_err(Ended::environment)?;

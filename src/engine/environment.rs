@@ -2,6 +2,7 @@
 
 use std::{env::consts, fs};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::numerics::kernel::Isa;
@@ -9,15 +10,16 @@ use crate::numerics::kernel::Isa;
 /// Of candle, as `Cargo.lock` has it; a test compares.
 const CANDLE: &str = "0.11.1";
 
-/// What a foreign engine's bits may depend on.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+/// The machine and the build that cells ran on: what a foreign engine's bits may depend on.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
-    /// For which machines the program was built.
+    /// For which machines the program was built, such as `x86_64-linux`.
     pub target: String,
-    /// The processor, where the system tells.
+    /// The name of the processor, where the system tells.
     pub processor: Option<String>,
-    /// The widest vectors that it has.
+    /// The widest vectors that the processor has.
+    #[schemars(extend("enum" = Isa::ALL.map(|isa| isa.to_string())))]
     pub isa: String,
     /// The version of candle.
     pub candle: String,

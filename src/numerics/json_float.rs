@@ -1,5 +1,6 @@
 //! An f32 in a text format, infinities included, for which JSON has no number.
 
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A number where it is one, and `"inf"` or `"-inf"` otherwise.
@@ -35,8 +36,14 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     }
 }
 
+/// What [`serialize`] writes.
+pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "number" }, { "enum": ["inf", "-inf"] }] })
+}
+
 /// The same for a number that may be missing.
 pub(crate) mod option {
+    use schemars::{Schema, SchemaGenerator, json_schema};
     use serde::{Serialize, Serializer};
 
     #[derive(Serialize)]
@@ -51,5 +58,10 @@ pub(crate) mod option {
     #[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option)]
     pub(crate) fn serialize<S: Serializer>(value: &Option<f32>, serializer: S) -> Result<S::Ok, S::Error> {
         value.map(Number).serialize(serializer)
+    }
+
+    /// What [`serialize`] writes.
+    pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": ["number", "null"] }, { "enum": ["inf", "-inf"] }] })
     }
 }

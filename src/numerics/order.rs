@@ -514,6 +514,16 @@ impl fmt::Display for Order {
     }
 }
 
+/// What a name looks like, for a schema: a regular expression without its ends.
+pub(crate) fn pattern() -> String {
+    let of_entry = |entry: &OrderEntry| match entry.name.split_once(':') {
+        // What is written in capitals stands for a number.
+        Some((family, number)) if number.chars().all(char::is_uppercase) => format!("{family}:[0-9]+"),
+        _ => entry.name.to_owned(),
+    };
+    format!("({})", ORDERS.iter().map(of_entry).collect::<Vec<_>>().join("|"))
+}
+
 /// Why a text is not the name of an order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {

@@ -374,6 +374,24 @@ impl fmt::Display for Precision {
     }
 }
 
+/// What a name looks like, for a schema: a regular expression without its ends.
+pub(crate) fn pattern() -> String {
+    let parameter = |written: &&str| match written.split_once('=') {
+        Some((key, values)) if values.contains('|') => format!("{key}=({values})"),
+        Some((key, _)) => format!("{key}=[0-9.]+"),
+        None => (*written).to_owned(),
+    };
+    let of_entry = |entry: &PrecisionEntry| {
+        let name = entry.name.replace("eXmY", "e[2-8]m[1-9][0-9]?");
+        let parameters: Vec<_> = entry.parameters.iter().map(parameter).collect();
+        match parameters.join("|") {
+            none if none.is_empty() => name,
+            one => format!("{name}(:({one})(,({one}))*)?"),
+        }
+    };
+    format!("({})", PRECISIONS.iter().map(of_entry).collect::<Vec<_>>().join("|"))
+}
+
 /// Why a text is not the name of a precision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrecisionError {

@@ -1,12 +1,17 @@
 //! What a matrix varies: the axes, their settings, and the cell that one choice of each makes.
 
-use std::{fmt, num::NonZeroUsize, str::FromStr};
+use std::{borrow::Cow, fmt, num::NonZeroUsize, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     engine::candle::{Device, Stock},
-    numerics::{Numerics, order::Order, precision::Precision},
+    numerics::{
+        Numerics,
+        order::{self, Order},
+        precision::{self, Precision},
+    },
 };
 
 /// One of the things that a matrix varies.
@@ -122,6 +127,24 @@ impl Axis {
         matches!(self, Axis::Threads | Axis::Batch | Axis::PrefillChunk | Axis::Seed | Axis::Repeat)
     }
 
+    /// What the text of a setting looks like, for a schema: a regular expression without its ends.
+    fn pattern(self) -> String {
+        match self {
+            Axis::Engine => "(lab|candle(:(cuda|metal):[0-9]+)?)".to_owned(),
+            Axis::Precision => precision::pattern(),
+            Axis::Order => order::pattern(),
+            Axis::Threads | Axis::Batch | Axis::Repeat => "[1-9][0-9]*".to_owned(),
+            Axis::PrefillChunk => "(all|[1-9][0-9]*)".to_owned(),
+            Axis::Grouping => "(in-order|by-length|shuffled:[0-9]+)".to_owned(),
+            Axis::Seed => "[0-9]+".to_owned(),
+        }
+    }
+
+    /// The same with its ends.
+    pub fn whole_pattern(self) -> String {
+        format!("^{}$", self.pattern())
+    }
+
     /// The setting that a text stands for.
     ///
     /// # Errors
@@ -160,6 +183,17 @@ impl Axis {
 impl Serialize for Axis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Axis {
+    fn schema_name() -> Cow<'static, str> {
+        "Axis".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<_> = AXES.iter().map(|entry| entry.name).collect();
+        json_schema!({ "description": "One of the things that a matrix varies.", "enum": names })
     }
 }
 
@@ -462,6 +496,27 @@ impl FromStr for Cell {
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Cell {
+    fn schema_name() -> Cow<'static, str> {
+        "Cell".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let [precision, order] = [Axis::Precision, Axis::Order].map(Axis::pattern);
+        let begin = format!("(lab/{precision}/{order}|candle(:(cuda|metal):[0-9]+)?/{precision})");
+        let count = "[1-9][0-9]*";
+        let unusual = format!("(/c{count})?(/(by-length|shuffled:[0-9]+))?(/s{count})?(/r{count})?");
+        json_schema!({
+            "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
+                            lab/bf16/pairwise/t2/b8, without an order where the engine has its own; after that what is \
+                            not as usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
+                            (by-length), the seed (s7), which of several equal cells (r2).",
+            "type": "string",
+            "pattern": format!("^{begin}/t{count}/b{count}{unusual}$"),
+        })
     }
 }
 

@@ -1,31 +1,36 @@
 //! What must hold, as a matrix file says it: which cells are compared, and within which limits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, json};
 
 use super::axis::{AXES, Axis, Cell, Setting};
 use crate::compare::Level;
 
 /// Something that must hold.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
     /// What a report calls it.
     pub name: String,
-    /// The line of the file that it begins in.
+    /// The line of the matrix file that it begins in.
     pub line: usize,
     /// Which cells it is about.
     #[serde(rename = "where")]
     pub filter: Filter,
-    /// What they are compared with.
+    /// What these are compared with.
     pub comparison: Comparison,
     /// What must be true of every comparison.
     pub limits: Vec<Limit>,
 }
 
 /// What cells are compared with.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Comparison {
     /// With those that differ on these axes alone.
@@ -37,7 +42,7 @@ pub enum Comparison {
 }
 
 /// What must be true of a comparison.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// Both agree on this level.
@@ -48,7 +53,7 @@ pub enum Limit {
     AccuracyDrop {
         /// A part of all items.
         most: f64,
-        /// Of the one-sided bound.
+        /// The confidence of the one-sided bound of the fall.
         confidence: f64,
     },
     /// At most this share of the items turns from right to wrong or back.
@@ -75,6 +80,29 @@ impl Serialize for Filter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let texts = |settings: &[Setting]| settings.iter().map(ToString::to_string).collect::<Vec<_>>();
         serializer.collect_map(self.0.iter().map(|(axis, settings)| (axis, texts(settings))))
+    }
+}
+
+impl JsonSchema for Filter {
+    fn schema_name() -> Cow<'static, str> {
+        "Filter".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let settings = |axis: Axis| json!({ "type": "string", "pattern": axis.whole_pattern() });
+        let axes = AXES.iter().map(|entry| {
+            let schema = json!({
+                "description": format!("Settings of this axis: {}.", entry.sentence),
+                "type": "array",
+                "items": settings(entry.axis),
+            });
+            (entry.name.to_owned(), schema)
+        });
+        json_schema!({
+            "description": "Cells that have, on each axis named, one of its settings.",
+            "type": "object",
+            "properties": axes.collect::<Map<_, _>>(),
+        })
     }
 }
 

@@ -7,6 +7,7 @@ pub mod shape;
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -52,16 +53,16 @@ pub struct Asked {
 }
 
 /// How prompts are continued.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
     /// How many tokens may follow; as many as a suite says where there is none.
     pub max_new_tokens: Option<usize>,
     /// How a token is chosen; its seed is the cell's.
     pub choice: Choice,
-    /// How many of the best tokens are kept.
+    /// How many of the best tokens are kept with their logits.
     pub candidates: usize,
-    /// Do cells read what the reference wrote?
+    /// Do cells read what the reference wrote, and not what they wrote themselves?
     pub replay: bool,
 }
 

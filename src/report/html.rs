@@ -3,13 +3,14 @@
 use minijinja::{Environment, UndefinedBehavior, Value, context, escape_formatter, syntax::SyntaxConfig};
 
 use super::{
-    Against, CONFIDENCE, CellRow, First, Report,
+    Against, CONFIDENCE, CellRow, Family, First, Report,
+    before::Before,
     figure::{self, escape, share},
+    tables::{interval, stable},
     text::{self, grouped, plural},
 };
 use crate::{
     compare::{Divergence, Spreads},
-    stats::Interval,
     verdict::{Outcome, Ruling},
 };
 
@@ -18,6 +19,8 @@ const GATES: usize = 200;
 const FINDINGS: usize = 20;
 /// Rows of a table.
 const ROWS: usize = 1000;
+/// Of a figure, in its own units, before it gets a region that scrolls.
+const TALL: f64 = 1000.0;
 /// Letters of a text before and after the place where it parts from another, and of a prompt.
 const BEFORE: usize = 400;
 const AFTER: usize = 600;
@@ -55,7 +58,8 @@ fn context(report: &Report) -> Value {
             _ => &mut courses,
         };
         let svg = Value::from_safe_string(figure.inline());
-        kind.push(context! { svg, name => figure.name, title => figure.title, sentence => figure.sentence });
+        let is_tall = figure.height > TALL;
+        kind.push(context! { svg, is_tall, title => figure.title, sentence => figure.sentence });
     }
     let rulings = report.worst_first();
     context! {
@@ -65,13 +69,18 @@ fn context(report: &Report) -> Value {
         verdict => sign(report.verdict),
         sentence => text::sentence(report),
         provenance => text::provenance(report),
+        others => others(report),
+        why => report.before.as_ref().and_then(Before::why),
+        settings => settings(report),
+        is_change => report.before.is_some(),
         missing => missing(report),
         gates_left => left(rulings.len(), GATES, "gate"),
         gates => rulings.into_iter().take(GATES).map(gate).collect::<Vec<_>>(),
         first => report.first.as_ref().map(|first| parting(report, first)),
         compared => report.cells.len(),
         heat,
-        has_reference => report.run.reference.is_some(),
+        standard => text::standard(report),
+        nothing_beside => nothing_beside(report),
         axes => axes(report),
         courses,
         accuracy,
@@ -80,6 +89,15 @@ fn context(report: &Report) -> Value {
         facts => facts(report),
         asked => asked(report),
         environments => environments(report),
+    }
+}
+
+/// Why there is no map, and nothing along the tokens.
+fn nothing_beside(report: &Report) -> String {
+    match report.beside() {
+        Some(_) => format!("Nothing was compared with {}.", text::standard(report)),
+        None => "There is no reference that cells could be compared with: name one under [reference] in the matrix file."
+            .to_owned(),
     }
 }
 
@@ -121,10 +139,10 @@ fn gate(Ruling { gate, line, outcome, comparisons, held, findings, notes }: &Rul
 }
 
 /// Where two cells first part: what both wrote, the first that the other did not, and what follows.
-fn parting(report: &Report, First { cells, axes, divergence }: &First) -> Value {
+fn parting(report: &Report, first: &First) -> Value {
+    let divergence = &first.divergence;
     let Divergence { id, stratum, suite, sides, prompt, right, .. } = divergence;
-    let axes: Vec<_> = axes.iter().map(ToString::to_string).collect();
-    let alone = if axes.len() == 1 { " alone" } else { "" };
+    let (cells, why) = text::parted(report, first);
     let name = |token: u32| match report.tokens.get(&token) {
         Some(text) => format!("{text:?}"),
         None => token.to_string(),
@@ -132,7 +150,7 @@ fn parting(report: &Report, First { cells, axes, divergence }: &First) -> Value 
     let texts = sides.each_ref().map(|side| side.text.chars().collect::<Vec<_>>());
     let shared = texts[0].iter().zip(&texts[1]).take_while(|(a, b)| a == b).count();
     let is_same = texts[0] == texts[1];
-    let continuations = sides.iter().zip(cells).zip(&texts).zip(['A', 'B']);
+    let continuations = sides.iter().zip(&cells).zip(&texts).zip(['A', 'B']);
     let continuations = continuations.map(|(((side, cell), text), letter)| {
         let rest = &text[shared..];
         // The whole token where the text shows it, or else the letter.
@@ -147,7 +165,7 @@ fn parting(report: &Report, First { cells, axes, divergence }: &First) -> Value 
         let before = if cut > 0 { format!("…{before}") } else { before };
         context! {
             letter => letter.to_string(),
-            cell => cell.to_string(),
+            cell,
             before => block(&before),
             mark => match &rest[..marked] {
                 [] if is_same => Value::from_safe_string(String::new()),
@@ -168,7 +186,7 @@ fn parting(report: &Report, First { cells, axes, divergence }: &First) -> Value 
     });
     let margin = |at: usize| sides[at].margin.map_or_else(|| "none".to_owned(), |margin| margin.to_string());
     context! {
-        differ => format!("They differ in {}{alone}.", axes.join(", ")),
+        differ => why.join(" "),
         item => format!("{id}, of {suite} ({stratum})"),
         prompt => block(&opening(&prompt.chars().collect::<Vec<_>>(), 2 * AFTER)),
         right => format!("{right:?}"),
@@ -247,6 +265,23 @@ fn left(all: usize, most: usize, noun: &str) -> String {
     }
 }
 
+/// In what two runs differ beside what was measured.
+fn others(report: &Report) -> Value {
+    let rows = report.before.iter().flat_map(|before| &before.others);
+    let rows = rows.map(|other| [other.what.clone(), other.before.clone(), other.after.clone()]);
+    table("In what else the runs differ", ["what", "before", "after"], 3, rows)
+}
+
+/// Which cells are as they were.
+fn settings(report: &Report) -> Value {
+    let rows = report.before.iter().flat_map(|before| &before.settings).map(|row| {
+        let [bits, tokens, answers] = row.agree.map(|agree| agree.to_string());
+        [row.axis.to_string(), row.setting.clone(), row.cells.to_string(), bits, tokens, answers]
+    });
+    let head = ["axis", "setting", "cells", "same bits", "same tokens", "same answers"];
+    table("Cells that are as they were, by setting", head, 2, rows)
+}
+
 fn missing(report: &Report) -> Value {
     let rows = report.missing.iter().map(|missing| [missing.cell.to_string(), missing.reason.clone()]);
     table("Cells that have not run", ["cell", "why"], 2, rows)
@@ -290,16 +325,15 @@ fn suites(report: &Report) -> Value {
         "Div_Index",
     ];
     let points = |part: Option<f64>| part.map_or("-".to_owned(), |part| format!("{:.3}", 100.0 * part));
-    let rows = report.precisions.iter().flat_map(|row| {
+    let rows = report.families().into_iter().flat_map(|Family { name, row, .. }| {
         let all = std::iter::once(("all", &row.all));
         let of_suites = row.suites.iter().map(|(suite, spreads)| (suite.as_str(), spreads));
         all.chain(of_suites).map(move |(suite, spreads)| {
             let Spreads { accuracy, bits, tokens, answers, divergence_index, .. } = spreads;
             let of_one = figure::of_one_cell(*accuracy, row.cells);
-            let [bits, tokens, answers] =
-                [bits, tokens, answers].map(|agreement| share(text::stable(*agreement)));
+            let [bits, tokens, answers] = [bits, tokens, answers].map(|agreement| share(stable(*agreement)));
             [
-                text::name(row),
+                name.clone(),
                 suite.to_owned(),
                 row.cells.to_string(),
                 share(*accuracy),
@@ -341,7 +375,7 @@ fn cells(report: &Report) -> Value {
     ];
     let rows = report.cells.iter().map(|row| {
         let CellRow { cell, root, launches, tokens, accuracy, against, .. } = row;
-        let is_reference = report.run.reference == Some(*cell);
+        let is_reference = report.before.is_none() && report.run.reference == Some(*cell);
         let name = format!("{cell}{}", if is_reference { " (reference)" } else { "" });
         let mut columns = vec![name, share(*accuracy), interval(row.interval)];
         match against {
@@ -372,50 +406,11 @@ fn cells(report: &Report) -> Value {
         columns.push(format!("{:.12}", root.to_string()));
         columns
     });
-    table("All cells", head, 1, rows)
-}
-
-fn interval(interval: Option<Interval>) -> String {
-    interval.map_or_else(
-        || "-".to_owned(),
-        |interval| format!("{:.1} to {:.1}", 100.0 * interval.lower, 100.0 * interval.upper),
-    )
+    table("Every cell that has run", head, 1, rows)
 }
 
 fn facts(report: &Report) -> Vec<Vec<String>> {
-    let run = &report.run;
-    let generation = &run.generation;
-    let named = |what: Option<String>| what.unwrap_or_else(|| "none".to_owned());
-    let facts = [
-        ("program", report.program.clone()),
-        ("matrix", run.matrix.clone()),
-        ("profile", named(run.profile.clone())),
-        ("reference", named(run.reference.map(|reference| reference.to_string()))),
-        (
-            "model",
-            format!(
-                "{} ({}, {} parameters)",
-                run.model.name,
-                run.model.architecture,
-                grouped(run.model.parameters)
-            ),
-        ),
-        ("origin of the model", run.model.origin.clone()),
-        ("digest of the model", run.model.digest.to_string()),
-        ("items", grouped(run.questions)),
-        ("digest of the items", run.items.to_string()),
-        ("digest of the vocabulary", named(run.vocabulary.map(|digest| digest.to_string()))),
-        (
-            "tokens that may follow",
-            generation
-                .max_new_tokens
-                .map_or("as many as a suite says".to_owned(), |most| grouped(most as u64)),
-        ),
-        ("choice of a token", generation.choice.to_string()),
-        ("candidates that are kept", generation.candidates.to_string()),
-        ("cells read what the reference wrote", if generation.replay { "yes" } else { "no" }.to_owned()),
-    ];
-    facts.map(|(name, fact)| vec![name.to_owned(), fact]).to_vec()
+    super::facts(report).into_iter().map(|(name, fact)| vec![name.to_owned(), fact]).collect()
 }
 
 fn asked(report: &Report) -> Value {

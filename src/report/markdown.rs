@@ -3,14 +3,13 @@
 //! Whatever comes from outside stands in a code span or a code block, which no program reads any further: not as markup,
 //! and not for names, numbers or addresses to link.
 
-use std::cmp::Reverse;
-
 use super::{
-    CellRow, Report,
+    Report,
     escape::clipped,
-    text::{self, alike, grouped, percent, plural, stable},
+    tables::{self, Table},
+    text::{self, Look, grouped, plural},
 };
-use crate::verdict::Outcome;
+use crate::{record::About, verdict::Outcome};
 
 /// What a job summary takes is 1 MiB.
 pub const SUMMARY: usize = 1_000_000;
@@ -39,10 +38,11 @@ pub fn within(report: &Report, most: usize) -> String {
     let mut page = Page { text: String::new(), most: most.max(COMMENT) - END };
     verdict(report, &mut page);
     gates(report, &mut page);
+    others(report, &mut page);
     divergence(report, &mut page);
-    axes(report, &mut page);
-    precisions(report, &mut page);
-    cells(report, &mut page);
+    for table in tables::all(report) {
+        page.titled(&table.narrow());
+    }
     page.text += &format!("\n{}\n", code(&report.program));
     page.text
 }
@@ -64,16 +64,42 @@ impl Page {
     }
 
     /// As many rows as fit. Returns how many they are. Columns after `words` hold numbers.
-    fn table<const N: usize>(
+    fn table(
         &mut self,
-        head: [&str; N],
+        head: &[&str],
         words: usize,
-        rows: impl IntoIterator<Item = [String; N]>,
+        rows: impl IntoIterator<Item = Vec<String>>,
         share: usize,
     ) -> usize {
-        let rule: Vec<_> = (0..N).map(|at| if at < words { ":--" } else { "--:" }).collect();
+        let rule: Vec<_> = (0..head.len()).map(|at| if at < words { ":--" } else { "--:" }).collect();
         self.text += &format!("\n| {} |\n| {} |\n", head.join(" | "), rule.join(" | "));
         rows.into_iter().take_while(|row| self.add(&format!("| {} |\n", row.join(" | ")), share)).count()
+    }
+
+    /// A table below its title, and above how it is read; a long one is folded.
+    fn titled(&mut self, Table { title, columns, rows, sentence, noun, alike }: &Table) {
+        let folds = alike.is_some();
+        self.text += &match folds {
+            true => format!("\n<details><summary>{title}</summary>\n"),
+            false => format!("\n### {title}\n"),
+        };
+        let words = columns.iter().take_while(|column| column.is_word).count();
+        let heads: Vec<_> = columns.iter().map(|column| prose(column.head)).collect();
+        let heads: Vec<_> = heads.iter().map(String::as_str).collect();
+        let coded = rows.iter().map(|row| {
+            let fields = row.iter().enumerate();
+            fields.map(|(at, field)| if at < words { code(field) } else { field.clone() }).collect()
+        });
+        let shown = self.table(&heads, words, coded, if folds { 100 } else { 90 });
+        let left = match alike {
+            Some(alike) => alike[shown..].iter().sum(),
+            None => (rows.len() - shown) as u64,
+        };
+        left_out(self, left as usize, noun);
+        self.text += &format!("\n{}\n", prose(sentence));
+        if folds {
+            self.text += "\n</details>\n";
+        }
     }
 }
 
@@ -81,20 +107,16 @@ fn verdict(report: &Report, page: &mut Page) {
     let Report { verdict, run, missing, .. } = report;
     let sentence = format!("{}: {}", verdict.to_string().to_uppercase(), text::sentence(report));
     page.text += &format!("## {}\n\n", prose(&sentence));
-    let model = &run.model;
-    let origin =
-        if model.origin == model.name { String::new() } else { format!(", {}", code(&model.origin)) };
-    let profile =
-        run.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {}", code(profile)));
-    page.text += &format!(
-        "Model {} ({}, {} parameters{origin}) under {}{profile}: {} × {}\n",
-        code(&model.name),
-        code(&model.architecture),
-        grouped(model.parameters),
-        code(&run.matrix),
-        plural(run.cells.len() as u64, "cell"),
-        plural(run.questions, "item")
-    );
+    match &report.before {
+        None => page.text += &format!("{}\n", ran(run)),
+        Some(before) => {
+            for ((when, run), verdict) in
+                [("Before", &before.run), ("After", run)].into_iter().zip(before.verdicts)
+            {
+                page.text += &format!("- {when}: {}; its gates: {verdict}\n", ran(run));
+            }
+        }
+    }
     if missing.is_empty() {
         return;
     }
@@ -109,6 +131,40 @@ fn verdict(report: &Report, page: &mut Page) {
     }
 }
 
+/// What ran.
+fn ran(run: &About) -> String {
+    let model = &run.model;
+    let origin =
+        if model.origin == model.name { String::new() } else { format!(", {}", code(&model.origin)) };
+    let profile =
+        run.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {}", code(profile)));
+    format!(
+        "Model {} ({}, {} parameters{origin}) under {}{profile}: {} × {}",
+        code(&model.name),
+        code(&model.architecture),
+        grouped(model.parameters),
+        code(&run.matrix),
+        plural(run.cells.len() as u64, "cell"),
+        plural(run.questions, "item")
+    )
+}
+
+/// In what two runs differ beside what was measured.
+fn others(report: &Report, page: &mut Page) {
+    let Some(before) = &report.before else { return };
+    if !before.others.is_empty() {
+        let rows = before
+            .others
+            .iter()
+            .map(|other| vec![code(&other.what), code(&other.before), code(&other.after)]);
+        page.text += "\n### What else is other\n";
+        page.table(&["what", "before", "after"], 3, rows, 60);
+    }
+    if let Some(why) = before.why() {
+        page.text += &format!("\n{}\n", prose(&why));
+    }
+}
+
 fn gates(report: &Report, page: &mut Page) {
     let rulings = report.worst_first();
     if rulings.is_empty() {
@@ -120,9 +176,9 @@ fn gates(report: &Report, page: &mut Page) {
             other => format!("**{other}**"),
         };
         let held = format!("{} of {}", grouped(ruling.held as u64), grouped(ruling.comparisons as u64));
-        [outcome, code(&ruling.gate), held, ruling.line.to_string()]
+        vec![outcome, code(&ruling.gate), held, ruling.line.to_string()]
     });
-    let shown = page.table(["", "gate", "comparisons that hold", "line"], 2, rows, 30);
+    let shown = page.table(&["", "gate", "comparisons that hold", "line"], 2, rows, 30);
     left_out(page, rulings.len() - shown, "gate");
     let mut begin = "\n";
     for (told, ruling) in rulings.iter().enumerate() {
@@ -153,104 +209,13 @@ fn left_out(page: &mut Page, count: usize, noun: &str) {
 }
 
 fn divergence(report: &Report, page: &mut Page) {
-    let told = text::divergence(report);
+    let told = text::divergence(report, Look::PLAIN);
     let Some((heading, told)) = told.split_once('\n') else { return };
     if told.is_empty() {
         page.text += &format!("\n{}\n", prose(heading));
         return;
     }
     page.text += &format!("\n### {heading}\n\n{}", block(told));
-}
-
-fn axes(report: &Report, page: &mut Page) {
-    if report.axes.is_empty() {
-        return;
-    }
-    page.text += "\n### What one axis alone moves\n";
-    let rows = report.axes.iter().map(|axis| {
-        let [bits, tokens, answers] = axis.agree.map(|agree| agree.to_string());
-        let name = code(&axis.axis.to_string());
-        [
-            name,
-            axis.pairs.to_string(),
-            axis.exercised.to_string(),
-            bits,
-            tokens,
-            answers,
-            percent(axis.places),
-        ]
-    });
-    page.table(["axis", "pairs", "really", "bits", "tokens", "answers", "logits"], 1, rows, 80);
-    page.text += "\nPairs of cells that differ on this axis alone: how many, in how many it made a difference to what ran, \
-                  how many have the same bits, tokens and answers; and the share of bit-identical logits.\n";
-}
-
-fn precisions(report: &Report, page: &mut Page) {
-    let families: Vec<_> = report.precisions.iter().filter(|row| row.cells > 1).collect();
-    if families.is_empty() {
-        return;
-    }
-    page.text += "\n### Precisions\n";
-    let rows = families.iter().map(|row| {
-        let all = &row.all;
-        let name = if row.engine == "lab" {
-            row.precision.clone()
-        } else {
-            format!("{} {}", row.engine, row.precision)
-        };
-        let deviation = all.deviation_of_accuracy;
-        [
-            code(&name),
-            row.cells.to_string(),
-            percent(all.accuracy),
-            deviation.map_or("-".to_owned(), |deviation| format!("{:.3}", 100.0 * deviation)),
-            percent(stable(all.bits)),
-            percent(stable(all.tokens)),
-            percent(stable(all.answers)),
-            all.divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}")),
-        ]
-    });
-    let head = ["precision", "cells", "right", "`Std@Acc`", "bits", "tokens", "answers", "`Div_Index`"];
-    let shown = page.table(head, 1, rows, 90);
-    left_out(page, families.len() - shown, "precision");
-    page.text += "\nAll cells of a precision: mean accuracy, its deviation in percentage points, the share of items whose bits, \
-                  tokens and answers are the same in all cells, and after how many tokens the others part.\n";
-}
-
-fn cells(report: &Report, page: &mut Page) {
-    if report.cells.is_empty() {
-        return;
-    }
-    let mut groups = alike(&report.cells);
-    // The worst has the fewest answers of the reference; of equals, the fewest texts, and the fewest bits.
-    groups.sort_by_key(|(row, _)| match &row.against {
-        Some(against) => {
-            let [bits, tokens, answers] = against.items.map(|same| Reverse(same.misses()));
-            (0, answers, tokens, bits)
-        }
-        None => (1, Reverse(0), Reverse(0), Reverse(0)),
-    });
-    let cells = plural(report.cells.len() as u64, "cell");
-    page.text += &format!("\n<details><summary>{cells}, the worst first</summary>\n");
-    let rows = groups.iter().map(|(CellRow { cell, accuracy, against, .. }, alike)| {
-        let name = code(&cell.to_string());
-        let [bits, tokens, answers, lost, gained] = match against {
-            Some(against) => {
-                let [bits, tokens, answers] = against.items.map(percent);
-                [bits, tokens, answers, grouped(against.paired.lost), grouped(against.paired.gained)]
-            }
-            None => Default::default(),
-        };
-        [name, alike.to_string(), percent(*accuracy), bits, tokens, answers, lost, gained]
-    });
-    let head = ["cell", "alike", "right", "bits", "tokens", "answers", "lost", "gained"];
-    let shown = page.table(head, 1, rows, 100);
-    left_out(page, groups[shown..].iter().map(|(_, alike)| *alike as usize).sum(), "cell");
-    let beside = report.run.reference.map_or_else(String::new, |reference| {
-        let reference = code(&reference.to_string());
-        format!(" The share of items with the same bits, tokens and answers as {reference}, and what was lost and gained.")
-    });
-    page.text += &format!("\nCells that are alike to the last bit stand in one row.{beside}\n\n</details>\n");
 }
 
 /// A name as a code span, in a table or elsewhere.

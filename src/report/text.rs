@@ -1,47 +1,82 @@
 //! A report for a person at a terminal of 80 columns: the verdict, where two cells first part, and what moves them.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::fmt::Write as _;
 
+use anstyle::{AnsiColor, Style as Paint};
 use tabled::{
     builder::Builder,
     settings::{Alignment, Padding, Style, object::Columns},
 };
 
-use super::{CellRow, First, PrecisionRow, Report, escape::visible};
+use super::{
+    First, PrecisionRow, Report, Trees,
+    before::{Before, Other},
+    escape::visible,
+    tables::{self, Table},
+};
 use crate::{
-    compare::{Divergence, Side, Spreads},
-    stats::{proportion::Proportion, spread::Agreement},
-    trace::Digest,
+    compare::{Divergence, Side},
+    record::About,
     verdict::{Outcome, Ruling},
 };
 
-/// A line of a terminal.
-const WIDTH: usize = 80;
 /// Findings of one gate, before the rest is counted.
 pub(crate) const FINDINGS: usize = 3;
 /// Of a text, before and after the place where it parts from another.
 const AROUND: usize = 24;
+/// Of a prompt, its end.
+const PROMPT: usize = 40;
 
-/// The whole report.
-pub fn report(report: &Report) -> String {
-    let mut out = String::new();
-    let sections = [
-        verdict(report),
-        gates(report),
-        divergence(report),
-        axes(report),
-        precisions(report),
-        suites(report),
-        cells(report),
-    ];
-    for section in sections.into_iter().filter(|section| !section.is_empty()) {
-        if !out.is_empty() {
-            out.push('\n');
-        }
-        out.push_str(section.trim_end());
-        out.push('\n');
+/// How a terminal shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Letters in a line.
+    pub width: usize,
+    /// Are there colors?
+    pub color: bool,
+}
+
+impl Look {
+    /// Of a file, and of every terminal that tells nothing of itself.
+    pub const PLAIN: Look = Look { width: 80, color: false };
+
+    /// How long lines of sentences are: longer ones are hard to read.
+    fn prose(self) -> usize {
+        self.width.clamp(40, 100)
     }
-    out
+
+    fn paint(self, text: &str, paint: Paint) -> String {
+        if self.color { format!("{paint}{text}{paint:#}") } else { text.to_owned() }
+    }
+
+    fn strong(self, text: &str) -> String {
+        self.paint(text, Paint::new().bold())
+    }
+
+    /// An outcome in the color that it has everywhere.
+    fn outcome(self, outcome: Outcome, text: &str) -> String {
+        let color = match outcome {
+            Outcome::Pass => AnsiColor::Green,
+            Outcome::Fail => AnsiColor::Red,
+            Outcome::Undecided => AnsiColor::Yellow,
+            Outcome::Unknown => AnsiColor::Magenta,
+        };
+        self.paint(text, color.on_default().bold())
+    }
+}
+
+/// The whole report, as a file has it.
+pub fn report(report: &Report) -> String {
+    shown(report, Look::PLAIN)
+}
+
+/// The whole report, as a terminal shows it.
+pub fn shown(report: &Report, look: Look) -> String {
+    let mut sections =
+        vec![verdict(report, look), gates(report, look), others(report, look), divergence(report, look)];
+    sections.extend(tables::all(report).into_iter().map(|table| self::table(table, look)));
+    let sections = sections.iter().map(|section| section.trim_end()).filter(|section| !section.is_empty());
+    sections.collect::<Vec<_>>().join("\n\n") + "\n"
 }
 
 fn line(out: &mut String, line: impl std::fmt::Display) {
@@ -53,16 +88,19 @@ pub(crate) fn plural(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
-fn verdict(report: &Report) -> String {
+fn verdict(report: &Report, look: Look) -> String {
     let mut out = String::new();
-    line(&mut out, format!("{}: {}", report.verdict.to_string().to_uppercase(), sentence(report)));
-    line(&mut out, wrapped(&provenance(report), WIDTH));
+    let word = look.outcome(report.verdict, &report.verdict.to_string().to_uppercase());
+    line(&mut out, format!("{word}: {}", sentence(report)));
+    for ran in provenance(report) {
+        line(&mut out, wrapped(&ran, look.prose()));
+    }
     let missing = &report.missing;
     for missing in missing.iter().take(FINDINGS) {
-        line(&mut out, wrapped(&format!("{} is missing: {}", missing.cell, missing.reason), WIDTH));
+        line(&mut out, wrapped(&format!("{} is missing: {}", missing.cell, missing.reason), look.prose()));
     }
     if missing.len() > FINDINGS {
-        line(&mut out, format!("and {} more", missing.len() - FINDINGS));
+        line(&mut out, format!("and {} more", grouped((missing.len() - FINDINGS) as u64)));
     }
     out
 }
@@ -70,34 +108,82 @@ fn verdict(report: &Report) -> String {
 /// Why the verdict is what it is.
 pub(crate) fn sentence(report: &Report) -> String {
     let Report { verdict, run, rulings, missing, .. } = report;
+    if let Some(before) = &report.before {
+        return sentence_of_change(report, before);
+    }
     let count = |outcome: Outcome| rulings.iter().filter(|ruling| ruling.outcome == outcome).count() as u64;
     let gates = rulings.len() as u64;
     match verdict {
         Outcome::Pass if gates == 1 => "the gate holds".to_owned(),
-        Outcome::Pass => format!("all {gates} gates hold"),
+        Outcome::Pass => format!("all {} hold", plural(gates, "gate")),
         Outcome::Fail => {
             let not = if count(Outcome::Fail) == 1 { "does not hold" } else { "do not hold" };
-            format!("{} of {} {not}", count(Outcome::Fail), plural(gates, "gate"))
+            format!("{} of {} {not}", grouped(count(Outcome::Fail)), plural(gates, "gate"))
         }
         Outcome::Undecided => {
-            format!("too few items to tell for {} of {}", count(Outcome::Undecided), plural(gates, "gate"))
+            format!(
+                "too few items to tell for {} of {}",
+                grouped(count(Outcome::Undecided)),
+                plural(gates, "gate")
+            )
         }
         Outcome::Unknown if gates == 0 => {
             "the matrix has no gate, so nothing was asked to hold: add a [[gate]]".to_owned()
         }
         Outcome::Unknown if !missing.is_empty() => {
             let are = if missing.len() == 1 { "is" } else { "are" };
-            format!("{} of {} {are} missing", missing.len(), plural(run.cells.len() as u64, "cell"))
+            format!(
+                "{} of {} {are} missing",
+                grouped(missing.len() as u64),
+                plural(run.cells.len() as u64, "cell")
+            )
         }
         Outcome::Unknown => {
-            format!("evidence is missing for {} of {}", count(Outcome::Unknown), plural(gates, "gate"))
+            format!(
+                "evidence is missing for {} of {}",
+                grouped(count(Outcome::Unknown)),
+                plural(gates, "gate")
+            )
         }
     }
 }
 
-/// What ran, in one line.
-pub(crate) fn provenance(report: &Report) -> String {
-    let run = &report.run;
+/// What every cell stands beside, as sentences call it.
+pub(crate) fn standard(report: &Report) -> &'static str {
+    if report.before.is_some() { "the run before" } else { "the reference" }
+}
+
+fn sentence_of_change(report: &Report, Before { level, .. }: &Before) -> String {
+    let Some((cells, gates)) = report.rulings.split_first() else { return String::new() };
+    let worse = gates.iter().filter(|ruling| ruling.outcome != Outcome::Pass).count() as u64;
+    let changed = (cells.comparisons - cells.held) as u64;
+    let compared = plural(cells.comparisons as u64, "cell");
+    let missing = report.missing.len() as u64;
+    let mut parts = match (changed, cells.comparisons) {
+        (_, 0) => vec!["no cell has run in both".to_owned()],
+        (0, _) => vec![format!("the {level} of {compared} are what they were")],
+        (1, _) => vec![format!("1 of {compared} has other {level} than before")],
+        _ => vec![format!("{} of {compared} have other {level} than before", grouped(changed))],
+    };
+    if worse > 0 {
+        let are = if worse == 1 { "is" } else { "are" };
+        parts.push(format!("{} of {} {are} worse", grouped(worse), plural(gates.len() as u64, "gate")));
+    }
+    if missing > 0 {
+        let are = if missing == 1 { "is" } else { "are" };
+        parts.push(format!("{} {are} not in both", plural(missing, "cell")));
+    }
+    parts.join(", ")
+}
+
+/// What ran, in a line for each run.
+pub(crate) fn provenance(report: &Report) -> Vec<String> {
+    let Some(before) = &report.before else { return vec![ran(&report.run)] };
+    let runs = [("before", &before.run), ("after", &report.run)].into_iter().zip(before.verdicts);
+    runs.map(|((when, run), verdict)| format!("{when}: {}; its gates: {verdict}", ran(run))).collect()
+}
+
+fn ran(run: &About) -> String {
     let model = &run.model;
     let origin = if model.origin == model.name { String::new() } else { format!(", {}", model.origin) };
     let profile = run.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {profile}"));
@@ -112,68 +198,117 @@ pub(crate) fn provenance(report: &Report) -> String {
     )
 }
 
-fn gates(report: &Report) -> String {
+fn gates(report: &Report, look: Look) -> String {
+    /// Below the name of a gate.
+    const INDENT: &str = "             ";
     let mut out = String::new();
     for Ruling { gate, line: number, outcome, comparisons, held, findings, notes } in &report.rulings {
         let held = format!("{} of {}", grouped(*held as u64), plural(*comparisons as u64, "comparison"));
-        line(&mut out, wrapped_after(&format!("{outcome:<9}  "), &format!("{gate}: {held}, line {number}")));
+        let word = outcome.to_string();
+        let told = wrapped_after(&format!("{word:<9}  "), &format!("{gate}: {held}, line {number}"), look);
+        let (_, rest) = told.split_at(word.len());
+        line(&mut out, look.outcome(*outcome, &word) + rest);
         for finding in findings.iter().take(FINDINGS) {
-            line(&mut out, wrapped_after("             ", &finding.sentence));
+            line(&mut out, wrapped_after(INDENT, &finding.sentence, look));
         }
         if findings.len() > FINDINGS {
-            line(&mut out, format!("             and {} more", findings.len() - FINDINGS));
+            line(&mut out, format!("{INDENT}and {} more", grouped((findings.len() - FINDINGS) as u64)));
         }
         for note in notes {
-            line(&mut out, wrapped_after("             ", &format!("note: {note}")));
+            line(&mut out, wrapped_after(INDENT, &format!("note: {note}"), look));
         }
     }
     out
 }
 
+/// In what two runs differ beside what was measured.
+fn others(report: &Report, look: Look) -> String {
+    let Some(before) = &report.before else { return String::new() };
+    let mut out = String::new();
+    if before.others.is_empty() {
+        line(&mut out, "Nothing that the runs say of themselves differs.");
+    }
+    for Other { what, before, after } in &before.others {
+        line(&mut out, wrapped_after("  ", &format!("{what}: {before} before, {after} after"), look));
+    }
+    if let Some(why) = before.why() {
+        line(&mut out, wrapped(&why, look.prose()));
+    }
+    out
+}
+
 /// Where two cells first part, below a heading, if any do.
-pub(crate) fn divergence(report: &Report) -> String {
-    let Some(First { cells, axes, divergence }) = &report.first else {
-        return match report.cells.len() {
-            0 | 1 => String::new(),
-            _ => "No two cells that were compared part anywhere.\n".to_owned(),
+pub(crate) fn divergence(report: &Report, look: Look) -> String {
+    let Some(first) = &report.first else {
+        return match (&report.before, report.cells.len()) {
+            (Some(_), 1..) => "No cell parts anywhere from what it was.\n".to_owned(),
+            (None, 2..) => "No two cells that were compared part anywhere.\n".to_owned(),
+            _ => String::new(),
         };
     };
-    let axes: Vec<_> = axes.iter().map(ToString::to_string).collect();
-    let alone = if axes.len() == 1 { " alone" } else { "" };
     let name =
         |token: u32| report.tokens.get(&token).map_or_else(|| token.to_string(), |text| format!("{text:?}"));
-    let differ = format!("They differ in {}{alone}.", axes.join(", "));
-    parting(&cells.map(|cell| cell.to_string()), &differ, divergence, &name)
+    let (cells, why) = parted(report, first);
+    let heading = if report.before.is_some() { "Where a cell first parts from what it was" } else { PARTING };
+    parting(heading, &cells, &why, &first.divergence, &name, look)
+}
+
+/// What the two are called that first part, and why they do.
+pub(crate) fn parted(
+    report: &Report,
+    First { cells: [one, other], axes, trees, .. }: &First,
+) -> ([String; 2], Vec<String>) {
+    if report.before.is_some() {
+        return ([format!("{one} before"), format!("{other} after")], Vec::new());
+    }
+    let axes: Vec<_> = axes.iter().map(ToString::to_string).collect();
+    let alone = if axes.len() == 1 { " alone" } else { "" };
+    let mut why = vec![format!("They differ in {}{alone}.", axes.join(", "))];
+    why.extend(trees.as_ref().map(added));
+    ([one, other].map(ToString::to_string), why)
+}
+
+/// What stands above the place where two cells part.
+pub(crate) const PARTING: &str = "Where two cells first part";
+
+/// How two cells add the same terms.
+fn added(Trees { terms, orders, trees }: &Trees) -> String {
+    let [one, other] = orders;
+    let [tree, other_tree] = trees;
+    format!("Of {terms} terms {one} adds {tree}, and {other} adds {other_tree}.")
 }
 
 /// Where two cells first part. `name` is what a token is called.
 pub(crate) fn parting(
+    heading: &str,
     cells: &[String; 2],
-    differ: &str,
+    why: &[String],
     divergence: &Divergence,
     name: &dyn Fn(u32) -> String,
+    look: Look,
 ) -> String {
     let Divergence { id, stratum, sides, prompt, right, .. } = divergence;
     let [a, b] = sides;
     let mut out = String::new();
-    line(&mut out, "Where two cells first part");
+    line(&mut out, look.strong(heading));
     for (letter, cell) in ["A", "B"].into_iter().zip(cells) {
         line(&mut out, format!("  {letter}  {cell}"));
     }
-    if !differ.is_empty() {
-        line(&mut out, wrapped_after("  ", differ));
+    for sentence in why {
+        line(&mut out, wrapped_after("  ", sentence, look));
     }
     let asked: Vec<char> = prompt.chars().collect();
-    let end: String = asked[asked.len().saturating_sub(WIDTH / 2)..].iter().collect();
+    let end: String = asked[asked.len().saturating_sub(PROMPT)..].iter().collect();
     let cut = if end.len() < prompt.len() { "…" } else { "" };
     line(
         &mut out,
         wrapped_after(
             "  ",
             &format!("{} ({}): {cut}{end:?}, where {right:?} is right", visible(id), visible(stratum)),
+            look,
         ),
     );
-    line(&mut out, wrapped_after("  ", &apart(divergence)));
+    line(&mut out, wrapped_after("  ", &apart(divergence), look));
     for (letter, side) in ["A", "B"].into_iter().zip(sides) {
         line(&mut out, format!("  {letter}  {}", chosen(side, name)));
     }
@@ -223,189 +358,56 @@ pub(crate) fn excerpt(text: &str, place: usize) -> String {
     format!("{before}{part:?}{after}")
 }
 
-fn axes(report: &Report) -> String {
-    if report.axes.is_empty() {
-        return String::new();
-    }
-    let mut rows = vec![
-        ["what one axis alone moves", "pairs", "really", "bits", "tokens", "answers", "logits"]
-            .map(str::to_owned),
-    ];
-    for axis in &report.axes {
-        let [bits, tokens, answers] = axis.agree.map(|agree| agree.to_string());
-        rows.push([
-            axis.axis.to_string(),
-            axis.pairs.to_string(),
-            axis.exercised.to_string(),
-            bits,
-            tokens,
-            answers,
-            percent(axis.places),
-        ]);
-    }
-    let mut out = table(rows, 1..7);
-    line(
-        &mut out,
-        wrapped(
-            "Pairs of cells that differ on this axis alone: how many, in how many it made a difference to what ran, how many \
-             have the same bits, tokens and answers; and the share of bit-identical logits.",
-            WIDTH,
-        ),
-    );
-    out
-}
-
-fn precisions(report: &Report) -> String {
-    let rows = report.precisions.iter().filter(|row| row.cells > 1);
-    let rows: Vec<_> = rows
-        .map(|row| {
-            let all = &row.all;
-            [
-                name(row),
-                row.cells.to_string(),
-                percent(all.accuracy),
-                all.deviation_of_accuracy
-                    .map_or("-".to_owned(), |deviation| format!("{:.3}", 100.0 * deviation)),
-                percent(stable(all.bits)),
-                percent(stable(all.tokens)),
-                percent(stable(all.answers)),
-                all.divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}")),
-            ]
-        })
-        .collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    let head = ["precision", "cells", "right", "Std@Acc", "bits", "tokens", "answers", "Div_Index"];
-    let mut out = table([vec![head.map(str::to_owned)], rows].concat(), 1..8);
-    line(
-        &mut out,
-        wrapped(
-            "All cells of a precision: mean accuracy, its deviation in percentage points, the share of items whose bits, tokens \
-             and answers are the same in all cells, and after how many tokens the others part.",
-            WIDTH,
-        ),
-    );
-    out
-}
-
-/// The suites whose accuracy depends on the cell: where all cells agree there is nothing to see.
-fn suites(report: &Report) -> String {
-    let of_precision = |row: &PrecisionRow| {
-        let name = name(row);
-        let moved =
-            row.suites.iter().filter(|(_, spread)| spread.range_of_accuracy.is_some_and(|range| range > 0.0));
-        let points =
-            |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.2}", 100.0 * share));
-        let of_suite = |(suite, spread): (&String, &Spreads)| {
-            let [deviation, range] = [spread.deviation_of_accuracy, spread.range_of_accuracy].map(points);
-            [suite.clone(), name.clone(), percent(spread.accuracy), deviation, range]
-        };
-        moved.map(of_suite).collect::<Vec<_>>()
-    };
-    let mut rows: Vec<_> =
-        report.precisions.iter().filter(|row| row.cells > 1).flat_map(of_precision).collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    rows.sort();
-    let head = ["suite", "precision", "right", "Std@Acc", "range"].map(str::to_owned);
-    let mut out = table([vec![head], rows].concat(), 2..5);
-    line(
-        &mut out,
-        wrapped(
-            "Suites whose accuracy is not the same in all cells of a precision: its mean, deviation and range, the last two in \
-             percentage points.",
-            WIDTH,
-        ),
-    );
-    out
-}
-
 /// What a precision is called: that of the lab by itself.
 pub(crate) fn name(row: &PrecisionRow) -> String {
     if row.engine == "lab" { row.precision.clone() } else { format!("{} {}", row.engine, row.precision) }
 }
 
-fn cells(report: &Report) -> String {
-    let mut rows =
-        vec![["cell", "alike", "right", "bits", "tokens", "answers", "lost", "gained"].map(str::to_owned)];
-    for (CellRow { cell, accuracy, against, .. }, alike) in alike(&report.cells) {
-        let mut row = vec![cell.to_string(), alike.to_string(), percent(*accuracy)];
-        match against {
-            Some(against) => {
-                row.extend(against.items.map(percent));
-                row.extend([against.paired.lost, against.paired.gained].map(grouped));
-            }
-            None => row.extend(["", "", "", "", ""].map(str::to_owned)),
-        }
-        rows.push(row.try_into().expect("eight columns"));
-    }
-    if rows.len() == 1 {
-        return String::new();
-    }
-    let mut out = table(rows, 1..8);
-    let beside = report.run.reference.map_or_else(String::new, |reference| {
-        format!(" The share of items with the same bits, tokens and answers as {reference}, and what was lost and gained.")
-    });
-    line(
-        &mut out,
-        wrapped(&format!("Cells that are alike to the last bit stand in one row.{beside}"), WIDTH),
-    );
-    out
+/// A table as wide as it may be, below what it shows and above how it is read.
+fn table(table: Table, look: Look) -> String {
+    let Table { title, sentence, .. } = &table;
+    let (title, sentence) = (look.strong(title), wrapped(sentence, look.prose()));
+    let drawn = drawn(&table);
+    let fits = drawn.lines().all(|line| line.chars().count() <= look.width);
+    let drawn = if fits { drawn } else { self::drawn(&table.narrow()) };
+    format!("{title}\n{drawn}\n{sentence}\n")
 }
 
-/// Cells with the same bits as one, under the name of the first, and how many there are.
-pub(crate) fn alike<'r>(cells: impl IntoIterator<Item = &'r CellRow>) -> Vec<(&'r CellRow, u64)> {
-    let mut groups: Vec<(&CellRow, u64)> = Vec::new();
-    let mut numbers: HashMap<Digest, usize> = HashMap::new();
-    for row in cells {
-        let number = *numbers.entry(row.root).or_insert(groups.len());
-        match groups.get_mut(number) {
-            Some((_, alike)) => *alike += 1,
-            None => groups.push((row, 1)),
-        }
-    }
-    groups
-}
-
-/// The items on which all cells are alike.
-pub(crate) fn stable(agreement: Agreement) -> Proportion {
-    Proportion { hits: agreement.unstable.misses(), of: agreement.unstable.of }
-}
-
-pub(crate) fn percent(share: Proportion) -> String {
-    share.rate().map_or_else(|| "-".to_owned(), |rate| format!("{:.1} %", 100.0 * rate))
-}
-
-fn table<const N: usize>(rows: Vec<[String; N]>, right: std::ops::Range<usize>) -> String {
+fn drawn(Table { columns, rows, .. }: &Table) -> String {
     let mut table = Builder::default();
-    rows.into_iter().for_each(|row| table.push_record(row));
+    table.push_record(columns.iter().map(|column| column.head));
+    rows.iter().for_each(|row| table.push_record(row.iter().map(|field| visible(field))));
     let mut table = table.build();
     table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
-    table.modify(Columns::new(right), Alignment::right());
-    trimmed(&table.to_string()) + "\n"
+    let words = columns.iter().take_while(|column| column.is_word).count();
+    table.modify(Columns::new(words..columns.len()), Alignment::right());
+    trimmed(&table.to_string())
 }
 
 /// A sentence of which the first line begins with something, and the others stand below what follows it.
-pub(crate) fn wrapped_after(begin: &str, sentence: &str) -> String {
+pub(crate) fn wrapped_after(begin: &str, sentence: &str, look: Look) -> String {
     let indent = begin.chars().count();
-    let lines = wrapped(sentence, WIDTH - indent);
+    let lines = wrapped(sentence, look.prose() - indent);
     begin.to_owned() + &lines.replace('\n', &format!("\n{}", " ".repeat(indent)))
 }
 
-/// Broken between words. The library's own wrapping leaves a blank at the beginning of some lines.
+/// Broken between words, and nothing else: what would break a line or command a terminal is written out. The library's own
+/// wrapping leaves a blank at the beginning of some lines.
 pub(crate) fn wrapped(sentence: &str, width: usize) -> String {
+    let sentence = visible(sentence);
     let mut lines = String::new();
     let mut column = 0;
     for word in sentence.split(' ') {
+        let letters = word.chars().count();
+        // At the beginning of a line the log of a job would take it for a command.
+        let commands = word.starts_with("::") || word.starts_with("##[");
         if column > 0 {
-            let fits = column + 1 + word.len() <= width;
+            let fits = column + 1 + letters <= width || commands;
             lines.push(if fits { ' ' } else { '\n' });
             column = if fits { column + 1 } else { 0 };
         }
         lines.push_str(word);
-        column += word.len();
+        column += letters;
     }
     lines
 }
@@ -426,4 +428,23 @@ pub(crate) fn grouped(number: u64) -> String {
 /// Without the blanks at the ends of lines.
 pub(crate) fn trimmed(table: &str) -> String {
     table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_that_was_broken_begins_with_a_command() {
+        assert_eq!(wrapped("a bc def g", 4), "a bc\ndef\ng");
+        assert_eq!(wrapped("abcd ::error::x y", 4), "abcd ::error::x\ny");
+        assert_eq!(wrapped("éééé é", 6), "éééé é");
+    }
+
+    #[test]
+    fn only_what_is_colored_holds_commands() {
+        let colored = Look { color: true, ..Look::PLAIN };
+        assert_eq!(Look::PLAIN.outcome(Outcome::Pass, "x"), "x");
+        assert_eq!(colored.outcome(Outcome::Pass, "x"), "\u{1b}[1m\u{1b}[32mx\u{1b}[0m");
+    }
 }

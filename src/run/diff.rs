@@ -1,14 +1,16 @@
 //! Where two runs, two cells or two logs of answers part, and whether accuracy changed.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     path::{Path, PathBuf},
 };
 
+use super::review::review;
 use crate::{
-    compare::Tally,
+    compare::{Level, Tally},
     plan::axis::Cell,
     record::Record,
+    report::Report,
     stats::paired::Paired,
     store::{
         run::{Run, RunError, cell_of_file},
@@ -108,35 +110,29 @@ pub struct CellDiff {
     pub found: Option<(u64, usize)>,
 }
 
-/// Two runs beside each other.
-pub struct RunDiff {
-    /// The cells that have run in both.
-    pub cells: Vec<CellDiff>,
-    /// Those that have run in the one alone, and in the other.
-    pub alone: [Vec<Cell>; 2],
-}
-
-/// Compares what both runs have done.
+/// Holds a run against another one: what became of every cell.
 ///
 /// # Errors
 ///
 /// When they were asked other questions, or a trace is not what was written.
-pub fn runs(one: &Run, other: &Run) -> Result<RunDiff, DiffError> {
-    same_questions(one, other)?;
-    let done = |run: &Run| {
-        let mut cells = Vec::new();
-        for (cell, record) in run.records(&run.about.cells) {
-            if let Some(Record::Done(_)) = record? {
-                cells.push(cell);
-            }
+pub fn runs(before: &Path, after: &Path, level: Level) -> Result<Report, DiffError> {
+    let [before, after] = [review(before, None)?, review(after, None)?];
+    same_questions(&before.run, &after.run)?;
+    // Cells that share both traces share what there is to say of them.
+    let mut tallies: HashMap<(Digest, Digest), Tally> = HashMap::new();
+    let traces: HashMap<Cell, Digest> = before.traces.into_iter().collect();
+    let mut pairs = Vec::new();
+    for (cell, now) in after.traces {
+        let Some(was) = traces.get(&cell) else { continue };
+        if let Entry::Vacant(vacant) = tallies.entry((*was, now)) {
+            vacant.insert(tally(&before.run, &after.run, [*was, now])?);
         }
-        Ok::<_, RunError>(cells)
-    };
-    let (in_one, in_other) = (done(one)?, done(other)?);
-    let (both, only_one): (Vec<_>, Vec<_>) = in_one.into_iter().partition(|cell| in_other.contains(cell));
-    let only_other = in_other.into_iter().filter(|cell| !both.contains(cell)).collect();
-    let cells = both.into_iter().map(|cell| cells((one, cell), (other, cell))).collect::<Result<_, _>>()?;
-    Ok(RunDiff { cells, alone: [only_one, only_other] })
+        pairs.push((cell, (*was, now)));
+    }
+    let pairs: Vec<_> = pairs.iter().map(|(cell, traces)| (*cell, &tallies[traces])).collect();
+    let vocabulary = after.run.vocabulary()?;
+    let text = |token: u32| vocabulary.get(token as usize).cloned().unwrap_or_default();
+    Ok(Report::of_change(before.report, after.report, level, &pairs, &text))
 }
 
 fn same_questions(one: &Run, other: &Run) -> Result<(), DiffError> {

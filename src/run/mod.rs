@@ -1,6 +1,7 @@
 //! The main loop: every cell of a plan, one after the other, each safe on disk before the next begins.
 
 pub mod diff;
+pub mod export;
 mod groups;
 pub mod merge;
 mod questions;

@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use crate::{
+    plan::axis::Cell,
     record::{About, Done, Record},
     report::{Missing, Report},
     store::{
+        lines::Lines,
         run::{Run, RunError},
-        trace::{Line, Reader},
+        trace::{Line, Reader, TraceError},
     },
+    suite::question::Question,
     trace::{Digest, Finish, Token, chain},
     verdict::{
         baseline::Baseline,
@@ -21,6 +24,10 @@ const OUTPUTS: usize = 1024;
 
 /// What a run says, and what it says it from.
 pub struct Reviewed {
+    /// The run.
+    pub run: Run,
+    /// Its cells that have run, each with its trace.
+    pub traces: Vec<(Cell, Digest)>,
     /// What it says.
     pub report: Report,
     /// What can be approved of it.
@@ -38,32 +45,75 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
     let (mut known, mut missing) = (Vec::new(), Vec::new());
     // In the order in which cells first have them.
     let mut traces: Vec<Digest> = Vec::new();
-    for (cell, record) in run.records(&about.cells) {
-        let reason = match record {
-            Ok(Some(Record::Done(done))) => {
-                let trace = traces.iter().position(|trace| *trace == done.trace).unwrap_or_else(|| {
-                    traces.push(done.trace);
-                    traces.len() - 1
-                });
-                let Done { root, launches, environment, .. } = *done;
-                known.push(Known { cell, trace, root, launches, environment });
+    let mut of_cells = Vec::new();
+    for (cell, done) in cells(&run)? {
+        let done = match done {
+            Ok(done) => done,
+            Err(reason) => {
+                missing.push(Missing { cell, reason });
                 continue;
             }
-            Ok(Some(Record::Failed(failed))) => failed.sentence,
-            Ok(None) => "it has not run".to_owned(),
-            Err(error @ (RunError::Damaged { .. } | RunError::Trace(_))) => error.to_string(),
-            Err(error) => return Err(error),
         };
-        missing.push(Missing { cell, reason });
+        let trace = traces.iter().position(|trace| *trace == done.trace).unwrap_or_else(|| {
+            traces.push(done.trace);
+            traces.len() - 1
+        });
+        of_cells.push((cell, done.trace));
+        let Done { root, launches, environment, .. } = *done;
+        known.push(Known { cell, trace, root, launches, environment });
     }
     let mut evidence = Evidence::new(about, known, identity(about));
     read(&run, &traces, &mut evidence)?;
     let vocabulary = run.vocabulary()?;
     let text = |token: u32| vocabulary.get(token as usize).cloned().unwrap_or_default();
-    Ok(Reviewed {
-        report: Report::new(about, missing, &evidence, baseline, &text),
-        baseline: Baseline::of(&about.model.name, &evidence),
-    })
+    let report = Report::new(about, missing, &evidence, baseline, &text);
+    let baseline = Baseline::of(&about.model.name, &evidence);
+    Ok(Reviewed { report, baseline, traces: of_cells, run })
+}
+
+/// What became of a cell; where that cannot be used, why.
+type Found = (Cell, Result<Box<Done>, String>);
+
+/// Every cell, in the order of the plan.
+pub(super) fn cells(run: &Run) -> Result<Vec<Found>, RunError> {
+    let found = run.records(&run.about.cells).into_iter().map(|(cell, record)| {
+        let reason = match record {
+            Ok(Some(Record::Done(done))) => return Ok((cell, Ok(done))),
+            Ok(Some(Record::Failed(failed))) => failed.sentence,
+            Ok(None) => "it has not run".to_owned(),
+            Err(error @ (RunError::Damaged { .. } | RunError::Trace(_))) => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        Ok((cell, Err(reason)))
+    });
+    found.collect()
+}
+
+/// All questions, which are as many as the run says.
+pub(super) fn questions(run: &Run) -> Result<Lines<Question>, RunError> {
+    let questions = run.questions()?;
+    let (items, expected) = (questions.len(), run.about.questions);
+    if items != expected {
+        let difference = format!("it has {items} questions, not {expected}");
+        return Err(RunError::Other { folder: run.folder.clone(), difference });
+    }
+    Ok(questions)
+}
+
+/// Is an item that was read what its text and its tokens make of it?
+pub(super) fn check(
+    reader: &Reader,
+    question: &Question,
+    line: &Line,
+    tokens: &[Token],
+) -> Result<(), TraceError> {
+    if question.score(&line.text, line.finish == Finish::Length) != line.scores {
+        return Err(reader.wrong(question.item, "its text is scored otherwise now"));
+    }
+    if chain(tokens.iter().map(|token| (token.token, token.digest))) != line.root {
+        return Err(reader.wrong(question.item, "its root is not that of its tokens"));
+    }
+    Ok(())
 }
 
 /// One value for everything that the digests of all cells depend on.
@@ -75,19 +125,12 @@ fn identity(about: &About) -> Digest {
 
 /// Reads all traces side by side, some items at a time.
 fn read(run: &Run, traces: &[Digest], evidence: &mut Evidence) -> Result<(), RunError> {
-    let mut questions = run.questions()?;
+    let mut questions = questions(run)?;
     let mut readers = Vec::new();
     for trace in traces {
         readers.push(Reader::open(&run.folder, *trace)?);
     }
     let items = questions.len();
-    if items != run.about.questions {
-        let (folder, expected) = (run.folder.clone(), run.about.questions);
-        return Err(RunError::Other {
-            folder,
-            difference: format!("it has {items} questions, not {expected}"),
-        });
-    }
     let block = (OUTPUTS / traces.len().max(1)).max(1) as u64;
     let replay = run.about.generation.replay;
     for first in (0..items).step_by(block as usize) {
@@ -106,13 +149,7 @@ fn read(run: &Run, traces: &[Digest], evidence: &mut Evidence) -> Result<(), Run
             let mut of_item = Vec::new();
             for (reader, of_trace) in readers.iter().zip(&outputs) {
                 let (line, tokens) = &of_trace[at];
-                let scores = question.score(&line.text, line.finish == Finish::Length);
-                if scores != line.scores {
-                    return Err(reader.wrong(item, "its text is scored otherwise now").into());
-                }
-                if chain(tokens.iter().map(|token| (token.token, token.digest))) != line.root {
-                    return Err(reader.wrong(item, "its root is not that of its tokens").into());
-                }
+                check(reader, &question, line, tokens)?;
                 of_item.push(line.output(tokens, replay));
             }
             evidence.add(&question, &of_item);

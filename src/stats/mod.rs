@@ -16,10 +16,11 @@ pub mod transitions;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{ToPrimitive, Zero};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-/// From where to where.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+/// An interval, both ends included.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Interval {
     /// The lower end.
     pub lower: f64,

@@ -5,20 +5,21 @@ use std::{iter::Sum, ops::Add};
 use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;
 use num_traits::{One, ToPrimitive};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Interval, UnequalCells, exact_quotient, items, proportion::Proportion, quotient};
 
-/// How many items are correct where.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize)]
+/// How many items are right in the reference and in a cell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, JsonSchema)]
 pub struct Paired {
-    /// In the reference and in the cell.
+    /// Right in the reference and in the cell.
     pub both: u64,
-    /// In the reference only.
+    /// Right in the reference only.
     pub lost: u64,
-    /// In the cell only.
+    /// Right in the cell only.
     pub gained: u64,
-    /// In neither.
+    /// Right in neither.
     pub neither: u64,
 }
 

@@ -3,13 +3,14 @@
 use std::{iter::Sum, num::NonZeroU64, ops::Add};
 
 use num_bigint::BigInt;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Interval, quotient};
 use crate::numerics::special::{normal_quantile, one_minus_root};
 
-/// So many hits of so many items.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize)]
+/// So many hits of so many.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, JsonSchema)]
 pub struct Proportion {
     /// How many hit, which is at most `of`.
     pub hits: u64,

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, num::NonZeroU64};
 
 use num_bigint::{BigInt, BigUint};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{UnequalCells, items, proportion::Proportion, quotient};
@@ -23,13 +24,14 @@ pub struct Correctness {
 }
 
 /// Cochran's test of the hypothesis that all cells are right equally often.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Cochran {
     /// The statistic Q.
     pub q: f64,
     /// One less than the number of cells.
     pub freedom: NonZeroU64,
     /// How likely a Q at least as large is, by the chi-square distribution that it has with many items.
+    #[schemars(range(min = 0, max = 1))]
     pub p_value: f64,
 }
 
@@ -115,7 +117,7 @@ impl Correctness {
 }
 
 /// How far cells agree, item by item.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, JsonSchema)]
 pub struct Agreement {
     /// Of the items, those on which not all cells are alike.
     pub unstable: Proportion,

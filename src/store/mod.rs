@@ -1,6 +1,7 @@
 //! The only writer of files; what it writes is whole or not there.
 
 pub mod lines;
+pub mod parts;
 pub mod run;
 pub mod trace;
 
@@ -28,6 +29,16 @@ pub enum StoreError {
     },
 }
 
+/// Adds to the end of a file that belongs to somebody else; it is made if it is not there.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn append(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let appended = || File::options().create(true).append(true).open(path)?.write_all(bytes);
+    appended().map_err(|error| StoreError::Write { path: path.to_owned(), error })
+}
+
 /// Writes a file, and the folders that it lies in.
 ///
 /// # Errors
@@ -35,14 +46,19 @@ pub enum StoreError {
 /// When it cannot be written; what was there before is left alone then.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let written = || {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let mut file = temporary().tempfile_in(folder)?;
+        let mut file = temporary().tempfile_in(folder_of(path)?)?;
         file.write_all(bytes)?;
         file.persist(path)?;
         Ok(())
     };
     written().map_err(|error| StoreError::Write { path: path.to_owned(), error })
+}
+
+/// The folder that a file is to lie in, which is made if it is not there.
+fn folder_of(path: &Path) -> io::Result<&Path> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    Ok(folder)
 }
 
 /// A file that others may read as far as the user's mask lets them: a library's temporary files are for nobody else.

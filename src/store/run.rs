@@ -391,10 +391,14 @@ impl Run {
     }
 }
 
-/// The file of a cell: its name, with what no file system minds.
+/// The file of a cell.
 pub fn cell_file(folder: &Path, cell: Cell) -> PathBuf {
-    let name = cell.to_string().replace('/', "_").replace(':', "~");
-    folder.join(CELLS).join(format!("{name}.json"))
+    folder.join(CELLS).join(format!("{}.json", cell_name(cell)))
+}
+
+/// The name of a cell, with what no file system minds.
+pub fn cell_name(cell: Cell) -> String {
+    cell.to_string().replace('/', "_").replace(':', "~")
 }
 
 /// The cell in a file, and the folder of its run.

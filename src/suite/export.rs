@@ -1,25 +1,30 @@
 //! Items as JSON, and as a task of lm-evaluation-harness.
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest as _, Sha256};
 
-use super::{Suite, item::Item, problem::Problem, style::Style};
+use super::{Suite, item::Item, problem::Problem, question::Question, style::Style};
 use crate::trace::Digest;
 
-/// An item as a line of JSON. Whatever a prompt adds comes last.
+/// An item as a line of JSON. Whatever a prompt adds comes last, and a [`Question`] does not know all of it.
 #[derive(Serialize)]
 struct Document<'a> {
     suite: &'a str,
     version: u32,
     seed: u64,
-    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
     id: &'a str,
     stratum: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<&'a str>,
-    task: &'a str,
-    operands: &'a [String],
-    question: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operands: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    question: Option<&'a str>,
     target: &'a str,
     target_type: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -63,11 +68,40 @@ impl<T> ByStyle<T> {
 struct Task<'a> {
     #[serde(flatten)]
     document: Document<'a>,
-    prompt: String,
+    prompt: &'a str,
 }
 
 fn line(record: &impl Serialize) -> String {
     serde_json::to_string(record).expect("a record holds nothing but texts and numbers")
+}
+
+/// What a suite that is asked in one style is called as a task of lm-evaluation-harness.
+pub fn task_name(suite: &str, style: Style) -> String {
+    format!("reprocheck_{suite}_{style}")
+}
+
+impl Question {
+    /// Its line in the task that [`Suite::task_line`] writes, as far as it knows that, with the prompt that a model really
+    /// read. Version and seed are those of its suite.
+    pub fn document(&self, version: u32, seed: u64) -> Box<RawValue> {
+        let document = Document {
+            suite: &self.suite,
+            version,
+            seed,
+            index: None,
+            id: &self.id,
+            stratum: &self.stratum,
+            cluster: self.cluster.as_deref(),
+            task: None,
+            operands: None,
+            question: None,
+            target: &self.answer.text,
+            target_type: self.answer.kind.to_string(),
+            duplicate: false,
+        };
+        to_raw_value(&Task { document, prompt: &self.prompt })
+            .expect("a document holds nothing but texts and numbers")
+    }
 }
 
 impl Suite {
@@ -77,13 +111,13 @@ impl Suite {
             suite: &self.name,
             version: self.version,
             seed,
-            index: item.index,
+            index: Some(item.index),
             id: &item.id,
             stratum,
             cluster: cluster.as_deref(),
-            task,
-            operands,
-            question,
+            task: Some(task),
+            operands: Some(operands),
+            question: Some(question),
             target: &answer.text,
             target_type: answer.kind.to_string(),
             duplicate: item.duplicate,
@@ -107,7 +141,7 @@ impl Suite {
     /// An item as one line of JSON for lm-evaluation-harness, if it has this style.
     pub fn task_line(&self, item: &Item, seed: u64, style: Style, shots: usize) -> Option<String> {
         let prompt = self.asked(item, seed, style, shots)?.text();
-        Some(line(&Task { document: self.document(item, seed), prompt }))
+        Some(line(&Task { document: self.document(item, seed), prompt: &prompt }))
     }
 
     /// The task of lm-evaluation-harness that reads such lines from a file.
@@ -118,10 +152,10 @@ impl Suite {
         format!(
             "\
 # Made by `reprocheck suite export {name} --style {style} --lm-eval`. To run it:
-#   lm_eval --tasks reprocheck_{name}_{style} --include_path . --log_samples --output_path OUT --model …{template}
+#   lm_eval --tasks {task} --include_path . --log_samples --output_path OUT --model …{template}
 # Its metric compares texts, and its flexible filter knows whole numbers and decimals only: score the samples it logs
 # for fractions, lists and estimates.
-task: reprocheck_{name}_{style}
+task: {task}
 dataset_path: json
 dataset_kwargs:
   data_files:
@@ -148,6 +182,7 @@ metadata:
   version: {version}
 ",
             name = self.name,
+            task = task_name(&self.name, style),
             lines = quoted(lines),
             stops = stops.join(", "),
             filters = filters(style),

@@ -53,6 +53,23 @@ pub struct Scores {
     pub flexible: Score,
 }
 
+impl Score {
+    /// Is the answer right?
+    pub fn is_correct(&self) -> bool {
+        self.outcome == Outcome::Correct
+    }
+}
+
+impl Scores {
+    /// What one of them makes of it.
+    pub fn under(&self, filter: Filter) -> &Score {
+        match filter {
+            Filter::Strict => &self.strict,
+            Filter::Flexible => &self.flexible,
+        }
+    }
+}
+
 /// Scores a text, of which `cut` says that it ended because it met the limit of new tokens.
 ///
 /// An answer in a cut text counts only if it could not have gone on: a box that is closed, or a line that has

@@ -1,11 +1,12 @@
 //! The three ways in which a question is put.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::named;
 
 /// How a question is put, and so in what form its answer comes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Style {
     /// An expression and `=`; the model writes `scratchpad>answer` and a newline.

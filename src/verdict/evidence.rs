@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -119,21 +120,21 @@ impl Family {
 }
 
 /// What an axis alone moves: the cells that differ in nothing else, each compared with the first of them.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Attribution {
     /// Which axis.
     pub axis: Axis,
     /// How many pairs of cells were compared.
     pub pairs: usize,
-    /// In how many of them the launch, as it was recorded, made a difference.
+    /// In how many pairs the launch, as it was recorded, made a difference.
     pub exercised: usize,
     /// How many pairs agree on all bits, on all tokens, on all answers.
     pub agree: [usize; 3],
     /// Comparable places with the same logits, over all pairs.
     pub places: Proportion,
-    /// Items with the same bits, tokens and answers, over all pairs.
+    /// Items with the same bits, with the same tokens, and with the same answers, over all pairs.
     pub items: [Proportion; 3],
-    /// The first pair whose texts part, or else whose logits do.
+    /// The first pair whose tokens part, or else whose logits do; nothing where none do.
     pub first: Option<[Cell; 2]>,
 }
 
@@ -251,12 +252,13 @@ impl Evidence {
         let known: Option<Vec<_>> = cells.iter().map(|cell| self.known(*cell)).collect();
         let known = known?;
         // Whatever the launches say: what differs by nothing else has made a difference.
-        let moved = |one: &Known, other: &Known| {
-            one.cell.with(other.cell.get(axis)) == other.cell
-                && self.summary(one).level(Level::Bits) != self.summary(other).level(Level::Bits)
+        let mut bits: HashMap<Cell, Digest> = HashMap::new();
+        let mut moved = |one: &Known| {
+            let others = one.cell.with(cells[0].get(axis));
+            let of_one = self.summary(one).level(Level::Bits);
+            *bits.entry(others).or_insert(of_one) != of_one
         };
-        let mut pairs = known.iter().flat_map(|one| known.iter().map(move |other| (one, other)));
-        Some(super::exercised(axis, &known) || pairs.any(|(one, other)| moved(one, other)))
+        Some(super::exercised(axis, &known) || known.iter().any(|one| moved(one)))
     }
 
     /// All cells of every precision.

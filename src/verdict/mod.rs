@@ -5,6 +5,7 @@ pub mod evidence;
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::{
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// What became of a gate, from the best to the worst.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It holds.
@@ -46,32 +47,32 @@ impl fmt::Display for Outcome {
 }
 
 /// What became of one gate.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Ruling {
-    /// Which gate.
+    /// The name of the gate.
     pub gate: String,
     /// The line of the matrix file that it begins in.
     pub line: usize,
-    /// The worst of its findings.
+    /// The worst outcome of its findings.
     pub outcome: Outcome,
     /// How many comparisons it made.
     pub comparisons: usize,
-    /// How many of them hold.
+    /// How many of its comparisons hold.
     pub held: usize,
     /// What does not hold or cannot be told, the worst first.
     pub findings: Vec<Finding>,
-    /// What a reader of a pass should know.
+    /// What a reader of a pass should know, in sentences.
     pub notes: Vec<String>,
 }
 
 /// One thing that does not hold, or cannot be told.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Finding {
-    /// How bad.
+    /// How bad it is.
     pub outcome: Outcome,
-    /// What, in a sentence.
+    /// What does not hold or cannot be told, in a sentence.
     pub sentence: String,
-    /// The cell that was compared with, and the one that was compared.
+    /// The cell that was compared with, and the one that was compared; nothing where it is not about two cells.
     pub cells: Option<[Cell; 2]>,
     /// Where the two first part, if they do.
     pub first: Option<Divergence>,
@@ -233,6 +234,13 @@ impl<'a> Bench<'a> {
                 return;
             }
         }
+        let places = [one, other].map(|cell| self.evidence.known(cell).map(|known| &known.environment));
+        // The bits of the lab are the same everywhere; those of another engine depend on where it ran.
+        if [one, other].iter().all(|cell| cell.order.is_none()) && places[0] != places[1] {
+            return self.findings.push(Finding::unknown(format!(
+                "{one} and {other} ran on different machines, which may be what moved: run both on one kind"
+            )));
+        }
         let Some(tally) = self.evidence.tally(one, other).filter(|tally| tally.bits.of > 0) else {
             self.findings.push(Finding::unknown(format!("{one} and {other} have no items to compare")));
             return;
@@ -278,7 +286,8 @@ fn breaks(limit: Limit, tally: &Tally, one: Cell, other: Cell) -> Option<(Outcom
         }
         Limit::AccuracyDrop { most, confidence } => {
             let found = tally.paired.non_inferiority(most, confidence);
-            let drop = -100.0 * tally.paired.difference().unwrap_or_default();
+            // Nothing lost is a drop of 0, and not of -0.
+            let drop = -100.0 * tally.paired.difference().unwrap_or_default() + 0.0;
             let paired = tally.paired;
             let counts = format!(
                 "{} items lost and {} gained of {}, a drop of {drop:.2} pp",

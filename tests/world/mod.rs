@@ -2,10 +2,12 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub(crate) mod cases;
+
 use std::path::Path;
 
 use reprocheck::{
-    compare::Output,
+    compare::{Level, Output, Tally},
     engine::environment::Environment,
     numerics::choice::Candidate,
     plan::Plan,
@@ -32,10 +34,36 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) traces: Vec<Option<usize>>,
     pub(crate) launches: Vec<Launches>,
+    /// Cells that ran on another machine than the rest.
+    pub(crate) elsewhere: Vec<usize>,
     /// The text of every output, and of every token.
     pub(crate) text: String,
     /// What the model, the matrix file and every item are called.
     pub(crate) name: String,
+}
+
+/// A thousand cells, the reference among them, and no two of them alike: the later ones part more often, and sooner.
+pub(crate) fn thousand(items: u64) -> Report {
+    let world = World::new(
+        "[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"fp32\", \"bf16\", \"fp16\", \"layercast\", \"lmul\"]\n\
+         order = [\"exact\", \"sequential\", \"pairwise\", \"split-k:4\", \"split-k:rows\"]\n\
+         threads = [1, 2, 3, 4]\nbatch = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n\
+         [[gate]]\nvary = [\"threads\", \"batch\"]\nrequire = \"bits\"\n\
+         [[gate]]\nagainst = \"reference\"\nmax-accuracy-drop = \"5pp\"\n",
+    );
+    assert_eq!(world.plan.cells.len(), 1000);
+    world.report(items, |trace, item| {
+        let number = trace as u64;
+        let draw = (item * 613 + number * 389) % 1000;
+        // Two bytes of logits tell all traces apart.
+        let moved = |part: u64| if draw < 3 * number { part as u8 } else { 0 };
+        let place = (item + number) % 4;
+        let token = |at: u64| {
+            let token = 1 + u32::from(2 * draw < number && at == place);
+            (token, moved(if at == 0 { number / 251 } else { number % 251 }))
+        };
+        ((0..5).map(token).collect(), if 2 * draw < number && item % 3 == 0 { 2 } else { 1 })
+    })
 }
 
 const HEAD: &str = "suites = [\"carry_chain\"]\n";
@@ -51,7 +79,7 @@ impl World {
             decode_rows: at,
             chunks: at,
             threads: at,
-            groups: Digest::of(&[at as u8]),
+            groups: Digest::of(&at.to_le_bytes()),
             tree: None,
         };
         let count = plan.cells.len();
@@ -59,6 +87,7 @@ impl World {
             plan,
             traces: (0..count).map(Some).collect(),
             launches: (0..count).map(launches).collect(),
+            elsewhere: Vec::new(),
             text: String::new(),
             name: "m".to_owned(),
         }
@@ -105,38 +134,52 @@ impl World {
 
     pub(crate) fn evidence(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Evidence {
         let about = self.about(items);
-        let known = self.plan.cells.iter().zip(&self.traces).zip(&self.launches).filter_map(
-            |((cell, trace), launches)| {
-                Some(Known {
-                    cell: *cell,
-                    trace: (*trace)?,
-                    root: Digest::of(&[(*trace)? as u8]),
-                    launches: launches.clone(),
-                    environment: Environment::here(),
-                })
-            },
-        );
+        let cells = self.plan.cells.iter().zip(&self.traces).zip(&self.launches).enumerate();
+        let known = cells.filter_map(|(at, ((cell, trace), launches))| {
+            Some(Known {
+                cell: *cell,
+                trace: (*trace)?,
+                root: Digest::of(&(*trace)?.to_le_bytes()),
+                launches: launches.clone(),
+                environment: Environment {
+                    processor: self.elsewhere.contains(&at).then(|| "another".to_owned()),
+                    ..environment()
+                },
+            })
+        });
         let mut evidence = Evidence::new(&about, known.collect(), Digest::of(b"about"));
         let traces = self.traces.iter().flatten().max().map_or(0, |most| most + 1);
         for item in 0..items {
-            let made: Vec<Made> = (0..traces).map(|trace| made(trace, item)).collect();
-            let tokens: Vec<Vec<Token>> =
-                made.iter().map(|(tokens, _)| tokens.iter().copied().map(token).collect()).collect();
-            let outputs: Vec<_> = made
-                .iter()
-                .zip(&tokens)
-                .map(|((_, answer), tokens)| Output {
-                    tokens,
-                    text: &self.text,
-                    root: chain(tokens.iter().map(|token| (token.token, token.digest))),
-                    answer: Some(["0", "1", "2"][usize::from(*answer)]),
-                    correct: *answer == 1,
-                    replayed: false,
-                })
-                .collect();
-            evidence.add(&question(item, &self.name), &outputs);
+            let made = Outputs::new(self, (0..traces).map(|trace| made(trace, item)));
+            evidence.add(&question(item, &self.name), &made.all());
         }
         evidence
+    }
+
+    /// What a run says of this one that came before it.
+    pub(crate) fn change(
+        &self,
+        after: &World,
+        items: u64,
+        level: Level,
+        was: impl Fn(usize, u64) -> Made,
+        is: impl Fn(usize, u64) -> Made,
+    ) -> Report {
+        let mut tallies = Vec::new();
+        for (cell, now) in after.plan.cells.iter().zip(&after.traces) {
+            let at = self.plan.cells.iter().position(|other| other == cell);
+            let (Some(now), Some(then)) = (*now, at.and_then(|at| self.traces[at])) else { continue };
+            let mut tally = Tally::default();
+            for item in 0..items {
+                let outputs = [Outputs::new(self, [was(then, item)]), Outputs::new(after, [is(now, item)])];
+                let [one, other] = outputs.each_ref().map(|outputs| outputs.all()[0]);
+                tally.add(&question(item, &self.name), one, other);
+            }
+            tallies.push((*cell, tally));
+        }
+        let pairs: Vec<_> = tallies.iter().map(|(cell, tally)| (*cell, tally)).collect();
+        let text = |token: u32| format!("{}{token}", after.text);
+        Report::of_change(self.report(items, was), after.report(items, is), level, &pairs, &text)
     }
 
     pub(crate) fn rulings(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Vec<Ruling> {
@@ -151,6 +194,41 @@ impl World {
         assert_eq!(rulings[0].outcome == Outcome::Pass, rulings[0].findings.is_empty());
         rulings[0].outcome
     }
+}
+
+/// What several traces hold of an item.
+struct Outputs<'w> {
+    text: &'w str,
+    made: Vec<(Vec<Token>, u8)>,
+}
+
+impl<'w> Outputs<'w> {
+    fn new(world: &'w World, made: impl IntoIterator<Item = Made>) -> Outputs<'w> {
+        let made = made.into_iter().map(|(tokens, answer)| (tokens.into_iter().map(token).collect(), answer));
+        Outputs { text: &world.text, made: made.collect() }
+    }
+
+    fn all(&self) -> Vec<Output<'_>> {
+        let output = |(tokens, answer): &'_ (Vec<Token>, u8)| {
+            (chain(tokens.iter().map(|token| (token.token, token.digest))), *answer)
+        };
+        let outputs = self.made.iter().map(|made| (&made.0, output(made)));
+        let outputs = outputs.map(|(tokens, (root, answer))| Output {
+            tokens,
+            text: self.text,
+            root,
+            answer: Some(["0", "1", "2"][usize::from(answer)]),
+            correct: answer == 1,
+            replayed: false,
+        });
+        outputs.collect()
+    }
+}
+
+/// One that is the same on every machine.
+fn environment() -> Environment {
+    let [target, isa, candle] = ["x86_64-linux", "avx512", "0.0.0"].map(str::to_owned);
+    Environment { target, processor: None, isa, candle }
 }
 
 fn token((token, logits): (u32, u8)) -> Token {

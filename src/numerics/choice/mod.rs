@@ -8,8 +8,9 @@
 mod draw;
 mod ranking;
 
-use std::{fmt, num::NonZeroUsize, str::FromStr};
+use std::{borrow::Cow, fmt, num::NonZeroUsize, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 pub use ranking::{Candidate, RankError, Ranking, rank};
@@ -232,6 +233,23 @@ fn parsed<T: FromStr>(parameter: &'static str, value: &str) -> Result<T, ChoiceE
 impl Serialize for Choice {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Choice {
+    fn schema_name() -> Cow<'static, str> {
+        "Choice".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let number = r"[0-9]+(\.[0-9]+)?";
+        let unusual = format!("(,{TEMPERATURE}={number})?(,{TOP_K}=[0-9]+)?(,{TOP_P}={number})?");
+        json_schema!({
+            "description": "How a token is chosen: the best one always, or a draw, such as \
+                            sampled:seed=1,temperature=0.7,top-k=40,top-p=0.95.",
+            "type": "string",
+            "pattern": format!("^(greedy|sampled:{SEED}=[0-9]+{unusual})$"),
+        })
     }
 }
 

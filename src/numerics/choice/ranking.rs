@@ -3,17 +3,19 @@
 use std::cmp::Ordering;
 
 use pulp::{Arch, Simd, WithSimd};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::numerics::json_float;
 
 /// A token that might follow.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Candidate {
-    /// The token.
+    /// The number of the token.
     pub token: u32,
     /// Its logit.
     #[serde(with = "json_float")]
+    #[schemars(schema_with = "json_float::schema")]
     pub logit: f32,
 }
 

@@ -1,17 +1,17 @@
 //! What happens along the tokens: how long outputs stay the same, how far their logits are apart, and near which margins
 //! another token comes to rank first.
 
-use super::{Figure, Svg, TOP, series};
+use super::{EDGE, Figure, Svg, WIDTH, series};
 use crate::{
     compare::MARGINS,
     numerics::elementary::log,
-    report::{CONFIDENCE, CourseRow, Report, SurvivalRow, text},
+    report::{CONFIDENCE, CourseRow, Family, Report, SurvivalRow, text},
     stats::proportion::Proportion,
 };
 
-const LEFT: f64 = 72.0;
-const WIDTH: f64 = 488.0;
-const HEIGHT: f64 = 270.0;
+const LEFT: f64 = 48.0;
+const WIDE: f64 = WIDTH - LEFT - 20.0;
+const HIGH: f64 = 230.0;
 /// Places on the way from left to right; what lies between two of them is pooled.
 const COLUMNS: usize = 240;
 
@@ -30,17 +30,19 @@ struct Ticks {
 
 /// The four, as far as there is a reference and something beside it.
 pub(super) fn all(report: &Report) -> Vec<Figure> {
-    let with_course = report.precisions.iter().filter(|row| row.course.is_some()).collect();
-    let (rows, names, rest) = series(with_course);
+    let with_course = report.precisions.iter().filter(|row| row.course.is_some());
+    let with_course = with_course.map(|row| Family { name: text::name(row), row, was: None });
+    let (rows, names, rest) = series(with_course.collect());
     let courses: Vec<_> = rows.iter().filter_map(|row| row.course.as_ref()).collect();
     if courses.is_empty() {
         return Vec::new();
     }
+    let standard = text::standard(report);
     let mut figures = vec![
-        survival(&courses, &names),
+        survival(&courses, &names, standard),
         drift(&courses, &names),
-        moved(&courses, &names),
-        margins(&courses, &names),
+        moved(&courses, &names, standard),
+        margins(&courses, &names, standard),
     ];
     for figure in &mut figures {
         figure.sentence.push_str(&rest);
@@ -48,7 +50,7 @@ pub(super) fn all(report: &Report) -> Vec<Figure> {
     figures
 }
 
-fn survival(courses: &[&CourseRow], names: &[String]) -> Figure {
+fn survival(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure {
     let end = places(courses);
     let across = |tokens: u64| tokens as f64 / end as f64;
     let curves = courses.iter().map(|course| {
@@ -77,8 +79,8 @@ fn survival(courses: &[&CourseRow], names: &[String]) -> Figure {
     let least = (0..left.len()).min_by(|one, other| left[*one].total_cmp(&left[*other])).unwrap_or_default();
     let outputs: u64 = courses.iter().map(|course| course.outputs).sum();
     let sentence = format!(
-        "The share of outputs that still have every token of the reference, over {} outputs, with {:.0} % intervals as bands \
-         that take outputs for independent; the least is left of {}, with {:.1} %.",
+        "The share of outputs that still have every token of {standard}, over {} outputs, with {:.0} % intervals as bands for \
+         as many outputs as one cell has; the least is left of {}, with {:.1} %.",
         text::grouped(outputs),
         100.0 * CONFIDENCE,
         names[least],
@@ -127,7 +129,7 @@ fn drift(courses: &[&CourseRow], names: &[String]) -> Figure {
     chart("drift", "How far logits drift apart", sentence, names, &curves, [tokens(end), up], Look::Plain)
 }
 
-fn moved(courses: &[&CourseRow], names: &[String]) -> Figure {
+fn moved(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure {
     let end = places(courses);
     let curves = courses.iter().map(|course| {
         let points = pooled(course, end).map(|(x, drifts)| {
@@ -138,17 +140,21 @@ fn moved(courses: &[&CourseRow], names: &[String]) -> Figure {
     });
     let curves: Vec<_> = curves.collect();
     let sentence = format!(
-        "Of the outputs that have not parted after so many tokens, the share of those whose logits are not those of the \
-         reference to the last bit{}.",
+        "Of the outputs that have not parted after so many tokens, the share of those whose logits are not those of \
+         {standard} to the last bit{}.",
         bundled(end)
     );
     let ticks = [tokens(end), percents("outputs with other logits, %", 1.0)];
     chart("moved", "How many outputs have other logits", sentence, names, &curves, ticks, Look::Plain)
 }
 
-fn margins(courses: &[&CourseRow], names: &[String]) -> Figure {
-    let interval = |range: &Proportion| Some((range.rate()?, range.wilson(CONFIDENCE)?));
-    let rows = || courses.iter().map(|course| course.margins.iter().map(interval));
+fn margins(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure {
+    let rows = || {
+        courses.iter().map(|course| {
+            let interval = |range| super::of_one_cell(range, course.cells).wilson(CONFIDENCE);
+            course.margins.iter().map(move |range| Some((range.rate()?, interval(*range)?)))
+        })
+    };
     let highest = rows().flatten().flatten().map(|(_, interval)| interval.upper).fold(0.0, f64::max);
     let most = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].into_iter().find(|most| highest <= *most).unwrap_or(1.0);
     let ranges = MARGINS.len() + 1;
@@ -165,31 +171,33 @@ fn margins(courses: &[&CourseRow], names: &[String]) -> Figure {
         curve
     });
     let curves: Vec<_> = curves.collect();
-    let labels =
-        (0..ranges).map(|range| match (range.checked_sub(1).map(|at| MARGINS[at]), MARGINS.get(range)) {
-            (None, Some(end)) => format!("<{end}"),
-            (Some(begin), Some(end)) => format!("{begin}–{end}"),
-            (begin, None) => format!("≥{}", begin.unwrap_or_default()),
-        });
-    let labels: Vec<String> = labels.collect();
     let by_range = |range: usize| courses.iter().map(|course| course.margins[range]).sum::<Proportion>();
     let known = (0..ranges).map(|range| (range, by_range(range))).filter(|(_, all)| all.of > 0);
-    let ends: Vec<_> =
-        known.map(|(range, all)| format!("{} at {}", super::share(all), labels[range])).collect();
+    let ends: Vec<_> = known
+        .map(|(range, all)| {
+            let place = match (range.checked_sub(1).map(|at| MARGINS[at]), MARGINS.get(range)) {
+                (None, Some(end)) => format!("below {end}"),
+                (Some(begin), Some(end)) => format!("from {begin} to {end}"),
+                (begin, None) => format!("from {} up", begin.unwrap_or_default()),
+            };
+            format!("{} {place}", super::share(all))
+        })
+        .collect();
     let ends = match &ends[..] {
         [] => String::new(),
         [only] => format!(": {only}"),
         [first, .., last] => format!(": {first}, and {last}"),
     };
     let sentence = format!(
-        "How often another token ranks first than in the reference, by the lead that the first had over the second there, with \
-         {:.0} % Wilson intervals that take places for independent{ends}.",
+        "How often another token ranks first than in {standard}, by the lead that the first had over the second there, with \
+         {:.0} % Wilson intervals for as many places as one cell has, which take places for independent{ends}.",
         100.0 * CONFIDENCE
     );
+    let edges = MARGINS.iter().enumerate();
     let ticks = [
         Ticks {
-            label: "margin of the reference, in logits".to_owned(),
-            at: (0..ranges).map(|range| (range as f64 + 0.5) / ranges as f64).zip(labels).collect(),
+            label: format!("margin in {standard}, in logits"),
+            at: edges.map(|(at, edge)| ((at + 1) as f64 / ranges as f64, edge.to_string())).collect(),
         },
         percents("places with another first token, %", most),
     ];
@@ -275,25 +283,24 @@ fn chart(
     [across, up]: [Ticks; 2],
     look: Look,
 ) -> Figure {
-    let bottom = TOP + HEIGHT;
-    let place = |[x, y]: [f64; 2]| [LEFT + WIDTH * x.clamp(0.0, 1.0), bottom - HEIGHT * y.clamp(0.0, 1.0)];
     let mut body = Svg::default();
+    let head = body.legend(names) + 8.0;
+    let (top, bottom) = (head + 12.0, head + 12.0 + HIGH);
+    let place = |[x, y]: [f64; 2]| [LEFT + WIDE * x.clamp(0.0, 1.0), bottom - HIGH * y.clamp(0.0, 1.0)];
+    body.text(EDGE, head, "axis", "start", &up.label);
     for (at, label) in &across.at {
         let [x, y] = place([*at, 0.0]);
-        body.line("grid", [x, y], [x, TOP]);
+        body.line("grid", [x, y], [x, top]);
         body.text(x, y + 18.0, "soft", "middle", label);
     }
     for (at, label) in &up.at {
         let [x, y] = place([0.0, *at]);
-        body.line("grid", [x, y], [x + WIDTH, y]);
-        body.text(x - 8.0, y + 4.0, "soft", "end", label);
+        body.line("grid", [x, y], [x + WIDE, y]);
+        body.text(x - 8.0, y + 4.5, "soft", "end", label);
     }
-    body.line("frame", [LEFT, TOP], [LEFT, bottom]);
-    body.line("frame", [LEFT, bottom], [LEFT + WIDTH, bottom]);
-    body.text(LEFT + WIDTH / 2.0, bottom + 38.0, "axis", "middle", &across.label);
-    body.add(format_args!("<g transform=\"translate(18 {:.1}) rotate(-90)\">", TOP + HEIGHT / 2.0));
-    body.text(0.0, 0.0, "axis", "middle", &up.label);
-    body.close();
+    body.line("frame", [LEFT, top], [LEFT, bottom]);
+    body.line("frame", [LEFT, bottom], [LEFT + WIDE, bottom]);
+    body.text(LEFT + WIDE / 2.0, bottom + 38.0, "axis", "middle", &across.label);
     for (series, curve) in curves.iter().enumerate() {
         body.open(series);
         let ends = |end: usize| curve.around.iter().map(move |around| [around[0], around[end]]);
@@ -315,9 +322,7 @@ fn chart(
         marks.into_iter().for_each(|mark| body.mark(series, place(mark)));
         body.close();
     }
-    body.legend(LEFT + WIDTH + 18.0, TOP + 8.0, names);
-    let below = bottom + 52.0;
-    Figure { name, title, sentence, height: below.max(TOP + 20.0 * names.len() as f64 + 8.0), body }
+    Figure { name, title: title.to_owned(), sentence, height: bottom + 48.0, body }
 }
 
 /// A few places on a curve, evenly from left to right.

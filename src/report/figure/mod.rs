@@ -7,27 +7,40 @@ pub(crate) use rows::of_one_cell;
 
 use std::fmt::{self, Write as _};
 
-use super::{PrecisionRow, Report, escape::hides, text};
+use super::{
+    Family, PrecisionRow, Report,
+    escape::{hides, visible},
+    text,
+};
 use crate::stats::proportion::Proportion;
 
 /// Colors, lines and letters, for both schemes; a page has them once, and a file of its own brings them along.
 pub(crate) const STYLE: &str = include_str!("figure.css");
-/// Of every figure, in its own units, which are pixels where there is room.
-const WIDTH: f64 = 760.0;
+/// Of every figure, in its own units: so few that its letters can be read on the screen of a phone, and that two figures
+/// stand beside each other on that of a desk.
+const WIDTH: f64 = 460.0;
+/// What stays free on both sides.
+const EDGE: f64 = 8.0;
 /// Where the body begins, below the title.
-const TOP: f64 = 44.0;
+const TOP: f64 = 46.0;
+/// How wide a letter is about, and how wide exactly where all are equally wide.
+const LETTER: f64 = 7.3;
+const MONO: f64 = 7.9;
 /// Precisions in one figure: more curves than these cannot be told apart.
 const MOST_SERIES: usize = 16;
+/// Letters of a name that has to share a line.
+const MOST_LETTERS: usize = 22;
 
 /// A picture, and what is said of it.
 pub(crate) struct Figure {
     /// Its name as a file, without the ending; also what its parts are called in a page.
     pub(crate) name: &'static str,
     /// What it is, in a few words.
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     /// What it shows, in a sentence.
     pub(crate) sentence: String,
-    height: f64,
+    /// How high it is, in its own units.
+    pub(crate) height: f64,
     body: Svg,
 }
 
@@ -46,9 +59,9 @@ impl Figure {
     /// As a file, with its style, and its sentence below.
     pub(crate) fn file(&self) -> String {
         let mut below = Svg::default();
-        let sentence = text::wrapped(&self.sentence, 110);
+        let sentence = text::wrapped(&self.sentence, ((WIDTH - 2.0 * EDGE) / LETTER) as usize);
         for (at, line) in sentence.lines().enumerate() {
-            below.text(8.0, self.height + 18.0 * at as f64 + 12.0, "soft", "start", line);
+            below.text(EDGE, self.height + 18.0 * at as f64 + 12.0, "soft", "start", line);
         }
         let below = format!("<style>{STYLE}</style>{}", below.0);
         self.svg(" xmlns=\"http://www.w3.org/2000/svg\"", &below, sentence.lines().count()) + "\n"
@@ -58,11 +71,12 @@ impl Figure {
         let Figure { name, title, sentence, height, body } = self;
         let height = height + 18.0 * lines as f64;
         let mut head = Svg::default();
-        head.text(8.0, 22.0, "head", "start", title);
+        head.text(EDGE, 22.0, "head", "start", title);
         format!(
             "<svg{namespace} class=\"figure\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
-             aria-labelledby=\"{name}-title {name}-desc\"><title id=\"{name}-title\">{title}</title>\
+             aria-labelledby=\"{name}-title {name}-desc\"><title id=\"{name}-title\">{}</title>\
              <desc id=\"{name}-desc\">{}</desc>{more}{}{}</svg>",
+            escape(title),
             escape(sentence),
             head.0,
             body.0
@@ -119,16 +133,20 @@ impl Svg {
         self.add(format_args!("<path class=\"mark\" d=\"M{x:.1} {y:.1}{shape}\"/>"));
     }
 
-    /// What the colors, dashes and marks stand for, from the top down.
-    fn legend(&mut self, x: f64, y: f64, names: &[String]) {
+    /// What the colors, dashes and marks stand for, in as many columns as fit. Gives where it ends.
+    fn legend(&mut self, names: &[String]) -> f64 {
+        let wide = 60.0 + LETTER * longest(names) as f64;
+        let columns = ((WIDTH - 2.0 * EDGE) / wide).max(1.0) as usize;
         for (series, name) in names.iter().enumerate() {
-            let y = y + 20.0 * series as f64;
+            let x = EDGE + wide * (series % columns) as f64;
+            let y = TOP + 20.0 * (series / columns) as f64;
             self.open(series);
             self.path("curve", dashes(series), [[x, y], [x + 34.0, y]].into_iter(), false);
             self.mark(series, [x + 17.0, y]);
             self.close();
-            self.text(x + 42.0, y + 4.0, "", "start", &shortened(name, 18));
+            self.text(x + 42.0, y + 4.5, "", "start", name);
         }
+        TOP + 20.0 * names.len().div_ceil(columns) as f64
     }
 
     fn open(&mut self, series: usize) {
@@ -147,19 +165,24 @@ fn dashes(series: usize) -> &'static str {
 }
 
 /// Precisions by the names that a report calls them, as many as one figure takes, and how many are left out.
-fn series(rows: Vec<&PrecisionRow>) -> (Vec<&PrecisionRow>, Vec<String>, String) {
-    let left = rows.len().saturating_sub(MOST_SERIES);
-    let rows: Vec<_> = rows.into_iter().take(MOST_SERIES).collect();
-    let names = rows.iter().map(|row| text::name(row)).collect();
+fn series(families: Vec<Family<'_>>) -> (Vec<&PrecisionRow>, Vec<String>, String) {
+    let left = families.len().saturating_sub(MOST_SERIES);
+    let families = families.into_iter().take(MOST_SERIES);
+    let (rows, names) = families.map(|family| (family.row, shortened(&family.name, MOST_LETTERS))).unzip();
     let rest = if left == 0 { String::new() } else { format!(" {left} more precisions are in the JSON.") };
     (rows, names, rest)
 }
 
-/// With the middle left out, where it is long.
+/// Of the longest of these names, its letters.
+fn longest(names: &[String]) -> usize {
+    names.iter().map(|name| name.chars().count()).max().unwrap_or_default()
+}
+
+/// As it is shown, and with the middle left out where it is long.
 fn shortened(name: &str, most: usize) -> String {
-    let all: Vec<char> = name.chars().collect();
+    let all: Vec<char> = visible(name).chars().collect();
     if all.len() <= most {
-        return name.to_owned();
+        return all.into_iter().collect();
     }
     let (front, back) = (most / 2, most - most / 2 - 1);
     all[..front].iter().chain(&['…']).chain(&all[all.len() - back..]).collect()
@@ -168,10 +191,14 @@ fn shortened(name: &str, most: usize) -> String {
 /// A share in percent: 100 and 0 stand for all and none alone.
 pub(crate) fn share(share: Proportion) -> String {
     let Some(rate) = share.rate() else { return "-".to_owned() };
-    if share.hits > 0 && rate < 0.001 {
+    // Without a point, so that what is exact looks so.
+    if share.hits == 0 || share.misses() == 0 {
+        return format!("{:.0} %", 100.0 * rate);
+    }
+    if rate < 0.001 {
         return "<0.1 %".to_owned();
     }
-    if share.misses() > 0 && rate > 0.999 {
+    if rate > 0.999 {
         return ">99.9 %".to_owned();
     }
     format!("{:.1} %", 100.0 * rate)
@@ -204,7 +231,7 @@ mod tests {
     fn only_all_is_100_percent_and_only_none_is_0() {
         let of = 10_000;
         let shares = [0, 1, 5_000, 9_999, of].map(|hits| share(Proportion { hits, of }));
-        assert_eq!(shares, ["0.0 %", "<0.1 %", "50.0 %", ">99.9 %", "100.0 %"]);
+        assert_eq!(shares, ["0 %", "<0.1 %", "50.0 %", ">99.9 %", "100 %"]);
         assert_eq!(share(Proportion::default()), "-");
     }
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Figure, Svg, TOP, series, share};
+use super::{EDGE, Figure, LETTER, MONO, MOST_LETTERS, Svg, TOP, WIDTH, longest, series, share, shortened};
 use crate::{
     report::{Against, CONFIDENCE, Report, text},
     stats::proportion::Proportion,
@@ -10,9 +10,6 @@ use crate::{
 
 /// Cells in the map, before the rest is counted.
 const MOST_CELLS: usize = 200;
-/// Of a cell's name, and how wide one is.
-const MOST_LETTERS: usize = 49;
-const LETTER: f64 = 7.3;
 /// Precisions times suites, before the rest is counted.
 const MOST_RATES: usize = 160;
 
@@ -33,10 +30,10 @@ fn class(of: Proportion) -> usize {
 
 /// Cells and the levels of agreement.
 pub(super) fn heat(report: &Report) -> Option<Figure> {
-    let reference = report.run.reference?;
+    let standard = report.beside()?;
     // Without the reference, which would stand for those that are alike to it.
     let beside = report.cells.iter().filter(|row| row.against.is_some());
-    let groups = text::alike(beside).into_iter();
+    let groups = crate::report::tables::alike(beside).into_iter();
     let mut rows: Vec<_> =
         groups.filter_map(|(row, alike)| Some((row.cell, row.against.as_ref()?, alike))).collect();
     if rows.is_empty() {
@@ -55,34 +52,39 @@ pub(super) fn heat(report: &Report) -> Option<Figure> {
         .filter(|(_, against, _)| against.items[0].rate() == Some(1.0))
         .map(|(_, _, alike)| alike)
         .sum();
-    let labels = rows.iter().take(MOST_CELLS).map(|(cell, _, alike)| {
-        let more = if *alike > 1 { format!(" ×{alike}") } else { String::new() };
-        super::shortened(&cell.to_string(), MOST_LETTERS - more.chars().count()) + &more
-    });
-    let labels: Vec<_> = labels.collect();
-    let letters = labels.iter().map(|label| label.chars().count()).max().unwrap_or_default().max(20);
-    let (names, wide, high) = (16.0 + LETTER * letters as f64, 118.0, 22.0);
+    rows.truncate(MOST_CELLS);
+    let (names, shared) = without_shared(rows.iter().map(|(cell, ..)| cell.to_string()).collect());
+    let more = |alike: u64| if alike > 1 { format!(" ×{alike}") } else { String::new() };
+    let labels = names.iter().zip(&rows).map(|(name, (_, _, alike))| format!("{name}{}", more(*alike)));
+    let labels: Vec<_> =
+        labels.map(|label| shortened(&label, ((WIDTH - 2.0 * EDGE) / MONO) as usize)).collect();
+    // Short names stand before their tiles, and others above them.
+    let beside = MONO * longest(&labels) as f64 + 12.0;
+    let is_beside = beside + 3.0 * 64.0 <= WIDTH - 2.0 * EDGE;
+    let (from, above) = if is_beside { (EDGE + beside, 0.0) } else { (EDGE, 20.0) };
+    let high = 22.0;
+    let wide = (WIDTH - EDGE - from) / 3.0;
     let mut body = Svg::default();
     for (at, name) in CLASSES.iter().enumerate() {
-        let x = 8.0 + 106.0 * at as f64;
-        body.add(format_args!("<path class=\"h{at}\" d=\"M{x:.1} {:.1}h16v12h-16z\"/>", TOP - 6.0));
-        body.text(x + 22.0, TOP + 4.0, "soft", "start", name);
+        let (x, y) = (EDGE + 112.0 * (at % 4) as f64, TOP + 20.0 * (at / 4) as f64);
+        body.add(format_args!("<path class=\"h{at}\" d=\"M{x:.1} {:.1}h16v12h-16z\"/>", y - 6.0));
+        body.text(x + 22.0, y + 4.5, "soft", "start", name);
     }
-    let top = TOP + 52.0;
-    body.text(8.0, top - 8.0, "axis", "start", "cells, the worst first");
-    body.text(names + 1.5 * wide, top - 26.0, "axis", "middle", "items with the same …, % of all items");
+    let top = TOP + 78.0;
+    body.text(EDGE, top - 26.0, "axis", "start", "cells, the worst first");
+    body.text(WIDTH - EDGE, top - 26.0, "axis", "end", "% of items with the same");
     for (at, level) in ["bits", "tokens", "answers"].into_iter().enumerate() {
-        body.text(names + (at as f64 + 0.5) * wide, top - 8.0, "axis", "middle", level);
+        body.text(from + (at as f64 + 0.5) * wide, top - 8.0, "axis", "middle", level);
     }
     for (at, ((_, against, _), label)) in rows.iter().zip(&labels).enumerate() {
-        let y = top + high * at as f64;
-        body.text(8.0, y + 15.0, "mono", "start", label);
+        let y = top + (above + high) * at as f64;
+        body.text(EDGE, y + 15.5, "mono", "start", label);
         for (level, items) in against.items.into_iter().enumerate() {
-            let (x, class) = (names + wide * level as f64, class(items));
+            let (x, y, class) = (from + wide * level as f64, y + above, class(items));
             body.add(format_args!(
-                "<path class=\"tile h{class}\" d=\"M{x:.1} {y:.1}h{wide}v{high}h-{wide}z\"/>"
+                "<path class=\"tile h{class}\" d=\"M{x:.1} {y:.1}h{wide:.1}v{high}h-{wide:.1}z\"/>"
             ));
-            body.text(x + wide / 2.0, y + 15.0, &format!("on{class}"), "middle", &share(items));
+            body.text(x + wide / 2.0, y + 15.5, &format!("on{class}"), "middle", &share(items));
         }
     }
     let rest = if left > 0 {
@@ -96,18 +98,19 @@ pub(super) fn heat(report: &Report) -> Option<Figure> {
         ""
     };
     let sentence = format!(
-        "How many items each cell shares with {reference}: {} of {} {} its bits on all items{alike}.{rest}",
+        "How many items each cell shares with {standard}: {} of {} {} its bits on all items{alike}.{shared}{rest}",
         text::grouped(same),
         text::plural(all, "cell"),
         if all == 1 { "has" } else { "have" }
     );
-    let height = top + high * rows.len().min(MOST_CELLS) as f64 + 8.0;
-    Some(Figure { name: "cells", title: "How far cells agree with the reference", sentence, height, body })
+    let height = top + (above + high) * rows.len() as f64 + 8.0;
+    let title = format!("How far cells agree with {}", text::standard(report));
+    Some(Figure { name: "cells", title, sentence, height, body })
 }
 
 /// Suites and precisions.
 pub(super) fn accuracy(report: &Report) -> Option<Figure> {
-    let (precisions, names, rest) = series(report.precisions.iter().collect());
+    let (precisions, names, rest) = series(report.families());
     let mut suites: Vec<&String> = precisions.iter().flat_map(|row| row.suites.keys()).collect();
     suites.sort();
     suites.dedup();
@@ -117,22 +120,25 @@ pub(super) fn accuracy(report: &Report) -> Option<Figure> {
     let most = (MOST_RATES / precisions.len()).max(1);
     let left = suites.len().saturating_sub(most);
     suites.truncate(most);
-    let (from, wide, high) = (172.0, 388.0, 13.0);
+    let labels: Vec<_> = suites.iter().map(|suite| shortened(suite, MOST_LETTERS)).collect();
+    let from = EDGE + LETTER * longest(&labels).max("suite".len()) as f64 + 10.0;
+    let (wide, high) = (WIDTH - 2.0 * EDGE - from, 13.0);
     let group = high * precisions.len() as f64 + 14.0;
-    let top = TOP + 16.0;
-    let bottom = top + group * suites.len() as f64;
     let mut body = Svg::default();
+    let head = body.legend(&names) + 8.0;
+    let top = head + 8.0;
+    let bottom = top + group * suites.len() as f64;
     for fifth in 0..=5_u32 {
         let x = from + wide * f64::from(fifth) / 5.0;
         body.line("grid", [x, top], [x, bottom]);
         body.text(x, bottom + 18.0, "soft", "middle", &(20 * fifth).to_string());
     }
     body.text(from + wide / 2.0, bottom + 38.0, "axis", "middle", "right answers, % of items");
-    body.text(8.0, TOP + 8.0, "axis", "start", "suite");
-    for (at, suite) in suites.iter().enumerate() {
+    body.text(EDGE, head, "axis", "start", "suite");
+    for (at, (suite, label)) in suites.iter().zip(&labels).enumerate() {
         let top = top + group * at as f64;
-        body.line("grid", [8.0, top], [from + wide, top]);
-        body.text(from - 10.0, top + group / 2.0 + 4.0, "", "end", &super::shortened(suite, 22));
+        body.line("grid", [EDGE, top], [from + wide, top]);
+        body.text(from - 10.0, top + group / 2.0 + 4.5, "", "end", label);
         for (series, row) in precisions.iter().enumerate() {
             let Some(spreads) = row.suites.get(*suite) else { continue };
             let Some(rate) = spreads.accuracy.rate() else { continue };
@@ -148,7 +154,6 @@ pub(super) fn accuracy(report: &Report) -> Option<Figure> {
     }
     body.line("frame", [from, top], [from, bottom]);
     body.line("frame", [from, bottom], [from + wide, bottom]);
-    body.legend(from + wide + 18.0, TOP + 8.0, &names);
     let more = if left > 0 {
         format!(" {} more are in the JSON.", text::plural(left as u64, "suite"))
     } else {
@@ -159,20 +164,31 @@ pub(super) fn accuracy(report: &Report) -> Option<Figure> {
          all cells answer the same ones, so more cells tell nothing more about other items.{more}",
         100.0 * CONFIDENCE
     );
-    let below = (bottom + 52.0).max(TOP + 20.0 * names.len() as f64 + 8.0);
-    Some(Figure {
-        name: "accuracy",
-        title: "How many answers are right",
-        sentence,
-        height: below.max(TOP),
-        body,
-    })
+    let title = "How many answers are right".to_owned();
+    Some(Figure { name: "accuracy", title, sentence, height: bottom + 48.0, body })
 }
 
-/// What cells have right that all answer the same items, as if it were one of them.
+/// Names of cells without the parts that all of them have, unless nothing would be left of one; and what these parts are.
+fn without_shared(names: Vec<String>) -> (Vec<String>, String) {
+    let has = |name: &str, part: &str| name.split('/').any(|other| other == part);
+    let is_shared = |part: &&str| names.iter().all(|name| has(name, part));
+    let shared: Vec<_> = names[0].split('/').filter(is_shared).collect();
+    let rest = |name: &String| {
+        let parts: Vec<_> = name.split('/').filter(|part| !shared.contains(part)).collect();
+        parts.join("/")
+    };
+    let short: Vec<_> = names.iter().map(rest).collect();
+    if shared.is_empty() || short.contains(&String::new()) {
+        return (names, String::new());
+    }
+    let shared = format!(" The names leave out what all have in common: {}.", shared.join("/"));
+    (short, shared)
+}
+
+/// What cells make of items that all of them answer, as if it were one of them.
 pub(crate) fn of_one_cell(all: Proportion, cells: usize) -> Proportion {
     let cells = (cells as u64).max(1);
-    Proportion { hits: (all.hits + cells / 2) / cells, of: all.of / cells }
+    Proportion { hits: (all.hits + cells / 2) / cells, of: all.of.div_ceil(cells) }
 }
 
 #[cfg(test)]
@@ -188,8 +204,20 @@ mod tests {
     }
 
     #[test]
+    fn names_of_cells_leave_out_what_all_share() {
+        let short = |names: &[&str]| without_shared(names.iter().map(ToString::to_string).collect());
+        let (names, shared) = short(&["lab/bf16/exact/t1/b1", "lab/fp32/exact/t1/b8"]);
+        assert_eq!(names, ["bf16/b1", "fp32/b8"]);
+        assert_eq!(shared, " The names leave out what all have in common: lab/exact/t1.");
+        for names in [&["lab/fp32/exact/t1/b1"][..], &["lab/fp32/exact/t1/b1", "lab/fp32/exact/t1/b1/c4"]] {
+            assert_eq!(short(names).0, names, "a cell has a name");
+        }
+    }
+
+    #[test]
     fn more_cells_are_not_more_items() {
         assert_eq!(of_one_cell(Proportion { hits: 17, of: 60 }, 3), Proportion { hits: 6, of: 20 });
+        assert_eq!(of_one_cell(Proportion { hits: 1, of: 1 }, 3), Proportion { hits: 0, of: 1 });
         assert_eq!(of_one_cell(Proportion { hits: 0, of: 0 }, 0), Proportion::default());
     }
 }

@@ -1,0 +1,300 @@
+//! A run held against another one of the same questions: before and after a change of what computes.
+
+use std::collections::HashMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Against, CellRow, CourseRow, First, Missing, PrecisionRow, Report, escape::clipped, names_of};
+use crate::{
+    compare::{Course, Level, Tally},
+    engine::environment::Environment,
+    plan::{
+        axis::{AXES, Axis, Cell},
+        gate::Gate,
+    },
+    record::About,
+    verdict::{self, Finding, Outcome, Ruling},
+};
+
+/// Of a setting that is told in a sentence.
+const SETTING: usize = 72;
+
+/// The run that another one is held against.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct Before {
+    /// What ran.
+    pub run: About,
+    /// Where its cells ran.
+    pub environments: Vec<Environment>,
+    /// On which level every cell must be as it was.
+    pub level: Level,
+    /// What the gates of the run before came to by themselves, and those of the run after it.
+    pub verdicts: [Outcome; 2],
+    /// In what the two runs differ, beside what their cells left behind.
+    pub others: Vec<Other>,
+    /// How many cells are as they were, for every setting of an axis that has several.
+    pub settings: Vec<SettingRow>,
+    /// How far the cells of each precision were apart.
+    pub precisions: Vec<PrecisionRow>,
+}
+
+/// Something that is not the same in two runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct Other {
+    /// What differs.
+    pub what: String,
+    /// What it was in the run before.
+    pub before: String,
+    /// What it is in the run after.
+    pub after: String,
+}
+
+/// All cells with one setting of an axis, beside what they were.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct SettingRow {
+    /// Which axis.
+    pub axis: Axis,
+    /// Which setting.
+    pub setting: String,
+    /// How many cells have it.
+    pub cells: usize,
+    /// How many of these cells have the bits, the tokens and the answers that they had.
+    pub agree: [usize; 3],
+}
+
+impl Report {
+    /// What became of each cell of a run: `after` is held against `before`, and `pairs` are the cells that have run in both,
+    /// in the order of the plan, each beside what it was. `text` is the text of a token.
+    pub fn of_change(
+        before: Report,
+        after: Report,
+        level: Level,
+        pairs: &[(Cell, &Tally)],
+        text: &dyn Fn(u32) -> String,
+    ) -> Report {
+        let by_cell: HashMap<Cell, &Tally> = pairs.iter().copied().collect();
+        let beside = |cell: Cell| by_cell.get(&cell).copied();
+        let mut rulings = vec![as_it_was(level, pairs, [&before.run.gates, &after.run.gates])];
+        for gate in &after.run.gates {
+            let rulings_of = |report: &Report| {
+                let at = report.run.gates.iter().position(|other| is_same(other, gate))?;
+                report.rulings.get(at).cloned()
+            };
+            if let (Some(before), Some(after)) = (rulings_of(&before), rulings_of(&after)) {
+                rulings.push(no_worse(&before, &after));
+            }
+        }
+        let cells = after.cells.iter().filter_map(|row| {
+            Some(CellRow { against: Some(Against::new(beside(row.cell)?)), ..row.clone() })
+        });
+        let course = |row: &PrecisionRow| {
+            let (mut cells, mut outputs, mut course) = (0, 0, Course::default());
+            for (cell, tally) in pairs {
+                if cell.engine.to_string() == row.engine && cell.precision.to_string() == row.precision {
+                    (cells, outputs) = (cells + 1, outputs + tally.bits.of);
+                    course.pool(&tally.course);
+                }
+            }
+            (outputs > 0).then(|| CourseRow::new(cells, outputs, &course))
+        };
+        let precisions =
+            after.precisions.iter().map(|row| PrecisionRow { course: course(row), ..row.clone() });
+        let first = {
+            let mut parted = pairs.iter().filter(|(_, tally)| tally.first().is_some());
+            let text = parted.clone().find(|(_, tally)| tally.tokens.misses() > 0);
+            text.or_else(|| parted.next()).and_then(|(cell, tally)| {
+                let divergence = tally.first()?.clone();
+                Some(First { cells: [*cell; 2], axes: Vec::new(), divergence, trees: None })
+            })
+        };
+        let missing = missing(&before, &after, &|cell| beside(cell).is_some());
+        let worst = verdict::worst(&rulings);
+        Report {
+            verdict: if missing.is_empty() { worst } else { worst.max(Outcome::Unknown) },
+            tokens: names_of(&rulings, first.as_ref(), text),
+            cells: cells.collect(),
+            precisions: precisions.collect(),
+            axes: Vec::new(),
+            rulings,
+            first,
+            missing,
+            before: Some(Before {
+                level,
+                verdicts: [before.verdict, after.verdict],
+                others: others(&before, &after),
+                settings: settings(pairs),
+                precisions: before.precisions,
+                environments: before.environments,
+                run: before.run,
+            }),
+            ..after
+        }
+    }
+}
+
+/// Is every cell as it was on this level?
+fn as_it_was(level: Level, pairs: &[(Cell, &Tally)], gates: [&Vec<Gate>; 2]) -> Ruling {
+    let finding = |(cell, tally): &(Cell, &Tally)| {
+        let agreeing = tally.agreeing(level);
+        (agreeing.misses() > 0).then(|| Finding {
+            outcome: Outcome::Fail,
+            sentence: format!(
+                "{cell} has other {level} than before on {} of {} items",
+                agreeing.misses(),
+                agreeing.of
+            ),
+            cells: Some([*cell; 2]),
+            first: tally.first().cloned(),
+        })
+    };
+    let mut findings: Vec<_> = pairs.iter().filter_map(finding).collect();
+    if pairs.iter().all(|(_, tally)| tally.bits.of == 0) {
+        findings = vec![Finding {
+            outcome: Outcome::Unknown,
+            sentence: "nothing was compared".to_owned(),
+            cells: None,
+            first: None,
+        }];
+    }
+    let [before, after] = gates;
+    let alone = |one: &[Gate], other: &[Gate], when: &str| {
+        let alone = one.iter().filter(|gate| !other.iter().any(|other| is_same(gate, other)));
+        let notes = alone.map(|gate| format!("the gate {} is in the run {when} alone", gate.name));
+        notes.collect::<Vec<_>>()
+    };
+    Ruling {
+        gate: format!("{level} as before"),
+        line: 1,
+        outcome: findings.first().map_or(Outcome::Pass, |finding| finding.outcome),
+        comparisons: pairs.len(),
+        held: pairs.len().saturating_sub(findings.len()),
+        findings,
+        notes: [alone(before, after, "before"), alone(after, before, "after")].concat(),
+    }
+}
+
+/// Do both ask the same, wherever in their files?
+fn is_same(one: &Gate, other: &Gate) -> bool {
+    Gate { line: other.line, ..one.clone() } == *other
+}
+
+/// Does a gate of both runs hold as well as it did?
+fn no_worse(before: &Ruling, after: &Ruling) -> Ruling {
+    let [was, is] = [before, after].map(|ruling| ruling.outcome);
+    let worst = after.findings.first();
+    let mut ruling = Ruling {
+        outcome: if is > was { is } else { Outcome::Pass },
+        comparisons: 1,
+        held: usize::from(is <= was),
+        findings: Vec::new(),
+        notes: Vec::new(),
+        ..after.clone()
+    };
+    if is > was {
+        let found = worst.map_or_else(String::new, |finding| format!(": {}", finding.sentence));
+        ruling.findings.push(Finding {
+            outcome: is,
+            sentence: format!("it was {was} before, and is {is} now{found}"),
+            cells: worst.and_then(|finding| finding.cells),
+            first: worst.and_then(|finding| finding.first.clone()),
+        });
+    } else if is < was {
+        ruling.notes.push(format!("it was {was} before, and is {is} now"));
+    } else if is != Outcome::Pass {
+        ruling.notes.push(format!("it was {was} before, too"));
+    }
+    ruling
+}
+
+/// The cells of both plans that have not run in both.
+fn missing(before: &Report, after: &Report, in_both: &dyn Fn(Cell) -> bool) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    for (report, other, when) in [(after, before, "after"), (before, after, "before")] {
+        for cell in &report.run.cells {
+            if in_both(*cell) || missing.iter().any(|missing: &Missing| missing.cell == *cell) {
+                continue;
+            }
+            let has_run = |report: &Report| report.cells.iter().any(|row| row.cell == *cell);
+            let reason = match (has_run(report), has_run(other)) {
+                (true, _) => format!("it is in the run {when} alone"),
+                (_, true) => "it is in the other run alone".to_owned(),
+                (false, false) => "it has run in neither".to_owned(),
+            };
+            missing.push(Missing { cell: *cell, reason });
+        }
+    }
+    missing
+}
+
+/// In what two runs differ that was not measured.
+fn others(before: &Report, after: &Report) -> Vec<Other> {
+    let facts = [before, after].map(|report| {
+        let mut facts = super::facts(report);
+        let of = |fact: &dyn Fn(&Environment) -> String| {
+            let mut all: Vec<_> = report.environments.iter().map(fact).collect();
+            all.dedup();
+            all.join("; ")
+        };
+        let processor = |at: &Environment| at.processor.clone().unwrap_or_else(|| "not told".to_owned());
+        facts.extend([
+            ("built for", of(&|at| at.target.clone())),
+            ("processor", of(&processor)),
+            ("widest vectors", of(&|at| at.isa.clone())),
+            ("candle", of(&|at| at.candle.clone())),
+        ]);
+        facts
+    });
+    let [before, after] = facts;
+    let pairs = before.into_iter().zip(after).filter(|((_, before), (_, after))| before != after);
+    let clip = |fact: String| clipped(&fact, SETTING);
+    let other = |((what, before), (_, after)): ((&str, String), (&str, String))| Other {
+        what: what.to_owned(),
+        before: clip(before),
+        after: clip(after),
+    };
+    pairs.map(other).collect()
+}
+
+/// The cells of every setting, for axes that have several.
+fn settings(pairs: &[(Cell, &Tally)]) -> Vec<SettingRow> {
+    let mut rows: Vec<SettingRow> = Vec::new();
+    for axis in AXES.iter().map(|entry| entry.axis) {
+        let begin = rows.len();
+        for (cell, tally) in pairs {
+            let setting = cell.get(axis).to_string();
+            let at = rows[begin..].iter().position(|row| row.setting == setting).unwrap_or_else(|| {
+                rows.push(SettingRow { axis, setting, cells: 0, agree: [0; 3] });
+                rows.len() - 1 - begin
+            });
+            let row = &mut rows[begin + at];
+            row.cells += 1;
+            for (agree, level) in row.agree.iter_mut().zip(Level::ALL) {
+                *agree += usize::from(tally.agreeing(level).misses() == 0);
+            }
+        }
+        if rows.len() - begin == 1 {
+            rows.truncate(begin);
+        }
+    }
+    rows
+}
+
+impl Before {
+    /// Which cells changed, if one axis tells them from those that did not.
+    pub(crate) fn why(&self) -> Option<String> {
+        let level = self.level as usize;
+        let axes = AXES.iter().map(|entry| entry.axis);
+        let by_axis = axes.map(|axis| (axis, self.settings.iter().filter(move |row| row.axis == axis)));
+        by_axis.into_iter().find_map(|(axis, rows)| {
+            let (same, other): (Vec<&SettingRow>, Vec<&SettingRow>) =
+                rows.partition(|row| row.agree[level] == row.cells);
+            let tells =
+                !same.is_empty() && !other.is_empty() && other.iter().all(|row| row.agree[level] == 0);
+            let names: Vec<_> = other.iter().map(|row| row.setting.as_str()).collect();
+            tells.then(|| {
+                format!("The cells with other {} are those with {axis} {}.", self.level, names.join(" or "))
+            })
+        })
+    }
+}

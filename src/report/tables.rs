@@ -1,0 +1,293 @@
+//! The tables of a report, row by row, as the terminal and Markdown both show them.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use super::{Against, CellRow, Family, Report, before::SettingRow, figure::share, text::grouped};
+use crate::{
+    compare::Spreads,
+    stats::{Interval, proportion::Proportion, spread::Agreement},
+    trace::Digest,
+};
+
+/// Rows below a line of names.
+pub(crate) struct Table {
+    /// What it shows, in a few words.
+    pub(crate) title: String,
+    /// What each column holds.
+    pub(crate) columns: Vec<Column>,
+    /// As many texts in each as there are columns.
+    pub(crate) rows: Vec<Vec<String>>,
+    /// How it is to be read.
+    pub(crate) sentence: String,
+    /// What a row stands for.
+    pub(crate) noun: &'static str,
+    /// For how many of them each row stands.
+    pub(crate) alike: Option<Vec<u64>>,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Column {
+    /// Above it.
+    pub(crate) head: &'static str,
+    /// Words, or numbers.
+    pub(crate) is_word: bool,
+    /// Only where there is room.
+    pub(crate) is_extra: bool,
+}
+
+impl Column {
+    const fn word(head: &'static str) -> Column {
+        Column { head, is_word: true, is_extra: false }
+    }
+
+    const fn number(head: &'static str) -> Column {
+        Column { head, is_word: false, is_extra: false }
+    }
+
+    const fn extra(head: &'static str) -> Column {
+        Column { head, is_word: false, is_extra: true }
+    }
+}
+
+impl Table {
+    /// Without what is shown only where there is room.
+    pub(crate) fn narrow(mut self) -> Table {
+        let kept: Vec<bool> = self.columns.iter().map(|column| !column.is_extra).collect();
+        for row in &mut self.rows {
+            let mut kept = kept.iter();
+            row.retain(|_| kept.next() == Some(&true));
+        }
+        self.columns.retain(|column| !column.is_extra);
+        self
+    }
+}
+
+/// Every table that the report has rows for.
+pub(crate) fn all(report: &Report) -> Vec<Table> {
+    let tables = [axes(report), settings(report), precisions(report), suites(report), cells(report)];
+    tables.into_iter().filter(|table| !table.rows.is_empty()).collect()
+}
+
+fn axes(report: &Report) -> Table {
+    let rows = report.axes.iter().map(|axis| {
+        let [bits, tokens, answers] = axis.agree.map(|agree| agree.to_string());
+        let [pairs, really] = [axis.pairs, axis.exercised].map(|count| count.to_string());
+        vec![axis.axis.to_string(), pairs, really, bits, tokens, answers, share(axis.places)]
+    });
+    Table {
+        title: "What one axis alone moves".to_owned(),
+        columns: [
+            &[Column::word("axis")][..],
+            &["pairs", "really", "bits", "tokens", "answers", "logits"].map(Column::number),
+        ]
+        .concat(),
+        rows: rows.collect(),
+        sentence: "Pairs of cells that differ on this axis alone: how many, in how many it made a difference to what ran, how many \
+                   have the same bits, tokens and answers; and the share of bit-identical logits."
+            .to_owned(),
+        noun: "axis",
+        alike: None,
+    }
+}
+
+/// For two runs: the cells that are as they were, by what they are set to.
+fn settings(report: &Report) -> Table {
+    // Where all cells are as they were, or none, no setting tells anything.
+    let is_mixed = |rows: &[SettingRow]| {
+        let some = |level: usize| rows.iter().any(|row| row.agree[level] > 0);
+        let all = |level: usize| rows.iter().all(|row| row.agree[level] == row.cells);
+        (0..3).any(|level| some(level) && !all(level))
+    };
+    let rows = report.before.iter().map(|before| &before.settings).filter(|rows| is_mixed(rows));
+    let rows = rows.flatten().map(|row| {
+        let [bits, tokens, answers] = row.agree.map(|agree| agree.to_string());
+        vec![row.axis.to_string(), row.setting.clone(), row.cells.to_string(), bits, tokens, answers]
+    });
+    Table {
+        title: "Which cells are as they were".to_owned(),
+        columns: [
+            &["axis", "setting"].map(Column::word)[..],
+            &["cells", "bits", "tokens", "answers"].map(Column::number),
+        ]
+        .concat(),
+        rows: rows.collect(),
+        sentence: "Cells with this setting: how many, and how many of them have the bits, tokens and answers that they had."
+            .to_owned(),
+        noun: "setting",
+        alike: None,
+    }
+}
+
+fn precisions(report: &Report) -> Table {
+    let families = report.families();
+    let families = families.iter().filter(|family| family.row.cells > 1 || report.before.is_some());
+    let rows = families.map(|Family { name, row, .. }| {
+        let Spreads {
+            accuracy,
+            deviation_of_accuracy,
+            bits,
+            tokens,
+            answers,
+            divergence_index,
+            deviation_of_lengths,
+            deviation_of_probabilities,
+            ..
+        } = &row.all;
+        let lengths = deviation_of_lengths.map_or("-".to_owned(), |deviation| format!("{deviation:.3}"));
+        let probabilities = deviation_of_probabilities
+            .map_or("-".to_owned(), |deviation| format!("{:.2}e-4", 1e4 * deviation));
+        let [bits, tokens, answers] = [bits, tokens, answers].map(|agreement| share(stable(*agreement)));
+        let index = divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}"));
+        let deviation = points(*deviation_of_accuracy, 3);
+        let cells = row.cells.to_string();
+        let name = name.clone();
+        vec![name, cells, share(*accuracy), deviation, bits, tokens, answers, index, lengths, probabilities]
+    });
+    Table {
+        title: "Precisions".to_owned(),
+        columns: [
+            &[Column::word("precision")][..],
+            &["cells", "right", "Std@Acc", "bits", "tokens", "answers", "Div_Index"].map(Column::number),
+            &["Avg_Std@Output_Length", "Avg_Std@top1_prob"].map(Column::extra),
+        ]
+        .concat(),
+        rows: rows.collect(),
+        sentence: "All cells of a precision: mean accuracy, its deviation in percentage points, the share of items whose bits, \
+                   tokens and answers are the same in all cells, and after how many tokens the others part."
+            .to_owned(),
+        noun: "precision",
+        alike: None,
+    }
+}
+
+/// The suites whose accuracy depends on the cell, or on the run: where all agree there is nothing to see.
+fn suites(report: &Report) -> Table {
+    let families = report.families();
+    let moves = |suite: &String| {
+        families.iter().any(|family| {
+            let Some(spread) = family.row.suites.get(suite) else { return false };
+            let was = family.was.and_then(|was| was.suites.get(suite));
+            spread.range_of_accuracy.is_some_and(|range| range > 0.0)
+                || was.is_some_and(|was| was.accuracy != spread.accuracy)
+        })
+    };
+    let mut suites: Vec<_> = families.iter().flat_map(|family| family.row.suites.keys()).collect();
+    suites.sort();
+    suites.dedup();
+    let rows = suites.into_iter().filter(|suite| moves(suite)).flat_map(|suite| {
+        let of_suite = families.iter().filter_map(|Family { name, row, .. }| {
+            let spread = row.suites.get(suite)?;
+            let [deviation, range] =
+                [spread.deviation_of_accuracy, spread.range_of_accuracy].map(|part| points(part, 2));
+            Some(vec![suite.clone(), name.clone(), share(spread.accuracy), deviation, range])
+        });
+        of_suite.collect::<Vec<_>>()
+    });
+    Table {
+        title: "Suites whose accuracy moves".to_owned(),
+        columns: [
+            &["suite", "precision"].map(Column::word)[..],
+            &["right", "Std@Acc", "range"].map(Column::number),
+        ]
+        .concat(),
+        rows: rows.collect(),
+        sentence: "Where accuracy is not the same in all cells of a precision: its mean over them, its deviation and its range, the \
+                   last two in percentage points."
+            .to_owned(),
+        noun: "row",
+        alike: None,
+    }
+}
+
+fn cells(report: &Report) -> Table {
+    let mut groups = alike(&report.cells);
+    // The worst has the fewest answers in common; of equals, the fewest texts, and the fewest bits.
+    groups.sort_by_key(|(row, _)| match &row.against {
+        Some(against) => {
+            let [bits, tokens, answers] = against.items.map(|same| Reverse(same.misses()));
+            (0, answers, tokens, bits)
+        }
+        None => (1, Reverse(0), Reverse(0), Reverse(0)),
+    });
+    let rows = groups.iter().map(|(row, alike)| {
+        let mut fields = vec![row.cell.to_string(), alike.to_string(), share(row.accuracy)];
+        fields.push(interval(row.interval));
+        match &row.against {
+            Some(Against { items, median_first_divergence, paired, difference, p_value, .. }) => {
+                fields.extend(items.map(share));
+                fields.push(median_first_divergence.map_or("-".to_owned(), grouped));
+                fields.extend([paired.lost, paired.gained].map(grouped));
+                fields.extend([interval(*difference), format!("{p_value:.3}")]);
+            }
+            None => fields.extend(std::iter::repeat_n(String::new(), 8)),
+        }
+        fields
+    });
+    let beside = report.beside().map_or_else(String::new, |beside| {
+        format!(
+            " Beside {beside}: the share of items with the same bits, tokens and answers, and the answers that were lost and gained."
+        )
+    });
+    Table {
+        title: "Cells, the worst first".to_owned(),
+        rows: rows.collect(),
+        columns: vec![
+            Column::word("cell"),
+            Column::number("alike"),
+            Column::number("right"),
+            Column::extra("95 % interval"),
+            Column::number("bits"),
+            Column::number("tokens"),
+            Column::number("answers"),
+            Column::extra("half part after"),
+            Column::number("lost"),
+            Column::number("gained"),
+            Column::extra("change, pp"),
+            Column::extra("p"),
+        ],
+        sentence: format!("Cells that are alike to the last bit stand in one row.{beside}"),
+        noun: "cell",
+        alike: Some(groups.iter().map(|(_, alike)| *alike).collect()),
+    }
+}
+
+/// Cells with the same bits as one, under the name of the first, and how many there are. Those that are beside what they
+/// were, and not beside one reference, must have been alike, too.
+pub(crate) fn alike<'r>(cells: impl IntoIterator<Item = &'r CellRow>) -> Vec<(&'r CellRow, u64)> {
+    let mut groups: Vec<(&CellRow, u64)> = Vec::new();
+    let mut numbers: HashMap<Digest, Vec<usize>> = HashMap::new();
+    for row in cells {
+        let numbers = numbers.entry(row.root).or_default();
+        // The reference stands beside nothing, and cells that are alike to it beside it.
+        let is_same = |other: &CellRow| match (&row.against, &other.against) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        match numbers.iter().find(|number| is_same(groups[**number].0)) {
+            Some(number) => groups[*number].1 += 1,
+            None => {
+                numbers.push(groups.len());
+                groups.push((row, 1));
+            }
+        }
+    }
+    groups
+}
+
+/// The items on which all cells are alike.
+pub(crate) fn stable(agreement: Agreement) -> Proportion {
+    Proportion { hits: agreement.unstable.misses(), of: agreement.unstable.of }
+}
+
+pub(crate) fn interval(interval: Option<Interval>) -> String {
+    interval.map_or_else(
+        || "-".to_owned(),
+        |interval| format!("{:.1} to {:.1}", 100.0 * interval.lower + 0.0, 100.0 * interval.upper + 0.0),
+    )
+}
+
+/// In percentage points.
+fn points(part: Option<f64>, digits: usize) -> String {
+    part.map_or("-".to_owned(), |part| format!("{:.digits$}", 100.0 * part))
+}
