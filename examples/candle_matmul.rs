@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "it prints its table")]
 
 use candle_core::{DType, Device, Result, Tensor};
+use half::{bf16, f16};
 use reprocheck::numerics::random::Stream;
 
 /// Terms and outputs of linear layers: of the model in the binary, of Qwen2.5-0.5B, and one that is long.
@@ -16,9 +17,12 @@ const ROWS: [usize; 5] = [2, 3, 4, 8, 16];
 
 fn main() -> Result<()> {
     println!(
-        "The first row of x(M, K) W(K, N) by candle {CANDLE}, beside the same row alone: outputs with other bits, and"
+        "The first row of x(M, K) W(K, N) by candle {CANDLE}, beside the same row alone: how many outputs"
     );
-    println!("the largest difference in units of the last place of the type.\n");
+    println!(
+        "have other bits, by how many units of the last place the one in the middle of them differs, and by"
+    );
+    println!("how many the worst, which lies near 0.\n");
     println!("| type | K | N | {} |", ROWS.map(|rows| format!("M = {rows}")).join(" | "));
     println!("|---|---|---|{}", "---|".repeat(ROWS.len()));
     for dtype in [DType::F32, DType::F16, DType::BF16] {
@@ -37,11 +41,14 @@ fn main() -> Result<()> {
             let alone = row(1)?;
             let cells = ROWS.map(|rows| -> Result<String> {
                 let beside = row(rows)?;
-                let pairs = || alone.iter().zip(&beside);
-                let other = pairs().filter(|(a, b)| a.to_bits() != b.to_bits()).count();
-                let units =
-                    pairs().map(|(a, b)| place(*a, dtype).abs_diff(place(*b, dtype))).max().unwrap_or(0);
-                Ok(if other == 0 { "0".to_owned() } else { format!("{other} ({units})") })
+                let pairs = alone.iter().zip(&beside);
+                let units = pairs.map(|(a, b)| place(*a, dtype).abs_diff(place(*b, dtype)));
+                let mut units: Vec<_> = units.filter(|units| *units > 0).collect();
+                units.sort_unstable();
+                Ok(match units.last() {
+                    None => "0".to_owned(),
+                    Some(most) => format!("{} ({}, {most})", units.len(), units[units.len() / 2]),
+                })
             });
             let cells = cells.into_iter().collect::<Result<Vec<_>>>()?;
             println!("| {} | {terms} | {outputs} | {} |", dtype.as_str(), cells.join(" | "));
@@ -55,12 +62,11 @@ const CANDLE: &str = "0.11.1";
 
 /// Where a value stands among all of its type.
 fn place(value: f32, dtype: DType) -> i64 {
-    let bits = i64::from(value.to_bits() & 0x7fff_ffff);
-    let bits = match dtype {
-        // Its own last place; far from its subnormal numbers all that counts is how many bits are kept.
-        DType::F16 => bits >> 13,
-        DType::BF16 => bits >> 16,
-        _ => bits,
+    let magnitude = value.abs();
+    let place = match dtype {
+        DType::F16 => f16::from_f32(magnitude).to_bits().into(),
+        DType::BF16 => bf16::from_f32(magnitude).to_bits().into(),
+        _ => i64::from(magnitude.to_bits()),
     };
-    if value.is_sign_negative() { -bits } else { bits }
+    if value.is_sign_negative() { -place } else { place }
 }

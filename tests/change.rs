@@ -5,7 +5,10 @@ mod world;
 use reprocheck::{
     compare::Level,
     plan::axis::Axis,
-    report::{Report, text},
+    report::{
+        Report,
+        text::{self, Look},
+    },
     verdict::Outcome,
 };
 use world::{Made, World};
@@ -187,4 +190,24 @@ fn a_setting_of_which_some_cells_changed_and_some_did_not_tells_nothing() {
     let report = change(Level::Bits, same, one_of_four);
     assert_eq!(report.rulings[0].findings.len(), 1);
     assert!(!text::report(&report).contains("The cells with other bits are"), "{}", text::report(&report));
+}
+
+#[test]
+fn a_wide_terminal_sees_more_columns_and_a_narrow_one_shorter_names() {
+    let matrix = "[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"layercast\", \"fp8-e4m3\"]\n\
+                  order = \"pairwise\"\nbatch = [128, 256]\nprefill-chunk = 1024\n";
+    let report = World::new(matrix).report(10, batch_moves);
+    for width in [80, 100, 200] {
+        let shown = text::shown(&report, Look { width, ..Look::PLAIN });
+        let longest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(width), "{width}: {shown}");
+        assert_eq!(shown.contains("95 % interval"), width == 200, "{width}: {shown}");
+        assert_eq!(shown.contains("\nlab/fp8-e4m3/pairwise/t1/b256/c1024 "), width > 80, "{shown}");
+        let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = flat.contains("The names leave out what all have in common: lab/t1/c1024.");
+        assert_eq!(told, width == 80, "{shown}");
+        assert!(!shown.contains('\u{1b}'));
+    }
+    let colored = text::shown(&report, Look { color: true, ..Look::PLAIN });
+    assert!(colored.starts_with("\u{1b}[1m\u{1b}[35mUNKNOWN\u{1b}[0m: "), "{colored}");
 }

@@ -2,7 +2,12 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use super::{Against, CellRow, Family, Report, before::SettingRow, figure::share, text::grouped};
+use super::{
+    Against, CellRow, Family, Report,
+    before::SettingRow,
+    figure::{share, without_shared},
+    text::grouped,
+};
 use crate::{
     compare::Spreads,
     stats::{Interval, proportion::Proportion, spread::Agreement},
@@ -59,6 +64,17 @@ impl Table {
             row.retain(|_| kept.next() == Some(&true));
         }
         self.columns.retain(|column| !column.is_extra);
+        self
+    }
+
+    /// With names of cells that leave out what all of them share, and say so below.
+    pub(crate) fn short(mut self) -> Table {
+        let names = self.rows.iter().map(|row| row[0].clone()).collect();
+        let (names, shared) = without_shared(names);
+        for (row, name) in self.rows.iter_mut().zip(names) {
+            row[0] = name;
+        }
+        self.sentence += &shared;
         self
     }
 }

@@ -365,12 +365,11 @@ pub(crate) fn name(row: &PrecisionRow) -> String {
 
 /// A table as wide as it may be, below what it shows and above how it is read.
 fn table(table: Table, look: Look) -> String {
-    let Table { title, sentence, .. } = &table;
-    let (title, sentence) = (look.strong(title), wrapped(sentence, look.prose()));
-    let drawn = drawn(&table);
-    let fits = drawn.lines().all(|line| line.chars().count() <= look.width);
-    let drawn = if fits { drawn } else { self::drawn(&table.narrow()) };
-    format!("{title}\n{drawn}\n{sentence}\n")
+    let fits = |table: &Table| drawn(table).lines().all(|line| line.chars().count() <= look.width);
+    let table = if fits(&table) { table } else { table.narrow() };
+    let table = if fits(&table) { table } else { table.short() };
+    let (title, sentence) = (look.strong(&table.title), wrapped(&table.sentence, look.prose()));
+    format!("{title}\n{}\n{sentence}\n", drawn(&table))
 }
 
 fn drawn(Table { columns, rows, .. }: &Table) -> String {

@@ -3,7 +3,7 @@
 mod curves;
 mod rows;
 
-pub(crate) use rows::of_one_cell;
+pub(crate) use rows::{of_one_cell, without_shared};
 
 use std::fmt::{self, Write as _};
 

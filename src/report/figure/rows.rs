@@ -169,7 +169,7 @@ pub(super) fn accuracy(report: &Report) -> Option<Figure> {
 }
 
 /// Names of cells without the parts that all of them have, unless nothing would be left of one; and what these parts are.
-fn without_shared(names: Vec<String>) -> (Vec<String>, String) {
+pub(crate) fn without_shared(names: Vec<String>) -> (Vec<String>, String) {
     let has = |name: &str, part: &str| name.split('/').any(|other| other == part);
     let is_shared = |part: &&str| names.iter().all(|name| has(name, part));
     let shared: Vec<_> = names[0].split('/').filter(is_shared).collect();
