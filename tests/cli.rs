@@ -324,6 +324,7 @@ fn shells_and_man_know_every_verb() {
     let verbs: Vec<_> = help
         .lines()
         .skip_while(|line| *line != "Commands:")
+        .take_while(|line| !line.is_empty())
         .filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')))
         .filter_map(|line| line.split(' ').next())
         .filter(|verb| !["help", ""].contains(verb) && !verb.starts_with('-'))

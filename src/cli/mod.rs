@@ -32,14 +32,40 @@ use crate::{
 
 /// What can change the output of a language model, and by how much, bit by bit.
 #[derive(Parser, Debug)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(version, propagate_version = true, arg_required_else_help = true, after_help = BEGIN)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
 }
 
+/// Where somebody begins who has just found this, and what every verb ends with.
+const BEGIN: &str = "\
+Begin with
+  reprocheck init                                          a matrix file with comments, for the model in this binary
+  reprocheck run --matrix ci.toml                          a verdict
+  reprocheck explain order split-k:rows --rows 2           one reason why a batch moves bits
+
+Exit codes
+  0  it holds, or is the same          3  nobody can tell: evidence is missing, or items are too few
+  1  a gate failed, or runs differ     4  the machine would not: files, network, memory
+  2  the usage or a file is wrong";
+
 #[derive(Subcommand, Debug)]
 enum Verb {
+    /// Run a model under every cell of a matrix file, and judge what must hold
+    Run(run::Run),
+    /// Show the cells of a matrix file and what they will cost, and run nothing
+    Plan(plan::Plan),
+    /// Show the report of a run again, every number from its raw traces
+    Report(report::Report),
+    /// Where do two runs, two cells, or two logs of lm-evaluation-harness part?
+    Diff(diff::Diff),
+    /// Join the parts of a run that several machines shared, and judge the whole
+    Merge(merge::Merge),
+    /// Approve the digests of a run: what a gate against the baseline is held to
+    Approve(approve::Approve),
+    /// Write a commented matrix file to begin with, its schema, and a workflow that gates by it
+    Init(init::Init),
     /// List what there is: precisions, orders, axes, suites, models
     List(list::List),
     /// Explain an order, a precision, a suite, or the gates of a matrix file
@@ -48,26 +74,12 @@ enum Verb {
     /// Show or export the items of a suite
     #[command(subcommand, subcommand_value_name = "show|export")]
     Suite(suite::Suite),
-    // No sentence here: it would hide the longer help of the arguments themselves.
-    Dot(dot::Dot),
     /// Continue a prompt under one cell, and show what every token was chosen from
     Generate(Box<generate::Generate>),
-    /// Run a model under every cell of a matrix file, and judge what must hold
-    Run(run::Run),
-    /// Show the cells of a matrix file and what they will cost, and run nothing
-    Plan(plan::Plan),
-    /// Show the report of a run again, every number from its raw traces
-    Report(report::Report),
-    /// Join the parts of a run that several machines shared, and judge the whole
-    Merge(merge::Merge),
-    /// Approve the digests of a run: what a gate against the baseline is held to
-    Approve(approve::Approve),
-    /// Where do two runs, two cells, or two logs of lm-evaluation-harness part?
-    Diff(diff::Diff),
-    /// The JSON Schema of a matrix file, for the completion of an editor
+    // No sentence here: it would hide the longer help of the arguments themselves.
+    Dot(dot::Dot),
+    /// The JSON Schema of a matrix file, or of a report
     Schema(plan::Schema),
-    /// Write a commented matrix file to begin with, its schema, and a workflow that gates by it
-    Init(init::Init),
     /// Look at this machine: processor, kernel, memory, cache, Hub
     Doctor(doctor::Doctor),
     /// The completions of a shell: bash, elvish, fish, powershell or zsh
