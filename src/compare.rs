@@ -6,12 +6,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    numerics::{choice::Candidate, json_float, total::Mean},
+    numerics::{choice::Candidate, json_float, total::mean},
     stats::{
+        Interval,
         paired::Paired,
         proportion::Proportion,
+        redraw::redrawn,
         spread::{
-            Agreement, Cochran, Correctness, deviation_of_lengths, deviation_of_probabilities, shared_prefix,
+            Agreement, Cochran, Correctness, deviation, deviation_of_lengths, deviation_of_probabilities,
+            divergence_index, shared_prefix,
         },
         survival::Survival,
     },
@@ -396,10 +399,20 @@ impl Tally {
 pub struct Spread {
     correctness: Correctness,
     agreement: [Agreement; 3],
-    lengths: Mean,
-    /// The tokens in common of the items whose outputs part: their sum, and how many there are.
-    parts: (u64, u64),
-    probabilities: Mean,
+    items: Vec<Apart>,
+}
+
+/// How far apart many cells are on one item.
+#[derive(Clone, Debug)]
+struct Apart {
+    /// Which of them are right, where not all are or are not.
+    right: Option<Box<[bool]>>,
+    /// How many tokens their outputs have in common, and whether they part there.
+    shared: (u64, bool),
+    /// The deviation of the lengths.
+    length: Option<f64>,
+    /// The mean deviation of the best token's probability before outputs part.
+    probability: Option<f64>,
 }
 
 /// How far apart many cells are on the same items. The names in code are those of the paper "Understanding and Mitigating
@@ -428,6 +441,23 @@ pub struct Spreads {
     /// `Avg_Std@top1_prob`: the deviation of the best token's probability before the outputs of an item part, in the mean of
     /// its places and then of the items.
     pub deviation_of_probabilities: Option<f64>,
+    /// The same for other items.
+    pub redrawn: Redrawn,
+}
+
+/// Where 95 % of what other draws of as many items from these give lie: percentiles of the bootstrap. Nothing where all
+/// draws give the same, or have no such number.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct Redrawn {
+    /// For `Std@Acc`. Draws in which cells differ by chance make it larger than it is, so that it may lie above the number
+    /// itself where that is near 0.
+    pub deviation_of_accuracy: Option<Interval>,
+    /// For `Div_Index`.
+    pub divergence_index: Option<Interval>,
+    /// For `Avg_Std@Output_Length`.
+    pub deviation_of_lengths: Option<Interval>,
+    /// For `Avg_Std@top1_prob`.
+    pub deviation_of_probabilities: Option<Interval>,
 }
 
 impl Spread {
@@ -440,23 +470,23 @@ impl Spread {
         tokens.add(&chosen);
         answers.add(outputs.iter().map(|output| output.answer));
         let lengths: Vec<_> = chosen.iter().map(|tokens| [tokens.len() as u64]).collect();
-        if let Ok(Some(deviation)) = deviation_of_lengths(&lengths) {
-            self.lengths.add(deviation);
-        }
-        let (shared, parted) = shared_prefix(&chosen);
-        if parted {
-            self.parts = (self.parts.0 + shared, self.parts.1 + 1);
-        }
+        let shared = shared_prefix(&chosen);
         let probability = |output: &Output<'_>| output.tokens.iter().map(|token| token.probability).collect();
         let probabilities: Vec<Vec<f32>> = outputs.iter().map(probability).collect();
-        if let Some(deviation) = deviation_of_probabilities(&[(shared, probabilities)]) {
-            self.probabilities.add(deviation);
-        }
+        let right = outputs.iter().map(|output| output.correct);
+        let is_told = outputs.windows(2).any(|pair| pair[0].correct != pair[1].correct);
+        self.items.push(Apart {
+            right: is_told.then(|| right.collect()),
+            shared,
+            length: deviation_of_lengths(&lengths).ok().flatten(),
+            probability: deviation_of_probabilities(&[(shared.0, probabilities)]),
+        });
     }
 
-    /// What it amounts to.
-    pub fn read(&self) -> Spreads {
+    /// What it amounts to, with intervals of this confidence.
+    pub fn read(&self, confidence: f64) -> Spreads {
         let [bits, tokens, answers] = self.agreement;
+        let shared: Vec<_> = self.items.iter().map(|item| item.shared).collect();
         Spreads {
             accuracy: self.correctness.accuracies().sum(),
             deviation_of_accuracy: self.correctness.deviation(),
@@ -465,9 +495,41 @@ impl Spread {
             bits,
             tokens,
             answers,
-            divergence_index: (self.parts.1 > 0).then(|| self.parts.0 as f64 / self.parts.1 as f64),
-            deviation_of_lengths: self.lengths.round(),
-            deviation_of_probabilities: self.probabilities.round(),
+            divergence_index: divergence_index(&shared),
+            deviation_of_lengths: mean(self.items.iter().filter_map(|item| item.length)),
+            deviation_of_probabilities: mean(self.items.iter().filter_map(|item| item.probability)),
+            redrawn: self.redrawn(confidence),
         }
+    }
+
+    fn redrawn(&self, confidence: f64) -> Redrawn {
+        // In an order of their own, so that none in which they came makes a difference.
+        let mut items: Vec<_> = self.items.iter().collect();
+        items.sort_by_key(|item| {
+            (&item.right, item.shared, item.length.map(f64::to_bits), item.probability.map(f64::to_bits))
+        });
+        let mut right = vec![0_u64; self.correctness.accuracies().count()];
+        let count = items.len() as u64;
+        let [deviation_of_accuracy, divergence_index, deviation_of_lengths, deviation_of_probabilities] =
+            redrawn(items.len(), confidence, |drawn| {
+                right.fill(0);
+                // Of each the sum, and of how many.
+                let [mut parts, mut lengths, mut probabilities] = [(0.0, 0.0); 3];
+                let add =
+                    |(sum, count): &mut (f64, f64), value: f64| (*sum, *count) = (*sum + value, *count + 1.0);
+                for item in drawn.iter().map(|item| items[*item]) {
+                    for (cell, is_right) in right.iter_mut().zip(item.right.iter().flatten()) {
+                        *cell += u64::from(*is_right);
+                    }
+                    if let (shared, true) = item.shared {
+                        add(&mut parts, shared as f64);
+                    }
+                    item.length.into_iter().for_each(|length| add(&mut lengths, length));
+                    item.probability.into_iter().for_each(|probability| add(&mut probabilities, probability));
+                }
+                let mean = |(sum, count): (f64, f64)| (count > 0.0).then(|| sum / count);
+                [deviation(&right, count), mean(parts), mean(lengths), mean(probabilities)]
+            });
+        Redrawn { deviation_of_accuracy, divergence_index, deviation_of_lengths, deviation_of_probabilities }
     }
 }

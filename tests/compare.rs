@@ -1,10 +1,13 @@
 //! Where two outputs part, and on which level they still agree.
 
+use std::{fs, path::Path};
+
 use proptest::prelude::*;
 use reprocheck::{
-    compare::{Compared, Level, Output, Spread, Tally, compare},
+    compare::{Compared, Level, Output, Redrawn, Spread, Tally, compare},
     numerics::choice::Candidate,
     stats::{
+        Interval,
         paired::Paired,
         proportion::Proportion,
         spread::{
@@ -28,7 +31,7 @@ fn token((token, logits): (u32, u8)) -> Token {
         digest: Digest::of(&[logits]),
         candidates: vec![candidate(token, 2.0 + f32::from(logits)), candidate(token + 1, 1.0)],
         margin: 1.0 + f32::from(logits),
-        probability: 0.5,
+        probability: 0.5 / (1.0 + f32::from(logits)),
     }
 }
 
@@ -197,7 +200,7 @@ proptest! {
                 .collect();
             spread.add(&of_item);
         }
-        let found = spread.read();
+        let found = spread.read(0.95);
         let right: Vec<Vec<bool>> =
             cells.iter().map(|cell| cell.iter().map(|(_, answer)| *answer == 1).collect()).collect();
         let correctness = Correctness::count(&right).unwrap();
@@ -230,6 +233,106 @@ proptest! {
             .collect();
         prop_assert_eq!(found.deviation_of_probabilities, deviation_of_probabilities(&probabilities));
     }
+}
+
+/// A list for each item, and in it something for each cell.
+type OfItems<T> = Vec<Vec<T>>;
+
+/// What cells made of items, and what SciPy says of it: see `stats/make_expected.py`.
+#[derive(serde::Deserialize)]
+struct RedrawnRow {
+    /// Tokens, and 256 times the probability of each.
+    outputs: OfItems<Vec<(u32, u16)>>,
+    right: OfItems<u8>,
+    values: [f64; 4],
+    intervals: [[f64; 2]; 4],
+}
+
+impl RedrawnRow {
+    fn spread(&self, items: impl IntoIterator<Item = usize>) -> Spread {
+        let mut spread = Spread::default();
+        for item in items {
+            let tokens = self.outputs[item].iter().map(|tokens| {
+                let token = |&(id, chance): &(u32, u16)| Token {
+                    probability: f32::from(chance) / 256.0,
+                    ..token((id, 0))
+                };
+                tokens.iter().map(token).collect::<Vec<_>>()
+            });
+            let tokens: Vec<_> = tokens.collect();
+            let outputs = tokens.iter().zip(&self.right[item]);
+            let outputs: Vec<_> = outputs.map(|(tokens, right)| output(tokens, None, *right == 1)).collect();
+            spread.add(&outputs);
+        }
+        spread
+    }
+}
+
+#[test]
+fn other_draws_of_the_items_lie_where_scipy_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stats/expected.json");
+    let mut tables: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let rows: Vec<RedrawnRow> = serde_json::from_value(tables["redrawn"].take()).unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let items = row.outputs.len();
+        let found = row.spread(0..items).read(0.95);
+        // Nothing depends on the order in which items came.
+        assert_eq!(row.spread((0..items).rev()).read(0.95), found);
+        let values = [
+            found.deviation_of_accuracy,
+            found.divergence_index,
+            found.deviation_of_lengths,
+            found.deviation_of_probabilities,
+        ];
+        for (value, expected) in values.into_iter().zip(row.values) {
+            assert!((value.unwrap() - expected).abs() < 1e-12, "{value:?} for {expected}");
+        }
+        let Redrawn {
+            deviation_of_accuracy,
+            divergence_index,
+            deviation_of_lengths,
+            deviation_of_probabilities,
+        } = found.redrawn;
+        let intervals =
+            [deviation_of_accuracy, divergence_index, deviation_of_lengths, deviation_of_probabilities];
+        for (interval, [lower, upper]) in intervals.into_iter().zip(row.intervals) {
+            let found = interval.unwrap();
+            // Five standard errors of an end that is known from a thousand draws.
+            let near = 0.11 * (upper - lower);
+            let is_near = (found.lower - lower).abs() < near && (found.upper - upper).abs() < near;
+            assert!(is_near, "{found:?} for {lower} to {upper}");
+        }
+        // Less confidence is a part of it.
+        let half = row.spread(0..items).read(0.5).redrawn.deviation_of_lengths.unwrap();
+        let Interval { lower, upper } = deviation_of_lengths.unwrap();
+        assert!(lower < half.lower && half.lower < half.upper && half.upper < upper, "{half:?}");
+    }
+}
+
+#[test]
+fn what_is_the_same_in_every_draw_has_no_interval() {
+    let (same, longer) = ([(1, 0), (2, 0)].map(token), [(1, 0), (2, 0), (3, 0)].map(token));
+    let mut spread = Spread::default();
+    for _ in 0..20 {
+        spread.add(&[output(&same, None, true), output(&same, None, true)]);
+    }
+    let Redrawn { deviation_of_accuracy, divergence_index, deviation_of_lengths, deviation_of_probabilities } =
+        spread.read(0.95).redrawn;
+    assert_eq!([deviation_of_accuracy, divergence_index], [None; 2]);
+    assert_eq!([deviation_of_lengths, deviation_of_probabilities], [None; 2]);
+    // A single item that parts is drawn or not, and wherever it is, it parts at its place.
+    spread.add(&[output(&same, None, true), output(&longer, None, false)]);
+    let found = spread.read(0.95);
+    assert_eq!((found.divergence_index, found.redrawn.divergence_index), (Some(2.0), None));
+    let upper = |interval: Option<Interval>| interval.map(|interval| (interval.lower, interval.upper > 0.0));
+    assert_eq!(upper(found.redrawn.deviation_of_accuracy), Some((0.0, true)));
+    assert_eq!(upper(found.redrawn.deviation_of_lengths), Some((0.0, true)));
+    // One cell has no deviations, and nothing has none.
+    let mut alone = Spread::default();
+    assert_eq!(alone.read(0.95).redrawn.deviation_of_lengths, None);
+    alone.add(&[output(&same, None, true)]);
+    assert_eq!(alone.read(0.95).redrawn, Spread::default().read(0.95).redrawn);
 }
 
 fn outputs() -> impl Strategy<Value = Vec<(u32, u8)>> {

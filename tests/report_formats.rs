@@ -11,7 +11,7 @@ use reprocheck::{
     trace::Digest,
     verdict::Outcome,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use world::{
     cases::{BITS, DROP, every, failing, other, wicked, world},
     thousand,
@@ -312,7 +312,7 @@ fn every_result_names_its_rule_and_its_line() {
             let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
             assert_eq!(result["ruleId"], rules[index]["id"], "{name}");
             let location = &result["locations"][0]["physicalLocation"];
-            assert_eq!(location["region"]["startLine"], report.rulings[index].line, "{name}");
+            assert_eq!(location["region"]["startLine"], json!(report.rulings[index].line), "{name}");
             let uri = location["artifactLocation"]["uri"].as_str().unwrap();
             assert!(
                 uri.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/%".contains(&byte)),

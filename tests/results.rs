@@ -4,17 +4,24 @@ use std::{fs, path::Path};
 
 use reprocheck::{
     report::{CONFIDENCE, Report},
-    stats::proportion::Proportion,
+    stats::{paired::Paired, proportion::Proportion},
 };
 use serde_json::Value;
 
 fn read(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn report(name: &str) -> Value {
-    serde_json::from_str(&read(&format!("{name}/report.json"))).unwrap()
+    serde_json::from_str(&read(&format!("results/{name}/report.json"))).unwrap()
+}
+
+/// Does the page say this, wherever its lines end?
+#[track_caller]
+fn says(page: &str, sentence: &str) {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(page).contains(&words(sentence)), "the page does not say\n{sentence}");
 }
 
 const RUNS: [&str; 3] = ["paper", "approximate", "candle"];
@@ -28,37 +35,47 @@ fn every_published_report_holds_to_the_schema() {
     }
 }
 
+/// A share that is written as its counts.
+fn counted(share: &Value) -> Proportion {
+    Proportion { hits: share["hits"].as_u64().unwrap(), of: share["of"].as_u64().unwrap() }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}", 100.0 * share)
+}
+
 /// A row of the table of precisions.
 fn row(of: &Value) -> String {
     let all = &of["all"];
-    let number = |name: &str| all[name].as_f64();
-    let counted = |share: &Value| Proportion {
-        hits: share["hits"].as_u64().unwrap(),
-        of: share["of"].as_u64().unwrap(),
-    };
     let (accuracy, apart) = (counted(&all["accuracy"]), counted(&all["tokens"]["unstable"]));
-    let percent = |share: f64| format!("{:.1}", 100.0 * share);
     let interval = apart.wilson(CONFIDENCE).unwrap();
-    let cell =
-        |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
+    let field = |name: &str, scale: f64, digits: usize| {
+        let shown = |value: &Value| format!("{:.digits$}", scale * value.as_f64().unwrap());
+        let value = &all[name];
+        let value = if value.is_null() { "-".to_owned() } else { shown(value) };
+        match &all["redrawn"][name] {
+            Value::Null => value,
+            interval => format!("{value} ({} to {})", shown(&interval["lower"]), shown(&interval["upper"])),
+        }
+    };
     format!(
         "| `{}` | {} | {} % | {} | {} % ({} to {}) | {} | {} | {} |",
         of["precision"].as_str().unwrap(),
         of["cells"],
         percent(accuracy.rate().unwrap()),
-        cell(number("deviation_of_accuracy").map(|share| 100.0 * share), 3),
+        field("deviation_of_accuracy", 100.0, 3),
         percent(apart.rate().unwrap()),
         percent(interval.lower),
         percent(interval.upper),
-        cell(number("divergence_index"), 1),
-        cell(number("deviation_of_lengths"), 3),
-        cell(number("deviation_of_probabilities").map(|deviation| 1e4 * deviation), 3),
+        field("divergence_index", 1.0, 1),
+        field("deviation_of_lengths", 1.0, 3),
+        field("deviation_of_probabilities", 1e4, 3),
     )
 }
 
 #[test]
 fn the_tables_say_what_the_runs_say() {
-    let page = read("README.md");
+    let page = read("results/README.md");
     for name in ["paper", "approximate"] {
         let report = report(name);
         let rows: Vec<_> = report["precisions"].as_array().unwrap().iter().map(row).collect();
@@ -71,10 +88,259 @@ fn the_tables_say_what_the_runs_say() {
 
 #[test]
 fn every_published_run_came_to_the_verdict_that_the_page_tells() {
-    let page = read("README.md");
+    let page = read("results/README.md");
     for name in RUNS {
-        let verdict = report(name)["verdict"].as_str().unwrap().to_owned();
+        let report = report(name);
+        let verdict = report["verdict"].as_str().unwrap();
+        let [cells, items] = ["cells", "questions"].map(|what| &report["run"][what]);
+        let items = items.as_u64().unwrap();
+        let items =
+            if items < 1000 { items.to_string() } else { format!("{},{:03}", items / 1000, items % 1000) };
         let told = page.lines().find(|line| line.contains(&format!("({name}/report.md)"))).unwrap();
-        assert!(told.contains(&format!("| {verdict} |")), "{told}: {verdict}");
+        let end = format!("| {verdict} | {} x {items} |", cells.as_array().unwrap().len());
+        assert!(told.ends_with(&end), "{told}: {end}");
     }
+}
+
+/// The cell of this name.
+fn cell<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let mut cells = report["cells"].as_array().unwrap().iter();
+    cells.find(|row| row["cell"] == name).unwrap_or_else(|| panic!("{name}"))
+}
+
+fn precision<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let mut rows = report["precisions"].as_array().unwrap().iter();
+    rows.find(|row| row["precision"] == name).unwrap_or_else(|| panic!("{name}"))
+}
+
+#[test]
+fn what_is_said_of_the_papers_protocol_is_so() {
+    let (page, report) = (read("results/README.md"), report("paper"));
+    let bf16 = &precision(&report, "bf16")["all"];
+    let apart = counted(&bf16["tokens"]["unstable"]).rate().unwrap();
+    let first = cell(&report, "lab/bf16/sequential/t1/b8");
+    let items = counted(&first["accuracy"]).of;
+    let tokens = first["tokens"].as_f64().unwrap() / items as f64;
+    says(
+        &page,
+        &format!(
+            "here {} % of the items part in `bf16`, there 99.6 %, because an output here has {tokens:.0} tokens",
+            percent(apart)
+        ),
+    );
+    says(&page, "the number of right answers stays within one of 1,024");
+    for name in ["bf16", "fp16"] {
+        let range = precision(&report, name)["all"]["range_of_accuracy"].as_f64().unwrap();
+        assert!(items == 1024 && range * 1024.0 <= 1.0, "{name}: {range} of {items}");
+    }
+    says(&page, "`layercast` has the bits of `fp32` here");
+    let layercast = report["cells"].as_array().unwrap().iter();
+    let layercast =
+        layercast.filter_map(|row| Some((row["cell"].as_str()?.strip_prefix("lab/layercast/")?, row)));
+    let same = layercast.map(|(rest, row)| row["root"] == cell(&report, &format!("lab/fp32/{rest}"))["root"]);
+    assert_eq!(same.collect::<Vec<_>>(), [true; 12]);
+    // Of each precision, by how much probabilities move.
+    let moved = |name: &str| precision(&report, name)["all"]["deviation_of_probabilities"].as_f64().unwrap();
+    says(&page, "the probabilities of BF16 move several times as far as those of FP16");
+    assert!(moved("bf16") > 2.0 * moved("fp16") && moved("fp16") > 2.0 * moved("fp32"));
+}
+
+#[test]
+fn what_is_said_of_approximate_arithmetic_is_so() {
+    let (page, report) = (read("results/README.md"), report("approximate"));
+    let against = |name: &str| {
+        let against = &cell(&report, &format!("lab/{name}/sequential/t1/b8"))["against"];
+        let [both, lost, gained, neither] =
+            ["both", "lost", "gained", "neither"].map(|count| against["paired"][count].as_u64().unwrap());
+        (Paired { both, lost, gained, neither }, against)
+    };
+    // In percentage points, and how likely that is by chance.
+    let change = |paired: Paired, digits: usize| {
+        let interval = paired.interval(CONFIDENCE).unwrap();
+        let [lower, upper] = [interval.lower, interval.upper].map(|end| format!("{:+.1}", 100.0 * end));
+        format!("{lower} to {upper} pp, p = {:.digits$}", paired.p_value())
+    };
+    let (lmul, others) = against("lmul");
+    says(
+        &page,
+        &format!(
+            "L-Mul loses {} of 1,024 answers and gains {} (95 %: {}), so no loss was seen, though {:.0} % of the texts are others",
+            lmul.lost,
+            lmul.gained,
+            change(lmul, 2),
+            100.0 * (1.0 - counted(&others["items"][1]).rate().unwrap())
+        ),
+    );
+    for name in ["int8", "w8a8"] {
+        let (paired, _) = against(name);
+        says(&page, &format!("`{name}` loses {} and gains {}", paired.lost, paired.gained));
+    }
+    let (fp8, _) = against("fp8-e4m3");
+    says(&page, &format!("`fp8-e4m3` loses {} and gains {} ({})", fp8.lost, fp8.gained, change(fp8, 5)));
+    let bits = &precision(&report, "fp8-e4m3")["all"]["bits"]["unstable"];
+    says(
+        &page,
+        &format!(
+            "{} % of its items have the same bits in all twelve cells",
+            percent(1.0 - counted(bits).rate().unwrap())
+        ),
+    );
+}
+
+#[test]
+fn what_is_said_of_candle_is_so() {
+    let (page, report) = (read("results/README.md"), report("candle"));
+    let products = read("results/candle_matmul.txt");
+    // Of a product of 896 terms: how many of 4,864 outputs differ, and the one in the middle of them.
+    let [f32, f16, bf16] = ["f32", "f16", "bf16"].map(|kind| {
+        let begin = format!("| {kind} | 896 | 4864 |");
+        let row = products.lines().find(|line| line.starts_with(&begin)).unwrap();
+        let fields: Vec<_> =
+            row.split('|').map(str::trim).filter(|field| !field.is_empty()).skip(3).collect();
+        assert!(fields.iter().all(|field| field == &fields[0]), "{row}");
+        let (count, middle) = fields[0].split_once(" (").unwrap_or((fields[0], "0,"));
+        (count.parse::<u64>().unwrap(), middle.split(',').next().unwrap().parse::<u64>().unwrap())
+    });
+    assert_eq!(bf16, (0, 0));
+    says(
+        &page,
+        &format!(
+            "of 4,864 outputs of 896 terms, {},{:03} have other bits in f32 ({} units of the last place in the middle), {} in f16 ({} unit) and none in bf16",
+            f32.0 / 1000,
+            f32.0 % 1000,
+            f32.1,
+            f16.0,
+            f16.1
+        ),
+    );
+    // Of each precision: items with other bits, and with another text, among the cells of an engine.
+    let parts = |engine: &str, name: &str| {
+        let mut rows = report["precisions"].as_array().unwrap().iter();
+        let row = rows.find(|row| row["engine"] == engine && row["precision"] == name).unwrap();
+        let [bits, tokens] = ["bits", "tokens"].map(|level| counted(&row["all"][level]["unstable"]));
+        assert_eq!((bits.of, tokens.hits), (64, 0));
+        bits.hits
+    };
+    says(
+        &page,
+        &format!(
+            "`candle` in fp32 has other bits in a batch of 4 than alone on {} of 64 items, and in bf16 on {}, where the lab has the same on all",
+            parts("candle", "fp32"),
+            parts("candle", "bf16")
+        ),
+    );
+    assert_eq!([parts("lab", "fp32"), parts("lab", "bf16")], [0; 2]);
+    let threads = report["axes"].as_array().unwrap().iter().find(|axis| axis["axis"] == "threads").unwrap();
+    assert_eq!(counted(&threads["items"][0]).misses(), 0, "it is the batch alone");
+}
+
+/// The fields of each row that a benchmark drew.
+fn drawn(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().filter(|line| line.starts_with('│'));
+    rows.map(|row| row.trim_matches('│').split('│').map(str::trim).collect())
+}
+
+#[test]
+fn the_kernels_tables_say_what_the_benchmark_said() {
+    let (page, measured) = (read("docs/speed.md"), read("results/kernel.txt"));
+    let (_, section) = measured.split_once("K=896 N=4864 threads=1\n").unwrap();
+    let section = section.split("K=").next().unwrap();
+    let field = |rows: &str, precision: &str, order: &str, at: usize| -> String {
+        let found = drawn(section).find(|row| row[..3] == [rows, precision, order]);
+        found.unwrap_or_else(|| panic!("{rows} {precision} {order}"))[at].to_owned()
+    };
+    for rows in ["1", "2", "4", "8", "16", "64"] {
+        let of_fp32 = |at: usize| field(rows, "fp32", "sequential", at);
+        let rate = of_fp32(3).parse::<f64>().unwrap();
+        let [fp32, bf16, w8a8] = ["fp32", "bf16", "w8a8"].map(|name| field(rows, name, "sequential", 5));
+        says(&page, &format!("| {rows} | {rate:.0} | {} | {fp32} | {bf16} | {w8a8} |", of_fp32(4)));
+    }
+    let (_, orders) = page.split_once("| rows | lanes:16 |").unwrap();
+    let orders: Vec<_> = format!("lanes:16 |{orders}")
+        .lines()
+        .next()
+        .unwrap()
+        .split('|')
+        .map(|name| name.trim().to_owned())
+        .collect();
+    let longer = |rows: &str, name: &str| {
+        let (precision, order) = if name == "lmul" { (name, "sequential") } else { ("fp32", name) };
+        let ratio = field(rows, precision, order, 6).parse::<f64>().unwrap();
+        format!("{:.1}", 1.0 / ratio)
+    };
+    for rows in ["1", "8", "16", "64"] {
+        let names = orders.iter().filter(|name| !name.is_empty());
+        let row: Vec<_> = names.map(|name| longer(rows, name)).collect();
+        assert_eq!(row.len(), 9);
+        says(&page, &format!("| {rows} | {} |", row.join(" | ")));
+    }
+    // Of all that the benchmark measured.
+    let exact = drawn(&measured).filter(|row| row[1..3] == ["fp32", "exact"]);
+    let least = exact.map(|row| row[6].parse::<f64>().unwrap()).fold(f64::INFINITY, f64::min);
+    says(&page, &format!("`exact` up to {:.1} times `sequential`", 1.0 / least));
+    // Every weight is read once, and makes two operations.
+    let weights = 4.0 * 896.0 * 4864.0;
+    let rate = field("1", "fp32", "sequential", 3).parse::<f64>().unwrap();
+    says(&page, &format!("at one row {:.0} MB come at {:.0} GB/s", weights / 1e6, 2.0 * rate));
+}
+
+#[test]
+fn the_decoders_table_says_what_the_benchmark_said() {
+    let (page, measured) = (read("docs/speed.md"), read("results/decoder.txt"));
+    let rates = |cell: &str| -> Vec<f64> {
+        let row = drawn(&measured).find(|row| row[0] == cell).unwrap_or_else(|| panic!("{cell}"));
+        row[1..].iter().map(|field| field.parse().unwrap()).collect()
+    };
+    for (name, cell) in [
+        ("lab, fp32", "fp32/sequential/t2"),
+        ("lab, bf16", "bf16/sequential/t2"),
+        ("candle, F32", "candle/fp32/t2"),
+        ("candle, BF16", "candle/bf16/t2"),
+    ] {
+        let fields: Vec<_> = rates(cell)
+            .iter()
+            .enumerate()
+            .map(|(at, rate)| {
+                // The slowest has one digit more.
+                let digits = usize::from(at == 1);
+                format!("{rate:.digits$}")
+            })
+            .collect();
+        says(&page, &format!("| {name} | {} |", fields.join(" | ")));
+    }
+    let (_, ranking) = measured.split_once("on one thread: ").unwrap();
+    let ranking: f64 = ranking.split(' ').next().unwrap().parse().unwrap();
+    says(&page, &format!("{ranking:.2} ms of one thread for each row of 151,936 logits"));
+    // Two threads share the rows of a step, of which one has none to share. In percent.
+    let part = |cell: &str, at: usize, rows: f64| {
+        let step = 1000.0 * rows / rates(cell)[at];
+        100.0 * ranking * (rows / 2.0).max(1.0) / step
+    };
+    let [one, eight] = [(1, 1.0), (3, 8.0)].map(|(at, rows)| part("fp32/sequential/t2", at, rows));
+    let [of_eight, of_sixteen] = [(3, 8.0), (4, 16.0)].map(|(at, rows)| part("bf16/sequential/t2", at, rows));
+    says(
+        &page,
+        &format!(
+            "{one:.1} % of a step in fp32 at batch 1, about {eight:.0} % at batch 8, and {of_eight:.0} to {of_sixteen:.0} % in bf16"
+        ),
+    );
+}
+
+#[test]
+fn what_a_trace_costs_is_what_the_benchmark_said() {
+    let (page, measured) = (read("docs/speed.md"), read("results/trace.txt"));
+    let shares = measured.lines().filter(|line| line.starts_with("lab/"));
+    let shares = shares.map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let shares =
+            fields.windows(2).filter(|pair| pair[1] == "%").map(|pair| pair[0].parse::<f64>().unwrap());
+        shares.collect::<Vec<_>>()
+    });
+    let shares: Vec<_> = shares.collect();
+    let range = |at: usize| {
+        let of = shares.iter().map(|row| row[at]);
+        let (least, most) = (of.clone().fold(f64::INFINITY, f64::min), of.fold(0.0, f64::max));
+        format!("{least:.0} to {most:.0} %")
+    };
+    says(&page, &format!("they take {}, and scoring and writing the trace {} more", range(0), range(1)));
 }

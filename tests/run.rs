@@ -393,6 +393,9 @@ fn a_report_is_written_down_in_every_format_that_is_asked_for() {
         "{}",
         ran.err
     );
+    // How a file ends is not what its format is called.
+    let ran = place.call(&["report", "out", "--format", "md"]);
+    assert!(ran.err.contains("there is no format `md`: did you mean `markdown`?"), "{}", ran.err);
     let all: Vec<_> = FORMATS.iter().map(|format| format.name).collect();
     let all = all.join(",");
     let shown = place.call(&["report", "out", "--format", &all, "--out", "there"]);

@@ -122,8 +122,8 @@ fn what_is_no_report_is_refused() {
         assert!(!set("/cells/0/root", json!(other)), "{other}");
     }
     for (pointer, value) in [
-        ("/form", json!(2)),
-        ("/form", json!("1")),
+        ("/form", json!(1)),
+        ("/form", json!("2")),
         ("/verdict", json!("maybe")),
         ("/verdict", json!("Pass")),
         ("/rulings/0/outcome", Value::Null),
@@ -379,7 +379,7 @@ fn junit_says_the_same_to_another_reader() {
         assert_eq!((suite.skipped, counts(TestStatus::is_skipped)), (0, 0), "{name}");
         for (case, ruling) in suite.cases.iter().zip(&report.rulings) {
             assert_eq!(case.original_name, visible(&ruling.gate), "{name}");
-            assert_eq!(case.line, Some(ruling.line as u64), "{name}");
+            assert_eq!(case.line, ruling.line.map(|line| line as u64), "{name}");
             assert_eq!(case.file.as_ref(), Some(&visible(&report.run.matrix)), "{name}");
             let (message, kind) = match &case.status {
                 TestStatus::Failure(failure) => (&failure.message, &failure.failure_type),

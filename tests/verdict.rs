@@ -195,7 +195,7 @@ fn what_stands_beside_the_matrix_belongs_to_no_precision() {
         .map(|family| (family.precision.to_string(), family.cells().len()))
         .collect();
     assert_eq!(families, [("fp32".to_owned(), 2), ("bf16".to_owned(), 2)]);
-    let spread = evidence.families()[0].spread();
+    let spread = evidence.families()[0].spread(0.95);
     assert_eq!((spread.tokens.unstable, spread.divergence_index), (Proportion { hits: 4, of: 4 }, Some(1.0)));
     assert_eq!((spread.answers.unstable.hits, spread.deviation_of_accuracy), (0, Some(0.0)));
 }

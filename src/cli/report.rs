@@ -98,7 +98,8 @@ impl Shown {
         out: &mut impl Write,
     ) -> Result<Exit, Ended> {
         let report = review::review(folder, baseline)?.report;
-        for format in FORMATS.iter().filter(|format| ALWAYS.contains(&format.name)) {
+        let asked = |name| self.formats.format.iter().any(|format| format.name == name);
+        for format in FORMATS.iter().filter(|format| ALWAYS.contains(&format.name) && !asked(format.name)) {
             write(&report, Some(folder), folder, *format)?;
         }
         let written = self.formats.write(&report, Some(folder), folder)?;

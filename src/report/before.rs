@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Against, CellRow, CourseRow, First, Missing, PrecisionRow, Report, escape::clipped, names_of};
 use crate::{
-    compare::{Course, Level, Tally},
+    compare::{Level, Tally},
     engine::environment::Environment,
     plan::{
         axis::{AXES, Axis, Cell},
@@ -89,14 +89,11 @@ impl Report {
             Some(CellRow { against: Some(Against::new(beside(row.cell)?)), ..row.clone() })
         });
         let course = |row: &PrecisionRow| {
-            let (mut cells, mut outputs, mut course) = (0, 0, Course::default());
-            for (cell, tally) in pairs {
-                if cell.engine.to_string() == row.engine && cell.precision.to_string() == row.precision {
-                    (cells, outputs) = (cells + 1, outputs + tally.bits.of);
-                    course.pool(&tally.course);
-                }
-            }
-            (outputs > 0).then(|| CourseRow::new(cells, outputs, &course))
+            let is_of = |cell: &Cell| {
+                (cell.engine.to_string(), cell.precision.to_string())
+                    == (row.engine.clone(), row.precision.clone())
+            };
+            CourseRow::pooled(pairs.iter().filter(|(cell, _)| is_of(cell)).map(|(_, tally)| *tally))
         };
         let precisions =
             after.precisions.iter().map(|row| PrecisionRow { course: course(row), ..row.clone() });
@@ -165,7 +162,7 @@ fn as_it_was(level: Level, pairs: &[(Cell, &Tally)], gates: [&Vec<Gate>; 2]) -> 
     };
     Ruling {
         gate: format!("{level} as before"),
-        line: 1,
+        line: None,
         outcome: findings.first().map_or(Outcome::Pass, |finding| finding.outcome),
         comparisons: pairs.len(),
         held: pairs.len().saturating_sub(findings.len()),

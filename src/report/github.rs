@@ -29,7 +29,8 @@ pub fn annotations(report: &Report) -> String {
             message.push(format!("and {} more", findings.len() - FINDINGS));
         }
         let message = data(&message.join("\n"));
-        out += &format!("::{command} file={file},line={line},title={title}::{message}\n");
+        let line = line.map_or_else(String::new, |line| format!(",line={line}"));
+        out += &format!("::{command} file={file}{line},title={title}::{message}\n");
     }
     if let Some(sentence) = report.beyond_gates() {
         let title = property(&report.verdict.to_string());

@@ -6,11 +6,12 @@ use super::{
     Against, CONFIDENCE, CellRow, Family, First, Report,
     before::Before,
     figure::{self, escape, share},
-    tables::{interval, stable},
+    tables::{self, Table, interval, stable},
     text::{self, grouped, plural},
 };
 use crate::{
     compare::{Divergence, Spreads},
+    stats::{Interval, redraw::DRAWS},
     verdict::{Outcome, Ruling},
 };
 
@@ -19,6 +20,8 @@ const GATES: usize = 200;
 const FINDINGS: usize = 20;
 /// Rows of a table.
 const ROWS: usize = 1000;
+/// Above where a number mostly lies when other items are drawn.
+const REDRAWN: &str = "95 % of redraws";
 /// Of a figure, in its own units, before it gets a region that scrolls.
 const TALL: f64 = 1000.0;
 /// Letters of a text before and after the place where it parts from another, and of a prompt.
@@ -71,7 +74,7 @@ fn context(report: &Report) -> Value {
         provenance => text::provenance(report),
         others => others(report),
         why => report.before.as_ref().and_then(Before::why),
-        settings => settings(report),
+        settings => laid("Cells that are as they were, by setting", tables::settings(report)),
         is_change => report.before.is_some(),
         missing => missing(report),
         gates_left => left(rulings.len(), GATES, "gate"),
@@ -81,9 +84,10 @@ fn context(report: &Report) -> Value {
         heat,
         standard => text::standard(report),
         nothing_beside => nothing_beside(report),
-        axes => axes(report),
+        axes => laid("Pairs of cells that differ on one axis alone", tables::axes(report)),
         courses,
         accuracy,
+        draws => grouped(DRAWS as u64),
         suites => suites(report),
         cells => cells(report),
         facts => facts(report),
@@ -119,19 +123,29 @@ fn table<const N: usize>(
     words: usize,
     rows: impl IntoIterator<Item = impl Into<Vec<String>>>,
 ) -> Value {
-    let mut rows: Vec<Vec<String>> = rows.into_iter().map(Into::into).collect();
+    rowed(name, head.to_vec(), words, rows.into_iter().map(Into::into).collect())
+}
+
+/// One that the terminal shows, too, with all its columns.
+fn laid(name: &str, Table { columns, rows, .. }: Table) -> Value {
+    let words = columns.iter().take_while(|column| column.is_word).count();
+    rowed(name, columns.iter().map(|column| column.head).collect(), words, rows)
+}
+
+fn rowed(name: &str, head: Vec<&'static str>, words: usize, mut rows: Vec<Vec<String>>) -> Value {
     let left = left(rows.len(), ROWS, "row");
     rows.truncate(ROWS);
-    context! { name, words, rows, left, head => head.to_vec() }
+    context! { name, words, rows, left, head }
 }
 
 fn gate(Ruling { gate, line, outcome, comparisons, held, findings, notes }: &Ruling) -> Value {
     let comparisons = plural(*comparisons as u64, "comparison");
+    let place = line.map_or_else(String::new, |line| format!(", line {line} of the matrix file"));
     let sentences = findings.iter().take(FINDINGS).map(|finding| finding.sentence.clone());
     context! {
         sign => sign(*outcome),
         name => gate,
-        held => format!("{} of {comparisons} held, line {line} of the matrix file", grouped(*held as u64)),
+        held => format!("{} of {comparisons} held{place}", grouped(*held as u64)),
         findings => sentences.collect::<Vec<_>>(),
         left => left(findings.len(), FINDINGS, "finding"),
         notes => notes.clone(),
@@ -272,42 +286,11 @@ fn others(report: &Report) -> Value {
     table("In what else the runs differ", ["what", "before", "after"], 3, rows)
 }
 
-/// Which cells are as they were.
-fn settings(report: &Report) -> Value {
-    let rows = report.before.iter().flat_map(|before| &before.settings).map(|row| {
-        let [bits, tokens, answers] = row.agree.map(|agree| agree.to_string());
-        [row.axis.to_string(), row.setting.clone(), row.cells.to_string(), bits, tokens, answers]
-    });
-    let head = ["axis", "setting", "cells", "same bits", "same tokens", "same answers"];
-    table("Cells that are as they were, by setting", head, 2, rows)
-}
-
 fn missing(report: &Report) -> Value {
     let rows = report.missing.iter().map(|missing| [missing.cell.to_string(), missing.reason.clone()]);
-    table("Cells that have not run", ["cell", "why"], 2, rows)
-}
-
-fn axes(report: &Report) -> Value {
-    let head = [
-        "axis",
-        "pairs",
-        "really varied",
-        "same bits",
-        "same tokens",
-        "same answers",
-        "items: bits",
-        "tokens",
-        "answers",
-        "logits",
-    ];
-    let rows = report.axes.iter().map(|axis| {
-        let [bits, tokens, answers] = axis.agree.map(|agree| agree.to_string());
-        let [of_bits, of_tokens, of_answers] = axis.items.map(share);
-        let name = axis.axis.to_string();
-        let [pairs, exercised] = [axis.pairs, axis.exercised].map(|count| count.to_string());
-        [name, pairs, exercised, bits, tokens, answers, of_bits, of_tokens, of_answers, share(axis.places)]
-    });
-    table("Pairs of cells that differ on one axis alone", head, 1, rows)
+    let title =
+        if report.before.is_some() { "Cells that were not compared" } else { "Cells that have not run" };
+    table(title, ["cell", "why"], 2, rows)
 }
 
 fn suites(report: &Report) -> Value {
@@ -318,32 +301,56 @@ fn suites(report: &Report) -> Value {
         "mean right",
         "95 % interval",
         "Std@Acc, pp",
+        REDRAWN,
         "range, pp",
         "items: same bits",
         "tokens",
         "answers",
         "Div_Index",
+        REDRAWN,
+        "Avg_Std@Output_Length",
+        REDRAWN,
+        "Avg_Std@top1_prob, 1e-4",
+        REDRAWN,
     ];
-    let points = |part: Option<f64>| part.map_or("-".to_owned(), |part| format!("{:.3}", 100.0 * part));
+    // A number, and where it lies for other items.
+    let pair = |value: Option<f64>, redrawn: Option<Interval>, scale: f64, digits: usize| {
+        let shown = |value: f64| format!("{:.digits$}", scale * value);
+        let between = |redrawn: Interval| format!("{} to {}", shown(redrawn.lower), shown(redrawn.upper));
+        [value.map_or("-".to_owned(), shown), redrawn.map_or("-".to_owned(), between)]
+    };
     let rows = report.families().into_iter().flat_map(|Family { name, row, .. }| {
         let all = std::iter::once(("all", &row.all));
         let of_suites = row.suites.iter().map(|(suite, spreads)| (suite.as_str(), spreads));
         all.chain(of_suites).map(move |(suite, spreads)| {
-            let Spreads { accuracy, bits, tokens, answers, divergence_index, .. } = spreads;
+            let Spreads { accuracy, bits, tokens, answers, redrawn, .. } = spreads;
             let of_one = figure::of_one_cell(*accuracy, row.cells);
             let [bits, tokens, answers] = [bits, tokens, answers].map(|agreement| share(stable(*agreement)));
+            let [deviation, deviations] =
+                pair(spreads.deviation_of_accuracy, redrawn.deviation_of_accuracy, 100.0, 3);
+            let [range, _] = pair(spreads.range_of_accuracy, None, 100.0, 3);
+            let [index, indices] = pair(spreads.divergence_index, redrawn.divergence_index, 1.0, 1);
+            let [length, lengths] = pair(spreads.deviation_of_lengths, redrawn.deviation_of_lengths, 1.0, 3);
+            let [probability, probabilities] =
+                pair(spreads.deviation_of_probabilities, redrawn.deviation_of_probabilities, 1e4, 3);
             [
                 name.clone(),
                 suite.to_owned(),
                 row.cells.to_string(),
                 share(*accuracy),
                 interval(of_one.wilson(CONFIDENCE)),
-                points(spreads.deviation_of_accuracy),
-                points(spreads.range_of_accuracy),
+                deviation,
+                deviations,
+                range,
                 bits,
                 tokens,
                 answers,
-                divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}")),
+                index,
+                indices,
+                length,
+                lengths,
+                probability,
+                probabilities,
             ]
         })
     });

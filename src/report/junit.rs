@@ -26,7 +26,9 @@ pub fn report(report: &Report) -> String {
     for Ruling { gate, line, outcome, findings, notes, .. } in &report.rulings {
         let sentences: Vec<_> = findings.iter().map(|finding| visible(&finding.sentence)).collect();
         let mut case = case(&visible(gate), status(*outcome, &sentences));
-        case.extra.insert("line".into(), line.to_string().into());
+        if let Some(line) = line {
+            case.extra.insert("line".into(), line.to_string().into());
+        }
         if !notes.is_empty() {
             let notes: Vec<_> = notes.iter().map(|note| visible(note)).collect();
             case.set_system_out(notes.join("\n"));

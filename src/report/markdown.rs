@@ -6,7 +6,7 @@
 use super::{
     Report,
     escape::clipped,
-    tables::{self, Table},
+    tables::{self, Room, Table},
     text::{self, Look, grouped, plural},
 };
 use crate::{record::About, verdict::Outcome};
@@ -40,8 +40,8 @@ pub fn within(report: &Report, most: usize) -> String {
     gates(report, &mut page);
     others(report, &mut page);
     divergence(report, &mut page);
-    for table in tables::all(report) {
-        page.titled(&table.narrow());
+    for table in tables::all(report, Room::Narrow) {
+        page.titled(&table);
     }
     page.text += &format!("\n{}\n", code(&report.program));
     page.text
@@ -176,7 +176,8 @@ fn gates(report: &Report, page: &mut Page) {
             other => format!("**{other}**"),
         };
         let held = format!("{} of {}", grouped(ruling.held as u64), grouped(ruling.comparisons as u64));
-        vec![outcome, code(&ruling.gate), held, ruling.line.to_string()]
+        let line = ruling.line.map_or_else(|| "-".to_owned(), |line| line.to_string());
+        vec![outcome, code(&ruling.gate), held, line]
     });
     let shown = page.table(&["", "gate", "comparisons that hold", "line"], 2, rows, 30);
     left_out(page, rulings.len() - shown, "gate");

@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Of its form.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
@@ -141,7 +141,9 @@ impl FromStr for Format {
         let names = FORMATS.iter().map(|format| format.name);
         let found = FORMATS.iter().find(|format| format.name == name);
         found.copied().ok_or_else(|| {
-            let near = did_you_mean(nearest(name, names.clone()));
+            // `md` is no word near `markdown`, but how its file ends.
+            let ends = FORMATS.iter().find(|format| format.file.ends_with(&format!(".{name}")));
+            let near = did_you_mean(nearest(name, names.clone()).or(ends.map(|format| format.name)));
             format!(
                 "there is no format `{name}`: {near}write one of {}",
                 names.collect::<Vec<_>>().join(", ")
@@ -273,7 +275,16 @@ pub struct SurvivalRow {
 }
 
 impl CourseRow {
-    fn new(cells: usize, outputs: u64, course: &Course) -> CourseRow {
+    /// Of all these cells; nothing without outputs.
+    fn pooled<'t>(tallies: impl IntoIterator<Item = &'t Tally>) -> Option<CourseRow> {
+        let (mut cells, mut outputs, mut course) = (0, 0, Course::default());
+        for tally in tallies {
+            (cells, outputs) = (cells + 1, outputs + tally.bits.of);
+            course.pool(&tally.course);
+        }
+        if outputs == 0 {
+            return None;
+        }
         let survival = course.survival();
         let of_one_cell = |step: &Step| {
             let log_variance = step.log_variance.map(|variance| variance * cells as f64);
@@ -286,14 +297,14 @@ impl CourseRow {
             share: step.survival,
             interval: of_one_cell(step),
         });
-        CourseRow {
+        Some(CourseRow {
             cells,
             outputs,
             survival: rows.collect(),
             median: survival.first_time_at_most(0.5),
-            drift: course.drift.clone(),
+            drift: course.drift,
             margins: course.margins.to_vec(),
-        }
+        })
     }
 }
 
@@ -407,21 +418,17 @@ impl Report {
             .collect();
         let course = |cells: &[Cell]| {
             let reference = evidence.reference()?;
-            let (mut beside, mut outputs, mut course) = (0, 0, Course::default());
-            for cell in cells.iter().filter(|cell| **cell != reference) {
-                let tally = evidence.tally(reference, *cell)?;
-                (beside, outputs) = (beside + 1, outputs + tally.bits.of);
-                course.pool(&tally.course);
-            }
-            (outputs > 0).then(|| CourseRow::new(beside, outputs, &course))
+            let others = cells.iter().filter(|cell| **cell != reference);
+            let tallies: Option<Vec<_>> = others.map(|cell| evidence.tally(reference, *cell)).collect();
+            CourseRow::pooled(tallies?)
         };
         let precisions = evidence.families().iter().map(|family| PrecisionRow {
             engine: family.engine.to_string(),
             precision: family.precision.to_string(),
             cells: family.cells().len(),
             course: course(family.cells()),
-            all: family.spread(),
-            suites: family.suites().map(|(suite, spread)| (suite.to_owned(), spread)).collect(),
+            all: family.spread(CONFIDENCE),
+            suites: family.suites(CONFIDENCE).map(|(suite, spread)| (suite.to_owned(), spread)).collect(),
         });
         let precisions = precisions.collect();
         // A gate that was judged on some cells alone has not been judged on all.

@@ -98,7 +98,8 @@ struct Location {
 #[serde(rename_all = "camelCase")]
 struct Physical {
     artifact_location: Artifact,
-    region: Region,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<Region>,
 }
 
 #[derive(Serialize)]
@@ -121,7 +122,7 @@ pub fn report(report: &Report) -> String {
         let id = free(&slug(&ruling.gate), &mut taken);
         for finding in &ruling.findings {
             let artifact_location = Artifact { uri: uri.clone() };
-            let region = Region { start_line: ruling.line.max(1) };
+            let region = ruling.line.map(|start_line| Region { start_line });
             results.push(Result {
                 rule_id: id.clone(),
                 rule_index: index,

@@ -1,4 +1,4 @@
-//! The tables of a report, row by row, as the terminal and Markdown both show them.
+//! The tables of a report, row by row, for the terminal, Markdown and the page.
 
 use std::{cmp::Reverse, collections::HashMap};
 
@@ -37,33 +37,48 @@ pub(crate) struct Column {
     pub(crate) head: &'static str,
     /// Words, or numbers.
     pub(crate) is_word: bool,
-    /// Only where there is room.
-    pub(crate) is_extra: bool,
+    /// Where it is shown.
+    room: Room,
+}
+
+/// How much room a column wants.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Room {
+    /// That of 80 letters.
+    Narrow,
+    /// That of a wide terminal.
+    Wide,
+    /// That of a page, on which tables scroll.
+    Page,
 }
 
 impl Column {
     const fn word(head: &'static str) -> Column {
-        Column { head, is_word: true, is_extra: false }
+        Column { head, is_word: true, room: Room::Narrow }
     }
 
     const fn number(head: &'static str) -> Column {
-        Column { head, is_word: false, is_extra: false }
+        Column { head, is_word: false, room: Room::Narrow }
     }
 
     const fn extra(head: &'static str) -> Column {
-        Column { head, is_word: false, is_extra: true }
+        Column { head, is_word: false, room: Room::Wide }
+    }
+
+    const fn of_page(head: &'static str) -> Column {
+        Column { head, is_word: false, room: Room::Page }
     }
 }
 
 impl Table {
-    /// Without what is shown only where there is room.
-    pub(crate) fn narrow(mut self) -> Table {
-        let kept: Vec<bool> = self.columns.iter().map(|column| !column.is_extra).collect();
+    /// Without what wants more room.
+    pub(crate) fn within(mut self, room: Room) -> Table {
+        let kept: Vec<bool> = self.columns.iter().map(|column| column.room <= room).collect();
         for row in &mut self.rows {
             let mut kept = kept.iter();
             row.retain(|_| kept.next() == Some(&true));
         }
-        self.columns.retain(|column| !column.is_extra);
+        self.columns.retain(|column| column.room <= room);
         self
     }
 
@@ -79,23 +94,37 @@ impl Table {
     }
 }
 
-/// Every table that the report has rows for.
-pub(crate) fn all(report: &Report) -> Vec<Table> {
-    let tables = [axes(report), settings(report), precisions(report), suites(report), cells(report)];
-    tables.into_iter().filter(|table| !table.rows.is_empty()).collect()
+/// Every table that the report has something to tell by, for so much room.
+pub(crate) fn all(report: &Report, room: Room) -> Vec<Table> {
+    let mut settings = settings(report);
+    if !report.before.as_ref().is_some_and(|before| is_telling(&before.settings)) {
+        settings.rows.clear();
+    }
+    let tables = [axes(report), settings, precisions(report), suites(report), cells(report)];
+    let tables = tables.into_iter().filter(|table| !table.rows.is_empty());
+    tables.map(|table| table.within(room)).collect()
 }
 
-fn axes(report: &Report) -> Table {
+/// Where all cells are as they were, or none, no setting tells anything.
+fn is_telling(rows: &[SettingRow]) -> bool {
+    let some = |level: usize| rows.iter().any(|row| row.agree[level] > 0);
+    let all = |level: usize| rows.iter().all(|row| row.agree[level] == row.cells);
+    (0..3).any(|level| some(level) && !all(level))
+}
+
+pub(crate) fn axes(report: &Report) -> Table {
     let rows = report.axes.iter().map(|axis| {
-        let [bits, tokens, answers] = axis.agree.map(|agree| agree.to_string());
-        let [pairs, really] = [axis.pairs, axis.exercised].map(|count| count.to_string());
-        vec![axis.axis.to_string(), pairs, really, bits, tokens, answers, share(axis.places)]
+        let pairs = [axis.pairs, axis.exercised].into_iter().chain(axis.agree).map(|count| count.to_string());
+        let shares = axis.items.into_iter().chain([axis.places]).map(share);
+        [axis.axis.to_string()].into_iter().chain(pairs).chain(shares).collect()
     });
     Table {
         title: "What one axis alone moves".to_owned(),
         columns: [
             &[Column::word("axis")][..],
-            &["pairs", "really", "bits", "tokens", "answers", "logits"].map(Column::number),
+            &["pairs", "really", "bits", "tokens", "answers"].map(Column::number),
+            &["items: bits", "items: tokens", "items: answers"].map(Column::of_page),
+            &[Column::number("logits")],
         ]
         .concat(),
         rows: rows.collect(),
@@ -108,15 +137,8 @@ fn axes(report: &Report) -> Table {
 }
 
 /// For two runs: the cells that are as they were, by what they are set to.
-fn settings(report: &Report) -> Table {
-    // Where all cells are as they were, or none, no setting tells anything.
-    let is_mixed = |rows: &[SettingRow]| {
-        let some = |level: usize| rows.iter().any(|row| row.agree[level] > 0);
-        let all = |level: usize| rows.iter().all(|row| row.agree[level] == row.cells);
-        (0..3).any(|level| some(level) && !all(level))
-    };
-    let rows = report.before.iter().map(|before| &before.settings).filter(|rows| is_mixed(rows));
-    let rows = rows.flatten().map(|row| {
+pub(crate) fn settings(report: &Report) -> Table {
+    let rows = report.before.iter().flat_map(|before| &before.settings).map(|row| {
         let [bits, tokens, answers] = row.agree.map(|agree| agree.to_string());
         vec![row.axis.to_string(), row.setting.clone(), row.cells.to_string(), bits, tokens, answers]
     });

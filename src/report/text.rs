@@ -12,7 +12,7 @@ use super::{
     First, PrecisionRow, Report, Trees,
     before::{Before, Other},
     escape::visible,
-    tables::{self, Table},
+    tables::{self, Room, Table},
 };
 use crate::{
     compare::{Divergence, Side},
@@ -74,7 +74,7 @@ pub fn report(report: &Report) -> String {
 pub fn shown(report: &Report, look: Look) -> String {
     let mut sections =
         vec![verdict(report, look), gates(report, look), others(report, look), divergence(report, look)];
-    sections.extend(tables::all(report).into_iter().map(|table| self::table(table, look)));
+    sections.extend(tables::all(report, Room::Wide).into_iter().map(|table| self::table(table, look)));
     let sections = sections.iter().map(|section| section.trim_end()).filter(|section| !section.is_empty());
     sections.collect::<Vec<_>>().join("\n\n") + "\n"
 }
@@ -202,10 +202,12 @@ fn gates(report: &Report, look: Look) -> String {
     /// Below the name of a gate.
     const INDENT: &str = "             ";
     let mut out = String::new();
-    for Ruling { gate, line: number, outcome, comparisons, held, findings, notes } in &report.rulings {
+    for ruling in &report.rulings {
+        let Ruling { gate, outcome, comparisons, held, findings, notes, .. } = ruling;
         let held = format!("{} of {}", grouped(*held as u64), plural(*comparisons as u64, "comparison"));
+        let place = ruling.line.map_or_else(String::new, |number| format!(", line {number}"));
         let word = outcome.to_string();
-        let told = wrapped_after(&format!("{word:<9}  "), &format!("{gate}: {held}, line {number}"), look);
+        let told = wrapped_after(&format!("{word:<9}  "), &format!("{gate}: {held}{place}"), look);
         let (_, rest) = told.split_at(word.len());
         line(&mut out, look.outcome(*outcome, &word) + rest);
         for finding in findings.iter().take(FINDINGS) {
@@ -366,7 +368,7 @@ pub(crate) fn name(row: &PrecisionRow) -> String {
 /// A table as wide as it may be, below what it shows and above how it is read.
 fn table(table: Table, look: Look) -> String {
     let fits = |table: &Table| drawn(table).lines().all(|line| line.chars().count() <= look.width);
-    let table = if fits(&table) { table } else { table.narrow() };
+    let table = if fits(&table) { table } else { table.within(Room::Narrow) };
     let table = if fits(&table) { table } else { table.short() };
     let (title, sentence) = (look.strong(&table.title), wrapped(&table.sentence, look.prose()));
     format!("{title}\n{}\n{sentence}\n", drawn(&table))

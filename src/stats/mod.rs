@@ -9,6 +9,7 @@
 pub mod clustered;
 pub mod paired;
 pub mod proportion;
+pub mod redraw;
 pub mod spread;
 pub mod survival;
 pub mod transitions;

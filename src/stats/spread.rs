@@ -207,7 +207,7 @@ pub fn deviation_of_probabilities<C: AsRef<[f32]>>(items: &[(u64, impl AsRef<[C]
 }
 
 /// The sample deviation of these numbers divided by `unit`; fewer than two have none.
-fn deviation(values: &[u64], unit: u64) -> Option<f64> {
+pub(crate) fn deviation(values: &[u64], unit: u64) -> Option<f64> {
     let (lowest, count) = (*values.iter().min()?, values.len() as u64);
     // Counted from the lowest the numbers are short, and the deviation is the same.
     let (mut sum, mut squares) = (BigUint::ZERO, BigUint::ZERO);

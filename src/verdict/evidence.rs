@@ -108,14 +108,14 @@ impl Family {
         &self.cells
     }
 
-    /// On all items.
-    pub fn spread(&self) -> Spreads {
-        self.spread.read()
+    /// On all items, with intervals of this confidence.
+    pub fn spread(&self, confidence: f64) -> Spreads {
+        self.spread.read(confidence)
     }
 
     /// On those of each suite.
-    pub fn suites(&self) -> impl Iterator<Item = (&str, Spreads)> {
-        self.suites.iter().map(|(suite, spread)| (suite.as_str(), spread.read()))
+    pub fn suites(&self, confidence: f64) -> impl Iterator<Item = (&str, Spreads)> {
+        self.suites.iter().map(move |(suite, spread)| (suite.as_str(), spread.read(confidence)))
     }
 }
 

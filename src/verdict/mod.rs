@@ -51,8 +51,8 @@ impl fmt::Display for Outcome {
 pub struct Ruling {
     /// The name of the gate.
     pub gate: String,
-    /// The line of the matrix file that it begins in.
-    pub line: usize,
+    /// The line of the matrix file that it begins in; nothing where no file asked for it.
+    pub line: Option<usize>,
     /// The worst outcome of its findings.
     pub outcome: Outcome,
     /// How many comparisons it made.
@@ -109,7 +109,7 @@ fn rule(gate: &Gate, evidence: &Evidence, baseline: Option<&Baseline>) -> Ruling
     bench.findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
     Ruling {
         gate: gate.name.clone(),
-        line: gate.line,
+        line: Some(gate.line),
         outcome: bench.findings.first().map_or(Outcome::Pass, |finding| finding.outcome),
         comparisons: bench.comparisons,
         held: bench.held,

@@ -219,6 +219,57 @@ for times in observed:
         "restricted_mean": float(restricted_mean_survival_time(fit, t=end)),
     })
 
+
+
+def four(outputs, right):
+    """Of each item what Std@Acc, Div_Index, Avg_Std@Output_Length and Avg_Std@top1_prob are made from."""
+    tokens = [[token for token, _ in output] for output in outputs]
+    shared = next(
+        (at for at, column in enumerate(zip(*tokens)) if len(set(column)) > 1), min(len(output) for output in tokens)
+    )
+    parts = any(len(output) != shared for output in tokens)
+    probabilities = [[output[at][1] / 256 for output in outputs] for at in range(shared)]
+    return (
+        right,
+        shared if parts else float("nan"),
+        statistics.stdev(len(output) for output in tokens),
+        statistics.mean(statistics.stdev(column) for column in probabilities) if shared else float("nan"),
+    )
+
+
+expected["redrawn"] = []
+for cells, items in [(2, 200), (4, 300)]:
+    outputs, right = [], []
+    for _ in range(items):
+        length, chance = rng.randint(0, 9), rng.random()
+        base = [rng.randint(0, 5) for _ in range(length)]
+        of_item = []
+        for _ in range(cells):
+            cut = rng.randint(0, length) if rng.random() < 0.2 else length
+            tail = [9] * rng.randint(0, 3) if cut < length else []
+            of_item.append([[token, rng.randint(100, 255)] for token in base[:cut] + tail])
+        outputs.append(of_item)
+        right.append([int(rng.random() < (0.9 if chance < 0.8 else 0.5)) for _ in range(cells)])
+    table = [four(*item) for item in zip(outputs, right)]
+    hits = numpy.array([row[0] for row in table])
+    others = [numpy.array([row[at] for row in table]) for at in (1, 2, 3)]
+    statistics_of = [
+        lambda drawn: numpy.std(hits[drawn].mean(axis=0), ddof=1),
+        *(lambda drawn, values=values: numpy.nanmean(values[drawn]) for values in others),
+    ]
+    intervals = []
+    for statistic in statistics_of:
+        drawn = scipy.stats.bootstrap(
+            (numpy.arange(items),), statistic, n_resamples=20_000, vectorized=False, method="percentile", random_state=1
+        )
+        intervals.append([float(end) for end in drawn.confidence_interval])
+    expected["redrawn"].append({
+        "outputs": outputs,
+        "right": right,
+        "values": [float(statistic(numpy.arange(items))) for statistic in statistics_of],
+        "intervals": intervals,
+    })
+
 text = ",\n".join(
     f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]"
     for name, rows in expected.items()
