@@ -40,63 +40,18 @@ enum What {
 
 impl List {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        let (head, rows) = self.what.table()?;
         let mut table = Builder::default();
-        match self.what {
-            What::Precisions => {
-                table.push_record(["precision", "parameters", "what it is"]);
-                for entry in PRECISIONS {
-                    table.push_record([
-                        entry.name,
-                        &entry.parameters.join("\n"),
-                        &wrapped(entry.sentence, SENTENCE),
-                    ]);
-                }
-            }
-            What::Orders => {
-                table.push_record(["order", "launch?", "how it adds"]);
-                for entry in ORDERS {
-                    let moves = if entry.example.depends_on_launch() { "depends" } else { "-" };
-                    table.push_record([entry.name, moves, &wrapped(entry.sentence, SENTENCE)]);
-                }
-            }
-            What::Axes => {
-                table.push_record(["axis", "settings", "what it is"]);
-                for entry in AXES {
-                    table.push_record([
-                        entry.name,
-                        &wrapped(entry.example, SETTINGS),
-                        &wrapped(entry.sentence, SENTENCE),
-                    ]);
-                }
-            }
-            What::Suites => {
-                table.push_record(["suite", "styles", "items", "what it is"]);
-                for suite in Suite::all() {
-                    let styles: Vec<_> = suite.styles().iter().map(ToString::to_string).collect();
-                    let Sizes { quick, std, full } = suite.sizes;
-                    let sizes = [quick, std, full].map(grouped).join("\n");
-                    table.push_record([
-                        &suite.name,
-                        &styles.join("\n"),
-                        &sizes,
-                        &wrapped(&suite.title, SENTENCE),
-                    ]);
-                }
-            }
-            What::Models => {
-                table.push_record(["model", "what it is", "what it is for"]);
-                for entry in MODELS {
-                    let checkpoint = Checkpoint::embedded(entry).map_err(Ended::failed)?;
-                    let digest = checkpoint.digest().map_err(Ended::failed)?.to_string();
-                    let about = [
-                        checkpoint.config.architecture.to_string(),
-                        format!("{} parameters", grouped(checkpoint.parameters())),
-                        format!("{} bytes", grouped(entry.size())),
-                        digest[..12].to_owned(),
-                    ];
-                    table.push_record([entry.name, &about.join("\n"), &wrapped(entry.purpose, SENTENCE)]);
-                }
-            }
+        table.push_record(head.iter().copied());
+        let columns = head.len() - 1;
+        let widest = |at: usize| {
+            let fields = rows.iter().map(|(fields, _)| fields[at].as_str()).chain([head[at]]);
+            fields.flat_map(str::lines).map(|line| line.chars().count()).max().unwrap_or(0)
+        };
+        // What the columns before the last one, and the two blanks behind each, leave of a line.
+        let room = WIDTH.saturating_sub((0..columns).map(|at| widest(at) + 2).sum());
+        for (fields, sentence) in &rows {
+            table.push_record(fields.iter().cloned().chain([wrapped(sentence, room)]));
         }
         let mut table = table.build();
         table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
@@ -113,8 +68,60 @@ impl List {
     }
 }
 
+/// What each column holds, and each row: its fields, and the sentence in its last column.
+type Table = (&'static [&'static str], Vec<(Vec<String>, String)>);
+
+impl What {
+    fn table(self) -> Result<Table, Ended> {
+        Ok(match self {
+            What::Precisions => {
+                let rows = PRECISIONS.iter().map(|entry| {
+                    (vec![entry.name.to_owned(), entry.parameters.join("\n")], entry.sentence.to_owned())
+                });
+                (&["precision", "parameters", "what it is"], rows.collect())
+            }
+            What::Orders => {
+                let rows = ORDERS.iter().map(|entry| {
+                    let moves = if entry.example.depends_on_launch() { "depends" } else { "-" };
+                    (vec![entry.name.to_owned(), moves.to_owned()], entry.sentence.to_owned())
+                });
+                (&["order", "launch?", "how it adds"], rows.collect())
+            }
+            What::Axes => {
+                let rows = AXES.iter().map(|entry| {
+                    (vec![entry.name.to_owned(), wrapped(entry.example, SETTINGS)], entry.sentence.to_owned())
+                });
+                (&["axis", "settings", "what it is"], rows.collect())
+            }
+            What::Suites => {
+                let rows = Suite::all().map(|suite| {
+                    let styles: Vec<_> = suite.styles().iter().map(ToString::to_string).collect();
+                    let Sizes { quick, std, full } = suite.sizes;
+                    let sizes = [quick, std, full].map(grouped).join("\n");
+                    (vec![suite.name, styles.join("\n"), sizes], suite.title)
+                });
+                (&["suite", "styles", "items", "what it is"], rows.collect())
+            }
+            What::Models => {
+                let rows = MODELS.iter().map(|entry| {
+                    let checkpoint = Checkpoint::embedded(entry).map_err(Ended::failed)?;
+                    let digest = checkpoint.digest().map_err(Ended::failed)?.to_string();
+                    let about = [
+                        checkpoint.config.architecture.to_string(),
+                        format!("{} parameters", grouped(checkpoint.parameters())),
+                        format!("{} bytes", grouped(entry.size())),
+                        digest[..12].to_owned(),
+                    ];
+                    Ok((vec![entry.name.to_owned(), about.join("\n")], entry.purpose.to_owned()))
+                });
+                (&["model", "what it is", "what it is for"], rows.collect::<Result<_, Ended>>()?)
+            }
+        })
+    }
+}
+
 /// The settings of an axis, broken between them.
 const SETTINGS: usize = 24;
 
-/// So wide that a table fits a terminal of 80 columns.
-const SENTENCE: usize = 38;
+/// Of a terminal.
+const WIDTH: usize = 80;

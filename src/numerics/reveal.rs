@@ -95,7 +95,9 @@ impl Masks {
             return None;
         }
         let factors = |total: i32| {
-            let first = (total / 2).clamp(smallest(x), largest(x));
+            // Each in the range of its own format, which may be the narrower one.
+            let least = smallest(x).max(total - largest(w));
+            let first = (total / 2).clamp(least, largest(x).min(total - smallest(w)));
             (power(first), power(total - first))
         };
         let unit = factors(unit);
@@ -188,5 +190,28 @@ impl<K: Kernel> Probes<'_, K> {
             }
         }
         Ok(sizes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numerics::precision::PRECISIONS;
+
+    #[test]
+    fn masks_and_units_are_numbers_of_the_formats_that_they_pass_through() {
+        let formats: Vec<Format> =
+            PRECISIONS.iter().map(|entry| entry.example.recipe(Site::Linear).weights).collect();
+        let mut fitting = 0;
+        for (&activations, &weights) in formats.iter().flat_map(|x| formats.iter().map(move |w| (x, w))) {
+            let recipe = Recipe { activations, weights, ..Precision::Fp32.recipe(Site::Linear) };
+            let Some(Masks { mask, unit, .. }) = Masks::new(&recipe, 41) else { continue };
+            for (x, w) in [mask, unit] {
+                let kept = (activations.round(x), weights.round(w));
+                assert_eq!(kept, (x, w), "{activations:?} times {weights:?}");
+            }
+            fitting += 1;
+        }
+        assert!(fitting > formats.len(), "only {fitting} pairs had room for masks");
     }
 }
