@@ -1,5 +1,7 @@
 //! What is published: the tables beside the runs say what the runs say, and the reports have the form that they name.
 
+mod validate;
+
 use std::{fs, path::Path};
 
 use reprocheck::{
@@ -7,6 +9,7 @@ use reprocheck::{
     stats::{paired::Paired, proportion::Proportion},
 };
 use serde_json::Value;
+use validate::Validator;
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -28,10 +31,9 @@ const RUNS: [&str; 3] = ["paper", "approximate", "candle"];
 
 #[test]
 fn every_published_report_holds_to_the_schema() {
-    let schema = jsonschema::validator_for(&Report::schema()).unwrap();
+    let schema = Validator::new(&Report::schema()).unwrap();
     for name in RUNS {
-        let errors: Vec<_> = schema.iter_errors(&report(name)).map(|error| error.to_string()).collect();
-        assert!(errors.is_empty(), "{name}: {errors:?}");
+        assert_eq!(schema.holds(&report(name)), Ok(()), "{name}");
     }
 }
 
