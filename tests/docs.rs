@@ -4,9 +4,12 @@
 
 use std::{
     env, fs,
+    io::{self, Write},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
+
+use reprocheck::numerics::kernel::Isa;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_reprocheck");
 
@@ -60,10 +63,11 @@ fn says(command: &str, folder: &Path) -> String {
     bash.args(["-c", command]).current_dir(folder).env("PATH", &path).env_remove("CI");
     let said = bash.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    let all = text(said.stdout) + &text(said.stderr);
-    reprocheck::numerics::kernel::Isa::ALL
-        .iter()
-        .fold(all, |said, isa| said.replace(&format!("({isa}, "), "(avx512, "))
+    as_with_avx512(&(text(said.stdout) + &text(said.stderr)))
+}
+
+fn as_with_avx512(said: &str) -> String {
+    Isa::ALL.iter().fold(said.to_owned(), |said, isa| said.replace(&format!("({isa}, "), "(avx512, "))
 }
 
 /// A block that begins with ```` ```console ```` is a session: each command behind `$ `, and what is said to it. The
@@ -97,6 +101,94 @@ fn every_session_shows_what_the_binary_says() {
     }
     assert!(commands >= 20, "only {commands} commands were found");
     assert!(accept || others.is_empty(), "other words than on the page:\n{}", others.join("\n"));
+}
+
+/// The page whose changes of the code are tried.
+const CHANGES: &str = "docs/tutorials/add-something.md";
+
+/// The blocks of this language on a page.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let begin = format!("```{language}\n");
+    text.split(&begin).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
+}
+
+/// `git apply` in a folder, with more arguments.
+fn apply(change: &str, folder: &Path, arguments: &[&str]) {
+    let mut git = Command::new("git");
+    // A repository that the folder happens to lie in has no say.
+    git.arg("apply").args(arguments).arg("-").current_dir(folder).env("GIT_DIR", folder.join("none"));
+    let mut git = git.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    git.stdin.take().unwrap().write_all(change.as_bytes()).unwrap();
+    let ended = git.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}\n{change}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[test]
+fn every_change_of_the_tutorial_fits_the_code() {
+    let changes = blocks(CHANGES, "diff");
+    assert_eq!(changes.len(), 3);
+    for change in changes {
+        apply(&change, root(), &["--check"]);
+    }
+}
+
+/// A folder once more, with all that is in it.
+fn mirror(from: &Path, to: &Path, put: &dyn Fn(&Path, &Path) -> io::Result<()>) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if from.is_dir() {
+            mirror(&from, &to, put);
+        } else {
+            put(&from, &to).unwrap();
+        }
+    }
+}
+
+/// The crate with the tutorial's changes, built and tried: what the tutorial shows is what it says.
+#[test]
+#[ignore = "builds the crate again, which takes minutes"]
+fn the_code_of_the_tutorial_does_what_it_says() {
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let [folder, builds] = ["crate", "target"].map(|name| scratch.path().join(name));
+    for part in ["src", "suites", "tests", "benches", "examples"] {
+        mirror(&root().join(part), &folder.join(part), &|from, to| fs::copy(from, to).map(drop));
+    }
+    // The dependencies as they are built already, in a place of their own: the program that other tests run stays what it is.
+    let release = Path::new(BINARY).parent().unwrap();
+    for part in [".fingerprint", "build", "deps"] {
+        mirror(&release.join(part), &builds.join("release").join(part), &|from, to| fs::hard_link(from, to));
+    }
+    for file in ["Cargo.toml", "Cargo.lock", "README.md"] {
+        fs::copy(root().join(file), folder.join(file)).unwrap();
+    }
+    for change in blocks(CHANGES, "diff") {
+        apply(&change, &folder, &[]);
+    }
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(arguments).current_dir(&folder).env("CARGO_TARGET_DIR", &builds);
+        let said = cargo.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert!(said.status.success(), "cargo {arguments:?}\n{}{}", text(said.stdout), text(said.stderr));
+        text(said.stdout)
+    };
+    cargo(&["test", "--release", "--locked", "--test", "conformance"]);
+    cargo(&["test", "--release", "--locked", "--test", "cli", "every_order"]);
+    let mut sessions = 0;
+    for session in blocks(CHANGES, "text") {
+        for (command, shown) in exchanges(&session) {
+            let arguments = command.strip_prefix("reprocheck ").unwrap().split(' ');
+            let begin = ["run", "--release", "--locked", "--quiet", "--"];
+            assert_eq!(
+                as_with_avx512(&cargo(&begin.into_iter().chain(arguments).collect::<Vec<_>>())),
+                shown
+            );
+            sessions += 1;
+        }
+    }
+    assert_eq!(sessions, 2);
 }
 
 /// What a link to a heading is called, as GitHub makes it.
