@@ -65,3 +65,25 @@ pub(crate) mod option {
         json_schema!({ "anyOf": [{ "type": ["number", "null"] }, { "enum": ["inf", "-inf"] }] })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::numerics::random::Stream;
+
+    #[test]
+    fn what_is_written_comes_back_to_the_last_bit() {
+        let mut stream = Stream::new(1, 0);
+        for _ in 0..20_000 {
+            let bits = stream.bits();
+            let (single, double) = (f32::from_bits(bits as u32), f64::from_bits(bits));
+            if single.is_finite() {
+                let written = serde_json::to_string(&single).unwrap();
+                assert_eq!(serde_json::from_str::<f32>(&written).unwrap().to_bits(), single.to_bits());
+            }
+            if double.is_finite() {
+                let written = serde_json::to_string(&double).unwrap();
+                assert_eq!(serde_json::from_str::<f64>(&written).unwrap().to_bits(), double.to_bits());
+            }
+        }
+    }
+}
