@@ -421,13 +421,20 @@ impl<'a> Work<'a> {
 
     /// The engine of a cell: that of the cell before, if both compute alike. Another repeat is a fresh start.
     fn engine(&mut self, cell: Cell) -> Result<(), EngineError> {
-        let computes = |cell: Cell| Cell {
-            engine: cell.engine,
-            precision: cell.precision,
-            order: cell.order,
-            threads: cell.threads,
-            repeat: cell.repeat,
-            ..Cell::default()
+        // Every field by name: an axis that is added has to say here whether it computes.
+        let computes = |cell: Cell| {
+            let Cell {
+                engine,
+                precision,
+                order,
+                threads,
+                repeat,
+                batch: _,
+                prefill_chunk: _,
+                grouping: _,
+                seed: _,
+            } = cell;
+            Cell { engine, precision, order, threads, repeat, ..Cell::default() }
         };
         let wanted = computes(cell);
         if self.engine.as_ref().is_some_and(|(open, _)| *open == wanted) {
