@@ -12,6 +12,7 @@
 use std::{error::Error, hint::black_box, num::NonZeroUsize, path::Path, time::Instant};
 
 use reprocheck::{
+    digest::Digest,
     engine::{
         Engine, Prompt, Request,
         candle::{Device, Stock},
@@ -24,7 +25,6 @@ use reprocheck::{
         choice::{Choice, rank},
         kernel::Isa,
     },
-    trace::Digest,
 };
 use tabled::{builder::Builder, settings::Style};
 

@@ -12,12 +12,13 @@ use std::{
 };
 
 use reprocheck::{
+    digest::Digest,
     engine::{Engine as _, Prompt, Request, lab::Lab},
     model::{Checkpoint, embedded::MODELS},
     numerics::choice::{Choice, rank},
     store::trace::Writer,
     suite::{Suite, item::Item, style::Style},
-    trace::{Digest, Finish, Sample},
+    trace::{Finish, Sample},
 };
 
 const ROUNDS: usize = 9;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    digest::Digest,
     numerics::{choice::Candidate, json_float, total::mean},
     stats::{
         Interval,
@@ -19,7 +20,7 @@ use crate::{
         survival::Survival,
     },
     suite::question::Question,
-    trace::{Digest, Token},
+    trace::Token,
 };
 
 /// How far two cells agree, the strictest first: equal bits have equal tokens, and those have equal answers.

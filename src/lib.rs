@@ -111,7 +111,8 @@
 //! | [`numerics::special`], [`numerics::total`] | quantiles and tails of distributions; sums rounded once |
 //! | [`numerics::reveal`] | the tree that a kernel adds by, found with masks |
 //! | [`numerics::error`] | the relative error of one product, measured through the kernel |
-//! | [`trace`] | digests, and what one cell leaves behind of a prompt |
+//! | [`digest`] | SHA-256 of bytes, logits and files, and the Merkle tree over many |
+//! | [`trace`] | what one cell leaves behind of a prompt |
 //! | [`stats`] | spread, intervals, paired tests and survival, out of counts |
 //! | [`model`] | checkpoints from a folder, the Hub or this binary, and the one decoder |
 //! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
@@ -213,6 +214,7 @@
 
 pub mod cli;
 pub mod compare;
+pub mod digest;
 pub mod engine;
 pub mod model;
 pub mod numerics;

@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    digest::Digest,
     engine::environment::Environment,
     plan::{Generation, axis::Cell, gate::Gate},
     suite::style::Style,
-    trace::{Digest, Launches},
+    trace::Launches,
 };
 
 /// The program, whose every version may make other bits.

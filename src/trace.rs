@@ -1,103 +1,13 @@
 //! What one cell leaves behind: the tokens, and for each of them a digest of the logits it was chosen from.
 
-use std::{borrow::Cow, fmt, str::FromStr};
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::numerics::{canonical, choice::Candidate, json_float};
-
-/// A SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(pub [u8; 32]);
-
-impl Digest {
-    /// Of bytes as they are.
-    pub fn of(bytes: &[u8]) -> Digest {
-        Digest(Sha256::digest(bytes).into())
-    }
-
-    /// Of logits: f32, little endian, every NaN the one there is, minus zero as it is.
-    pub fn of_logits(logits: &[f32]) -> Digest {
-        let mut hasher = Sha256::new();
-        let mut block = [0.0; 1024];
-        for logits in logits.chunks(block.len()) {
-            // A count, not `any`, which stops early and so keeps the compiler from vectors.
-            let nans = logits.iter().map(|logit| u32::from(logit.is_nan())).sum::<u32>();
-            if cfg!(target_endian = "little") && nans == 0 {
-                hasher.update(bytemuck::cast_slice(logits));
-            } else {
-                let block = &mut block[..logits.len()];
-                for (word, logit) in block.iter_mut().zip(logits) {
-                    // In memory as little endian would have it.
-                    *word = f32::from_bits(canonical(*logit).to_bits().to_le());
-                }
-                hasher.update(bytemuck::cast_slice(block));
-            }
-        }
-        Digest(hasher.finalize().into())
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// Why a text is no digest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a SHA-256: write its 64 hexadecimal digits")]
-pub struct DigestError(String);
-
-impl FromStr for Digest {
-    type Err = DigestError;
-
-    fn from_str(text: &str) -> Result<Digest, DigestError> {
-        let error = || DigestError(text.to_owned());
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(error());
-        }
-        let mut digest = [0; 32];
-        for (at, byte) in digest.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * at..][..2], 16).map_err(|_| error())?;
-        }
-        Ok(Digest(digest))
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl JsonSchema for Digest {
-    fn schema_name() -> Cow<'static, str> {
-        "Digest".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A SHA-256 as hexadecimal digits.",
-            "type": "string",
-            "pattern": "^[0-9a-f]{64}$",
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+use crate::{
+    digest::Digest,
+    numerics::{choice::Candidate, json_float},
+};
 
 /// One token, and what it was chosen from.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -193,50 +103,6 @@ pub fn chain(tokens: impl IntoIterator<Item = (u32, Digest)>) -> Digest {
     })
 }
 
-/// The Merkle tree that RFC 9162 defines, over SHA-256, with digests as its leaves: its root is one value for many, and
-/// two machines that hold such trees find the first leaf in which they differ by comparing a few nodes.
-pub struct Tree {
-    /// The leaves, hashed, then level by level up to the root. The last node of a level with an odd number of them rises
-    /// as it is.
-    levels: Vec<Vec<Digest>>,
-}
-
-impl Tree {
-    /// Over these leaves.
-    pub fn over(leaves: Vec<Digest>) -> Tree {
-        let hashed = |leaf: &Digest| Digest::of(&[&[0][..], &leaf.0].concat());
-        let mut levels = vec![leaves.iter().map(hashed).collect::<Vec<_>>()];
-        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
-            let node = |pair: &[Digest]| match pair {
-                [left, right] => Digest::of(&[&[1][..], &left.0, &right.0].concat()),
-                alone => alone[0],
-            };
-            levels.push(level.chunks(2).map(node).collect());
-        }
-        Tree { levels }
-    }
-
-    /// The one value for all.
-    pub fn root(&self) -> Digest {
-        let top = self.levels.last().and_then(|level| level.first());
-        top.copied().unwrap_or_else(|| Digest::of(b""))
-    }
-
-    /// Every node: the leaves, then level by level up to the root.
-    pub fn nodes(&self) -> impl Iterator<Item = &Digest> {
-        self.levels.iter().flatten()
-    }
-
-    /// How many nodes each level has in a tree over so many leaves.
-    pub fn levels_over(leaves: u64) -> Vec<u64> {
-        let mut levels = vec![leaves];
-        while let Some(level) = levels.last().filter(|level| **level > 1) {
-            levels.push(level.div_ceil(2));
-        }
-        levels
-    }
-}
-
 /// The launches behind a sample, as they really were.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Launched {
@@ -306,70 +172,6 @@ mod tests {
 
     // The digests below were computed by Python's hashlib and struct.
 
-    #[test]
-    fn the_digest_of_logits_is_that_of_their_bytes() {
-        let logits = [0.0, -0.0, 1.5, f32::NEG_INFINITY, 1e-45];
-        assert_eq!(
-            Digest::of_logits(&logits).to_string(),
-            "f58e398aa8b72e42e2ef56083a17c94fc6cab03e419741957d87782943e67302"
-        );
-        assert_eq!(Digest::of_logits(&[]), Digest::of(b""));
-        let many: Vec<_> = (0..3000_u16).map(f32::from).collect();
-        assert_eq!(
-            Digest::of_logits(&many).to_string(),
-            "79f08fbaf2064bbef9c63477bc07d002d0ed3ce58a91bc01b6d972f1c4e394b7"
-        );
-    }
-
-    #[test]
-    fn every_nan_is_the_one_there_is() {
-        for nan in [0x7FC0_0000, 0xFFC0_0000, 0x7F80_0001, 0xFFFF_FFFF] {
-            let nan = f32::from_bits(nan);
-            assert_eq!(
-                Digest::of_logits(&[0.0, -0.0, 1.5, f32::NEG_INFINITY, 1e-45, nan]).to_string(),
-                "e1c503ee367bfe8fea73bf72713e441c84689190b26ce30c947181a788083734"
-            );
-            // In the middle of three blocks.
-            let mut many: Vec<_> = (0..3000_u16).map(f32::from).collect();
-            many[1500] = nan;
-            assert_eq!(
-                Digest::of_logits(&many).to_string(),
-                "8dd28532ee5162a5c152e100151bff1068e4eb886f7fe567556f5e8f0b2eab77"
-            );
-        }
-    }
-
-    #[test]
-    fn every_bit_of_a_logit_counts() {
-        let digest = Digest::of_logits(&[1.0; 2100]);
-        for at in [0, 1023, 1024, 2099] {
-            let mut logits = [1.0; 2100];
-            logits[at] = 1.0_f32.next_up();
-            assert_ne!(Digest::of_logits(&logits), digest, "{at}");
-        }
-        assert_ne!(Digest::of_logits(&[0.0]), Digest::of_logits(&[-0.0]));
-        assert_ne!(Digest::of_logits(&[1.0; 2099]), digest);
-    }
-
-    #[test]
-    fn a_digest_is_written_as_hexadecimal_and_read_back() {
-        let digest = Digest::of(b"abc");
-        let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(digest.to_string(), text);
-        assert_eq!(text.parse(), Ok(digest));
-        assert_eq!(text.to_uppercase().parse(), Ok(digest));
-        assert_eq!(serde_json::to_string(&digest).unwrap(), format!("\"{text}\""));
-        assert_eq!(serde_json::from_str::<Digest>(&format!("\"{text}\"")).unwrap(), digest);
-        for text in
-            ["", &text[1..], &format!("{text}0"), &text.replace('f', "g"), &text.replacen("ba", "é", 1)]
-        {
-            assert_eq!(
-                text.parse::<Digest>().unwrap_err().to_string(),
-                format!("`{text}` is not a SHA-256: write its 64 hexadecimal digits")
-            );
-        }
-    }
-
     fn sample(steps: &[(u32, &[f32])]) -> Sample {
         let step = |&(token, logits): &(u32, &[f32])| Step {
             token,
@@ -419,22 +221,6 @@ mod tests {
         (same.item, same.text, same.finish) = (4, "y".to_owned(), Finish::Stop);
         (same.steps[0].rows, same.launch.threads) = (8, 2);
         assert_eq!(same.root(), root);
-    }
-
-    #[test]
-    fn a_merkle_root_is_that_of_the_standard() {
-        let root =
-            |leaves: u8| Tree::over((0..leaves).map(|leaf| Digest::of(&[leaf])).collect()).root().to_string();
-        for (leaves, expected) in [
-            (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-            (1, "d9de27625445003d8a9739a851e3ff8d41c0683630b4d63a88327a6aaa37c409"),
-            (2, "604d540f09268b91672ab011394d5266ccd7d4484d0d109411a55848126a1b2c"),
-            (3, "d1f13800048f5909d4043fc0c152f6643280cba608b672715e56ce159a20629f"),
-            (5, "6b313b611b40676b9e1dfd70c4503f2379f88f0f1c2740fb7e1cacc32c113465"),
-            (7, "bee2275db16667589a4515f63e0d053a2fa602c1d9f9703e98920a5bdad59baf"),
-        ] {
-            assert_eq!(root(leaves), expected, "{leaves}");
-        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::{
 };
 
 use reprocheck::{
+    digest::Digest,
     engine::{
         Engine, EngineError, Observer, Prompt, Request,
         candle::{Candle, Device, Pools, Stock},
@@ -23,7 +24,7 @@ use reprocheck::{
         choice::{Choice, Place, rank},
         precision::Precision,
     },
-    trace::{Digest, Finish, Sample},
+    trace::{Finish, Sample},
 };
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;

@@ -9,6 +9,7 @@ use std::{
 
 use proptest::prelude::*;
 use reprocheck::{
+    digest::Digest,
     model::{
         Checkpoint, CheckpointError, Config,
         checkpoint::Origin,
@@ -18,7 +19,6 @@ use reprocheck::{
         tokenizer::Tokenizer,
     },
     numerics::{activation::Activation, rotary::Scaling},
-    trace::Digest,
 };
 use serde_json::{Value, json};
 

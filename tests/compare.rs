@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 use reprocheck::{
     compare::{Compared, Level, Output, Redrawn, Spread, Tally, compare},
+    digest::Digest,
     numerics::choice::Candidate,
     stats::{
         Interval,
@@ -20,7 +21,7 @@ use reprocheck::{
         question::Question,
         style::Style,
     },
-    trace::{Digest, Token, chain},
+    trace::{Token, chain},
 };
 
 /// A token chosen from logits: the first number is the token, the second stands for the logits.

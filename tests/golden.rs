@@ -6,6 +6,7 @@ mod support;
 use std::{collections::BTreeSet, env, fmt::Write, fs, num::NonZeroUsize, path::Path};
 
 use reprocheck::{
+    digest::Digest,
     engine::{Engine, Request, lab::Lab},
     model::{Checkpoint, embedded::MODELS},
     numerics::{
@@ -15,7 +16,6 @@ use reprocheck::{
         precision::PRECISIONS,
     },
     suite::{Suite, style::Style},
-    trace::Digest,
 };
 use support::{fixed_prompts, fixture, request};
 

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 
 use proptest::{prelude::*, test_runner::TestCaseError};
 use reprocheck::{
+    digest::Digest,
     engine::{Engine, Prompt, Request, lab::Lab},
     model::{
         Checkpoint, Decoder,
@@ -17,7 +18,7 @@ use reprocheck::{
         order::{ORDERS, Order},
         precision::{PRECISIONS, Precision},
     },
-    trace::{Digest, Finish, Sample},
+    trace::{Finish, Sample},
 };
 use support::{Logits, facts, fixed_prompts, fixture, request};
 

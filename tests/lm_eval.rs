@@ -9,6 +9,7 @@ use std::{
 };
 
 use reprocheck::{
+    digest::Digest,
     engine::environment::Environment,
     numerics::choice::Candidate,
     plan::axis::Cell,
@@ -28,7 +29,7 @@ use reprocheck::{
         score::{Outcome, Scores},
         style::Style,
     },
-    trace::{Digest, Finish, Launched, Launches, Sample, Step},
+    trace::{Finish, Launched, Launches, Sample, Step},
 };
 use serde_json::{Value, value::RawValue};
 use tempfile::TempDir;

@@ -474,7 +474,7 @@ fn a_thousand_cells_fit_and_those_left_out_are_counted() {
     assert_eq!(text.matches("class=\"mono\"").count(), 200);
     let against = report.cells[999].against.clone();
     for row in &mut report.cells {
-        row.root = reprocheck::trace::Digest::of(b"one for all");
+        row.root = reprocheck::digest::Digest::of(b"one for all");
         row.against = row.against.as_ref().and(against.clone());
     }
     report.cells.push(report.cells[999].clone());

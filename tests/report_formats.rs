@@ -6,9 +6,9 @@ mod world;
 use std::{env, fs, path::Path, time::Instant};
 
 use reprocheck::{
+    digest::Digest,
     record::PROGRAM,
     report::{self, CellRow, Missing, Report, Written, csv, github, html, junit, markdown, sarif, text},
-    trace::Digest,
     verdict::Outcome,
 };
 use serde_json::{Value, json};

@@ -8,9 +8,10 @@ use std::{
 /// The modules at the root of the crate, each with its layer: one uses only those below it and itself.
 const LAYERS: &[(&str, u32)] = &[
     ("numerics", 0),
+    ("digest", 1),
     ("source", 1),
-    ("trace", 1),
     ("stats", 1),
+    ("trace", 2),
     ("model", 2),
     ("suite", 2),
     ("compare", 3),

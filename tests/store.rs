@@ -4,13 +4,14 @@ use std::{fs, path::Path};
 
 use proptest::prelude::*;
 use reprocheck::{
+    digest::{Digest, MerkleTree},
     numerics::choice::Candidate,
     store::{
         parts::Parts,
         trace::{Line, Reader, TraceError, TreeFile, Writer, lines, sweep, verify},
     },
     suite::score::{Outcome, Score, Scores},
-    trace::{Digest, Finish, Launched, Sample, Step, Token, Tree},
+    trace::{Finish, Launched, Sample, Step, Token},
 };
 use safetensors::SafeTensors;
 
@@ -51,7 +52,7 @@ fn write(store: &Path, samples: &[Sample]) -> Digest {
         .iter()
         .map(|sample| (sample.item, sample.root()))
         .collect::<std::collections::BTreeMap<_, _>>();
-    assert_eq!(written.root, Tree::over(roots.into_values().collect()).root());
+    assert_eq!(written.root, MerkleTree::over(roots.into_values().collect()).root());
     written.digest
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use reprocheck::{store, trace::Digest};
+use reprocheck::{digest::Digest, store};
 use safetensors::{Dtype, SafeTensors, serialize, tensor::TensorView};
 
 use crate::{

@@ -4,10 +4,11 @@
 use std::num::NonZeroUsize;
 
 use reprocheck::{
+    digest::Digest,
     engine::{Engine as _, Observer, Prompt, Request, lab::Lab},
     model::Checkpoint,
     numerics::{choice::Choice, random::Stream},
-    trace::{Digest, Sample},
+    trace::Sample,
 };
 
 use crate::{

@@ -12,6 +12,7 @@ use tabled::{
 
 use super::{Ended, Exit, up_to};
 use crate::{
+    digest::Digest,
     engine::{
         Engine, Observer, Prompt, Request,
         candle::{Device, Stock},
@@ -22,7 +23,7 @@ use crate::{
     numerics::{Numerics, choice::Choice, order::Order, precision::Precision},
     report::text::{grouped, trimmed},
     store,
-    trace::{Digest, Finish, Sample},
+    trace::{Finish, Sample},
 };
 
 /// Continue a prompt under one cell, and show what every token was chosen from

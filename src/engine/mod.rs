@@ -11,9 +11,10 @@ use std::{fmt, num::NonZeroUsize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    digest::Digest,
     model::CheckpointError,
     numerics::choice::{Choice, Place, RankError, Ranking, rank},
-    trace::{Digest, Sample, Step},
+    trace::{Sample, Step},
 };
 
 /// One prompt.

@@ -37,8 +37,8 @@ use super::{
     weights::{Weights, WeightsError},
 };
 use crate::{
+    digest::Digest,
     numerics::{did_you_mean, nearest},
-    trace::Digest,
 };
 
 pub use super::{file::FileDigest, weights::Tensor};

@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::trace::Digest;
+use crate::digest::Digest;
 
 /// Why a file of a checkpoint cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    digest::Digest,
     numerics::choice::Choice,
     plan::axis::{Cell, EngineName},
     record::{About, Asked},
@@ -15,7 +16,6 @@ use crate::{
         export::task_name, extract::Filter, load::lm_eval_hash, question::Question, score::Score,
         style::Style,
     },
-    trace::Digest,
 };
 
 /// What stands in the names of files where the harness has the time. Its tools sort files by this, as text, and others

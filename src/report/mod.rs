@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     compare::{Course, Divergence, Drift, Level, MARGINS, Spreads, Tally},
+    digest::Digest,
     engine::environment::Environment,
     numerics::{did_you_mean, json_float, nearest, order::Launch},
     plan::{
@@ -33,7 +34,7 @@ use crate::{
     },
     record::{About, PROGRAM},
     stats::{Interval, paired::Paired, proportion::Proportion, survival::Step},
-    trace::{Digest, Launches},
+    trace::Launches,
     verdict::{
         self, Outcome, Ruling,
         baseline::Baseline,

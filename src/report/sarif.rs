@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Report, escape::visible};
 use crate::{
-    trace::Digest,
+    digest::Digest,
     verdict::{Finding, Outcome},
 };
 

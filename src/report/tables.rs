@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     compare::Spreads,
+    digest::Digest,
     stats::{Interval, proportion::Proportion, spread::Agreement},
-    trace::Digest,
 };
 
 /// Rows below a line of names.

@@ -8,6 +8,7 @@ use std::{
 use super::review::review;
 use crate::{
     compare::{Level, Tally},
+    digest::Digest,
     plan::axis::Cell,
     record::Record,
     report::Report,
@@ -17,7 +18,6 @@ use crate::{
         trace::{Reader, TreeFile},
     },
     suite::load::{self, Format, LoadErrors, Loaded},
-    trace::Digest,
 };
 
 /// Something that can be held against another of its kind.

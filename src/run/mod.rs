@@ -16,6 +16,7 @@ use std::{
 
 use self::groups::Layout;
 use crate::{
+    digest::Digest,
     engine::{Engine, EngineError, Prompt, Request, child::Child, environment::Environment, lab::Lab},
     model::{Checkpoint, CheckpointError},
     numerics::order::{Launch, Order},
@@ -31,7 +32,7 @@ use crate::{
         trace::{self, Line, Writer},
     },
     suite::question::Question,
-    trace::{Digest, Finish, Launches, Sample},
+    trace::{Finish, Launches, Sample},
 };
 
 /// Why a run ends before its end.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::{
+    digest::Digest,
     plan::axis::Cell,
     record::{About, Done, Record},
     report::{Missing, Report},
@@ -12,7 +13,7 @@ use crate::{
         trace::{Line, Reader, TraceError},
     },
     suite::question::Question,
-    trace::{Digest, Finish, Token, chain},
+    trace::{Finish, Token, chain},
     verdict::{
         baseline::Baseline,
         evidence::{Evidence, Known},

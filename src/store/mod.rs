@@ -14,7 +14,7 @@ use std::{
 use safetensors::{Dtype, SafeTensorError, serialize_to_file, tensor::TensorView};
 use sha2::{Digest as _, Sha256};
 
-use crate::trace::Digest;
+use crate::digest::Digest;
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]

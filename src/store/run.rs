@@ -28,10 +28,10 @@ use super::{
     trace::{self, TreeFile, UNFINISHED},
 };
 use crate::{
+    digest::Digest,
     plan::axis::Cell,
     record::{About, PROGRAM, Record},
     suite::question::Question,
-    trace::Digest,
 };
 
 /// Of the form of all files.

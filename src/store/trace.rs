@@ -26,9 +26,10 @@ use super::{
 };
 use crate::{
     compare::Output,
+    digest::{Digest, MerkleTree},
     numerics::choice::Candidate,
     suite::score::{Outcome, Scores},
-    trace::{Digest, Finish, Sample, Token, Tree},
+    trace::{Finish, Sample, Token},
 };
 
 /// The folder of all traces in a store.
@@ -228,7 +229,7 @@ impl Writer {
         let mut file = BufWriter::new(File::create(folder.join(SAMPLES))?);
         rearrange(&folder.join(LINES), self.entries.iter().map(|entry| entry.line), &mut file)?;
         whole(file)?;
-        let tree = Tree::over(self.entries.iter().map(|entry| entry.root).collect());
+        let tree = MerkleTree::over(self.entries.iter().map(|entry| entry.root).collect());
         let mut file = BufWriter::new(File::create(folder.join(TREE))?);
         tree.nodes().try_for_each(|node| file.write_all(&node.0))?;
         whole(file)?;
@@ -619,9 +620,9 @@ impl TreeFile {
         let nodes = file.metadata().map_err(read)?.len() / 32;
         // Above its leaves a tree has one node less than leaves, and a few that have risen as they are.
         let mut leaves = nodes.saturating_sub(64) / 2..=nodes.div_ceil(2);
-        let leaves = leaves.find(|&leaves| Tree::levels_over(leaves).iter().sum::<u64>() == nodes);
+        let leaves = leaves.find(|&leaves| MerkleTree::levels_over(leaves).iter().sum::<u64>() == nodes);
         match leaves {
-            Some(leaves) => Ok(TreeFile { levels: Tree::levels_over(leaves), path, file }),
+            Some(leaves) => Ok(TreeFile { levels: MerkleTree::levels_over(leaves), path, file }),
             None => Err(TraceError::Wrong { path, problem: format!("no tree has {nodes} nodes") }),
         }
     }
@@ -633,7 +634,7 @@ impl TreeFile {
     /// When it cannot be read.
     pub fn root(&mut self) -> Result<Digest, TraceError> {
         match self.levels[0] {
-            0 => Ok(Tree::over(Vec::new()).root()),
+            0 => Ok(MerkleTree::over(Vec::new()).root()),
             _ => self.node(self.levels.len() - 1, 0),
         }
     }

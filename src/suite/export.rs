@@ -5,7 +5,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest as _, Sha256};
 
 use super::{Suite, item::Item, problem::Problem, question::Question, style::Style};
-use crate::trace::Digest;
+use crate::digest::Digest;
 
 /// An item as a line of JSON. Whatever a prompt adds comes last, and a [`Question`] does not know all of it.
 #[derive(Serialize)]

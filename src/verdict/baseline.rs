@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::evidence::{Evidence, Known};
 use crate::{
     compare::Level,
+    digest::Digest,
     engine::environment::Environment,
     plan::axis::{Cell, EngineName},
-    trace::Digest,
 };
 
 /// Of the form of the file.

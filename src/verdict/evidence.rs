@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     compare::{Level, Output, Spread, Spreads, Tally},
+    digest::Digest,
     engine::environment::Environment,
     numerics::precision::Precision,
     plan::{
@@ -18,7 +19,7 @@ use crate::{
     record::About,
     stats::proportion::Proportion,
     suite::question::Question,
-    trace::{Digest, Launches},
+    trace::Launches,
 };
 
 /// A cell that has run.

@@ -9,10 +9,11 @@ use std::{
 };
 
 use reprocheck::{
+    digest::Digest,
     engine::{Observer, Prompt, Request},
     model::Checkpoint,
     numerics::choice::Choice,
-    trace::{Digest, Sample},
+    trace::Sample,
 };
 use safetensors::SafeTensors;
 

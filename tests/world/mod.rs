@@ -8,6 +8,7 @@ use std::path::Path;
 
 use reprocheck::{
     compare::{Level, Output, Tally},
+    digest::Digest,
     engine::environment::Environment,
     numerics::choice::Candidate,
     plan::Plan,
@@ -18,7 +19,7 @@ use reprocheck::{
         question::Question,
         style::Style,
     },
-    trace::{Digest, Launches, Token, chain},
+    trace::{Launches, Token, chain},
     verdict::{
         Outcome, Ruling,
         evidence::{Evidence, Known},
