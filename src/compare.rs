@@ -20,7 +20,7 @@ use crate::{
         survival::Survival,
     },
     suite::question::Question,
-    trace::Token,
+    trace::{Sight, Token},
 };
 
 /// How far two cells agree, the strictest first: equal bits have equal tokens, and those have equal answers.
@@ -64,6 +64,8 @@ impl FromStr for Level {
 pub struct Output<'a> {
     /// Its tokens, each with what it was chosen from.
     pub tokens: &'a [Token],
+    /// How much its engine shows of what they were chosen from.
+    pub sight: Sight,
     /// Their text.
     pub text: &'a str,
     /// One value for tokens and logits.
@@ -79,13 +81,13 @@ pub struct Output<'a> {
 impl Output<'_> {
     /// The tokens that its logits would choose.
     fn chosen(&self) -> impl Iterator<Item = u32> {
-        self.tokens.iter().map(|token| if self.replayed { best(token) } else { token.token })
+        self.tokens.iter().map(|token| if self.replayed { best(token) } else { token.id })
     }
 }
 
 /// The token that ranks first.
 fn best(token: &Token) -> u32 {
-    token.candidates.first().map_or(token.token, |candidate| candidate.token)
+    token.candidates().first().map_or(token.id, |candidate| candidate.token)
 }
 
 /// Two outputs of one item beside each other.
@@ -134,9 +136,9 @@ pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
         correct: (one.correct, other.correct),
     };
     for (place, (a, b)) in pairs().take(places).enumerate() {
-        compared.margin = compared.margin.min(a.margin);
+        compared.margin = compared.margin.min(a.margin().unwrap_or(f32::INFINITY));
         compared.same_best += usize::from(best(a) == best(b));
-        if a.digest == b.digest {
+        if a.digest() == b.digest() {
             compared.equal_places += 1;
         } else {
             compared.first_bits = compared.first_bits.or(Some(place));
@@ -150,8 +152,8 @@ pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
 
 /// The largest difference of the logits of a token that both kept.
 pub fn apart(one: &Token, other: &Token) -> f32 {
-    let differences = one.candidates.iter().filter_map(|a| {
-        let b = other.candidates.iter().find(|b| b.token == a.token)?;
+    let differences = one.candidates().iter().filter_map(|a| {
+        let b = other.candidates().iter().find(|b| b.token == a.token)?;
         let difference = (a.logit - b.logit).abs();
         // Two equal infinities are not apart.
         Some(if difference.is_nan() { 0.0 } else { difference })
@@ -220,8 +222,8 @@ impl Divergence {
             let token = output.tokens.get(place);
             Side {
                 token: output.chosen().nth(place),
-                margin: token.map(|token| token.margin),
-                candidates: token.map_or_else(Vec::new, |token| token.candidates.clone()),
+                margin: token.and_then(Token::margin),
+                candidates: token.map_or_else(Vec::new, |token| token.candidates().to_vec()),
                 text: output.text.to_owned(),
                 answer: output.answer.map(str::to_owned),
                 correct: output.correct,
@@ -282,9 +284,10 @@ impl Course {
             }
             let drift = &mut self.drift[place];
             drift.outputs += 1;
-            drift.moved += u64::from(a.digest != b.digest);
+            drift.moved += u64::from(a.digest() != b.digest());
             drift.most = drift.most.max(apart(a, b));
-            let range = MARGINS.iter().take_while(|margin| a.margin >= **margin).count();
+            let range =
+                MARGINS.iter().take_while(|margin| a.margin().is_some_and(|own| own >= **margin)).count();
             let moved = Proportion { hits: u64::from(best(a) != best(b)), of: 1 };
             self.margins[range] = self.margins[range] + moved;
         }
@@ -472,7 +475,9 @@ impl Spread {
         answers.add(outputs.iter().map(|output| output.answer));
         let lengths: Vec<_> = chosen.iter().map(|tokens| [tokens.len() as u64]).collect();
         let shared = shared_prefix(&chosen);
-        let probability = |output: &Output<'_>| output.tokens.iter().map(|token| token.probability).collect();
+        let probability = |output: &Output<'_>| {
+            output.tokens.iter().map(|token| token.probability().unwrap_or(0.0)).collect()
+        };
         let probabilities: Vec<Vec<f32>> = outputs.iter().map(probability).collect();
         let right = outputs.iter().map(|output| output.correct);
         let is_told = outputs.windows(2).any(|pair| pair[0].correct != pair[1].correct);

@@ -119,7 +119,8 @@
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
 //! | [`source`] | a file that a person wrote, and what is wrong with it, each with its place |
-//! | [`plan`] | what a matrix file means; [`plan::shape`] is all that may stand in one, [`plan::axis`] what it varies |
+//! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served |
+//! | [`plan`] | what a matrix file means; [`plan::shape`] is all that may stand in one |
 //! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
@@ -191,8 +192,10 @@
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
+//! [`AXES`]: cell::AXES
 //! [`Adder`]: numerics::order::Adder
 //! [`Definition`]: numerics::kernel::Definition
+//! [`ENGINES`]: cell::ENGINES
 //! [`Fast`]: numerics::kernel::Fast
 //! [`Fault`]: numerics::kernel::Fault
 //! [`Kernel`]: numerics::kernel::Kernel
@@ -212,6 +215,7 @@
 
 #![warn(clippy::disallowed_methods)]
 
+pub mod cell;
 pub mod cli;
 pub mod compare;
 pub mod digest;

@@ -1,12 +1,15 @@
 //! What is known of a run: what it is about, and what became of each cell.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cell::Cell,
     digest::Digest,
     engine::environment::Environment,
-    plan::{Generation, axis::Cell, gate::Gate},
+    plan::{Generation, gate::Gate},
     suite::style::Style,
     trace::Launches,
 };
@@ -40,6 +43,8 @@ pub struct About {
     pub cells: Vec<Cell>,
     /// The cells that stand beside the product of the axes.
     pub beside: Vec<Cell>,
+    /// The digest of every script, by the name of its file.
+    pub scripts: BTreeMap<String, Digest>,
     /// What must hold.
     pub gates: Vec<Gate>,
 }
@@ -164,6 +169,10 @@ impl About {
         }
         if self.items != new.items || self.questions != new.questions || self.vocabulary != new.vocabulary {
             return Some("its questions are others, or become other tokens".to_owned());
+        }
+        let other = |(name, digest): &(&String, &Digest)| self.scripts.get(*name) != Some(*digest);
+        if let Some((name, _)) = new.scripts.iter().find(other) {
+            return Some(format!("the script {name} has been changed"));
         }
         let named = |cell: Option<Cell>| cell.map_or("missing".to_owned(), |cell| cell.to_string());
         if self.reference != new.reference {

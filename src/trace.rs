@@ -1,52 +1,123 @@
 //! What one cell leaves behind: the tokens, and for each of them a digest of the logits it was chosen from.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     digest::Digest,
-    numerics::{choice::Candidate, json_float},
+    numerics::{canonical, choice::Candidate, elementary, json_float},
 };
 
-/// One token, and what it was chosen from.
+/// What an engine shows of what it chose a token from, from the least to the most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sight {
+    /// Nothing but the token.
+    Tokens,
+    /// The log-probabilities of the best tokens, as they came.
+    Top,
+    /// All logits.
+    Logits,
+}
+
+impl fmt::Display for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Sight::Tokens => "tokens alone",
+            Sight::Top => "the best log-probabilities, not all logits",
+            Sight::Logits => "all logits",
+        })
+    }
+}
+
+/// What a token was chosen from, as far as its engine shows it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seen {
+    /// Nothing.
+    Nothing,
+    /// The best tokens with their log-probabilities, the best first. Equal ones say nothing of what lies below them.
+    Top(Vec<Candidate>),
+    /// All logits.
+    Logits {
+        /// The digest of all.
+        digest: Digest,
+        /// The best tokens, the best first.
+        candidates: Vec<Candidate>,
+        /// How much higher the best logit is than the second.
+        #[serde(with = "json_float")]
+        margin: f32,
+        /// The probability of the best token at temperature 1.
+        probability: f32,
+    },
+}
+
+/// One token, and what it was chosen from: all that is kept, so that cells whose launches differ may leave the same behind.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// The token that followed: chosen, or given where a text is replayed.
+    pub id: u32,
+    /// What it was chosen from.
+    pub seen: Seen,
+}
+
+impl Token {
+    /// How much is seen of what it was chosen from.
+    pub fn sight(&self) -> Sight {
+        match self.seen {
+            Seen::Nothing => Sight::Tokens,
+            Seen::Top(_) => Sight::Top,
+            Seen::Logits { .. } => Sight::Logits,
+        }
+    }
+
+    /// The digest of all logits, where they are seen.
+    pub fn digest(&self) -> Option<Digest> {
+        match self.seen {
+            Seen::Logits { digest, .. } => Some(digest),
+            _ => None,
+        }
+    }
+
+    /// The best tokens, the best first, as far as they are seen: with their logits, or with their log-probabilities.
+    pub fn candidates(&self) -> &[Candidate] {
+        match &self.seen {
+            Seen::Nothing => &[],
+            Seen::Top(candidates) | Seen::Logits { candidates, .. } => candidates,
+        }
+    }
+
+    /// How much higher the best logit is than the second, where both are seen.
+    pub fn margin(&self) -> Option<f32> {
+        match &self.seen {
+            Seen::Logits { margin, .. } => Some(*margin),
+            // Log-probabilities are as far apart as their logits.
+            Seen::Top(best) => Some(best.first()?.logit - best.get(1)?.logit),
+            Seen::Nothing => None,
+        }
+    }
+
+    /// The probability of the best token at temperature 1, where it is seen.
+    pub fn probability(&self) -> Option<f32> {
+        match &self.seen {
+            Seen::Logits { probability, .. } => Some(*probability),
+            Seen::Top(best) => Some(elementary::exp(best.first()?.logit)),
+            Seen::Nothing => None,
+        }
+    }
+}
+
+/// A [`Token`], and the launch that it came from.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Step {
-    /// The token that followed: chosen, or given where a text is replayed.
-    pub token: u32,
-    /// The digest of all logits.
-    pub digest: Digest,
-    /// The best tokens, the best first.
-    pub candidates: Vec<Candidate>,
-    /// How much higher the best logit is than the second.
-    #[serde(with = "json_float")]
-    pub margin: f32,
-    /// The probability of the best token at temperature 1.
-    pub probability: f32,
-    /// How many rows the launch had that computed these logits.
-    pub rows: usize,
-}
-
-/// A [`Step`] as it is kept: without the launch, so that cells whose launches differ may leave the same behind.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Token {
-    /// The token that followed.
-    pub token: u32,
-    /// The digest of all logits.
-    pub digest: Digest,
-    /// The best tokens, the best first.
-    pub candidates: Vec<Candidate>,
-    /// How much higher the best logit is than the second.
-    pub margin: f32,
-    /// The probability of the best token at temperature 1.
-    pub probability: f32,
-}
-
-impl From<&Step> for Token {
-    fn from(step: &Step) -> Token {
-        let Step { token, digest, margin, probability, .. } = *step;
-        Token { token, digest, candidates: step.candidates.clone(), margin, probability }
-    }
+    /// What followed.
+    #[serde(flatten)]
+    pub token: Token,
+    /// How many rows the launch had that computed its logits, where the engine tells.
+    pub rows: Option<usize>,
 }
 
 /// Why a sample ended.
@@ -74,31 +145,48 @@ pub struct Sample {
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
-    /// The launch that really ran.
-    pub launch: Launched,
+    /// The launches that really ran, where the engine tells.
+    pub launch: Option<Launched>,
 }
 
 impl Sample {
-    /// One value for all that was computed: two samples have the same root if and only if their tokens are
-    /// the same and the logits that each was chosen from, bit for bit. It says nothing about item, prompt,
-    /// text and launch.
+    /// One value for all that was seen: two samples of one sight have the same root if and only if their tokens are
+    /// the same and what each was chosen from, bit for bit. It says nothing about item, prompt, text and launch.
     ///
-    /// It is a chain that begins at the SHA-256 of `reprocheck sample 1`. Each step makes of the chain so far
-    /// the SHA-256 of 68 bytes: the chain, the token as 32 bits, little endian, and the digest of the logits.
-    /// The chain after n steps is thus the root of the sample cut off there. Another definition would be
-    /// another version, and begin elsewhere.
-    pub fn root(&self) -> Digest {
-        chain(self.steps.iter().map(|step| (step.token, step.digest)))
+    /// It is the [`chain`] of its tokens.
+    pub fn root(&self, sight: Sight) -> Digest {
+        chain(sight, self.steps.iter().map(|step| &step.token))
     }
 }
 
-/// The [root](Sample::root) of tokens, each with the digest of the logits that it was chosen from.
-pub fn chain(tokens: impl IntoIterator<Item = (u32, Digest)>) -> Digest {
-    tokens.into_iter().fold(Digest::of(b"reprocheck sample 1"), |chain, (token, digest)| {
+/// One value for tokens, each with what it was chosen from.
+///
+/// Where all logits are seen it is a chain that begins at the SHA-256 of `reprocheck sample 1`. Each step makes of the
+/// chain so far the SHA-256 of 68 bytes: the chain, the token as 32 bits, little endian, and the digest of the logits.
+/// The chain after n steps is thus the root of the sample cut off there. Another definition would be another version,
+/// and begin elsewhere.
+///
+/// Where less is seen it begins at the SHA-256 of `reprocheck sample 2 top` or `reprocheck sample 2 tokens`, so that no
+/// value of one sight is a value of another, and in place of the digest of the logits stand the best tokens, each as 32
+/// bits and its log-probability as those of an f32.
+pub fn chain<'t>(sight: Sight, tokens: impl IntoIterator<Item = &'t Token>) -> Digest {
+    let begin: &[u8] = match sight {
+        Sight::Logits => b"reprocheck sample 1",
+        Sight::Top => b"reprocheck sample 2 top",
+        Sight::Tokens => b"reprocheck sample 2 tokens",
+    };
+    tokens.into_iter().fold(Digest::of(begin), |chain, token| {
         let mut link = Sha256::new();
         link.update(chain.0);
-        link.update(token.to_le_bytes());
-        link.update(digest.0);
+        link.update(token.id.to_le_bytes());
+        match &token.seen {
+            Seen::Logits { digest, .. } => link.update(digest.0),
+            Seen::Top(best) => best.iter().for_each(|Candidate { token, logit }| {
+                link.update(token.to_le_bytes());
+                link.update(canonical(*logit).to_le_bytes());
+            }),
+            Seen::Nothing => {}
+        }
         Digest(link.finalize().into())
     })
 }
@@ -113,55 +201,60 @@ pub struct Launched {
     pub threads: usize,
 }
 
-/// The launches of all samples of a cell: the evidence that its settings made a difference to what ran.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+/// The launches of all samples of a cell: the evidence that its settings made a difference to what ran. What an engine
+/// does not tell is missing, and not nought.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Launches {
     /// The rows of the largest call that read prompts.
-    pub prefill_rows: usize,
+    pub prefill_rows: Option<usize>,
     /// The rows of the largest call that came after its prompts were read.
-    pub decode_rows: usize,
+    pub decode_rows: Option<usize>,
     /// The most calls that one prompt was read in.
-    pub chunks: usize,
+    pub chunks: Option<usize>,
     /// The most threads that shared a call.
-    pub threads: usize,
+    pub threads: Option<usize>,
     /// One value for which prompts shared their calls, whatever the order in which they came.
-    pub groups: Digest,
+    pub groups: Option<Digest>,
     /// The digest of the trees by which a long sum of the model was added in the largest calls: an order may have the tree of another,
     /// or follow the threads that were asked for. Nothing where the engine adds in an order of its own.
     pub tree: Option<Digest>,
 }
 
-impl Default for Launches {
-    fn default() -> Launches {
+impl Launches {
+    /// Those of the first samples: nothing has run yet.
+    pub fn none() -> Launches {
         Launches {
-            prefill_rows: 0,
-            decode_rows: 0,
-            chunks: 0,
-            threads: 0,
-            groups: Digest([0; 32]),
+            prefill_rows: Some(0),
+            decode_rows: Some(0),
+            chunks: Some(0),
+            threads: Some(0),
+            groups: Some(Digest([0; 32])),
             tree: None,
         }
     }
-}
 
-impl Launches {
-    /// Adds samples that shared their calls.
+    /// Adds samples that shared their calls. What one of them does not tell nobody can tell of all.
     pub fn add(&mut self, group: &[Sample]) {
+        let most = |all: Option<usize>, one: Option<usize>| Some(all?.max(one?));
         let mut members: Vec<u64> = group.iter().map(|sample| sample.item).collect();
         members.sort_unstable();
         for sample in group {
-            let Launched { prefill, threads } = &sample.launch;
-            let most = |rows: &mut dyn Iterator<Item = usize>| rows.max().unwrap_or(0);
-            self.prefill_rows = self.prefill_rows.max(most(&mut prefill.iter().copied()));
-            let decoded = &mut sample.steps.iter().skip(1).map(|step| step.rows);
-            self.decode_rows = self.decode_rows.max(most(decoded));
-            self.chunks = self.chunks.max(prefill.len());
-            self.threads = self.threads.max(*threads);
+            let launch = sample.launch.as_ref();
+            let prefill = launch.map(|launch| launch.prefill.iter().copied().max().unwrap_or(0));
+            self.prefill_rows = most(self.prefill_rows, prefill);
+            self.chunks = most(self.chunks, launch.map(|launch| launch.prefill.len()));
+            self.threads = most(self.threads, launch.map(|launch| launch.threads));
+            for step in sample.steps.iter().skip(1) {
+                self.decode_rows = most(self.decode_rows, step.rows);
+            }
+            self.groups = self.groups.filter(|_| launch.is_some());
         }
         let members: Vec<u8> = members.into_iter().flat_map(u64::to_le_bytes).collect();
-        for (all, byte) in self.groups.0.iter_mut().zip(Digest::of(&members).0) {
-            *all ^= byte;
+        if let Some(groups) = &mut self.groups {
+            for (all, byte) in groups.0.iter_mut().zip(Digest::of(&members).0) {
+                *all ^= byte;
+            }
         }
     }
 }
@@ -174,12 +267,16 @@ mod tests {
 
     fn sample(steps: &[(u32, &[f32])]) -> Sample {
         let step = |&(token, logits): &(u32, &[f32])| Step {
-            token,
-            digest: Digest::of_logits(logits),
-            candidates: vec![Candidate { token, logit: f32::NEG_INFINITY }],
-            margin: f32::INFINITY,
-            probability: 0.5,
-            rows: 1,
+            token: Token {
+                id: token,
+                seen: Seen::Logits {
+                    digest: Digest::of_logits(logits),
+                    candidates: vec![Candidate { token, logit: f32::NEG_INFINITY }],
+                    margin: f32::INFINITY,
+                    probability: 0.5,
+                },
+            },
+            rows: Some(1),
         };
         Sample {
             item: 3,
@@ -187,18 +284,18 @@ mod tests {
             steps: steps.iter().map(step).collect(),
             text: "x".to_owned(),
             finish: Finish::Length,
-            launch: Launched { prefill: vec![2], threads: 1 },
+            launch: Some(Launched { prefill: vec![2], threads: 1 }),
         }
     }
 
     #[test]
     fn a_root_is_the_chain_that_it_is_defined_as() {
         assert_eq!(
-            sample(&[]).root().to_string(),
+            sample(&[]).root(Sight::Logits).to_string(),
             "e6dd5123d36ed33818f676ca4ef8e1092fabe22d35480cbcb014821fcf85918d"
         );
         assert_eq!(
-            sample(&[(7, &[1.0, 2.0]), (0xFFFF_FFFE, &[-0.0])]).root().to_string(),
+            sample(&[(7, &[1.0, 2.0]), (0xFFFF_FFFE, &[-0.0])]).root(Sight::Logits).to_string(),
             "05222e5d7bc0058919a6796cf57d5bd3f9fdbbb5cab8636a5c4697d4b36150f4"
         );
     }
@@ -206,7 +303,7 @@ mod tests {
     #[test]
     fn a_root_changes_with_every_token_and_every_digest_and_with_nothing_else() {
         let steps: [(u32, &[f32]); 2] = [(7, &[1.0, 2.0]), (8, &[3.0])];
-        let root = sample(&steps).root();
+        let root = sample(&steps).root(Sight::Logits);
         let others: [&[(u32, &[f32])]; 5] = [
             &[(9, &[1.0, 2.0]), (8, &[3.0])],
             &[(7, &[1.0, 2.0]), (8, &[4.0])],
@@ -215,20 +312,56 @@ mod tests {
             &[(7, &[1.0, 2.0]), (8, &[3.0]), (8, &[3.0])],
         ];
         for other in others {
-            assert_ne!(sample(other).root(), root, "{other:?}");
+            assert_ne!(sample(other).root(Sight::Logits), root, "{other:?}");
         }
         let mut same = sample(&steps);
         (same.item, same.text, same.finish) = (4, "y".to_owned(), Finish::Stop);
-        (same.steps[0].rows, same.launch.threads) = (8, 2);
-        assert_eq!(same.root(), root);
+        (same.steps[0].rows, same.launch) = (Some(8), None);
+        assert_eq!(same.root(Sight::Logits), root);
     }
 
     #[test]
     fn a_sample_with_infinities_is_read_back_as_it_was() {
         let mut sample = sample(&[(7, &[1.0, 2.0])]);
-        sample.steps[0].candidates.push(Candidate { token: 9, logit: f32::INFINITY });
-        sample.steps[0].candidates.push(Candidate { token: 1, logit: -0.1 });
+        let best = [(9, f32::INFINITY), (1, -0.1)].map(|(token, logit)| Candidate { token, logit });
+        for seen in [Seen::Nothing, Seen::Top(best.to_vec())] {
+            let token = Token { id: 9, seen };
+            sample.steps.push(Step { token, rows: None });
+        }
         let json = serde_json::to_string(&sample).unwrap();
         assert_eq!(serde_json::from_str::<Sample>(&json).unwrap(), sample, "{json}");
+    }
+
+    #[test]
+    fn a_root_of_one_sight_is_none_of_another_and_every_shown_number_counts() {
+        let best = |logit: f32| vec![Candidate { token: 7, logit }, Candidate { token: 8, logit: -2.0 }];
+        let token = |seen: Seen| Token { id: 7, seen };
+        let logits = sample(&[(7, &[1.0, 2.0])]).steps[0].token.clone();
+        let roots = [
+            chain(Sight::Logits, []),
+            chain(Sight::Top, []),
+            chain(Sight::Tokens, []),
+            chain(Sight::Logits, [&logits]),
+            chain(Sight::Top, [&token(Seen::Top(best(-0.5)))]),
+            chain(Sight::Top, [&token(Seen::Top(best((-0.5_f32).next_up())))]),
+            chain(Sight::Top, [&token(Seen::Top(best(-0.5)[..1].to_vec()))]),
+            chain(Sight::Tokens, [&token(Seen::Nothing)]),
+        ];
+        let distinct: std::collections::BTreeSet<_> = roots.iter().collect();
+        assert_eq!(distinct.len(), roots.len());
+    }
+
+    #[test]
+    fn what_one_engine_does_not_tell_is_missing_and_not_nought() {
+        let mut told = Launches::none();
+        told.add(&[sample(&[(7, &[1.0]), (8, &[1.0])])]);
+        let Launches { prefill_rows, decode_rows, chunks, threads, groups, tree } = told;
+        assert_eq!((prefill_rows, decode_rows, chunks, threads), (Some(2), Some(1), Some(1), Some(1)));
+        assert!(groups.is_some() && tree.is_none());
+        let mut silent = sample(&[(7, &[1.0]), (8, &[1.0])]);
+        (silent.launch, silent.steps[1].rows) = (None, None);
+        let mut launches = told;
+        launches.add(&[silent]);
+        assert_eq!(launches, Launches::default());
     }
 }

@@ -3,8 +3,8 @@
 mod world;
 
 use reprocheck::{
+    cell::Axis,
     compare::Level,
-    plan::axis::Axis,
     report::{
         Report,
         text::{self, Look},

@@ -13,9 +13,9 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 use reprocheck::{
+    cell::AXES,
     model::embedded::MODELS,
     numerics::{order::ORDERS, precision::PRECISIONS},
-    plan::axis::AXES,
 };
 use serde_json::{Value, json};
 

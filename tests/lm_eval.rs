@@ -9,10 +9,10 @@ use std::{
 };
 
 use reprocheck::{
+    cell::Cell,
     digest::Digest,
     engine::environment::Environment,
     numerics::choice::Candidate,
-    plan::axis::Cell,
     record::{About, Asked, Done, Elapsed, Failed, Record},
     run::{
         export::{Exported, lm_eval},

@@ -3,11 +3,11 @@
 use std::{collections::HashSet, env, fs, path::Path, process::Command};
 
 use reprocheck::{
+    cell::{AXES, Axis, Cell},
     compare::Level,
     numerics::{order::Order, precision::Precision},
     plan::{
         Plan,
-        axis::{AXES, Axis, Cell},
         gate::{Comparison, Limit},
         shape,
     },

@@ -10,8 +10,9 @@ use std::{
 };
 
 use reprocheck::{
+    cell::Cell,
     numerics::random::Stream,
-    plan::{Plan, axis::Cell},
+    plan::Plan,
     report::{FORMATS, Written},
 };
 use serde_json::Value;

@@ -8,9 +8,9 @@ use std::{env, fs, path::Path, sync::LazyLock};
 
 use junit_parser::{TestStatus, TestSuites};
 use reprocheck::{
+    cell::Cell,
     compare::MARGINS,
     numerics::{order::ORDERS, precision::PRECISIONS},
-    plan::axis::Cell,
     report::{Report, junit, sarif},
     verdict::Outcome,
 };

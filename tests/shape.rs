@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("source", 1),
     ("stats", 1),
     ("trace", 2),
+    ("cell", 2),
     ("model", 2),
     ("suite", 2),
     ("compare", 3),

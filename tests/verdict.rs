@@ -4,7 +4,7 @@
 mod world;
 
 use reprocheck::{
-    plan::axis::Axis,
+    cell::Axis,
     stats::proportion::Proportion,
     verdict::{Outcome, worst},
 };
@@ -218,7 +218,7 @@ fn an_axis_has_moved_what_differs_on_it_alone() {
         [Axis::Batch, Axis::Threads].map(|axis| evidence.exercised(axis, &world.plan.cells))
     };
     let by = |world: &mut World, trace: &dyn Fn(usize, usize) -> usize| {
-        let trace = |cell: &reprocheck::plan::axis::Cell| trace(cell.batch.get(), cell.threads.get());
+        let trace = |cell: &reprocheck::cell::Cell| trace(cell.batch.get(), cell.threads.get());
         world.traces = world.plan.cells.iter().map(|cell| Some(trace(cell))).collect();
     };
     by(&mut world, &|batch, _| batch);

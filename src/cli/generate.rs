@@ -1,6 +1,11 @@
 //! `reprocheck generate`: one prompt under one cell, looked at closely.
 
-use std::{collections::BTreeMap, io::Write, num::NonZeroUsize, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
@@ -12,15 +17,11 @@ use tabled::{
 
 use super::{Ended, Exit, up_to};
 use crate::{
+    cell::{Cell, Compute, EngineName, Name, Setting},
     digest::Digest,
-    engine::{
-        Engine, Observer, Prompt, Request,
-        candle::{Device, Stock},
-        child::Child,
-        lab::Lab,
-    },
-    model::{Checkpoint, chat::Message, checkpoint::Origin, embedded::MODELS},
-    numerics::{Numerics, choice::Choice, order::Order, precision::Precision},
+    engine::{Engines, Observer, Opener as _, Prompt, Request, script::Script},
+    model::{Subject, chat::Message, embedded::MODELS},
+    numerics::{choice::Choice, order::Order, precision::Precision},
     report::text::{grouped, trimmed},
     store,
     trace::{Finish, Sample},
@@ -61,42 +62,60 @@ pub(super) struct Generate {
     logits: Option<PathBuf>,
     // Last, because what follows would stand under its heading.
     #[command(flatten)]
-    cell: Cell,
+    cell: Shorthand,
 }
 
-/// Under which numerics, and by whom.
+/// Under which cell: by its name, or by what differs from `lab/fp32/sequential/t1/b1`.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cell")]
-struct Cell {
-    /// Who computes: our decoder, or the model as candle ships it
-    #[arg(long, default_value = "lab")]
-    engine: EngineName,
-    /// The precision, see `reprocheck list precisions`
-    #[arg(long, default_value = "fp32")]
-    precision: Precision,
+struct Shorthand {
+    /// The cell by its name, such as lab/bf16/pairwise/t2/b4
+    #[arg(long, value_name = "CELL", conflicts_with_all = ["engine", "precision", "order", "threads", "prefill_chunk", "batch"])]
+    cell: Option<Cell>,
+    /// Who computes, see `reprocheck list engines` [default: lab]
+    #[arg(long)]
+    engine: Option<EngineName>,
+    /// The precision, see `reprocheck list precisions` [default: fp32]
+    #[arg(long)]
+    precision: Option<Precision>,
     /// The order of every sum, see `reprocheck list orders` [default: sequential; candle has its own]
     #[arg(long)]
     order: Option<Order>,
-    /// How many threads share the work
-    #[arg(long, default_value = "1", value_name = "N")]
-    threads: NonZeroUsize,
-    /// Where candle computes: `cpu`, `cuda:0`, `metal:0`
-    #[arg(long, default_value = "cpu")]
-    device: Device,
+    /// How many threads share the work [default: 1]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// How many tokens of the prompt one call reads at most [default: all]
     #[arg(long, value_name = "N")]
     prefill_chunk: Option<NonZeroUsize>,
-    /// How many copies of the prompt run together; the first is shown
-    #[arg(long, default_value = "1", value_name = "N")]
-    batch: NonZeroUsize,
+    /// How many copies of the prompt run together; the first is shown [default: 1]
+    #[arg(long, value_name = "N")]
+    batch: Option<NonZeroUsize>,
 }
 
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum EngineName {
-    /// Our decoder: any precision, any order
-    Lab,
-    /// The model as candle-transformers ships it
-    Candle,
+impl Shorthand {
+    fn cell(&self) -> Result<Cell, Ended> {
+        let Shorthand { cell, engine, precision, order, threads, prefill_chunk, batch } = *self;
+        let settings = [
+            engine.map(Setting::Engine),
+            precision.map(Setting::Precision),
+            order.map(Setting::Order),
+            threads.map(Setting::Threads),
+            prefill_chunk.map(|chunk| Setting::PrefillChunk(Some(chunk))),
+            batch.map(Setting::Batch),
+        ];
+        let settings = || settings.into_iter().flatten();
+        let cell = cell
+            .unwrap_or_default()
+            .with(settings())
+            .map_err(|refusal| Ended::usage(anyhow!("{refusal}")))?;
+        let engine = cell.compute.entry();
+        if let Some(axis) = settings().map(Setting::axis).find(|axis| !engine.takes(*axis)) {
+            let sentence =
+                format!("{} takes no {axis}: leave --{axis} out, or use the lab engine", engine.kind());
+            return Err(Ended::usage(anyhow!(sentence)));
+        }
+        Ok(cell)
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,34 +129,37 @@ enum Format {
 struct Shown<'a> {
     version: &'static str,
     model: Model<'a>,
-    cell: Ran<'a>,
+    cell: Cell,
     sample: &'a Sample,
 }
 
 #[derive(Serialize)]
 struct Model<'a> {
     name: &'a str,
-    origin: String,
+    origin: &'a str,
     digest: Digest,
-}
-
-#[derive(Serialize)]
-struct Ran<'a> {
-    name: &'a str,
-    prefill_chunk: Option<NonZeroUsize>,
-    batch: NonZeroUsize,
 }
 
 impl Generate {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
-        let checkpoint = super::open(&self.model)?;
-        let prompt = self.tokens(&checkpoint)?;
-        let request = self.request(&checkpoint);
-        let prompts: Vec<_> = (0..self.cell.batch.get() as u64)
+        let cell = self.cell.cell()?;
+        let model = super::Model::open(&self.model)?;
+        let subject = model.subject()?;
+        let prompt = self.tokens(&subject)?;
+        let request = self.request(&subject, cell);
+        let prompts: Vec<_> = (0..cell.serving.batch.get() as u64)
             .map(|item| Prompt { item, tokens: prompt.clone(), replay: None })
             .collect();
 
-        let (mut engine, cell) = self.engine(&checkpoint)?;
+        let scripts = scripts(cell)?;
+        let program = super::program()?;
+        let engines = Engines {
+            checkpoint: model.checkpoint(),
+            program: &program,
+            scripts: &scripts,
+            subject: &subject,
+        };
+        let mut engine = engines.open(cell.compute)?;
         let mut kept =
             Kept { keeps_logits: self.logits.is_some(), logits: Vec::new(), positions: 0, sample: None };
         engine.generate(&prompts, &request, &mut kept)?;
@@ -146,7 +168,7 @@ impl Generate {
         if let Some(path) = &self.logits {
             // The last token was chosen, but never read.
             let read = sample.steps.len().saturating_sub(1);
-            let answer = sample.steps[..read].iter().map(|step| step.token);
+            let answer = sample.steps[..read].iter().map(|step| step.token.id);
             let read: Vec<u32> = sample.prompt.iter().copied().chain(answer).collect();
             if kept.positions != read.len() {
                 return Err(Ended::usage(anyhow!(
@@ -162,34 +184,30 @@ impl Generate {
             Format::Json => {
                 let shown = Shown {
                     version: env!("CARGO_PKG_VERSION"),
-                    model: Model {
-                        name: &checkpoint.name,
-                        origin: checkpoint.origin.to_string(),
-                        digest: checkpoint.digest()?,
-                    },
-                    cell: Ran { name: &cell, prefill_chunk: self.cell.prefill_chunk, batch: self.cell.batch },
+                    model: Model { name: subject.name, origin: &subject.origin, digest: subject.digest },
+                    cell,
                     sample: &sample,
                 };
                 serde_json::to_writer_pretty(&mut *out, &shown).map_err(std::io::Error::from)?;
                 writeln!(out)?;
             }
-            Format::Text => self.show(&checkpoint, &cell, &sample, out)?,
+            Format::Text => self.show(&subject, cell, &sample, out)?,
         }
         Ok(Exit::Held)
     }
 
     /// The prompt's tokens.
-    fn tokens(&self, checkpoint: &Checkpoint) -> Result<Vec<u32>, Ended> {
+    fn tokens(&self, subject: &Subject<'_>) -> Result<Vec<u32>, Ended> {
         let Some(text) = &self.prompt else {
             return Ok(self.prompt_ids.clone().unwrap_or_default());
         };
-        let tokenizer = checkpoint.tokenizer.as_ref().ok_or_else(|| {
-            let name = &checkpoint.name;
+        let tokenizer = subject.tokenizer.ok_or_else(|| {
+            let name = subject.name;
             Ended::usage(anyhow!("{name} has no tokenizer.json: give the prompt as --prompt-ids"))
         })?;
         let tokens = if self.chat {
-            let template = checkpoint.chat.as_ref().ok_or_else(|| {
-                Ended::usage(anyhow!("{} has no chat template: leave out --chat", checkpoint.name))
+            let template = subject.chat.ok_or_else(|| {
+                Ended::usage(anyhow!("{} has no chat template: leave out --chat", subject.name))
             })?;
             let text = template.render(&[Message::new("user", text)], true, &BTreeMap::new());
             tokenizer.encode(&text.map_err(Ended::usage)?, false)
@@ -199,42 +217,21 @@ impl Generate {
         tokens.map_err(Ended::usage)
     }
 
-    fn request(&self, checkpoint: &Checkpoint) -> Request {
+    fn request(&self, subject: &Subject<'_>, cell: Cell) -> Request {
         Request {
-            batch: self.cell.batch,
-            prefill_chunk: self.cell.prefill_chunk,
+            prefill_chunk: cell.serving.prefill_chunk,
             max_new_tokens: self.max_new_tokens,
-            stop_tokens: checkpoint.config.stop_tokens.clone(),
+            stop_tokens: subject.stop_tokens.to_vec(),
             stop_strings: self.stop.clone(),
             choice: self.choice,
             candidates: self.candidates,
         }
     }
 
-    /// The engine, and what the cell is called.
-    fn engine<'c>(&self, checkpoint: &'c Checkpoint) -> Result<(Box<dyn Engine + 'c>, String), Ended> {
-        let Cell { precision, order, threads, .. } = self.cell;
-        match self.cell.engine {
-            EngineName::Lab => {
-                let numerics = Numerics { precision, order: order.unwrap_or(Order::Sequential), threads };
-                Ok((Box::new(Lab::load(checkpoint, numerics)?), format!("lab/{numerics}")))
-            }
-            EngineName::Candle => {
-                let stock = Stock::new(precision, order, threads, self.cell.device)?;
-                let program = std::env::current_exe().map_err(|error| {
-                    Ended::environment(anyhow!(
-                        "cannot tell where this program lies ({error}): use the lab engine"
-                    ))
-                })?;
-                Ok((Box::new(Child::open(&program, &checkpoint.reopen(), stock)?), stock.to_string()))
-            }
-        }
-    }
-
     fn show(
         &self,
-        checkpoint: &Checkpoint,
-        cell: &str,
+        subject: &Subject<'_>,
+        cell: Cell,
         sample: &Sample,
         out: &mut impl Write,
     ) -> Result<(), Ended> {
@@ -244,9 +241,9 @@ impl Generate {
             Finish::Replayed => "replayed to the end",
         };
         let (read, added) = (sample.prompt.len(), sample.steps.len());
-        writeln!(out, "{}", introduce(checkpoint))?;
+        writeln!(out, "{}", introduce(subject))?;
         writeln!(out, "{cell}: {read} tokens read, {added} added, {ended}\n",)?;
-        if checkpoint.tokenizer.is_some() {
+        if subject.tokenizer.is_some() {
             writeln!(out, "{}\n", sample.text)?;
         }
         let mut table = Builder::default();
@@ -260,22 +257,23 @@ impl Generate {
             "second",
             "digest of the logits",
         ]);
-        let text = |token: u32| match &checkpoint.tokenizer {
+        let text = |token: u32| match subject.tokenizer {
             Some(tokenizer) => format!("{:?}", tokenizer.decode(&[token], false)),
             None => String::new(),
         };
         for (at, step) in sample.steps.iter().enumerate() {
-            let logit = |rank: usize| step.candidates.get(rank);
+            let token = &step.token;
+            let logit = |rank: usize| token.candidates().get(rank);
             let second = logit(1).map(|second| format!("{} {}", second.token, text(second.token)));
             table.push_record([
                 (read + at).to_string(),
-                step.token.to_string(),
-                text(step.token),
+                token.id.to_string(),
+                text(token.id),
                 logit(0).map_or_else(String::new, |best| format!("{:.4}", best.logit)),
-                format!("{:.4}", step.margin),
-                format!("{:.3}", step.probability),
+                token.margin().map_or_else(String::new, |margin| format!("{margin:.4}")),
+                token.probability().map_or_else(String::new, |probability| format!("{probability:.3}")),
                 second.unwrap_or_default(),
-                step.digest.to_string()[..16].to_owned(),
+                token.digest().map_or_else(String::new, |digest| digest.to_string()[..16].to_owned()),
             ]);
         }
         let mut table = table.build();
@@ -289,15 +287,22 @@ impl Generate {
 }
 
 /// The model, in a line or two.
-fn introduce(checkpoint: &Checkpoint) -> String {
-    let Checkpoint { name, origin, config, .. } = checkpoint;
-    let parameters = grouped(checkpoint.parameters());
-    let about = MODELS.iter().find(|entry| *origin == Origin::Embedded && entry.name == name);
+fn introduce(subject: &Subject<'_>) -> String {
+    let Subject { name, origin, architecture, .. } = subject;
+    let parameters = grouped(subject.parameters);
+    let about = MODELS.iter().find(|entry| subject.is_compact && entry.name == *name);
     let about = about.map_or_else(String::new, |entry| format!("\n{}", entry.purpose));
     // A folder is where it is called.
-    let origin = Some(origin.to_string()).filter(|origin| origin != name);
+    let origin = Some(origin).filter(|origin| origin != name);
     let origin = origin.map_or_else(String::new, |origin| format!(", {origin}"));
-    format!("{name}: {}, {parameters} parameters{origin}{about}", config.architecture)
+    format!("{name}: {architecture}, {parameters} parameters{origin}{about}")
+}
+
+/// The script of a cell, if it has one: a file in the folder that the program runs in.
+fn scripts(cell: Cell) -> Result<BTreeMap<Name, Script>, Ended> {
+    let Compute::Script(name) = cell.compute else { return Ok(BTreeMap::new()) };
+    let script = Script::open(Path::new(""), name).map_err(|problems| Ended::usage(anyhow!("{problems}")))?;
+    Ok([(name, script)].into())
 }
 
 /// What is kept of the run: the first sample, and its logits if they are asked for.

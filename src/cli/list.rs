@@ -10,9 +10,9 @@ use tabled::{
 
 use super::{Ended, Exit};
 use crate::{
+    cell::AXES,
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
-    plan::axis::AXES,
     report::text::{grouped, trimmed, wrapped},
     suite::{Suite, definition::Sizes},
 };

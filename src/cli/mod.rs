@@ -20,6 +20,7 @@ mod worker;
 use std::{
     fmt,
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -27,7 +28,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     engine::{EngineError, child},
-    model::{Checkpoint, CheckpointError, hub::HubSettings},
+    model::{Checkpoint, CheckpointError, Subject, hub::HubSettings, subject::NO_MODEL},
 };
 
 /// What can change the output of a language model, and by how much, bit by bit.
@@ -150,6 +151,35 @@ impl From<CheckpointError> for Ended {
 fn open(model: &str) -> Result<Checkpoint, Ended> {
     let mut download = progress::Download::on_terminal();
     Ok(Checkpoint::resolve(model, &HubSettings::from_environment(), &mut |step| download.show(step))?)
+}
+
+/// Whom questions are put to: a model whose files are here, or none.
+struct Model(Option<Checkpoint>);
+
+impl Model {
+    fn open(model: &str) -> Result<Model, Ended> {
+        Ok(Model(if model == NO_MODEL { None } else { Some(open(model)?) }))
+    }
+
+    fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.0.as_ref()
+    }
+
+    fn subject(&self) -> Result<Subject<'_>, Ended> {
+        Ok(match &self.0 {
+            Some(checkpoint) => Subject::of(checkpoint)?,
+            None => Subject::none(),
+        })
+    }
+}
+
+/// This program: the stock engine runs in a process of its own.
+fn program() -> Result<PathBuf, Ended> {
+    std::env::current_exe().map_err(|error| {
+        Ended::environment(anyhow::anyhow!(
+            "cannot tell where this program lies ({error}): start it by its path"
+        ))
+    })
 }
 
 /// Reads the arguments, runs the verb, and says how it went.

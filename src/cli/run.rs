@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::{Ended, Exit, plan::Matrix, progress, report::Shown};
 use crate::{
+    engine::Engines,
     run::{self, Event, Options, Partition, Present},
     store::run::RunError,
 };
@@ -49,11 +50,16 @@ impl Run {
             ))
         })?;
         let baseline = self.shown.baseline()?;
-        let checkpoint = super::open(model)?;
+        let model_files = super::Model::open(model)?;
+        let subject = model_files.subject()?;
         let folder = self.out.clone().unwrap_or_else(|| self.default_folder(model));
-        let program = std::env::current_exe().map_err(|error| {
-            Ended::environment(anyhow!("cannot tell where this program lies ({error}): start it by its path"))
-        })?;
+        let program = super::program()?;
+        let engines = Engines {
+            checkpoint: model_files.checkpoint(),
+            program: &program,
+            scripts: &plan.scripts,
+            subject: &subject,
+        };
         let options = Options {
             out: folder.clone(),
             present: match () {
@@ -62,11 +68,10 @@ impl Run {
                 () => Present::Refuse,
             },
             partition: self.partition,
-            program,
             matrix: (self.matrix.file.display().to_string(), self.matrix.profile.clone()),
         };
         let mut cells = progress::Cells::new();
-        run::run(&plan, &checkpoint, &options, &mut |event: Event<'_>| cells.show(event))?;
+        run::run(&plan, &subject, &engines, &options, &mut |event: Event<'_>| cells.show(event))?;
         drop(cells);
         if let Some(partition) = self.partition {
             writeln!(

@@ -5,7 +5,6 @@
 use std::{
     collections::VecDeque,
     io::{self, BufRead, BufReader, Write},
-    num::NonZeroUsize,
     path::Path,
     process::{self, ChildStdin, ChildStdout, Command, Stdio},
     thread::JoinHandle,
@@ -15,9 +14,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     Engine, EngineError, Observer, Prompt, Request,
-    candle::{Candle, Device, Pools, Stock},
+    candle::{self, Candle, Pools},
+    environment::Environment,
 };
-use crate::{model::Checkpoint, trace::Sample};
+use crate::{
+    cell::{Cell, Compute, Stock},
+    model::Checkpoint,
+    trace::{Sample, Sight},
+};
 
 /// The argument by which the program becomes the other side.
 pub const ARGUMENT: &str = "engine-worker";
@@ -26,9 +30,7 @@ pub const ARGUMENT: &str = "engine-worker";
 #[derive(Serialize, Deserialize)]
 struct Open {
     model: String,
-    precision: String,
-    threads: NonZeroUsize,
-    device: Device,
+    cell: Cell,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,7 +72,7 @@ impl Child {
     ///
     /// When the program cannot be started, or for what [`Candle::open`] refuses there.
     pub fn open(program: &Path, model: &str, stock: Stock) -> Result<Child, EngineError> {
-        let threads = stock.threads().to_string();
+        let threads = stock.threads.to_string();
         let mut process = Command::new(program)
             .arg(ARGUMENT)
             .env("CANDLE_NUM_THREADS", &threads)
@@ -82,8 +84,9 @@ impl Child {
             .map_err(|error| {
                 let program = program.display();
                 EngineError::Environment(format!(
-                    "{stock}: cannot start {program} ({error}): see that it may be run, and that no limit on processes \
-                     is reached"
+                    "{}: cannot start {program} ({error}): see that it may be run, and that no limit on processes \
+                     is reached",
+                    Compute::Candle(stock)
                 ))
             })?;
         let (Some(input), Some(output), Some(complaints)) =
@@ -97,9 +100,7 @@ impl Child {
         let mut child = Child { stock, process, input, output, complaints, pools };
         child.ask(&Open {
             model: model.to_owned(),
-            precision: stock.precision().to_string(),
-            threads: stock.threads(),
-            device: stock.device(),
+            cell: Cell { compute: Compute::Candle(stock), ..Cell::default() },
         })?;
         match child.answer()? {
             Answer::Opened(pools) => child.pools = pools,
@@ -146,19 +147,27 @@ impl Child {
         EngineError::Environment(format!(
             "{}: the process that runs candle ended too early ({how}){said}: try again, with a smaller batch if memory \
              was short",
-            self.stock
+            Compute::Candle(self.stock)
         ))
     }
 
     fn strange(&mut self) -> EngineError {
         EngineError::Environment(format!(
             "{}: the process that runs candle does not answer as it should: let it be started from the same build",
-            self.stock
+            Compute::Candle(self.stock)
         ))
     }
 }
 
 impl Engine for Child {
+    fn about(&self) -> Environment {
+        candle::environment(self.stock)
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::Logits
+    }
+
     fn generate(
         &mut self,
         prompts: &[Prompt],
@@ -201,9 +210,14 @@ pub fn serve(
     open: impl FnOnce(&str) -> Result<Checkpoint, EngineError>,
 ) -> io::Result<()> {
     let Some(question) = read_line::<Open>(&mut input)? else { return Ok(()) };
-    let opened = stock(&question).and_then(|stock| Ok((stock, open(&question.model)?)));
+    let Compute::Candle(stock) = question.cell.compute else {
+        let sentence =
+            format!("{} is no cell of candle's: let it be asked from the same build", question.cell);
+        return write_line(&mut output, &Answer::Failed(EngineError::Unsupported(sentence)));
+    };
+    let opened = open(&question.model);
     let engine = opened.as_ref().map_err(Clone::clone);
-    let mut engine = match engine.and_then(|(stock, checkpoint)| Candle::open(checkpoint, *stock)) {
+    let mut engine = match engine.and_then(|checkpoint| Candle::open(checkpoint, stock)) {
         Ok(engine) => engine,
         Err(error) => return write_line(&mut output, &Answer::Failed(error)),
     };
@@ -218,12 +232,6 @@ pub fn serve(
         write_line(&mut output, &end)?;
     }
     Ok(())
-}
-
-fn stock(question: &Open) -> Result<Stock, EngineError> {
-    let precision =
-        question.precision.parse().map_err(|error| EngineError::Unsupported(format!("{error}")))?;
-    Stock::new(precision, None, question.threads, question.device)
 }
 
 /// Tells the parent what it sees.

@@ -1,6 +1,6 @@
-//! The machine and the build that a cell ran on: it moves no bit of the lab, and any bit of an engine that is not ours.
+//! Who answered, and where: it moves no bit of a pinned engine, and any bit of another one.
 
-use std::{env::consts, fs};
+use std::{collections::BTreeMap, env::consts, fmt, fs};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,32 +8,46 @@ use serde::{Deserialize, Serialize};
 use crate::numerics::kernel::Isa;
 
 /// Of candle, as `Cargo.lock` has it; a test compares.
-const CANDLE: &str = "0.11.1";
+pub(super) const CANDLE: &str = "0.11.1";
 
-/// The machine and the build that cells ran on: what a foreign engine's bits may depend on.
+/// Who answered, and where: what the bits of an engine that is not pinned may depend on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
-    /// For which machines the program was built, such as `x86_64-linux`.
-    pub target: String,
-    /// The name of the processor, where the system tells.
-    pub processor: Option<String>,
-    /// The widest vectors that the processor has.
-    #[schemars(extend("enum" = Isa::ALL.map(|isa| isa.to_string())))]
-    pub isa: String,
-    /// The version of candle.
-    pub candle: String,
+    /// The engine and its version, such as `candle 0.11.1`.
+    pub engine: String,
+    /// What else is known of it, each by its name, such as the processor.
+    pub facts: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// Of this process.
-    pub fn here() -> Environment {
-        Environment {
-            target: format!("{}-{}", consts::ARCH, consts::OS),
-            processor: processor(),
-            isa: Isa::best().to_string(),
-            candle: CANDLE.to_owned(),
-        }
+    /// An engine that computes on this machine, with what only it knows of itself.
+    pub(super) fn here(
+        engine: String,
+        facts: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Environment {
+        let machine = [
+            ("built for", Some(format!("{}-{}", consts::ARCH, consts::OS))),
+            ("processor", processor()),
+            ("widest vectors", Some(Isa::best().to_string())),
+        ];
+        let machine = machine.into_iter().filter_map(|(name, fact)| Some((name, fact?)));
+        let facts = machine.chain(facts).map(|(name, fact)| (name.to_owned(), fact)).collect();
+        Environment { engine, facts }
+    }
+}
+
+impl Environment {
+    /// What is known of it beside its engine.
+    pub fn facts(&self) -> String {
+        let facts: Vec<_> = self.facts.iter().map(|(name, fact)| format!("{name}: {fact}")).collect();
+        facts.join(", ")
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.engine, self.facts())
     }
 }
 

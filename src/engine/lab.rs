@@ -1,8 +1,9 @@
 //! The lab: our own decoder, whose every bit is pinned.
 
 use super::{
-    Engine, EngineError, Observer, Prompt, Request, Seen,
+    Engine, EngineError, Observer, Prompt, Request, Row,
     ending::{Decode, Ending, Endings},
+    environment::Environment,
 };
 use crate::{
     model::{
@@ -14,7 +15,7 @@ use crate::{
         Numerics,
         kernel::{Fast, Kernel, Packed},
     },
-    trace::{Launched, Sample, Step},
+    trace::{Launched, Sample, Sight, Step},
 };
 
 /// The engine whose numerics are under control.
@@ -91,15 +92,15 @@ impl<'a> Lab<'a> {
         // By all threads: a large vocabulary takes as long to hash as a layer to compute.
         let kernel = self.decoder.kernel();
         let mut seen: Vec<_> = last.iter().map(|(_, logits)| (*logits, None)).collect();
-        kernel.share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Seen>)| {
-            *seen = Some(Seen::of(logits, request.candidates));
+        kernel.share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Row>)| {
+            *seen = Some(Row::of(logits, request.candidates));
         });
         for ((running, _), (logits, seen)) in last.into_iter().zip(seen) {
             let seen = seen.expect("every row has just been seen");
             let place = (running.prompt.item, running.cache.len());
             let given = running.ending.given();
             let step = seen.step(logits, place, given, request, rows, &kernel.numerics())?;
-            running.ending.push(step.token);
+            running.ending.push(step.token.id);
             running.steps.push(step);
         }
         Ok(())
@@ -107,6 +108,14 @@ impl<'a> Lab<'a> {
 }
 
 impl Engine for Lab<'_> {
+    fn about(&self) -> Environment {
+        Environment::here(concat!("reprocheck ", env!("CARGO_PKG_VERSION")).to_owned(), None)
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::Logits
+    }
+
     fn generate(
         &mut self,
         prompts: &[Prompt],
@@ -117,34 +126,32 @@ impl Engine for Lab<'_> {
         super::check(prompts, request, config.vocabulary, config.positions)?;
         let decode = self.tokenizer.map(|tokenizer| |tokens: &[u32]| tokenizer.decode(tokens, true));
         let endings = Endings::new(request, decode.as_ref().map(|decode| decode as &Decode<'_>))?;
-        for group in prompts.chunks(request.batch.get()) {
-            let start = |prompt| Running::new(prompt, self.decoder.cache(), endings.begin(prompt));
-            let mut group: Vec<_> = group.iter().map(start).collect();
-            // All prompts are read before the first token is chosen, as a static batch does it.
-            loop {
-                let mut calls: Vec<_> = group
-                    .iter_mut()
-                    .filter_map(|running| running.next_chunk(request, observer.wants_logits()))
-                    .collect();
-                if calls.is_empty() {
-                    break;
-                }
-                let rows = calls.iter().map(|call| call.tokens.len()).sum();
-                calls.iter_mut().for_each(|call| call.running.prefill.push(rows));
-                self.advance(&mut calls, request, observer)?;
+        let start = |prompt| Running::new(prompt, self.decoder.cache(), endings.begin(prompt));
+        let mut group: Vec<_> = prompts.iter().map(start).collect();
+        // All prompts are read before the first token is chosen, as a static batch does it.
+        loop {
+            let mut calls: Vec<_> = group
+                .iter_mut()
+                .filter_map(|running| running.next_chunk(request, observer.wants_logits()))
+                .collect();
+            if calls.is_empty() {
+                break;
             }
-            // Whoever has finished leaves; the others go on in a smaller batch.
-            loop {
-                let mut calls: Vec<_> = group.iter_mut().filter_map(Running::next_token).collect();
-                if calls.is_empty() {
-                    break;
-                }
-                self.advance(&mut calls, request, observer)?;
+            let rows = calls.iter().map(|call| call.tokens.len()).sum();
+            calls.iter_mut().for_each(|call| call.running.prefill.push(rows));
+            self.advance(&mut calls, request, observer)?;
+        }
+        // Whoever has finished leaves; the others go on in a smaller batch.
+        loop {
+            let mut calls: Vec<_> = group.iter_mut().filter_map(Running::next_token).collect();
+            if calls.is_empty() {
+                break;
             }
-            let threads = self.decoder.kernel().threads_used();
-            for running in group {
-                observer.finished(running.sample(threads));
-            }
+            self.advance(&mut calls, request, observer)?;
+        }
+        let threads = self.decoder.kernel().threads_used();
+        for running in group {
+            observer.finished(running.sample(threads));
         }
         Ok(())
     }
@@ -185,7 +192,7 @@ impl<'p> Running<'p> {
 
     /// The last token that followed, unless it ended the sample.
     fn next_token(&mut self) -> Option<Call<'_, 'p>> {
-        let token = self.steps.last().filter(|_| self.ending.finish().is_none())?.token;
+        let token = self.steps.last().filter(|_| self.ending.finish().is_none())?.token.id;
         Some(Call { running: self, tokens: vec![token], wanted: Wanted::Last })
     }
 
@@ -196,7 +203,7 @@ impl<'p> Running<'p> {
             text: self.ending.text(),
             finish: self.ending.finish().expect("a group is done when every sequence has ended"),
             steps: self.steps,
-            launch: Launched { prefill: self.prefill, threads },
+            launch: Some(Launched { prefill: self.prefill, threads }),
         }
     }
 }

@@ -5,16 +5,24 @@ pub mod child;
 pub mod ending;
 pub mod environment;
 pub mod lab;
+pub mod script;
 
-use std::{fmt, num::NonZeroUsize};
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+use self::{
+    child::Child,
+    environment::Environment,
+    lab::Lab,
+    script::{Script, Scripted},
+};
 use crate::{
+    cell::{Compute, Name},
     digest::Digest,
-    model::CheckpointError,
+    model::{Checkpoint, CheckpointError, Subject},
     numerics::choice::{Choice, Place, RankError, Ranking, rank},
-    trace::{Sample, Step},
+    trace::{Sample, Seen, Sight, Step, Token},
 };
 
 /// One prompt.
@@ -31,8 +39,6 @@ pub struct Prompt {
 /// How prompts are continued.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// How many prompts share a call.
-    pub batch: NonZeroUsize,
     /// How many tokens of one prompt a call reads at most; all of them where there is none.
     pub prefill_chunk: Option<NonZeroUsize>,
     /// How many tokens may follow.
@@ -73,7 +79,13 @@ impl Observer for Vec<Sample> {
 
 /// Anything that can continue prompts.
 pub trait Engine {
-    /// Continues the prompts, in groups of `batch`, in their order.
+    /// Who answers, and where.
+    fn about(&self) -> Environment;
+
+    /// How much it shows of what every token is chosen from.
+    fn sight(&self) -> Sight;
+
+    /// Continues the prompts, which share their calls.
     ///
     /// # Errors
     ///
@@ -84,6 +96,53 @@ pub trait Engine {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError>;
+}
+
+/// Opens the engine that a cell asks for.
+pub trait Opener {
+    /// The engine, ready to be asked.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot compute so, or will not start.
+    fn open<'s>(&'s self, compute: Compute) -> Result<Box<dyn Engine + 's>, EngineError>;
+}
+
+/// The engines of [`ENGINES`](crate::cell::ENGINES), and what they need.
+pub struct Engines<'a> {
+    /// The weights, for those that read them from this disk.
+    pub checkpoint: Option<&'a Checkpoint>,
+    /// This program: the stock engine runs in a process of its own.
+    pub program: &'a Path,
+    /// What scripted engines answer, by the names of their files.
+    pub scripts: &'a BTreeMap<Name, Script>,
+    /// The tokens of texts.
+    pub subject: &'a Subject<'a>,
+}
+
+impl Opener for Engines<'_> {
+    fn open<'s>(&'s self, compute: Compute) -> Result<Box<dyn Engine + 's>, EngineError> {
+        let weights = || {
+            self.checkpoint.ok_or_else(|| {
+                EngineError::Unsupported(format!(
+                    "{compute} reads a model's weights, and {} has none here: name another model, or take such cells out",
+                    self.subject.name
+                ))
+            })
+        };
+        Ok(match compute {
+            Compute::Lab(numerics) => Box::new(Lab::load(weights()?, numerics)?),
+            Compute::Candle(stock) => Box::new(Child::open(self.program, &weights()?.reopen(), stock)?),
+            Compute::Script(name) => {
+                let script = self.scripts.get(&name).ok_or_else(|| {
+                    EngineError::Unsupported(format!(
+                        "there is no script {name}: put it beside the matrix file"
+                    ))
+                })?;
+                Box::new(Scripted::new(name, script, self.subject)?)
+            }
+        })
+    }
 }
 
 /// Why an engine gives no samples.
@@ -160,14 +219,14 @@ impl From<CheckpointError> for EngineError {
 }
 
 /// What is kept of one row of logits.
-struct Seen {
+struct Row {
     digest: Digest,
     ranking: Result<Ranking, RankError>,
 }
 
-impl Seen {
-    fn of(logits: &[f32], candidates: usize) -> Seen {
-        Seen { digest: Digest::of_logits(logits), ranking: rank(logits, candidates) }
+impl Row {
+    fn of(logits: &[f32], candidates: usize) -> Row {
+        Row { digest: Digest::of_logits(logits), ranking: rank(logits, candidates) }
     }
 
     /// The step that these logits lead to: the token given for it, or the one that they and the noise of its place
@@ -187,12 +246,13 @@ impl Seen {
             numerics: cell.to_string(),
             problem: error.to_string(),
         })?;
-        let token = given.unwrap_or_else(|| {
+        let id = given.unwrap_or_else(|| {
             // Checkpoints have at most 2^31 positions.
             request.choice.choose(logits, &ranking, Place { item, position: read as u32 })
         });
         let Ranking { candidates, margin, probability } = ranking;
-        Ok(Step { token, digest: self.digest, candidates, margin, probability, rows })
+        let seen = Seen::Logits { digest: self.digest, candidates, margin, probability };
+        Ok(Step { token: Token { id, seen }, rows: Some(rows) })
     }
 }
 

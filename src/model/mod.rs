@@ -7,9 +7,11 @@ pub mod decoder;
 pub mod embedded;
 pub mod file;
 pub mod hub;
+pub mod subject;
 pub mod tokenizer;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::Config;
 pub use decoder::Decoder;
+pub use subject::Subject;

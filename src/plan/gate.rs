@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, json};
 
-use super::axis::{AXES, Axis, Cell, Setting};
+use crate::cell::{AXES, Axis, Cell, Setting};
 use crate::compare::Level;
 
 /// Something that must hold.

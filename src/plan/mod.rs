@@ -1,20 +1,18 @@
 //! What a matrix file means: suites, cells and gates, or everything that is wrong with it.
 
-pub mod axis;
 pub mod gate;
 mod read;
 pub mod shape;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::{
-    axis::Cell,
-    gate::{Comparison, Gate},
-};
+use self::gate::{Comparison, Gate};
 use crate::{
+    cell::{Cell, Name},
+    engine::script::Script,
     numerics::choice::Choice,
     source::Problems,
     suite::{Suite, style::Style},
@@ -36,6 +34,8 @@ pub struct Plan {
     pub beside: Vec<Cell>,
     /// What must hold.
     pub gates: Vec<Gate>,
+    /// What scripted engines answer, by the names of their files, which lie beside the matrix file.
+    pub scripts: BTreeMap<Name, Script>,
 }
 
 /// A suite, and how it is asked.

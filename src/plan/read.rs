@@ -1,7 +1,12 @@
 //! From the text of a matrix file to the plan that it means, in passes, each of which tells all that it finds: what is no
 //! TOML, what has no meaning or another form, and what does not fit together.
 
-use std::{collections::HashSet, num::NonZeroUsize, ops::Range, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    num::NonZeroUsize,
+    ops::Range,
+    path::Path,
+};
 
 use toml::{
     Spanned,
@@ -10,12 +15,13 @@ use toml::{
 
 use super::{
     Asked, Generation, Plan,
-    axis::{AXES, Axis, Cell, EngineName, Grouping, Setting},
     gate::{Comparison, Filter, Gate, Limit},
     shape::{self, FILE, all_of},
 };
 use crate::{
+    cell::{AXES, Axis, Cell, Compute, Name, Refusal, Setting},
     compare::Level,
+    engine::script::Script,
     numerics::{choice::Choice, did_you_mean, nearest},
     source::Problems,
     suite::{Suite, style::Style},
@@ -235,7 +241,26 @@ impl Reader<'_, '_> {
         let cells = self.cells(reference, product, &mut beside);
         let gates = self.gates(reference.is_some(), &cells, &generation);
         let model = self.table.get("model").and_then(text).map(str::to_owned);
-        Plan { model, suites, generation, reference, cells, beside, gates }
+        let scripts = self.scripts(&cells);
+        Plan { model, suites, generation, reference, cells, beside, gates, scripts }
+    }
+
+    /// The scripts of all cells, each read once.
+    fn scripts(&mut self, cells: &[Cell]) -> BTreeMap<Name, Script> {
+        let mut scripts = BTreeMap::new();
+        for cell in cells {
+            let Compute::Script(name) = cell.compute else { continue };
+            if scripts.contains_key(&name) {
+                continue;
+            }
+            match Script::open(self.folder, name) {
+                Ok(script) => {
+                    scripts.insert(name, script);
+                }
+                Err(problems) => self.problems.add(self.at("matrix"), problems.to_string()),
+            }
+        }
+        scripts
     }
 
     fn at(&self, name: &str) -> Option<Range<usize>> {
@@ -383,13 +408,22 @@ impl Reader<'_, '_> {
             self.problems.add(self.at("matrix"), sentence);
             return (axes, Vec::new());
         }
-        let mut cells = vec![Cell::default()];
+        let mut points: Vec<Vec<Setting>> = vec![Vec::new()];
         for (_, _, settings) in &axes {
-            let with_each =
-                |cell: &Cell| settings.iter().map(|(_, setting)| cell.with(*setting)).collect::<Vec<_>>();
-            cells = cells.iter().flat_map(with_each).collect();
+            let with_each = |point: &Vec<Setting>| {
+                let longer = |(_, setting): &(_, Setting)| [&point[..], &[*setting]].concat();
+                settings.iter().map(longer).collect::<Vec<_>>()
+            };
+            points = points.iter().flat_map(with_each).collect();
         }
-        // An engine with an order of its own has one cell for all of ours.
+        let mut cells = Vec::new();
+        for point in points {
+            match Cell::default().with(point) {
+                Ok(cell) => cells.push(cell),
+                Err(refusal) => self.refuse(&refusal, None, &axes),
+            }
+        }
+        // What an engine does not take makes no difference to it: one cell stands for all settings of ours.
         let mut seen = HashSet::new();
         cells.retain(|cell| seen.insert(*cell));
         for (span, table) in tables(matrix.get("exclude")) {
@@ -411,47 +445,45 @@ impl Reader<'_, '_> {
         (axes, cells)
     }
 
-    /// What the stock engine cannot do is told before anything runs.
+    /// What an engine cannot do is told before anything runs.
     fn possible(&mut self, cells: &[Cell], axes: &Axes) {
-        let place = |axis: Axis, setting: Setting| {
-            let (_, span, settings) = axes.iter().find(|(other, ..)| *other == axis)?;
-            let found = settings.iter().find(|(_, other)| *other == setting);
-            Some(found.map_or_else(|| span.clone(), |(span, _)| span.clone()))
-        };
         for cell in cells {
-            let Some(stock) = cell.stock() else { continue };
-            if stock.is_err() {
-                let sentence = format!(
-                    "candle computes in fp32, fp16 or bf16, not in {precision}: leave such cells out with exclude = [{{ \
-                     engine = \"{}\", precision = \"{precision}\" }}]",
-                    cell.engine,
-                    precision = cell.precision,
-                );
-                self.problems.add(place(Axis::Precision, cell.get(Axis::Precision)), sentence);
-            }
-            if cell.batch.get() > 1 && cell.grouping != Grouping::ByLength {
-                let sentence = "candle's models know no padding, so prompts of several lengths cannot share a batch: set \
-                                grouping = \"by-length\", or leave such cells out";
-                self.problems.add(place(Axis::Batch, cell.get(Axis::Batch)), sentence);
+            for refusal in cell.refusals() {
+                self.refuse(&refusal, Some(cell), axes);
             }
         }
+    }
+
+    /// Says why a cell cannot be, where its setting stands.
+    fn refuse(&mut self, refusal: &Refusal, cell: Option<&Cell>, axes: &Axes) {
+        let place = axes.iter().find(|(other, ..)| *other == refusal.axis).map(|(_, span, settings)| {
+            let found =
+                settings.iter().find(|(_, other)| cell.is_some_and(|cell| cell.get(refusal.axis) == *other));
+            found.map_or_else(|| span.clone(), |(span, _)| span.clone())
+        });
+        self.problems.add(place, refusal.sentence.clone());
     }
 
     /// A cell that differs from another as a table says.
     fn cell(&mut self, table: &DeTable<'_>, span: Range<usize>, base: Cell) -> Cell {
         let axes = axes(table);
-        // The engine first: it decides whether there is an order.
-        let cell = axes
-            .iter()
-            .flat_map(|(_, _, settings)| settings)
-            .fold(base, |cell, (_, setting)| cell.with(*setting));
-        if let EngineName::Candle(_) = cell.engine
-            && let Some((_, place, _)) = axes.iter().find(|(axis, ..)| *axis == Axis::Order)
-        {
-            self.problems
-                .add(place.clone(), "candle adds in an order of its own: take `order` out, or use the lab");
+        let settings = axes.iter().flat_map(|(_, _, settings)| settings).map(|(_, setting)| *setting);
+        let places: Axes = axes.iter().map(|(axis, ..)| (*axis, span.clone(), Vec::new())).collect();
+        let cell = base.with(settings).unwrap_or_else(|refusal| {
+            self.refuse(&refusal, None, &places);
+            base
+        });
+        for (axis, place, _) in &axes {
+            let engine = cell.compute.entry();
+            if !engine.takes(*axis) {
+                let kind = engine.kind();
+                let sentence = format!(
+                    "{kind} takes no {axis}: take `{axis}` out, or name an engine that does, such as lab"
+                );
+                self.problems.add(place.clone(), sentence);
+            }
         }
-        self.possible(&[cell], &axes.iter().map(|(axis, ..)| (*axis, span.clone(), Vec::new())).collect());
+        self.possible(&[cell], &places);
         cell
     }
 
@@ -459,7 +491,8 @@ impl Reader<'_, '_> {
         let value = self.table.get("reference")?;
         let table = value.get_ref().as_table()?;
         let first = matrix.iter().filter_map(|(_, _, settings)| settings.first());
-        let base = first.fold(Cell::default(), |cell, (_, setting)| cell.with(*setting));
+        // What cannot be is told of the matrix itself.
+        let base = Cell::default().with(first.map(|(_, setting)| *setting)).unwrap_or_default();
         Some(self.cell(table, value.span(), base))
     }
 

@@ -9,8 +9,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::axis::{AXES, Axis};
 use crate::{
+    cell::{AXES, Axis, ENGINES},
     numerics::{choice::Choice, did_you_mean, nearest, order::ORDERS, precision::PRECISIONS},
     source::Problems,
 };
@@ -421,7 +421,9 @@ fn check_setting(axis: Axis, value: &Spanned<DeValue<'_>>, problems: &mut Proble
 /// Settings of an axis that has no numbers.
 fn names(axis: Axis) -> Vec<String> {
     match axis {
-        Axis::Engine => ["lab", "candle"].map(str::to_owned).to_vec(),
+        Axis::Engine => {
+            ENGINES.iter().flat_map(|entry| entry.offered).map(|name| (*name).to_owned()).collect()
+        }
         Axis::Precision => PRECISIONS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::Order => ORDERS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::Grouping => ["in-order", "by-length", "shuffled:0"].map(str::to_owned).to_vec(),

@@ -7,12 +7,10 @@ use serde::Serialize;
 
 use super::{Against, CellRow, CourseRow, First, Missing, PrecisionRow, Report, escape::clipped, names_of};
 use crate::{
+    cell::{AXES, Axis, Cell},
     compare::{Level, Tally},
     engine::environment::Environment,
-    plan::{
-        axis::{AXES, Axis, Cell},
-        gate::Gate,
-    },
+    plan::gate::Gate,
     record::About,
     verdict::{self, Finding, Outcome, Ruling},
 };
@@ -90,7 +88,7 @@ impl Report {
         });
         let course = |row: &PrecisionRow| {
             let is_of = |cell: &Cell| {
-                (cell.engine.to_string(), cell.precision.to_string())
+                (cell.compute.engine().to_string(), cell.get(Axis::Precision).to_string())
                     == (row.engine.clone(), row.precision.clone())
             };
             CourseRow::pooled(pairs.iter().filter(|(cell, _)| is_of(cell)).map(|(_, tally)| *tally))
@@ -228,18 +226,8 @@ fn missing(before: &Report, after: &Report, in_both: &dyn Fn(Cell) -> bool) -> V
 fn others(before: &Report, after: &Report) -> Vec<Other> {
     let facts = [before, after].map(|report| {
         let mut facts = super::facts(report);
-        let of = |fact: &dyn Fn(&Environment) -> String| {
-            let mut all: Vec<_> = report.environments.iter().map(fact).collect();
-            all.dedup();
-            all.join("; ")
-        };
-        let processor = |at: &Environment| at.processor.clone().unwrap_or_else(|| "not told".to_owned());
-        facts.extend([
-            ("built for", of(&|at| at.target.clone())),
-            ("processor", of(&processor)),
-            ("widest vectors", of(&|at| at.isa.clone())),
-            ("candle", of(&|at| at.candle.clone())),
-        ]);
+        let environments: Vec<_> = report.environments.iter().map(Environment::to_string).collect();
+        facts.push(("environments", environments.join("; ")));
         facts
     });
     let [before, after] = facts;

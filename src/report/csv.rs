@@ -1,7 +1,7 @@
 //! All cells as a table for spreadsheets and data frames.
 
 use super::{CellRow, Report};
-use crate::plan::axis::{AXES, Cell};
+use crate::cell::{AXES, Cell};
 
 /// After the cell and its settings.
 const COLUMNS: [&str; 18] = [

@@ -409,7 +409,8 @@ fn cells(report: &Report) -> Value {
         }
         columns.push(grouped(*tokens));
         let counts = [launches.threads, launches.prefill_rows, launches.decode_rows, launches.chunks];
-        columns.extend(counts.map(|count| grouped(count as u64)));
+        columns
+            .extend(counts.map(|count| count.map_or("not told".to_owned(), |count| grouped(count as u64))));
         columns.push(format!("{:.12}", root.to_string()));
         columns
     });
@@ -435,11 +436,9 @@ fn asked(report: &Report) -> Value {
 }
 
 fn environments(report: &Report) -> Value {
-    let rows = report.environments.iter().map(|environment| {
-        let processor = environment.processor.clone().unwrap_or_else(|| "not told".to_owned());
-        [environment.target.clone(), processor, environment.isa.clone(), environment.candle.clone()]
-    });
-    table("Environments", ["built for", "processor", "widest vectors", "candle"], 4, rows)
+    let rows =
+        report.environments.iter().map(|environment| [environment.engine.clone(), environment.facts()]);
+    table("Environments", ["engine", "what is known of it"], 2, rows)
 }
 
 #[cfg(test)]

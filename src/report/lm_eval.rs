@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    cell::{Axis, Cell, Compute},
     digest::Digest,
     numerics::choice::Choice,
-    plan::axis::{Cell, EngineName},
     record::{About, Asked},
     stats::proportion::Proportion,
     suite::{
@@ -244,9 +244,10 @@ pub fn results(about: &About, cell: Cell, tasks: &[(&Task, Vec<Proportion>)]) ->
     let figures: Map<_, _> =
         tasks.iter().map(|(task, right)| (task.name.clone(), task.results(right))).collect();
     let generation = &about.generation;
-    let device = match cell.engine {
-        EngineName::Lab => "cpu".to_owned(),
-        EngineName::Candle(device) => device.to_string(),
+    let device = match cell.compute {
+        Compute::Lab(_) => "cpu".to_owned(),
+        Compute::Candle(stock) => stock.device.to_string(),
+        Compute::Script(_) => "none".to_owned(),
     };
     let mut results = json!({
         "results": figures,
@@ -260,16 +261,16 @@ pub fn results(about: &About, cell: Cell, tasks: &[(&Task, Vec<Proportion>)]) ->
             "model": "reprocheck",
             "model_args": { "pretrained": about.model.name, "cell": cell.to_string() },
             "model_num_parameters": about.model.parameters,
-            "model_dtype": cell.precision.to_string(),
+            "model_dtype": cell.get(Axis::Precision).to_string(),
             "model_sha": about.model.digest,
-            "batch_size": cell.batch,
+            "batch_size": cell.serving.batch,
             "batch_sizes": [],
             "device": device,
             "use_cache": null,
             "limit": null,
             "gen_kwargs": Generation::new(generation.choice, None, generation.max_new_tokens),
             // It seeds every draw, and there are no other generators.
-            "random_seed": cell.seed,
+            "random_seed": cell.serving.seed,
         },
         "git_hash": null,
         "upper_git_hash": null,

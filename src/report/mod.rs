@@ -24,14 +24,12 @@ use self::{
     text::{grouped, plural},
 };
 use crate::{
+    cell::{AXES, Axis, Cell, Compute},
     compare::{Course, Divergence, Drift, Level, MARGINS, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
     numerics::{did_you_mean, json_float, nearest, order::Launch},
-    plan::{
-        Generation,
-        axis::{AXES, Axis, Cell},
-    },
+    plan::Generation,
     record::{About, PROGRAM},
     stats::{Interval, paired::Paired, proportion::Proportion, survival::Step},
     trace::Launches,
@@ -605,8 +603,9 @@ fn trees(cells: [Option<&Known>; 2], place: usize) -> Option<Trees> {
     let launched = |known: &Known| {
         let Launches { prefill_rows, decode_rows, .. } = known.launches;
         let rows = if place == 0 { prefill_rows } else { decode_rows };
-        let launch = Launch { rows: rows.max(1), threads: known.cell.threads.get() };
-        Some((known.cell.order?, launch))
+        let Compute::Lab(numerics) = known.cell.compute else { return None };
+        let launch = Launch { rows: rows?.max(1), threads: numerics.threads.get() };
+        Some((numerics.order, launch))
     };
     let [one, other] = cells;
     let both = [launched(one?)?, launched(other?)?];

@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::review::review;
+use super::review::{self, review};
 use crate::{
+    cell::Cell,
     compare::{Level, Tally},
     digest::Digest,
-    plan::axis::Cell,
     record::Record,
     report::Report,
     stats::paired::Paired,
@@ -173,8 +173,10 @@ fn tally(one: &Run, other: &Run, traces: [Digest; 2]) -> Result<Tally, RunError>
     for item in 0..questions.len() {
         let question = questions.get(item)?;
         let [a, b] = &mut readers;
+        let sights = [a.sight(), b.sight()];
         let read = [a.expect(item)?, b.expect(item)?];
-        let [a, b] = read.each_ref().map(|(line, tokens)| line.output(tokens, replayed));
+        let output = |at: usize| review::output(&read[at].0, &read[at].1, sights[at], replayed);
+        let [a, b] = [output(0), output(1)];
         tally.add(&question, a, b);
     }
     Ok(tally)

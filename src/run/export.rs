@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::review;
 use crate::{
-    plan::axis::Cell,
+    cell::Cell,
     record::Done,
     report::{
         Missing,

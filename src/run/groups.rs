@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, ops::Range};
 
-use crate::{numerics::order::shuffle, plan::axis::Grouping};
+use crate::{cell::Grouping, numerics::order::shuffle};
 
 /// The questions of a run, as far as groups depend on them.
 pub(super) struct Layout {

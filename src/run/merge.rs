@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    plan::axis::Cell,
+    cell::Cell,
     record::Record,
     store::{
         StoreError,

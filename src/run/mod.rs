@@ -9,6 +9,7 @@ pub mod review;
 
 use std::{
     fmt,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     str::FromStr,
     time::Instant,
@@ -16,14 +17,12 @@ use std::{
 
 use self::groups::Layout;
 use crate::{
+    cell::{Cell, Compute},
     digest::Digest,
-    engine::{Engine, EngineError, Prompt, Request, child::Child, environment::Environment, lab::Lab},
-    model::{Checkpoint, CheckpointError},
+    engine::{Engine, EngineError, Opener, Prompt, Request},
+    model::Subject,
     numerics::order::{Launch, Order},
-    plan::{
-        Plan,
-        axis::{Cell, EngineName},
-    },
+    plan::Plan,
     record::{About, Asked, Done, Elapsed, Failed, Model, Record},
     store::{
         StoreError,
@@ -41,9 +40,6 @@ pub enum RunFailure {
     /// A question that cannot be asked.
     #[error("{0}")]
     Question(String),
-    /// The model's files cannot be read.
-    #[error(transparent)]
-    Model(#[from] CheckpointError),
     /// The machine failed under a cell.
     #[error("{cell}: {error}")]
     Engine {
@@ -68,7 +64,6 @@ impl RunFailure {
     pub fn is_environment(&self) -> bool {
         match self {
             RunFailure::Question(_) => false,
-            RunFailure::Model(error) => error.is_environment(),
             RunFailure::Run(error) => error.is_environment(),
             RunFailure::Engine { .. } | RunFailure::Write(_) | RunFailure::Lines(_) => true,
         }
@@ -84,8 +79,6 @@ pub struct Options {
     pub present: Present,
     /// Which part of the cells.
     pub partition: Option<Partition>,
-    /// This program: the stock engine runs in a process of its own.
-    pub program: PathBuf,
     /// What the matrix file is called, and the profile.
     pub matrix: (String, Option<String>),
 }
@@ -197,13 +190,14 @@ pub enum Event<'a> {
 /// When the model, the machine or the folder will not. What is done by then is safe.
 pub fn run(
     plan: &Plan,
-    checkpoint: &Checkpoint,
+    subject: &Subject<'_>,
+    opener: &dyn Opener,
     options: &Options,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Run, RunFailure> {
-    let suites = questions::asked(plan, checkpoint)?;
+    let suites = questions::asked(plan, subject)?;
     let folder = Locked::new(&options.out)?;
-    let run = open(&folder, plan, suites, checkpoint, options)?;
+    let run = open(&folder, plan, suites, subject, options)?;
     let cells = cells(plan, options.partition);
     let mut left = Vec::new();
     for (cell, record) in run.records(&cells) {
@@ -218,7 +212,7 @@ pub fn run(
     }
     let (cells, done) = (cells.len(), cells.len() - left.len());
     watch(Event::Planned { cells, done, items: run.about.questions });
-    let mut work = Work::new(&run, checkpoint, options)?;
+    let mut work = Work::new(&run, subject, opener)?;
     for cell in left {
         watch(Event::Began(cell));
         let record = match work.cell(cell, watch) {
@@ -250,24 +244,24 @@ fn open(
     folder: &Locked,
     plan: &Plan,
     suites: Vec<Asked>,
-    checkpoint: &Checkpoint,
+    subject: &Subject<'_>,
     options: &Options,
 ) -> Result<Run, RunFailure> {
     let is_there = folder.holds_a_run();
     if is_there && options.present == Present::Refuse {
         return Err(RunError::Exists(options.out.clone()).into());
     }
-    let draft = folder.draft(questions::questions(plan, &suites, checkpoint))?;
-    let vocabulary = vocabulary(checkpoint);
+    let draft = folder.draft(questions::questions(plan, &suites, subject))?;
+    let vocabulary = vocabulary(subject);
     let about = About {
         matrix: options.matrix.0.clone(),
         profile: options.matrix.1.clone(),
         model: Model {
-            name: checkpoint.name.clone(),
-            origin: checkpoint.origin.to_string(),
-            architecture: checkpoint.config.architecture.to_string(),
-            parameters: checkpoint.parameters(),
-            digest: checkpoint.digest()?,
+            name: subject.name.to_owned(),
+            origin: subject.origin.clone(),
+            architecture: subject.architecture.clone(),
+            parameters: subject.parameters,
+            digest: subject.digest,
         },
         suites,
         questions: draft.questions,
@@ -278,6 +272,7 @@ fn open(
         cells: plan.cells.clone(),
         beside: plan.beside.clone(),
         gates: plan.gates.clone(),
+        scripts: plan.scripts.iter().map(|(name, script)| (name.to_string(), script.digest)).collect(),
     };
     Ok(if is_there && options.present == Present::Resume {
         folder.resume(about)?
@@ -287,9 +282,9 @@ fn open(
 }
 
 /// The text of every token, as a file.
-fn vocabulary(checkpoint: &Checkpoint) -> Option<Vec<u8>> {
-    let tokenizer = checkpoint.tokenizer.as_ref()?;
-    let tokens = 0..checkpoint.config.vocabulary as u32;
+fn vocabulary(subject: &Subject<'_>) -> Option<Vec<u8>> {
+    let tokenizer = subject.tokenizer?;
+    let tokens = 0..subject.vocabulary as u32;
     let texts: Vec<_> = tokens.map(|token| tokenizer.decode(&[token], false)).collect();
     Some(serde_json::to_vec(&texts).expect("texts are JSON"))
 }
@@ -298,18 +293,18 @@ fn vocabulary(checkpoint: &Checkpoint) -> Option<Vec<u8>> {
 struct Work<'a> {
     folder: &'a Path,
     run: &'a Run,
-    checkpoint: &'a Checkpoint,
-    program: &'a Path,
-    environment: Environment,
+    subject: &'a Subject<'a>,
+    opener: &'a dyn Opener,
     questions: Lines<Question>,
     layout: Layout,
-    engine: Option<(Cell, Box<dyn Engine + 'a>)>,
+    /// The open engine, and for which cells it is.
+    engine: Option<((Compute, NonZeroUsize), Box<dyn Engine + 'a>)>,
     /// What the reference wrote, where cells read that.
     replayed: Option<Lines<Line>>,
 }
 
 impl<'a> Work<'a> {
-    fn new(run: &'a Run, checkpoint: &'a Checkpoint, options: &'a Options) -> Result<Work<'a>, RunFailure> {
+    fn new(run: &'a Run, subject: &'a Subject<'a>, opener: &'a dyn Opener) -> Result<Work<'a>, RunFailure> {
         let mut questions = run.questions()?;
         let mut layout = Layout { suites: Vec::new(), lengths: Vec::new() };
         let mut suite = String::new();
@@ -327,9 +322,8 @@ impl<'a> Work<'a> {
         Ok(Work {
             folder: &run.folder,
             run,
-            checkpoint,
-            program: &options.program,
-            environment: Environment::here(),
+            subject,
+            opener,
             questions,
             layout,
             engine: None,
@@ -346,9 +340,9 @@ impl<'a> Work<'a> {
         if is_replayed {
             self.find_replay(cell)?;
         }
-        let mut writer = Writer::new(self.folder)?;
-        let (mut launches, mut tokens) = (Launches::default(), 0);
-        for group in self.layout.groups(cell.grouping, cell.batch) {
+        let mut writer = Writer::new(self.folder, self.open().sight())?;
+        let (mut launches, mut tokens) = (Launches::none(), 0);
+        for group in self.layout.groups(cell.serving.grouping, cell.serving.batch) {
             let group =
                 group.into_iter().map(|item| self.questions.get(item)).collect::<Result<Vec<_>, _>>()?;
             let samples = self.answer(cell, &group, is_replayed)?;
@@ -361,17 +355,19 @@ impl<'a> Work<'a> {
             tokens += chosen as u64;
             watch(Event::Continued { items: samples.len(), tokens: chosen });
         }
-        let threads = cell.threads.get();
-        let largest =
-            [launches.prefill_rows, launches.decode_rows].map(|rows| Launch { rows: rows.max(1), threads });
-        launches.tree = cell.order.map(|order| self.tree(order, largest));
+        if let Compute::Lab(numerics) = cell.compute {
+            let threads = numerics.threads.get();
+            let rows = |rows: Option<usize>| Launch { rows: rows.unwrap_or(1).max(1), threads };
+            let largest = [launches.prefill_rows, launches.decode_rows].map(rows);
+            launches.tree = Some(self.tree(numerics.order, largest));
+        }
         let written = writer.finish()?;
         Ok(Done {
             cell,
             trace: written.digest,
             root: written.root,
             launches,
-            environment: self.environment.clone(),
+            environment: self.open().about(),
             elapsed: Elapsed { milliseconds: start.elapsed().as_millis() as u64, tokens },
         })
     }
@@ -380,7 +376,7 @@ impl<'a> Work<'a> {
     fn tree(&self, order: Order, launches: [Launch; 2]) -> Digest {
         /// No model has longer sums that any order would tell apart from these.
         const MOST: usize = 2048;
-        let terms = self.checkpoint.config.inner_width.min(MOST);
+        let terms = self.subject.longest_sum.min(MOST);
         let [prefill, decode] = launches.map(|launch| order.tree(terms, launch));
         Digest::of(format!("{:?} {prefill} {decode}", order.rule()).as_bytes())
     }
@@ -404,56 +400,35 @@ impl<'a> Work<'a> {
             return Ok(Vec::new());
         };
         let request = Request {
-            batch: cell.batch,
-            prefill_chunk: cell.prefill_chunk,
+            prefill_chunk: cell.serving.prefill_chunk,
             max_new_tokens: first.max_new_tokens,
-            stop_tokens: self.checkpoint.config.stop_tokens.clone(),
+            stop_tokens: self.subject.stop_tokens.to_vec(),
             stop_strings: first.stop.clone(),
-            choice: generation.choice.with_seed(cell.seed),
+            choice: generation.choice.with_seed(cell.serving.seed),
             candidates: generation.candidates,
         };
         let mut samples = Vec::new();
-        let (_, engine) = self.engine.as_mut().expect("a cell opens its engine first");
-        engine
+        self.open()
             .generate(&prompts, &request, &mut samples)
             .map_err(|error| RunFailure::Engine { cell: Box::new(cell), error })?;
         Ok(samples)
     }
 
+    /// The open engine.
+    fn open(&mut self) -> &mut (dyn Engine + 'a) {
+        let (_, engine) = self.engine.as_mut().expect("a cell opens its engine first");
+        engine.as_mut()
+    }
+
     /// The engine of a cell: that of the cell before, if both compute alike. Another repeat is a fresh start.
     fn engine(&mut self, cell: Cell) -> Result<(), EngineError> {
-        // Every field by name: an axis that is added has to say here whether it computes.
-        let computes = |cell: Cell| {
-            let Cell {
-                engine,
-                precision,
-                order,
-                threads,
-                repeat,
-                batch: _,
-                prefill_chunk: _,
-                grouping: _,
-                seed: _,
-            } = cell;
-            Cell { engine, precision, order, threads, repeat, ..Cell::default() }
-        };
-        let wanted = computes(cell);
+        let wanted = cell.engine();
         if self.engine.as_ref().is_some_and(|(open, _)| *open == wanted) {
             return Ok(());
         }
         // The old one first: two large models may not fit.
         self.engine = None;
-        let engine: Box<dyn Engine + 'a> = match cell.engine {
-            EngineName::Lab => {
-                let numerics = cell.numerics().expect("a cell of the lab has an order");
-                Box::new(Lab::load(self.checkpoint, numerics)?)
-            }
-            EngineName::Candle(_) => {
-                let stock = cell.stock().expect("a cell of candle is candle's")?;
-                Box::new(Child::open(self.program, &self.checkpoint.reopen(), stock)?)
-            }
-        };
-        self.engine = Some((wanted, engine));
+        self.engine = Some((wanted, self.opener.open(cell.compute)?));
         Ok(())
     }
 

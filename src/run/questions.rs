@@ -1,11 +1,11 @@
 //! From suites and a model to what the model is asked.
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::collections::BTreeMap;
 
 use super::RunFailure;
 use crate::{
     engine::{self, Prompt, Request},
-    model::{Checkpoint, chat::Message, checkpoint::Origin},
+    model::{Subject, chat::Message},
     numerics::choice::Choice,
     plan::{self, Plan},
     record::Asked,
@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// How each suite of a plan is asked of a model.
-pub(super) fn asked(plan: &Plan, checkpoint: &Checkpoint) -> Result<Vec<Asked>, RunFailure> {
+pub(super) fn asked(plan: &Plan, subject: &Subject<'_>) -> Result<Vec<Asked>, RunFailure> {
     let of_suite = |asked: &plan::Asked| {
         Ok(Asked {
             name: asked.suite.name.clone(),
             version: asked.suite.version,
             items: asked.items,
             item_seed: asked.item_seed,
-            style: style(asked, checkpoint)?,
+            style: style(asked, subject)?,
             shots: asked.shots,
         })
     };
@@ -28,14 +28,13 @@ pub(super) fn asked(plan: &Plan, checkpoint: &Checkpoint) -> Result<Vec<Asked>, 
 }
 
 /// The style that the file asks for, or the one that suits the model.
-fn style(asked: &plan::Asked, checkpoint: &Checkpoint) -> Result<Style, RunFailure> {
-    let (suite, model) = (&asked.suite, &checkpoint.name);
-    let is_embedded = checkpoint.origin == Origin::Embedded;
+fn style(asked: &plan::Asked, subject: &Subject<'_>) -> Result<Style, RunFailure> {
+    let (suite, model) = (&asked.suite, subject.name);
     let styles = suite.styles();
     let style = match asked.style {
         Some(style) => style,
-        None if is_embedded => Style::Compact,
-        None if checkpoint.chat.is_some() && styles.contains(&Style::Chat) => Style::Chat,
+        None if subject.is_compact => Style::Compact,
+        None if subject.chat.is_some() && styles.contains(&Style::Chat) => Style::Chat,
         None => Style::Completion,
     };
     let refused = |sentence: String| Err(RunFailure::Question(sentence));
@@ -45,13 +44,13 @@ fn style(asked: &plan::Asked, checkpoint: &Checkpoint) -> Result<Style, RunFailu
             suite.name
         ));
     }
-    if style == Style::Chat && checkpoint.chat.is_none() {
+    if style == Style::Chat && subject.chat.is_none() {
         return refused(format!(
             "{} is asked as a chat, and `{model}` has no chat template: set style = \"completion\"",
             suite.name
         ));
     }
-    if is_embedded && style != Style::Compact {
+    if subject.is_compact && style != Style::Compact {
         return refused(format!(
             "{} is asked in the {style} style, and `{model}` knows the compact one alone: take `style` out",
             suite.name
@@ -64,7 +63,7 @@ fn style(asked: &plan::Asked, checkpoint: &Checkpoint) -> Result<Style, RunFailu
 pub(super) fn questions<'a>(
     plan: &'a Plan,
     asked: &'a [Asked],
-    checkpoint: &'a Checkpoint,
+    subject: &'a Subject<'a>,
 ) -> impl Iterator<Item = Result<Question, RunFailure>> + 'a {
     let of_suite = move |(of_plan, asked): (&'a plan::Asked, &'a Asked)| {
         let suite = &of_plan.suite;
@@ -76,14 +75,14 @@ pub(super) fn questions<'a>(
     };
     plan.suites.iter().zip(asked).flat_map(of_suite).zip(0..).map(
         move |((suite, style, shown, item), number)| {
-            question(plan, checkpoint, suite, style, &shown, item, number)
+            question(plan, subject, suite, style, &shown, item, number)
         },
     )
 }
 
 fn question(
     plan: &Plan,
-    checkpoint: &Checkpoint,
+    subject: &Subject<'_>,
     suite: &Suite,
     style: Style,
     shown: &item::Asked,
@@ -91,16 +90,15 @@ fn question(
     number: u64,
 ) -> Result<Question, RunFailure> {
     let wrong = |error: &dyn std::fmt::Display| RunFailure::Question(format!("{}: {error}", item.id));
-    let (prompt, add_special) = prompt(checkpoint, style, shown).map_err(|error| wrong(&error))?;
-    let tokenizer = checkpoint.tokenizer.as_ref().ok_or_else(|| {
-        let name = &checkpoint.name;
+    let (prompt, add_special) = prompt(subject, style, shown).map_err(|error| wrong(&error))?;
+    let tokenizer = subject.tokenizer.ok_or_else(|| {
+        let name = subject.name;
         RunFailure::Question(format!("{name} has no tokenizer.json, and questions are texts: add the file"))
     })?;
     let tokens = tokenizer.encode(&prompt, add_special).map_err(|error| wrong(&error))?;
     let limit = suite.limits.of(style).unwrap_or_default();
     let max_new_tokens = plan.generation.max_new_tokens.unwrap_or(limit);
     let request = Request {
-        batch: NonZeroUsize::MIN,
         prefill_chunk: None,
         max_new_tokens,
         stop_tokens: Vec::new(),
@@ -110,8 +108,7 @@ fn question(
     };
     // What no engine could read is said before any runs.
     let asked = Prompt { item: number, tokens, replay: None };
-    let config = &checkpoint.config;
-    engine::check(std::slice::from_ref(&asked), &request, config.vocabulary, config.positions)
+    engine::check(std::slice::from_ref(&asked), &request, subject.vocabulary, subject.positions)
         .map_err(|error| wrong(&error))?;
     Ok(Question {
         item: number,
@@ -130,11 +127,11 @@ fn question(
 
 /// The text that a model reads, and whether its tokenizer is to add special tokens.
 fn prompt(
-    checkpoint: &Checkpoint,
+    subject: &Subject<'_>,
     style: Style,
     shown: &item::Asked,
 ) -> Result<(String, bool), Box<dyn std::error::Error>> {
-    let template = match (&checkpoint.chat, style) {
+    let template = match (subject.chat, style) {
         (Some(template), Style::Chat) => template,
         _ => return Ok((shown.text(), true)),
     };

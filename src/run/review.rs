@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::{
+    cell::Cell,
+    compare::Output,
     digest::Digest,
-    plan::axis::Cell,
     record::{About, Done, Record},
     report::{Missing, Report},
     store::{
@@ -12,8 +13,8 @@ use crate::{
         run::{Run, RunError},
         trace::{Line, Reader, TraceError},
     },
-    suite::question::Question,
-    trace::{Finish, Token, chain},
+    suite::{question::Question, score::Outcome},
+    trace::{Finish, Sight, Token, chain},
     verdict::{
         baseline::Baseline,
         evidence::{Evidence, Known},
@@ -111,10 +112,24 @@ pub(super) fn check(
     if question.score(&line.text, line.finish == Finish::Length) != line.scores {
         return Err(reader.wrong(question.item, "its text is scored otherwise now"));
     }
-    if chain(tokens.iter().map(|token| (token.token, token.digest))) != line.root {
+    if chain(reader.sight(), tokens) != line.root {
         return Err(reader.wrong(question.item, "its root is not that of its tokens"));
     }
     Ok(())
+}
+
+/// What a cell made of an item, with what its tokens were chosen from. `replayed` says that they were given.
+pub(super) fn output<'a>(line: &'a Line, tokens: &'a [Token], sight: Sight, replayed: bool) -> Output<'a> {
+    let strict = &line.scores.strict;
+    Output {
+        tokens,
+        sight,
+        text: &line.text,
+        root: line.root,
+        answer: strict.answer.as_deref(),
+        correct: strict.outcome == Outcome::Correct,
+        replayed,
+    }
 }
 
 /// One value for everything that the digests of all cells depend on.
@@ -151,7 +166,7 @@ fn read(run: &Run, traces: &[Digest], evidence: &mut Evidence) -> Result<(), Run
             for (reader, of_trace) in readers.iter().zip(&outputs) {
                 let (line, tokens) = &of_trace[at];
                 check(reader, &question, line, tokens)?;
-                of_item.push(line.output(tokens, replay));
+                of_item.push(output(line, tokens, reader.sight(), replay));
             }
             evidence.add(&question, &of_item);
         }

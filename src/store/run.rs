@@ -28,8 +28,8 @@ use super::{
     trace::{self, TreeFile, UNFINISHED},
 };
 use crate::{
+    cell::Cell,
     digest::Digest,
-    plan::axis::Cell,
     record::{About, PROGRAM, Record},
     suite::question::Question,
 };

@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `samples.jsonl` | a [`Line`] for each item: tokens, text, scores, and the root of its chain |
-//! | `tokens.safetensors` | for every token of every item, one after the other: `digest` of the logits `[tokens, 32]`, `candidate` and `logit` `[tokens, k]`, `margin` and `probability` `[tokens]` |
+//! | `tokens.safetensors` | for every token of every item, one after the other: `digest` of the logits `[tokens, 32]`, `candidate` and `logit` `[tokens, k]`, `margin` and `probability` `[tokens]`; of an engine that shows the best log-probabilities alone `candidate` and `logit`, of one that shows nothing none of these |
 //! | `tree.bin` | the Merkle tree over the roots of the items, 32 bytes a node: the leaves, then level by level up to the root |
 //!
 //! Nothing here depends on time, machine or launch: items stand in the order of their numbers, however they were grouped,
@@ -25,11 +25,10 @@ use super::{
     lines::{Lines, LinesError},
 };
 use crate::{
-    compare::Output,
     digest::{Digest, MerkleTree},
     numerics::choice::Candidate,
-    suite::score::{Outcome, Scores},
-    trace::{Finish, Sample, Token},
+    suite::score::Scores,
+    trace::{Finish, Sample, Seen, Sight, Step, Token},
 };
 
 /// The folder of all traces in a store.
@@ -61,20 +60,6 @@ pub struct Line {
     pub root: Digest,
 }
 
-impl Line {
-    /// What the cell made of the item, with what its tokens were chosen from. `replayed` says that they were given.
-    pub fn output<'a>(&'a self, tokens: &'a [Token], replayed: bool) -> Output<'a> {
-        Output {
-            tokens,
-            text: &self.text,
-            root: self.root,
-            answer: self.scores.strict.answer.as_deref(),
-            correct: self.scores.strict.outcome == Outcome::Correct,
-            replayed,
-        }
-    }
-}
-
 /// The columns of the file of tokens, in the order in which they lie there: name, type, bytes of a number.
 const COLUMNS: [(&str, &str, usize); 5] = [
     ("digest", "U8", 1),
@@ -84,9 +69,18 @@ const COLUMNS: [(&str, &str, usize); 5] = [
     ("probability", "F32", 4),
 ];
 
-/// How many numbers a token has in each column.
-fn widths(candidates: usize) -> [usize; 5] {
-    [32, candidates, candidates, 1, 1]
+/// The columns that there are where so much is seen, each with how many numbers a token has in it.
+fn columns(
+    sight: Sight,
+    candidates: usize,
+) -> impl Iterator<Item = (&'static str, &'static str, usize, usize)> {
+    let there = match sight {
+        Sight::Logits => 0..5,
+        Sight::Top => 1..3,
+        Sight::Tokens => 0..0,
+    };
+    let all = COLUMNS.iter().zip([32, candidates, candidates, 1, 1]);
+    all.skip(there.start).take(there.len()).map(|((name, kind, size), width)| (*name, *kind, *size, width))
 }
 
 /// Writes a trace; nothing of it is in the store before it is whole.
@@ -94,6 +88,7 @@ pub struct Writer {
     store: PathBuf,
     folder: TempDir,
     samples: BufWriter<File>,
+    sight: Sight,
     columns: Vec<BufWriter<File>>,
     candidates: Option<usize>,
     /// In the order in which they came.
@@ -124,18 +119,18 @@ struct Entry {
 }
 
 impl Writer {
-    /// A trace to be, in a store.
+    /// A trace to be, in a store, of an engine that shows so much.
     ///
     /// # Errors
     ///
     /// When the store cannot be written.
-    pub fn new(store: &Path) -> Result<Writer, StoreError> {
+    pub fn new(store: &Path, sight: Sight) -> Result<Writer, StoreError> {
         let traces = store.join(TRACES);
         let open = || {
             fs::create_dir_all(&traces)?;
             let folder = folder_for_others().prefix(UNFINISHED).tempdir_in(&traces)?;
             let create = |name: &str| File::create(folder.path().join(name)).map(BufWriter::new);
-            let columns = COLUMNS.iter().map(|(name, ..)| create(name)).collect::<io::Result<_>>()?;
+            let columns = columns(sight, 0).map(|(name, ..)| create(name)).collect::<io::Result<_>>()?;
             Ok((create(LINES)?, columns, folder))
         };
         let (samples, columns, folder) =
@@ -144,6 +139,7 @@ impl Writer {
             store: store.to_owned(),
             folder,
             samples,
+            sight,
             columns,
             candidates: None,
             entries: Vec::new(),
@@ -159,11 +155,11 @@ impl Writer {
     pub fn add(&mut self, sample: &Sample, scores: Scores) -> Result<(), StoreError> {
         let line = Line {
             item: sample.item,
-            tokens: sample.steps.iter().map(|step| step.token).collect(),
+            tokens: sample.steps.iter().map(|step| step.token.id).collect(),
             text: sample.text.clone(),
             finish: sample.finish,
             scores,
-            root: sample.root(),
+            root: sample.root(self.sight),
         };
         let written = self.write(&line, sample);
         written.map_err(|error| StoreError::Write { path: self.folder.path().to_owned(), error })
@@ -178,23 +174,37 @@ impl Writer {
         let Line { item, root, .. } = *line;
         self.entries.push(Entry { item, root, line: (start, bytes), tokens: (first, tokens) });
         self.next = (start + bytes, first + tokens);
-        for step in &sample.steps {
-            let candidates = *self.candidates.get_or_insert(step.candidates.len());
-            assert_eq!(
-                step.candidates.len(),
-                candidates,
-                "an engine keeps as many candidates of every token"
-            );
-            let [digest, tokens, logits, margin, probability] = &mut self.columns[..] else {
-                unreachable!("there are as many files as columns")
-            };
-            digest.write_all(&step.digest.0)?;
-            for Candidate { token, logit } in &step.candidates {
-                tokens.write_all(&token.to_le_bytes())?;
-                logits.write_all(&logit.to_le_bytes())?;
+        let (sight, item) = (self.sight, sample.item);
+        for Step { token, .. } in &sample.steps {
+            let kept = token.candidates().len();
+            let candidates = *self.candidates.get_or_insert(kept);
+            if kept != candidates || token.sight() != sight {
+                return Err(io::Error::other(format!(
+                    "the engine shows {} with {kept} candidates of a token of item {item}, and of others {sight} with \
+                     {candidates}",
+                    token.sight()
+                )));
             }
-            margin.write_all(&step.margin.to_le_bytes())?;
-            probability.write_all(&step.probability.to_le_bytes())?;
+            let candidates = |tokens: &mut BufWriter<File>, logits: &mut BufWriter<File>| {
+                token.candidates().iter().try_for_each(|Candidate { token, logit }| {
+                    tokens.write_all(&token.to_le_bytes())?;
+                    logits.write_all(&logit.to_le_bytes())
+                })
+            };
+            match (&token.seen, &mut self.columns[..]) {
+                (
+                    Seen::Logits { digest, margin, probability, .. },
+                    [digests, tokens, logits, margins, probabilities],
+                ) => {
+                    digests.write_all(&digest.0)?;
+                    candidates(tokens, logits)?;
+                    margins.write_all(&margin.to_le_bytes())?;
+                    probabilities.write_all(&probability.to_le_bytes())?;
+                }
+                (Seen::Top(_), [tokens, logits]) => candidates(tokens, logits)?,
+                (Seen::Nothing, []) => {}
+                _ => unreachable!("there are the columns of what is seen"),
+            }
         }
         Ok(())
     }
@@ -214,10 +224,8 @@ impl Writer {
         let folder = self.folder.path();
         let candidates = self.candidates.unwrap_or(0);
         let mut file = BufWriter::new(File::create(folder.join(TOKENS))?);
-        file.write_all(&header(self.next.1 as usize, candidates))?;
-        for (((name, _, size), width), column) in
-            COLUMNS.iter().zip(widths(candidates)).zip(&mut self.columns)
-        {
+        file.write_all(&header(self.sight, self.next.1 as usize, candidates))?;
+        for ((name, _, size, width), column) in columns(self.sight, candidates).zip(&mut self.columns) {
             column.flush()?;
             let of_token = (size * width) as u64;
             let pieces =
@@ -345,18 +353,18 @@ fn rearrange(from: &Path, pieces: impl Iterator<Item = (u64, u64)>, to: &mut imp
 }
 
 /// The beginning of the file of tokens: the length of a JSON, and the JSON.
-fn header(tokens: usize, candidates: usize) -> Vec<u8> {
+fn header(sight: Sight, tokens: usize, candidates: usize) -> Vec<u8> {
     let mut tensors = Map::new();
+    if sight != Sight::Logits {
+        tensors.insert("__metadata__".to_owned(), json!({ "sight": sight, "tokens": tokens.to_string() }));
+    }
     let mut end = 0;
-    for ((name, kind, size), width) in COLUMNS.iter().zip(widths(candidates)) {
-        let shape =
-            if matches!(*name, "margin" | "probability") { vec![tokens] } else { vec![tokens, width] };
+    for (name, kind, size, width) in columns(sight, candidates) {
+        let shape = if matches!(name, "margin" | "probability") { vec![tokens] } else { vec![tokens, width] };
         let start = end;
         end += tokens * width * size;
-        tensors.insert(
-            (*name).to_owned(),
-            json!({ "dtype": kind, "shape": shape, "data_offsets": [start, end] }),
-        );
+        tensors
+            .insert(name.to_owned(), json!({ "dtype": kind, "shape": shape, "data_offsets": [start, end] }));
     }
     let mut json = Value::Object(tensors).to_string();
     // Readers map the file: its numbers begin where 8 divides the place.
@@ -432,10 +440,11 @@ pub fn lines(store: &Path, trace: Digest) -> Result<Lines<Line>, LinesError> {
 /// Reads a trace item by item, each with what its tokens were chosen from.
 pub struct Reader {
     path: PathBuf,
-    /// How many tokens the file has, how many candidates each, and where each column begins.
+    /// How many tokens the file has, how much is seen of each, how many candidates, and where each column begins.
     tokens: usize,
+    sight: Sight,
     candidates: usize,
-    columns: [u64; COLUMNS.len()],
+    columns: Vec<u64>,
     /// What is read next: the line's number and first byte, and its first token.
     line: usize,
     byte: u64,
@@ -453,20 +462,24 @@ impl Reader {
         let path = folder(store, digest);
         let file = path.join(TOKENS);
         let read = |error| TraceError::Read { path: file.clone(), error };
-        let (begin, tokens, candidates) =
-            form(&mut File::open(&file).map_err(read)?).map_err(|error| match error {
+        let Shape { begin, sight, tokens, candidates } = form(&mut File::open(&file).map_err(read)?)
+            .map_err(|error| match error {
                 Form::Io(error) => read(error),
                 Form::Wrong(problem) => TraceError::Wrong { path: file.clone(), problem },
             })?;
         let mut place = begin;
-        let sizes = COLUMNS.iter().zip(widths(candidates));
-        let mut starts = sizes.map(|((_, _, size), width)| {
+        let starts = columns(sight, candidates).map(|(_, _, size, width)| {
             let start = place;
             place += (tokens * width * size) as u64;
             start
         });
-        let columns = std::array::from_fn(|_| starts.next().unwrap_or_default());
-        Ok(Reader { path, tokens, candidates, columns, line: 0, byte: 0, token: 0, open: None })
+        let columns = starts.collect();
+        Ok(Reader { path, tokens, sight, candidates, columns, line: 0, byte: 0, token: 0, open: None })
+    }
+
+    /// How much its engine showed.
+    pub fn sight(&self) -> Sight {
+        self.sight
     }
 
     /// Closes its files until the next item is asked for: more traces may be read side by side than a process may have
@@ -556,39 +569,38 @@ impl Reader {
     /// These tokens, which are the next ones, with what each was chosen from.
     fn chosen(&mut self, tokens: &[u32]) -> io::Result<Vec<Token>> {
         let Some((_, file)) = &mut self.open else { unreachable!("its line has just been read") };
-        let mut columns = COLUMNS.iter().zip(widths(self.candidates)).zip(self.columns).map(
-            |(((_, _, size), width), start)| {
-                let of_token = size * width;
-                let mut bytes = vec![0; tokens.len() * of_token];
-                file.seek(SeekFrom::Start(start + (self.token * of_token) as u64))?;
-                file.read_exact(&mut bytes)?;
-                Ok::<_, io::Error>(bytes)
-            },
-        );
-        let mut column = || columns.next().unwrap_or_else(|| Ok(Vec::new()));
-        let (digests, ids, logits) = (column()?, words(&column()?), words(&column()?));
-        let (margins, probabilities) = (words(&column()?), words(&column()?));
-        let candidates = self.candidates;
-        let chosen = tokens.iter().enumerate().map(|(at, &token)| {
-            let of_token = at * candidates..(at + 1) * candidates;
-            let kept = ids[of_token.clone()].iter().zip(&logits[of_token]);
-            Token {
-                token,
+        let mut read = Vec::new();
+        for ((_, _, size, width), start) in columns(self.sight, self.candidates).zip(&self.columns) {
+            let of_token = size * width;
+            let mut bytes = vec![0; tokens.len() * of_token];
+            file.seek(SeekFrom::Start(start + (self.token * of_token) as u64))?;
+            file.read_exact(&mut bytes)?;
+            read.push(bytes);
+        }
+        let width = self.candidates;
+        let candidates = |ids: &[u8], logits: &[u8], at: usize| {
+            let kept = word_at(ids, at * width, width).zip(word_at(logits, at * width, width));
+            kept.map(|(token, logit)| Candidate { token, logit: f32::from_bits(logit) }).collect()
+        };
+        let number = |column: &[u8], at| word_at(column, at, 1).next().map_or(0.0, f32::from_bits);
+        let seen = |at: usize| match &read[..] {
+            [digests, ids, logits, margins, probabilities] => Seen::Logits {
                 digest: Digest(digests[32 * at..][..32].try_into().expect("a digest has 32 bytes")),
-                candidates: kept
-                    .map(|(&token, &logit)| Candidate { token, logit: f32::from_bits(logit) })
-                    .collect(),
-                margin: f32::from_bits(margins[at]),
-                probability: f32::from_bits(probabilities[at]),
-            }
-        });
-        Ok(chosen.collect())
+                candidates: candidates(ids, logits, at),
+                margin: number(margins, at),
+                probability: number(probabilities, at),
+            },
+            [ids, logits] => Seen::Top(candidates(ids, logits, at)),
+            _ => Seen::Nothing,
+        };
+        Ok(tokens.iter().enumerate().map(|(at, &id)| Token { id, seen: seen(at) }).collect())
     }
 }
 
-fn words(bytes: &[u8]) -> Vec<u32> {
-    let (words, _) = bytes.as_chunks::<4>();
-    words.iter().map(|word| u32::from_le_bytes(*word)).collect()
+/// So many words of a column, from one on.
+fn word_at(column: &[u8], first: usize, count: usize) -> impl Iterator<Item = u32> {
+    let (words, _) = column.as_chunks::<4>();
+    words[first..][..count].iter().map(|word| u32::from_le_bytes(*word))
 }
 
 impl Iterator for Reader {
@@ -688,8 +700,17 @@ enum Form {
     Wrong(String),
 }
 
-/// Where the numbers of a file of tokens begin, how many tokens it has, and how many candidates each.
-fn form(file: &mut File) -> Result<(u64, usize, usize), Form> {
+/// What a file of tokens holds.
+struct Shape {
+    /// Where its numbers begin.
+    begin: u64,
+    sight: Sight,
+    tokens: usize,
+    candidates: usize,
+}
+
+/// Reads the header of a file of tokens.
+fn form(file: &mut File) -> Result<Shape, Form> {
     // A header names five tensors: it has some hundred bytes.
     const LARGEST: u64 = 4096;
     let mut length = [0; 8];
@@ -703,16 +724,25 @@ fn form(file: &mut File) -> Result<(u64, usize, usize), Form> {
     let json: Value = serde_json::from_slice(&start[8..])
         .map_err(|error| Form::Wrong(format!("its header does not read ({error})")))?;
     let shape = |at: usize| json["candidate"]["shape"][at].as_u64().map(|length| length as usize);
-    let (Some(tokens), Some(candidates)) = (shape(0), shape(1)) else {
-        return Err(Form::Wrong("it has no tensor `candidate`".to_owned()));
+    let told = &json["__metadata__"];
+    let (sight, tokens, candidates) = if told.is_null() {
+        (Some(Sight::Logits), shape(0), shape(1))
+    } else {
+        let tokens = told["tokens"].as_str().and_then(|tokens| tokens.parse().ok());
+        (Sight::deserialize(&told["sight"]).ok(), tokens, shape(1).or(Some(0)))
+    };
+    let (Some(sight), Some(tokens), Some(candidates)) = (sight, tokens, candidates) else {
+        return Err(Form::Wrong(
+            "it does not say how many tokens it holds, or what is seen of them".to_owned(),
+        ));
     };
     // So large a number fits into no file, and must not be reckoned with.
     let per_token = candidates.saturating_mul(8).saturating_add(40);
     if tokens.checked_mul(per_token).is_none_or(|bytes| bytes > isize::MAX as usize) {
         return Err(Form::Wrong(format!("it would have {tokens} tokens")));
     }
-    if start != header(tokens, candidates) {
+    if start != header(sight, tokens, candidates) {
         return Err(Form::Wrong("its tensors have other forms than this version writes".to_owned()));
     }
-    Ok((start.len() as u64, tokens, candidates))
+    Ok(Shape { begin: start.len() as u64, sight, tokens, candidates })
 }

@@ -5,12 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Known};
-use crate::{
-    compare::Level,
-    digest::Digest,
-    engine::environment::Environment,
-    plan::axis::{Cell, EngineName},
-};
+use crate::{compare::Level, digest::Digest, engine::environment::Environment};
 
 /// Of the form of the file.
 const FORM: u32 = 1;
@@ -130,7 +125,7 @@ impl Baseline {
 fn approved(evidence: &Evidence, known: &Known) -> Approved {
     let summary = evidence.summary(known);
     let right = summary.accuracy();
-    let foreign = !matches!(known.cell, Cell { engine: EngineName::Lab, .. });
+    let foreign = !known.cell.compute.entry().pinned;
     Approved {
         bits: summary.level(Level::Bits),
         tokens: summary.level(Level::Tokens),

@@ -8,14 +8,11 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    cell::{AXES, Axis, Cell, EngineName, Setting},
     compare::{Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
-    numerics::precision::Precision,
-    plan::{
-        axis::{AXES, Axis, Cell, EngineName},
-        gate::groups,
-    },
+    plan::gate::groups,
     record::About,
     stats::proportion::Proportion,
     suite::question::Question,
@@ -81,7 +78,7 @@ impl Summary {
         bits.update(output.root.0);
         tokens.update((output.tokens.len() as u64).to_le_bytes());
         for token in output.tokens {
-            tokens.update(token.token.to_le_bytes());
+            tokens.update(token.id.to_le_bytes());
         }
         // No text has the length that stands for no answer.
         let answer = output.answer.unwrap_or_default();
@@ -94,8 +91,8 @@ impl Summary {
 pub struct Family {
     /// Who computes.
     pub engine: EngineName,
-    /// In which precision.
-    pub precision: Precision,
+    /// In which precision, where the engine takes one.
+    pub precision: Setting,
     /// Its cells, and the number of each one's trace.
     cells: Vec<Cell>,
     traces: Vec<usize>,
@@ -176,7 +173,8 @@ impl Evidence {
         let mut families: Vec<Family> = Vec::new();
         let product = self.plan.iter().filter(|cell| !beside.contains(cell));
         for known in product.filter_map(|cell| self.known(*cell)) {
-            let Cell { engine, precision, .. } = known.cell;
+            let engine = known.cell.compute.engine();
+            let precision = known.cell.get(Axis::Precision);
             let found =
                 families.iter_mut().find(|family| (family.engine, family.precision) == (engine, precision));
             match found {
@@ -253,9 +251,10 @@ impl Evidence {
         let known: Option<Vec<_>> = cells.iter().map(|cell| self.known(*cell)).collect();
         let known = known?;
         // Whatever the launches say: what differs by nothing else has made a difference.
-        let mut bits: HashMap<Cell, Digest> = HashMap::new();
+        let mut bits: HashMap<Vec<Setting>, Digest> = HashMap::new();
         let mut moved = |one: &Known| {
-            let others = one.cell.with(cells[0].get(axis));
+            let others = AXES.iter().map(|entry| entry.axis).filter(|other| *other != axis);
+            let others = others.map(|other| one.cell.get(other)).collect();
             let of_one = self.summary(one).level(Level::Bits);
             *bits.entry(others).or_insert(of_one) != of_one
         };

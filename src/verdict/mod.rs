@@ -13,11 +13,9 @@ use self::{
     evidence::{Evidence, Known},
 };
 use crate::{
+    cell::{Axis, Cell},
     compare::{Divergence, Level, Tally},
-    plan::{
-        axis::{Axis, Cell},
-        gate::{Comparison, Gate, Limit},
-    },
+    plan::gate::{Comparison, Gate, Limit},
     stats::paired,
 };
 
@@ -235,8 +233,8 @@ impl<'a> Bench<'a> {
             }
         }
         let places = [one, other].map(|cell| self.evidence.known(cell).map(|known| &known.environment));
-        // The bits of the lab are the same everywhere; those of another engine depend on where it ran.
-        if [one, other].iter().all(|cell| cell.order.is_none()) && places[0] != places[1] {
+        // The bits of a pinned engine are the same everywhere; those of another one depend on where it ran.
+        if [one, other].iter().all(|cell| !cell.compute.entry().pinned) && places[0] != places[1] {
             return self.findings.push(Finding::unknown(format!(
                 "{one} and {other} ran on different machines, which may be what moved: run both on one kind"
             )));
@@ -378,14 +376,14 @@ fn exercised(axis: Axis, cells: &[&Known]) -> bool {
         |evidence: &dyn Fn(&Known) -> String| cells.iter().any(|known| evidence(known) != evidence(cells[0]));
     match axis {
         // An order may follow the threads that were asked for, whether or not all had work.
-        Axis::Threads => differ(&|known| format!("{} {:?}", known.launches.threads, known.launches.tree)),
+        Axis::Threads => differ(&|known| format!("{:?} {:?}", known.launches.threads, known.launches.tree)),
         // Two names may stand for one tree.
         Axis::Order => differ(&|known| format!("{:?}", known.launches.tree)),
         Axis::Batch => {
-            differ(&|known| format!("{} {}", known.launches.prefill_rows, known.launches.decode_rows))
+            differ(&|known| format!("{:?} {:?}", known.launches.prefill_rows, known.launches.decode_rows))
         }
-        Axis::PrefillChunk => differ(&|known| known.launches.chunks.to_string()),
-        Axis::Grouping => differ(&|known| known.launches.groups.to_string()),
+        Axis::PrefillChunk => differ(&|known| format!("{:?}", known.launches.chunks)),
+        Axis::Grouping => differ(&|known| format!("{:?}", known.launches.groups)),
         // Who computes, in which precision and with which noise is what the cell says; a repeat is a run of its own.
         Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat => true,
     }

@@ -2,147 +2,49 @@
 
 mod model;
 
-use std::{fmt, num::NonZeroUsize, str::FromStr};
+use std::num::NonZeroUsize;
 
 use candle_core::{DType, Tensor, utils};
 use model::Model;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Engine, EngineError, Observer, Prompt, Request, Seen,
+    Engine, EngineError, Observer, Prompt, Request, Row,
     ending::{Decode, Ending, Endings},
+    environment::{CANDLE, Environment},
 };
 use crate::{
+    cell::{Compute, Device, Stock},
     model::Checkpoint,
-    numerics::{order::Order, precision::Precision},
-    trace::{Launched, Sample, Step},
+    numerics::precision::Precision,
+    trace::{Launched, Sample, Sight, Step},
 };
 
-/// Where candle computes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Device {
-    /// On the processor.
-    #[default]
-    Cpu,
-    /// On a GPU, by its number, through CUDA.
-    Cuda(usize),
-    /// On a GPU, by its number, through Metal.
-    Metal(usize),
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Device::Cpu => f.write_str("cpu"),
-            Device::Cuda(number) => write!(f, "cuda:{number}"),
-            Device::Metal(number) => write!(f, "metal:{number}"),
-        }
+/// In which type candle computes.
+fn dtype(stock: Stock) -> Result<DType, EngineError> {
+    match stock.precision {
+        Precision::Fp32 => Ok(DType::F32),
+        Precision::Fp16 => Ok(DType::F16),
+        Precision::Bf16 => Ok(DType::BF16),
+        _ => Err(unsupported(
+            stock,
+            "candle computes in fp32, fp16 or bf16: use one of these, or the lab engine",
+        )),
     }
 }
 
-/// Why a text does not name a device.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("unknown device `{0}`: write cpu, cuda:0 or metal:0, with the number of the GPU")]
-pub struct DeviceError(String);
-
-impl FromStr for Device {
-    type Err = DeviceError;
-
-    fn from_str(name: &str) -> Result<Device, DeviceError> {
-        let error = || DeviceError(name.to_owned());
-        let (kind, number) = match name.split_once(':') {
-            Some((kind, number)) => (kind, number.parse().map_err(|_| error())?),
-            None => (name, 0),
-        };
-        match kind {
-            "cpu" if name == kind => Ok(Device::Cpu),
-            "cuda" => Ok(Device::Cuda(number)),
-            "metal" => Ok(Device::Metal(number)),
-            _ => Err(error()),
-        }
-    }
+fn unsupported(stock: Stock, sentence: &str) -> EngineError {
+    EngineError::Unsupported(format!("{}: {sentence}", Compute::Candle(stock)))
 }
 
-/// One cell of the stock engine. It has no order of ours: candle adds in its own.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Stock {
-    precision: Precision,
-    threads: NonZeroUsize,
-    device: Device,
-}
-
-impl fmt::Display for Stock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "candle/{}", self.precision)?;
-        match self.device {
-            Device::Cpu => write!(f, "/t{}", self.threads),
-            device => write!(f, "/{device}/t{}", self.threads),
-        }
-    }
-}
-
-impl Stock {
-    /// A precision that candle has, in the order that it has.
-    ///
-    /// # Errors
-    ///
-    /// When candle cannot compute so.
-    pub fn new(
-        precision: Precision,
-        order: Option<Order>,
-        threads: NonZeroUsize,
-        device: Device,
-    ) -> Result<Stock, EngineError> {
-        let stock = Stock { precision, threads, device };
-        if let Some(order) = order {
-            return Err(stock.unsupported(&format!(
-                "candle adds in an order of its own, not in `{order}`: leave the order out, or use the lab engine"
-            )));
-        }
-        if !matches!(precision, Precision::Fp32 | Precision::Fp16 | Precision::Bf16) {
-            return Err(stock
-                .unsupported("candle computes in fp32, fp16 or bf16: use one of these, or the lab engine"));
-        }
-        Ok(stock)
-    }
-
-    /// What candle computes in.
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    /// Where it computes.
-    pub fn device(&self) -> Device {
-        self.device
-    }
-
-    /// How many threads candle is given.
-    pub fn threads(&self) -> NonZeroUsize {
-        self.threads
-    }
-
-    fn dtype(&self) -> DType {
-        match self.precision {
-            Precision::Fp16 => DType::F16,
-            Precision::Bf16 => DType::BF16,
-            // `new` lets nothing else pass.
-            _ => DType::F32,
-        }
-    }
-
-    fn unsupported(&self, sentence: &str) -> EngineError {
-        EngineError::Unsupported(format!("{self}: {sentence}"))
-    }
-
-    fn failed(&self, error: &candle_core::Error) -> EngineError {
-        // A backtrace, where the environment asks for one, is no part of the sentence.
-        let error = error.to_string();
-        let sentence = error.lines().next().unwrap_or_default();
-        EngineError::Environment(format!(
-            "{self}: candle failed: {sentence}: try fp32 on the CPU, or the lab engine"
-        ))
-    }
+fn failed(stock: Stock, error: &candle_core::Error) -> EngineError {
+    // A backtrace, where the environment asks for one, is no part of the sentence.
+    let error = error.to_string();
+    let sentence = error.lines().next().unwrap_or_default();
+    EngineError::Environment(format!(
+        "{}: candle failed: {sentence}: try fp32 on the CPU, or the lab engine",
+        Compute::Candle(stock)
+    ))
 }
 
 /// How many threads each of candle's pools has, as they really are.
@@ -188,18 +90,22 @@ impl<'a> Candle<'a> {
     /// When candle has not what the checkpoint or the cell needs, when a tensor cannot be read, or when the pools of this
     /// process are others: then [`Child`](super::child::Child) starts one that has them.
     pub fn open(checkpoint: &'a Checkpoint, stock: Stock) -> Result<Candle<'a>, EngineError> {
-        let shape = model::Shape::of(&checkpoint.config).map_err(|sentence| stock.unsupported(&sentence))?;
+        let dtype = dtype(stock)?;
+        let shape = model::Shape::of(&checkpoint.config).map_err(|sentence| unsupported(stock, &sentence))?;
         let pools = Pools::of_this_process();
         let Pools { gemm, rayon, own } = pools;
         if stock.device == Device::Cpu && [gemm, rayon, own] != [stock.threads.get(); 3] {
-            return Err(stock.unsupported(&format!(
-                "candle's pools have {gemm} (products), {rayon} (rayon) and {own} (attention) threads in this process, \
+            return Err(unsupported(
+                stock,
+                &format!(
+                    "candle's pools have {gemm} (products), {rayon} (rayon) and {own} (attention) threads in this process, \
                  where they cannot change any more: open it in a process of its own"
-            )));
+                ),
+            ));
         }
         let device = device(stock)?;
-        let tensors = shape.read(checkpoint, stock, &device)?;
-        let model = shape.load(tensors, stock.dtype(), &device).map_err(|error| stock.failed(&error))?;
+        let tensors = shape.read(checkpoint, (stock, dtype), &device)?;
+        let model = shape.load(tensors, dtype, &device).map_err(|error| failed(stock, &error))?;
         Ok(Candle { stock, checkpoint, device, model, positions: shape.positions(), pools })
     }
 
@@ -210,19 +116,18 @@ impl<'a> Candle<'a> {
 
     /// All that is wrong with a request is said before anything runs.
     fn check(&self, prompts: &[Prompt], request: &Request) -> Result<(), EngineError> {
-        let Candle { stock, checkpoint, positions, .. } = self;
-        super::check(prompts, request, checkpoint.config.vocabulary, *positions)?;
-        for group in prompts.chunks(request.batch.get()) {
-            if group.iter().any(|prompt| prompt.tokens.len() != group[0].tokens.len()) {
-                let items: Vec<_> = group
-                    .iter()
-                    .map(|Prompt { item, tokens, .. }| format!("item {item} has {} tokens", tokens.len()))
-                    .collect();
-                return Err(stock.unsupported(&format!(
-                    "candle's models know no padding, and {}: group prompts of equal length, or use batch 1",
-                    items.join(", ")
-                )));
-            }
+        let Candle { stock, checkpoint, positions, .. } = *self;
+        super::check(prompts, request, checkpoint.config.vocabulary, positions)?;
+        if prompts.iter().any(|prompt| prompt.tokens.len() != prompts[0].tokens.len()) {
+            let items: Vec<_> = prompts
+                .iter()
+                .map(|Prompt { item, tokens, .. }| format!("item {item} has {} tokens", tokens.len()))
+                .collect();
+            let sentence = format!(
+                "candle's models know no padding, and {}: group prompts of equal length, or use batch 1",
+                items.join(", ")
+            );
+            return Err(unsupported(stock, &sentence));
         }
         Ok(())
     }
@@ -233,7 +138,7 @@ impl<'a> Candle<'a> {
         Tensor::from_slice(tokens, shape, &self.device)
             .and_then(|tokens| self.model.forward(&tokens, offset))
             .and_then(|logits| logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1())
-            .map_err(|error| self.stock.failed(&error))
+            .map_err(|error| failed(self.stock, &error))
     }
 
     /// Continues prompts of one length.
@@ -283,7 +188,21 @@ impl<'a> Candle<'a> {
     }
 }
 
+/// Who answers where candle does.
+pub(super) fn environment(stock: Stock) -> Environment {
+    let device = Some(("device", stock.device.to_string())).filter(|_| stock.device != Device::Cpu);
+    Environment::here(format!("candle {CANDLE}"), device)
+}
+
 impl Engine for Candle<'_> {
+    fn about(&self) -> Environment {
+        environment(self.stock)
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::Logits
+    }
+
     fn generate(
         &mut self,
         prompts: &[Prompt],
@@ -294,10 +213,10 @@ impl Engine for Candle<'_> {
         let decode = tokenizer.map(|tokenizer| |tokens: &[u32]| tokenizer.decode(tokens, true));
         let endings = Endings::new(request, decode.as_ref().map(|decode| decode as &Decode<'_>))?;
         self.check(prompts, request)?;
-        for group in prompts.chunks(request.batch.get()) {
-            self.group(group, request, &endings, observer)?;
+        if prompts.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.group(prompts, request, &endings, observer)
     }
 }
 
@@ -328,7 +247,7 @@ impl<'a> Sequence<'a> {
 
     /// What is read next: of a finished sequence the same token again and again.
     fn last(&self) -> u32 {
-        let last = self.steps.last().map(|step| step.token);
+        let last = self.steps.last().map(|step| step.token.id);
         last.or(self.prompt.tokens.last().copied()).unwrap_or_default()
     }
 
@@ -340,10 +259,10 @@ impl<'a> Sequence<'a> {
         rows: usize,
         stock: Stock,
     ) -> Result<(), EngineError> {
-        let seen = Seen::of(logits, request.candidates);
+        let seen = Row::of(logits, request.candidates);
         let place = (self.prompt.item, read);
-        let step = seen.step(logits, place, self.ending.given(), request, rows, &stock)?;
-        self.ending.push(step.token);
+        let step = seen.step(logits, place, self.ending.given(), request, rows, &Compute::Candle(stock))?;
+        self.ending.push(step.token.id);
         self.steps.push(step);
         Ok(())
     }
@@ -355,7 +274,7 @@ impl<'a> Sequence<'a> {
             text: self.ending.text(),
             finish: self.ending.finish().expect("a group is done when every sequence is"),
             steps: self.steps,
-            launch,
+            launch: Some(launch),
         }
     }
 }
@@ -364,15 +283,20 @@ fn device(stock: Stock) -> Result<candle_core::Device, EngineError> {
     match stock.device {
         Device::Cpu => Ok(candle_core::Device::Cpu),
         #[cfg(feature = "cuda")]
-        Device::Cuda(number) => candle_core::Device::new_cuda(number).map_err(|error| stock.failed(&error)),
+        Device::Cuda(number) => candle_core::Device::new_cuda(number).map_err(|error| failed(stock, &error)),
         #[cfg(feature = "metal")]
-        Device::Metal(number) => candle_core::Device::new_metal(number).map_err(|error| stock.failed(&error)),
+        Device::Metal(number) => {
+            candle_core::Device::new_metal(number).map_err(|error| failed(stock, &error))
+        }
         #[allow(unreachable_patterns, reason = "reached unless both features are on")]
         device => {
             let feature = if matches!(device, Device::Cuda(_)) { "cuda" } else { "metal" };
-            Err(stock.unsupported(&format!(
-                "this program was built without {feature}: build it with `--features {feature}`, or use the CPU"
-            )))
+            Err(unsupported(
+                stock,
+                &format!(
+                    "this program was built without {feature}: build it with `--features {feature}`, or use the CPU"
+                ),
+            ))
         }
     }
 }

@@ -78,7 +78,7 @@ impl<'a> Shape<'a> {
     pub(super) fn read(
         &self,
         checkpoint: &Checkpoint,
-        stock: Stock,
+        (stock, dtype): (Stock, DType),
         device: &Device,
     ) -> std::result::Result<HashMap<String, Tensor>, EngineError> {
         let read = |(name, shape): (String, Vec<usize>)| {
@@ -91,8 +91,8 @@ impl<'a> Shape<'a> {
                 tensor.next_row(row).map_err(|error| EngineError::Model(error.to_string()))?;
             }
             let tensor = Tensor::from_vec(values, shape, &Device::Cpu)
-                .and_then(|tensor| tensor.to_dtype(stock.dtype())?.to_device(device))
-                .map_err(|error| stock.failed(&error))?;
+                .and_then(|tensor| tensor.to_dtype(dtype)?.to_device(device))
+                .map_err(|error| super::failed(stock, &error))?;
             Ok((name, tensor))
         };
         self.0.tensors().map(read).collect()

@@ -1,17 +1,14 @@
-//! What a matrix varies: the axes, their settings, and the cell that one choice of each makes.
+//! What a matrix varies: the axes and their settings.
 
 use std::{borrow::Cow, fmt, num::NonZeroUsize, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{
-    engine::candle::{Device, Stock},
-    numerics::{
-        Numerics,
-        order::{self, Order},
-        precision::{self, Precision},
-    },
+use super::engine::{ENGINES, EngineName};
+use crate::numerics::{
+    order::{self, Order},
+    precision::{self, Precision},
 };
 
 /// One of the things that a matrix varies.
@@ -48,6 +45,12 @@ pub struct AxisEntry {
     pub sentence: &'static str,
     /// Settings to show.
     pub example: &'static str,
+    /// Does it belong to what computes, and not to how prompts are served?
+    pub computes: bool,
+    /// What stands before a setting in the name of a cell.
+    pub tag: &'static str,
+    /// Does it stand in every name, and not only where it is unusual?
+    pub always: bool,
 }
 
 /// Every axis, in the order in which cells are sorted.
@@ -55,56 +58,83 @@ pub const AXES: &[AxisEntry] = &[
     AxisEntry {
         axis: Axis::Engine,
         name: "engine",
-        sentence: "who computes: our decoder, or the model as candle ships it",
+        sentence: "who computes: our decoder, the model as candle ships it, or a script",
         example: r#"["lab", "candle"]"#,
+        computes: true,
+        tag: "",
+        always: true,
     },
     AxisEntry {
         axis: Axis::Precision,
         name: "precision",
         sentence: "how weights are stored, how a product is formed and what rounds",
         example: r#"["fp32", "bf16"]"#,
+        computes: true,
+        tag: "",
+        always: true,
     },
     AxisEntry {
         axis: Axis::Order,
         name: "order",
         sentence: "in which order the terms of every sum are added; candle has its own",
         example: r#"["sequential", "split-k:rows"]"#,
+        computes: true,
+        tag: "",
+        always: true,
     },
     AxisEntry {
         axis: Axis::Threads,
         name: "threads",
         sentence: "how many threads share a call",
         example: "[1, 2]",
+        computes: true,
+        tag: "t",
+        always: true,
     },
     AxisEntry {
         axis: Axis::Batch,
         name: "batch",
         sentence: "how many prompts share a call",
         example: "[1, 8]",
+        computes: false,
+        tag: "b",
+        always: true,
     },
     AxisEntry {
         axis: Axis::PrefillChunk,
         name: "prefill-chunk",
         sentence: "how many tokens of a prompt a call reads at most",
         example: r#"["all", 16]"#,
+        computes: false,
+        tag: "c",
+        always: false,
     },
     AxisEntry {
         axis: Axis::Grouping,
         name: "grouping",
         sentence: "which prompts share a batch: neighbors, those of one length, or whoever the shuffle brings",
         example: r#"["in-order", "by-length", "shuffled:7"]"#,
+        computes: false,
+        tag: "",
+        always: false,
     },
     AxisEntry {
         axis: Axis::Seed,
         name: "seed",
         sentence: "the seed of every draw, where tokens are drawn",
         example: "[0, 1, 2]",
+        computes: false,
+        tag: "s",
+        always: false,
     },
     AxisEntry {
         axis: Axis::Repeat,
         name: "repeat",
         sentence: "the same once more: a number says how often each cell runs",
         example: "3",
+        computes: false,
+        tag: "r",
+        always: false,
     },
 ];
 
@@ -128,9 +158,12 @@ impl Axis {
     }
 
     /// What the text of a setting looks like, for a schema: a regular expression without its ends.
-    fn pattern(self) -> String {
+    pub(super) fn pattern(self) -> String {
         match self {
-            Axis::Engine => "(lab|candle(:(cuda|metal):[0-9]+)?)".to_owned(),
+            Axis::Engine => {
+                let patterns: Vec<_> = ENGINES.iter().map(|entry| entry.pattern).collect();
+                format!("({})", patterns.join("|"))
+            }
             Axis::Precision => precision::pattern(),
             Axis::Order => order::pattern(),
             Axis::Threads | Axis::Batch | Axis::Repeat => "[1-9][0-9]*".to_owned(),
@@ -158,7 +191,7 @@ impl Axis {
         Ok(match self {
             Axis::Engine => Setting::Engine(text.parse()?),
             Axis::Precision => Setting::Precision(text.parse().map_err(|error| format!("{error}"))?),
-            Axis::Order => Setting::Order(Some(text.parse().map_err(|error| format!("{error}"))?)),
+            Axis::Order => Setting::Order(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Threads => match count(text)? {
                 threads if threads.get() > MOST_THREADS => {
                     return Err(format!(
@@ -217,8 +250,8 @@ pub enum Setting {
     Engine(EngineName),
     /// On [`Axis::Precision`].
     Precision(Precision),
-    /// On [`Axis::Order`]; an engine that has an order of its own has none of ours.
-    Order(Option<Order>),
+    /// On [`Axis::Order`].
+    Order(Order),
     /// On [`Axis::Threads`].
     Threads(NonZeroUsize),
     /// On [`Axis::Batch`].
@@ -231,6 +264,8 @@ pub enum Setting {
     Seed(u64),
     /// On [`Axis::Repeat`].
     Repeat(NonZeroUsize),
+    /// On this axis, which the engine takes no setting of: what it does there is its own affair.
+    Own(Axis),
 }
 
 impl Setting {
@@ -246,6 +281,7 @@ impl Setting {
             Setting::Grouping(_) => Axis::Grouping,
             Setting::Seed(_) => Axis::Seed,
             Setting::Repeat(_) => Axis::Repeat,
+            Setting::Own(axis) => axis,
         }
     }
 }
@@ -255,8 +291,8 @@ impl fmt::Display for Setting {
         match self {
             Setting::Engine(engine) => engine.fmt(f),
             Setting::Precision(precision) => precision.fmt(f),
-            Setting::Order(Some(order)) => order.fmt(f),
-            Setting::Order(None) => f.write_str("its own"),
+            Setting::Order(order) => order.fmt(f),
+            Setting::Own(_) => f.write_str("its own"),
             Setting::PrefillChunk(None) => f.write_str("all"),
             Setting::Threads(number)
             | Setting::Batch(number)
@@ -264,40 +300,6 @@ impl fmt::Display for Setting {
             | Setting::Repeat(number) => number.fmt(f),
             Setting::Grouping(grouping) => grouping.fmt(f),
             Setting::Seed(seed) => seed.fmt(f),
-        }
-    }
-}
-
-/// Who computes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum EngineName {
-    /// Our decoder.
-    Lab,
-    /// The model as candle ships it, on a device.
-    Candle(Device),
-}
-
-impl fmt::Display for EngineName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            EngineName::Lab => f.write_str("lab"),
-            EngineName::Candle(Device::Cpu) => f.write_str("candle"),
-            EngineName::Candle(device) => write!(f, "candle:{device}"),
-        }
-    }
-}
-
-impl FromStr for EngineName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<EngineName, String> {
-        match text.split_once(':') {
-            None if text == "lab" => Ok(EngineName::Lab),
-            None if text == "candle" => Ok(EngineName::Candle(Device::Cpu)),
-            Some(("candle", device)) => {
-                Ok(EngineName::Candle(device.parse().map_err(|error| format!("{error}"))?))
-            }
-            _ => Err(format!("there is no engine `{text}`: write lab, candle, or candle:cuda:0")),
         }
     }
 }
@@ -337,191 +339,5 @@ impl FromStr for Grouping {
                 )
             }),
         }
-    }
-}
-
-/// One point of a matrix: a setting on every axis.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Cell {
-    /// Who computes.
-    pub engine: EngineName,
-    /// In which precision.
-    pub precision: Precision,
-    /// In which order, if it is ours.
-    pub order: Option<Order>,
-    /// How many threads share a call.
-    pub threads: NonZeroUsize,
-    /// How many prompts share a call.
-    pub batch: NonZeroUsize,
-    /// How many tokens of a prompt a call reads at most.
-    pub prefill_chunk: Option<NonZeroUsize>,
-    /// Which prompts share a batch.
-    pub grouping: Grouping,
-    /// The seed of every draw.
-    pub seed: u64,
-    /// Which of several equal ones.
-    pub repeat: NonZeroUsize,
-}
-
-impl Default for Cell {
-    fn default() -> Cell {
-        Cell {
-            engine: EngineName::Lab,
-            precision: Precision::Fp32,
-            order: Some(Order::Sequential),
-            threads: NonZeroUsize::MIN,
-            batch: NonZeroUsize::MIN,
-            prefill_chunk: None,
-            grouping: Grouping::InOrder,
-            seed: 0,
-            repeat: NonZeroUsize::MIN,
-        }
-    }
-}
-
-impl Cell {
-    /// Where it lies on an axis.
-    pub fn get(&self, axis: Axis) -> Setting {
-        match axis {
-            Axis::Engine => Setting::Engine(self.engine),
-            Axis::Precision => Setting::Precision(self.precision),
-            Axis::Order => Setting::Order(self.order),
-            Axis::Threads => Setting::Threads(self.threads),
-            Axis::Batch => Setting::Batch(self.batch),
-            Axis::PrefillChunk => Setting::PrefillChunk(self.prefill_chunk),
-            Axis::Grouping => Setting::Grouping(self.grouping),
-            Axis::Seed => Setting::Seed(self.seed),
-            Axis::Repeat => Setting::Repeat(self.repeat),
-        }
-    }
-
-    /// The same cell with another setting.
-    #[must_use]
-    pub fn with(mut self, setting: Setting) -> Cell {
-        match setting {
-            Setting::Engine(engine) => self.engine = engine,
-            Setting::Precision(precision) => self.precision = precision,
-            Setting::Order(order) => self.order = order,
-            Setting::Threads(threads) => self.threads = threads,
-            Setting::Batch(batch) => self.batch = batch,
-            Setting::PrefillChunk(chunk) => self.prefill_chunk = chunk,
-            Setting::Grouping(grouping) => self.grouping = grouping,
-            Setting::Seed(seed) => self.seed = seed,
-            Setting::Repeat(repeat) => self.repeat = repeat,
-        }
-        // An engine with an order of its own takes none of ours, and ours needs one.
-        self.order = match self.engine {
-            EngineName::Lab => self.order.or(Some(Order::Sequential)),
-            EngineName::Candle(_) => None,
-        };
-        self
-    }
-
-    /// What the lab needs to know of it, if it is the lab's.
-    pub fn numerics(&self) -> Option<Numerics> {
-        let Cell { precision, threads, .. } = *self;
-        self.order.map(|order| Numerics { precision, order, threads })
-    }
-
-    /// What candle needs to know of it, if it is candle's.
-    ///
-    /// # Errors
-    ///
-    /// When candle cannot compute so.
-    pub fn stock(&self) -> Option<Result<Stock, crate::engine::EngineError>> {
-        match self.engine {
-            EngineName::Lab => None,
-            EngineName::Candle(device) => Some(Stock::new(self.precision, None, self.threads, device)),
-        }
-    }
-}
-
-/// `lab/bf16/pairwise/t2/b8`, and what is not as usual after it: `c16`, `by-length`, `s7`, `r2`.
-impl fmt::Display for Cell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.engine, self.precision)?;
-        if let Some(order) = self.order {
-            write!(f, "/{order}")?;
-        }
-        write!(f, "/t{}/b{}", self.threads, self.batch)?;
-        if let Some(chunk) = self.prefill_chunk {
-            write!(f, "/c{chunk}")?;
-        }
-        if self.grouping != Grouping::InOrder {
-            write!(f, "/{}", self.grouping)?;
-        }
-        if self.seed != 0 {
-            write!(f, "/s{}", self.seed)?;
-        }
-        if self.repeat != NonZeroUsize::MIN {
-            write!(f, "/r{}", self.repeat)?;
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for Cell {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Cell, String> {
-        let shape = || {
-            format!(
-                "`{text}` is no cell: write engine/precision/order/threads/batch, such as lab/bf16/pairwise/t2/b8"
-            )
-        };
-        let mut parts = text.split('/');
-        let mut cell = Cell::default().with(Axis::Engine.parse(parts.next().ok_or_else(shape)?)?);
-        cell = cell.with(Axis::Precision.parse(parts.next().ok_or_else(shape)?)?);
-        if cell.order.is_some() {
-            cell = cell.with(Axis::Order.parse(parts.next().ok_or_else(shape)?)?);
-        }
-        for part in parts {
-            let numbered = part.split_at_checked(1).filter(|(_, number)| number.parse::<u64>().is_ok());
-            let (axis, text) = match numbered {
-                Some(("t", threads)) => (Axis::Threads, threads),
-                Some(("b", batch)) => (Axis::Batch, batch),
-                Some(("c", chunk)) => (Axis::PrefillChunk, chunk),
-                Some(("s", seed)) => (Axis::Seed, seed),
-                Some(("r", repeat)) => (Axis::Repeat, repeat),
-                _ => (Axis::Grouping, part),
-            };
-            cell = cell.with(axis.parse(text)?);
-        }
-        // A cell has one name.
-        if cell.to_string() == text { Ok(cell) } else { Err(shape()) }
-    }
-}
-
-/// As its name.
-impl Serialize for Cell {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl JsonSchema for Cell {
-    fn schema_name() -> Cow<'static, str> {
-        "Cell".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let [precision, order] = [Axis::Precision, Axis::Order].map(Axis::pattern);
-        let begin = format!("(lab/{precision}/{order}|candle(:(cuda|metal):[0-9]+)?/{precision})");
-        let count = "[1-9][0-9]*";
-        let unusual = format!("(/c{count})?(/(by-length|shuffled:[0-9]+))?(/s{count})?(/r{count})?");
-        json_schema!({
-            "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
-                            lab/bf16/pairwise/t2/b8, without an order where the engine has its own; after that what is \
-                            not as usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
-                            (by-length), the seed (s7), which of several equal cells (r2).",
-            "type": "string",
-            "pattern": format!("^{begin}/t{count}/b{count}{unusual}$"),
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Cell {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cell, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }

@@ -1,0 +1,285 @@
+//! Who computes: the table of engines, what each can be set to, and the part of a cell that decides which one is open.
+
+use std::{fmt, mem::discriminant, num::NonZeroUsize, str::FromStr};
+
+use super::{Axis, Cell, Grouping, Name, Refusal, axis::AXES};
+use crate::numerics::{Numerics, precision::Precision};
+
+/// Who computes, as a setting of its axis.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum EngineName {
+    /// Our decoder.
+    Lab,
+    /// The model as candle ships it, on a device.
+    Candle(Device),
+    /// A file that says what is answered.
+    Script(Name),
+}
+
+/// What decides every bit of a call whose prompts are given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Compute {
+    /// Our decoder.
+    Lab(Numerics),
+    /// The model as candle ships it.
+    Candle(Stock),
+    /// A file that says what is answered, beside the matrix file.
+    Script(Name),
+}
+
+/// A stock model: candle adds in an order of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Stock {
+    /// What candle computes in.
+    pub precision: Precision,
+    /// How many threads its pools have.
+    pub threads: NonZeroUsize,
+    /// Where it computes.
+    pub device: Device,
+}
+
+/// One row of [`ENGINES`].
+#[derive(Debug)]
+pub struct EngineEntry {
+    /// The name, with its parameter in capitals, as `list` shows it.
+    pub name: &'static str,
+    /// What it is, in one sentence.
+    pub sentence: &'static str,
+    /// A value of it.
+    pub example: EngineName,
+    /// Settings to offer where a matrix file is written.
+    pub offered: &'static [&'static str],
+    /// What the text of a setting looks like: a regular expression without its ends.
+    pub pattern: &'static str,
+    /// Reads what stands behind the colon, if there is one.
+    parse: fn(Option<&str>) -> Result<EngineName, String>,
+    /// Does it have the same bits on every machine? Of others the machine is part of the evidence.
+    pub pinned: bool,
+    /// Does it read a model's weights from this disk?
+    pub weights: bool,
+    /// What it can be set to. Everything else is its own affair.
+    pub axes: &'static [Axis],
+    /// Why it cannot run a cell, as far as that can be told before it is opened.
+    pub(super) refuses: fn(&Cell) -> Vec<Refusal>,
+}
+
+/// Every engine there is. `list engines`, the schemas, `doctor` and the plan walk this table.
+pub const ENGINES: &[EngineEntry] = &[
+    EngineEntry {
+        name: "lab",
+        sentence: "our decoder: any precision, any order of addition, the same bits on every machine",
+        example: EngineName::Lab,
+        offered: &["lab"],
+        pattern: "lab",
+        parse: |parameter| match parameter {
+            None => Ok(EngineName::Lab),
+            Some(_) => Err("the lab computes on the processor alone: write lab".to_owned()),
+        },
+        pinned: true,
+        weights: true,
+        axes: &[
+            Axis::Engine,
+            Axis::Precision,
+            Axis::Order,
+            Axis::Threads,
+            Axis::Batch,
+            Axis::PrefillChunk,
+            Axis::Grouping,
+            Axis::Seed,
+            Axis::Repeat,
+        ],
+        refuses: |_| Vec::new(),
+    },
+    EngineEntry {
+        name: "candle[:DEVICE]",
+        sentence: "the model as candle ships it, in a process of its own; it adds in an order of its own",
+        example: EngineName::Candle(Device::Cpu),
+        offered: &["candle"],
+        pattern: "candle(:(cuda|metal):[0-9]+)?",
+        parse: |parameter| match parameter {
+            None => Ok(EngineName::Candle(Device::Cpu)),
+            Some(device) => {
+                device.parse().map(EngineName::Candle).map_err(|error: DeviceError| error.to_string())
+            }
+        },
+        pinned: false,
+        weights: true,
+        axes: &[
+            Axis::Engine,
+            Axis::Precision,
+            Axis::Threads,
+            Axis::Batch,
+            Axis::PrefillChunk,
+            Axis::Grouping,
+            Axis::Seed,
+            Axis::Repeat,
+        ],
+        refuses: candle_refuses,
+    },
+    EngineEntry {
+        name: "script:FILE",
+        sentence: "a file beside the matrix that says what is answered: for a gate that is tried on paper",
+        example: EngineName::Script(Name::known("answers.jsonl")),
+        offered: &[],
+        pattern: "script:[^/\\\\]+",
+        parse: script,
+        pinned: true,
+        weights: false,
+        axes: &[Axis::Engine, Axis::Batch, Axis::Grouping, Axis::Repeat],
+        refuses: |_| Vec::new(),
+    },
+];
+
+fn candle_refuses(cell: &Cell) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    if let Compute::Candle(Stock { precision, .. }) = cell.compute
+        && !matches!(precision, Precision::Fp32 | Precision::Fp16 | Precision::Bf16)
+    {
+        let sentence = format!(
+            "candle computes in fp32, fp16 or bf16, not in {precision}: leave such cells out with exclude = [{{ \
+             engine = \"{}\", precision = \"{precision}\" }}]",
+            cell.compute.engine(),
+        );
+        refusals.push(Refusal { axis: Axis::Precision, sentence });
+    }
+    if cell.serving.batch.get() > 1 && cell.serving.grouping != Grouping::ByLength {
+        let sentence = "candle's models know no padding, so prompts of several lengths cannot share a batch: set \
+                        grouping = \"by-length\", or leave such cells out";
+        refusals.push(Refusal { axis: Axis::Batch, sentence: sentence.to_owned() });
+    }
+    refusals
+}
+
+fn script(file: Option<&str>) -> Result<EngineName, String> {
+    match file {
+        Some(file) if !file.is_empty() && !file.contains(['/', '\\']) => {
+            Ok(EngineName::Script(Name::new(file)))
+        }
+        _ => {
+            Err("a script lies beside the matrix file: write script:FILE, with its name and no folder"
+                .to_owned())
+        }
+    }
+}
+
+impl EngineEntry {
+    /// Can it be set on this axis?
+    pub fn takes(&self, axis: Axis) -> bool {
+        self.axes.contains(&axis)
+    }
+
+    /// The first word of its name.
+    pub fn kind(&self) -> &'static str {
+        self.name.split([':', '[']).next().unwrap_or(self.name)
+    }
+}
+
+impl EngineName {
+    /// Its row.
+    pub fn entry(self) -> &'static EngineEntry {
+        let is_of = |entry: &&EngineEntry| discriminant(&entry.example) == discriminant(&self);
+        ENGINES.iter().find(is_of).expect("every engine has a row in ENGINES")
+    }
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.entry().kind();
+        match self {
+            EngineName::Lab | EngineName::Candle(Device::Cpu) => f.write_str(kind),
+            EngineName::Candle(device) => write!(f, "{kind}:{device}"),
+            EngineName::Script(file) => write!(f, "{kind}:{file}"),
+        }
+    }
+}
+
+impl FromStr for EngineName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<EngineName, String> {
+        let (kind, parameter) = match text.split_once(':') {
+            Some((kind, parameter)) => (kind, Some(parameter)),
+            None => (text, None),
+        };
+        match ENGINES.iter().find(|entry| entry.kind() == kind) {
+            Some(entry) => (entry.parse)(parameter),
+            None => {
+                let names: Vec<_> = ENGINES.iter().map(|entry| entry.name).collect();
+                Err(format!("there is no engine `{text}`: write one of {}", names.join(", ")))
+            }
+        }
+    }
+}
+
+impl Compute {
+    /// Who computes.
+    pub fn engine(self) -> EngineName {
+        match self {
+            Compute::Lab(_) => EngineName::Lab,
+            Compute::Candle(stock) => EngineName::Candle(stock.device),
+            Compute::Script(file) => EngineName::Script(file),
+        }
+    }
+
+    /// The row of its engine.
+    pub fn entry(self) -> &'static EngineEntry {
+        self.engine().entry()
+    }
+}
+
+/// The beginning of a cell's name: `lab/bf16/pairwise/t2`.
+impl fmt::Display for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.engine())?;
+        let cell = Cell { compute: *self, ..Cell::default() };
+        for entry in AXES[1..].iter().filter(|entry| entry.computes && self.entry().takes(entry.axis)) {
+            write!(f, "/{}{}", entry.tag, cell.get(entry.axis))?;
+        }
+        Ok(())
+    }
+}
+
+/// Where candle computes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Device {
+    /// On the processor.
+    #[default]
+    Cpu,
+    /// On a GPU, by its number, through CUDA.
+    Cuda(usize),
+    /// On a GPU, by its number, through Metal.
+    Metal(usize),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(number) => write!(f, "cuda:{number}"),
+            Device::Metal(number) => write!(f, "metal:{number}"),
+        }
+    }
+}
+
+/// Why a text does not name a device.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unknown device `{0}`: write cpu, cuda:0 or metal:0, with the number of the GPU")]
+pub struct DeviceError(String);
+
+impl FromStr for Device {
+    type Err = DeviceError;
+
+    fn from_str(name: &str) -> Result<Device, DeviceError> {
+        let error = || DeviceError(name.to_owned());
+        let (kind, number) = match name.split_once(':') {
+            Some((kind, number)) => (kind, number.parse().map_err(|_| error())?),
+            None => (name, 0),
+        };
+        match kind {
+            "cpu" if name == kind => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(number)),
+            "metal" => Ok(Device::Metal(number)),
+            _ => Err(error()),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A cell, one point of a matrix: what computes, how prompts are served to it, and which of several equal ones it is.
+//!
+//! Two cells share an open engine exactly if their [`Compute`] and their repeat are equal, so an axis belongs either
+//! to what computes or to how it is served, and its place decides.
+
+mod axis;
+mod engine;
+mod name;
+
+use std::{borrow::Cow, fmt, num::NonZeroUsize, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+pub use self::{
+    axis::{AXES, Axis, AxisEntry, Grouping, Setting},
+    engine::{Compute, Device, DeviceError, ENGINES, EngineEntry, EngineName, Stock},
+    name::Name,
+};
+use crate::numerics::{Numerics, order::Order, precision::Precision};
+
+/// One point of a matrix: a setting on every axis.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Cell {
+    /// What computes, and with which numerics.
+    pub compute: Compute,
+    /// How prompts are served to it.
+    pub serving: Serving,
+    /// Which of several equal ones.
+    pub repeat: NonZeroUsize,
+}
+
+/// How prompts are served to an engine, which stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Serving {
+    /// How many prompts share a call.
+    pub batch: NonZeroUsize,
+    /// How many tokens of a prompt a call reads at most; all of them where there is none.
+    pub prefill_chunk: Option<NonZeroUsize>,
+    /// Which prompts share a batch.
+    pub grouping: Grouping,
+    /// The seed of every draw.
+    pub seed: u64,
+}
+
+impl Default for Serving {
+    fn default() -> Serving {
+        Serving { batch: NonZeroUsize::MIN, prefill_chunk: None, grouping: Grouping::InOrder, seed: 0 }
+    }
+}
+
+impl Default for Cell {
+    fn default() -> Cell {
+        let usual =
+            Numerics { precision: Precision::Fp32, order: Order::Sequential, threads: NonZeroUsize::MIN };
+        Cell { compute: Compute::Lab(usual), serving: Serving::default(), repeat: NonZeroUsize::MIN }
+    }
+}
+
+/// Why a cell cannot run, and which axis is to be changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The axis whose setting is in the way.
+    pub axis: Axis,
+    /// What is wrong, and the way out.
+    pub sentence: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+/// A setting of every axis, whether the engine takes it or not: what a cell is made of and taken apart into.
+#[derive(Clone, Copy)]
+struct Parts {
+    engine: EngineName,
+    precision: Precision,
+    order: Order,
+    threads: NonZeroUsize,
+    serving: Serving,
+    repeat: NonZeroUsize,
+}
+
+impl From<Cell> for Parts {
+    fn from(cell: Cell) -> Parts {
+        let Cell { compute, serving, repeat } = cell;
+        let engine = compute.engine();
+        let Numerics { precision, order, threads } = match compute {
+            Compute::Lab(numerics) => numerics,
+            Compute::Candle(Stock { precision, threads, .. }) => {
+                Numerics { precision, order: Order::Sequential, threads }
+            }
+            Compute::Script(_) => {
+                Numerics { precision: Precision::Fp32, order: Order::Sequential, threads: NonZeroUsize::MIN }
+            }
+        };
+        Parts { engine, precision, order, threads, serving, repeat }
+    }
+}
+
+impl Parts {
+    fn set(&mut self, setting: Setting) {
+        match setting {
+            Setting::Engine(engine) => self.engine = engine,
+            Setting::Precision(precision) => self.precision = precision,
+            Setting::Order(order) => self.order = order,
+            Setting::Threads(threads) => self.threads = threads,
+            Setting::Batch(batch) => self.serving.batch = batch,
+            Setting::PrefillChunk(chunk) => self.serving.prefill_chunk = chunk,
+            Setting::Grouping(grouping) => self.serving.grouping = grouping,
+            Setting::Seed(seed) => self.serving.seed = seed,
+            Setting::Repeat(repeat) => self.repeat = repeat,
+            Setting::Own(_) => {}
+        }
+    }
+
+    fn get(&self, axis: Axis) -> Setting {
+        let Parts { engine, precision, order, threads, serving, repeat } = *self;
+        match axis {
+            Axis::Engine => Setting::Engine(engine),
+            Axis::Precision => Setting::Precision(precision),
+            Axis::Order => Setting::Order(order),
+            Axis::Threads => Setting::Threads(threads),
+            Axis::Batch => Setting::Batch(serving.batch),
+            Axis::PrefillChunk => Setting::PrefillChunk(serving.prefill_chunk),
+            Axis::Grouping => Setting::Grouping(serving.grouping),
+            Axis::Seed => Setting::Seed(serving.seed),
+            Axis::Repeat => Setting::Repeat(repeat),
+        }
+    }
+
+    /// The cell of these settings. What its engine does not take is forgotten, so that one cell stands for all of
+    /// them.
+    fn cell(mut self) -> Result<Cell, Refusal> {
+        let usual = Parts::from(Cell::default());
+        for AxisEntry { axis, .. } in AXES {
+            if !self.engine.entry().takes(*axis) {
+                self.set(usual.get(*axis));
+            }
+        }
+        let Parts { engine, precision, order, threads, serving, repeat } = self;
+        let compute = match engine {
+            EngineName::Lab => Compute::Lab(Numerics { precision, order, threads }),
+            EngineName::Candle(device) => Compute::Candle(Stock { precision, threads, device }),
+            EngineName::Script(name) => Compute::Script(name),
+        };
+        Ok(Cell { compute, serving, repeat })
+    }
+}
+
+impl Cell {
+    /// Where it lies on an axis.
+    pub fn get(&self, axis: Axis) -> Setting {
+        if self.compute.entry().takes(axis) { Parts::from(*self).get(axis) } else { Setting::Own(axis) }
+    }
+
+    /// The same cell with other settings, of which its engine may not take every one.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can compute so.
+    pub fn with(self, settings: impl IntoIterator<Item = Setting>) -> Result<Cell, Refusal> {
+        let mut parts = Parts::from(self);
+        settings.into_iter().for_each(|setting| parts.set(setting));
+        parts.cell()
+    }
+
+    /// What of it decides which engine must be open: two cells for which this is equal share one. Another repeat is
+    /// a fresh start.
+    pub fn engine(&self) -> (Compute, NonZeroUsize) {
+        (self.compute, self.repeat)
+    }
+
+    /// Why its engine cannot run it, as far as that can be told before it is opened.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        (self.compute.entry().refuses)(self)
+    }
+}
+
+/// `lab/bf16/pairwise/t2/b8`, and what is not as usual after it: `c16`, `by-length`, `s7`, `r2`.
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.compute)?;
+        let usual = Parts::from(Cell::default());
+        for AxisEntry { axis, tag, .. } in AXES.iter().filter(|entry| !entry.computes) {
+            let setting = self.get(*axis);
+            let is_taken = setting != Setting::Own(*axis);
+            if is_taken && (axis.entry().always || setting != usual.get(*axis)) {
+                write!(f, "/{tag}{setting}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Cell {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Cell, String> {
+        let shape = || {
+            format!(
+                "`{text}` is no cell: write engine/precision/order/threads/batch, such as lab/bf16/pairwise/t2/b8"
+            )
+        };
+        let mut parts = text.split('/').peekable();
+        let engine: EngineName = parts.next().ok_or_else(shape)?.parse()?;
+        let mut settings = vec![Setting::Engine(engine)];
+        for AxisEntry { axis, tag, always, .. } in &AXES[1..] {
+            if !engine.entry().takes(*axis) {
+                continue;
+            }
+            let read = parts.peek().and_then(|part| part.strip_prefix(tag)).map(|text| axis.parse(text));
+            match read {
+                Some(Ok(setting)) => {
+                    settings.push(setting);
+                    parts.next();
+                }
+                // What may be left out is perhaps the next one's.
+                _ if !always => {}
+                Some(Err(sentence)) => return Err(sentence),
+                None => return Err(shape()),
+            }
+        }
+        let cell = Cell::default().with(settings).map_err(|refusal| refusal.sentence)?;
+        // A cell has one name.
+        if cell.to_string() == text { Ok(cell) } else { Err(shape()) }
+    }
+}
+
+/// As its name.
+impl Serialize for Cell {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cell {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cell, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Cell {
+    fn schema_name() -> Cow<'static, str> {
+        "Cell".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let of_engine = |engine: &EngineEntry| {
+            let taken = AXES[1..].iter().filter(|entry| engine.takes(entry.axis));
+            let parts = taken.map(|AxisEntry { axis, tag, always, .. }| {
+                let part = format!("/{tag}{}", axis.pattern());
+                if *always { part } else { format!("({part})?") }
+            });
+            format!("{}{}", engine.pattern, parts.collect::<String>())
+        };
+        let engines: Vec<_> = ENGINES.iter().map(of_engine).collect();
+        json_schema!({
+            "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
+                            lab/bf16/pairwise/t2/b8, without what its engine cannot be told; after that what is not as \
+                            usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
+                            (by-length), the seed (s7), which of several equal cells (r2).",
+            "type": "string",
+            "pattern": format!("^({})$", engines.join("|")),
+        })
+    }
+}

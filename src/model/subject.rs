@@ -1,0 +1,125 @@
+//! What a run needs of a model whose weights may be elsewhere, or nowhere.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
+
+use super::{Checkpoint, CheckpointError, chat::ChatTemplate, checkpoint::Origin, tokenizer::Tokenizer};
+use crate::digest::Digest;
+
+/// What a subject without a model is called.
+pub const NO_MODEL: &str = "none";
+
+/// Whom questions are put to, as far as it does not matter who computes.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// What the user called it.
+    pub name: &'a str,
+    /// Where it comes from.
+    pub origin: String,
+    /// The architecture that its files name.
+    pub architecture: String,
+    /// How many weights it has.
+    pub parameters: u64,
+    /// One value for all of its files.
+    pub digest: Digest,
+    /// Turns texts into tokens, if there is one that is known here.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// How it wants conversations written, if it says so.
+    pub chat: Option<&'a ChatTemplate>,
+    /// Does it know the compact style, and no other?
+    pub is_compact: bool,
+    /// How many tokens it knows.
+    pub vocabulary: usize,
+    /// How many tokens it can read.
+    pub positions: usize,
+    /// The tokens that end an answer.
+    pub stop_tokens: &'a [u32],
+    /// How many terms its longest sums have.
+    pub longest_sum: usize,
+}
+
+impl<'a> Subject<'a> {
+    /// A model whose files are here.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub fn of(checkpoint: &'a Checkpoint) -> Result<Subject<'a>, CheckpointError> {
+        let config = &checkpoint.config;
+        Ok(Subject {
+            name: &checkpoint.name,
+            origin: checkpoint.origin.to_string(),
+            architecture: config.architecture.to_string(),
+            parameters: checkpoint.parameters(),
+            digest: checkpoint.digest()?,
+            tokenizer: checkpoint.tokenizer.as_ref(),
+            chat: checkpoint.chat.as_ref(),
+            is_compact: checkpoint.origin == Origin::Embedded,
+            vocabulary: config.vocabulary,
+            positions: config.positions,
+            stop_tokens: &config.stop_tokens,
+            longest_sum: config.inner_width,
+        })
+    }
+
+    /// No model at all: a text is read byte by byte, and what answers brings its answers along.
+    pub fn none() -> Subject<'static> {
+        Subject {
+            name: NO_MODEL,
+            origin: "no model: every byte of a text is a token".to_owned(),
+            architecture: "none".to_owned(),
+            parameters: 0,
+            digest: Digest::of(b"reprocheck bytes 1"),
+            tokenizer: Some(&BYTES),
+            chat: None,
+            is_compact: false,
+            vocabulary: 256,
+            positions: 1 << 20,
+            stop_tokens: &[],
+            longest_sum: 0,
+        }
+    }
+}
+
+/// The tokenizer whose tokens are bytes.
+static BYTES: LazyLock<Tokenizer> = LazyLock::new(|| {
+    let vocabulary: Map<String, Value> =
+        (0..=u8::MAX).map(|byte| (visible(byte).to_string(), byte.into())).collect();
+    let bytes =
+        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    let file = json!({
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": bytes,
+        "decoder": bytes,
+        "model": { "type": "BPE", "vocab": vocabulary, "merges": [] },
+    });
+    Tokenizer::read(NO_MODEL, file.to_string().as_bytes(), 256).expect("every byte has a token of its own")
+});
+
+/// The character that stands for a byte in a byte-level tokenizer: itself where it is printed, or else one of those from
+/// U+0100 on, in their order.
+fn visible(byte: u8) -> char {
+    let is_printed = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    if is_printed(byte) {
+        return byte.into();
+    }
+    let before = (0..byte).filter(|byte| !is_printed(*byte)).count() as u32;
+    char::from_u32(0x100 + before).expect("there are 68 such bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_model_tokens_are_the_bytes_of_a_text() {
+        let tokenizer = Subject::none().tokenizer.unwrap();
+        for text in ["", "12+34=46\n", "  naïve 数 🙂\t\u{7f}\u{ad}", "<|end|> <s>"] {
+            let tokens = tokenizer.encode(text, true).unwrap();
+            assert_eq!(tokens, text.bytes().map(u32::from).collect::<Vec<_>>(), "{text:?}");
+            assert_eq!(tokenizer.decode(&tokens, true), text);
+        }
+    }
+}
