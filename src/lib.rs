@@ -149,7 +149,7 @@
 //!    launch or its precision is int8 (`a_row_has_the_same_bits_alone_and_in_any_batch`,
 //!    `threads_share_the_work_and_change_no_bit`). The first test also fails if int8 ceases to be an exception.
 //! 5. **An order says that it depends on the launch exactly if its tree does**
-//!    (`an_order_depends_on_the_launch_exactly_if_its_tree_does`, in `order.rs`).
+//!    (`an_order_depends_on_the_launch_exactly_if_its_tree_does`, in `order/schedule.rs`).
 //! 6. **Numerics are a value.** A name parses to it, it prints back as that name, and one value has one name (the
 //!    unit tests of `numerics`, `precision` and `order`). There is no global mode; `clippy.toml` forbids reading the
 //!    environment.

@@ -215,7 +215,7 @@ impl Generate {
         let Cell { precision, order, threads, .. } = self.cell;
         match self.cell.engine {
             EngineName::Lab => {
-                let numerics = Numerics { precision, order: order.unwrap_or(Order::Sequential), threads };
+                let numerics = Numerics { precision, order: order.unwrap_or(Order::SEQUENTIAL), threads };
                 Ok((Box::new(Lab::load(checkpoint, numerics)?), format!("lab/{numerics}")))
             }
             EngineName::Candle => {

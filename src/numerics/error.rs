@@ -45,7 +45,7 @@ impl ProductError {
     ///
     /// When the kernel cannot be made.
     pub fn of(precision: Precision) -> Result<ProductError, ThreadPoolBuildError> {
-        let numerics = Numerics { precision, order: Order::Sequential, threads: NonZeroUsize::MIN };
+        let numerics = Numerics { precision, order: Order::SEQUENTIAL, threads: NonZeroUsize::MIN };
         let kernel = Fast::new(numerics)?;
         let site = precision.own_site();
         let recipe = precision.recipe(site);

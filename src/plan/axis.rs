@@ -368,7 +368,7 @@ impl Default for Cell {
         Cell {
             engine: EngineName::Lab,
             precision: Precision::Fp32,
-            order: Some(Order::Sequential),
+            order: Some(Order::SEQUENTIAL),
             threads: NonZeroUsize::MIN,
             batch: NonZeroUsize::MIN,
             prefill_chunk: None,
@@ -411,7 +411,7 @@ impl Cell {
         }
         // An engine with an order of its own takes none of ours, and ours needs one.
         self.order = match self.engine {
-            EngineName::Lab => self.order.or(Some(Order::Sequential)),
+            EngineName::Lab => self.order.or(Some(Order::SEQUENTIAL)),
             EngineName::Candle(_) => None,
         };
         self
