@@ -96,6 +96,8 @@
 //!
 //! | where | what |
 //! |---|---|
+//! | [`name`] | enums by name; what is said of a name that is none, and the nearest one |
+//! | `json_float` | an f32 in JSON, infinities included |
 //! | [`numerics`] | [`Numerics`], and the one NaN that a result may be; knows nothing of models |
 //! | [`numerics::format`] | binary formats up to f32: how a value rounds, which code stands for it |
 //! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a [`Site`] |
@@ -132,7 +134,7 @@
 //! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
 //! names the instruction sets.
 //!
-//! Dependencies point one way, `numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
+//! Dependencies point one way, `name, json_float <- numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
 //! record <- verdict <- report, store <- run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
@@ -214,7 +216,9 @@
 pub mod cli;
 pub mod compare;
 pub mod engine;
+pub(crate) mod json_float;
 pub mod model;
+pub mod name;
 pub mod numerics;
 pub mod plan;
 pub mod record;

@@ -37,7 +37,7 @@ use super::{
     weights::{Weights, WeightsError},
 };
 use crate::{
-    numerics::{did_you_mean, nearest},
+    name::{did_you_mean, nearest},
     trace::Digest,
 };
 

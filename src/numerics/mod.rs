@@ -10,7 +10,6 @@ pub mod elementary;
 pub mod error;
 pub mod exact;
 pub mod format;
-pub(crate) mod json_float;
 pub mod kernel;
 pub mod order;
 pub mod precision;
@@ -83,24 +82,6 @@ impl FromStr for Numerics {
         let threads = threads.strip_prefix('t').and_then(|threads| threads.parse().ok()).ok_or_else(shape)?;
         Ok(Numerics { precision: precision.parse()?, order: order.parse()?, threads })
     }
-}
-
-/// The name nearest to `given`, if any is near: one that it begins, or one that it misspells.
-pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    let given = &given.to_lowercase();
-    let begun = |name: &&str| given.len() > 2 && name.starts_with(given);
-    if let Some(name) = names.clone().find(begun) {
-        return Some(name);
-    }
-    names
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .min()
-        .filter(|&(distance, name)| distance <= 1 + name.len() / 4)
-        .map(|(_, name)| name)
-}
-
-pub(crate) fn did_you_mean(name: Option<&str>) -> String {
-    name.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default()
 }
 
 #[cfg(test)]

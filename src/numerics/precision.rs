@@ -6,6 +6,7 @@ use super::{
     format::{Format, FormatError, Rounding},
     product::{LMul, Variant},
 };
+use crate::name::{did_you_mean, named, nearest};
 
 /// How weights are stored, how a product is formed, and what sums and results round to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,10 +49,7 @@ pub enum Scope {
     All,
 }
 
-impl Scope {
-    const NAMES: [(Scope, &str); 3] =
-        [(Scope::Attention, "attention"), (Scope::Linear, "linear"), (Scope::All, "all")];
-}
+named! { Scope, "scope": Attention = "attention", Linear = "linear", All = "all" }
 
 /// From which magnitude an activation makes its column an outlier: a positive number, kept as its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -343,13 +341,11 @@ impl Precision {
                 if let Some(bits) = product.mantissa {
                     parameters.push(format!("m={bits}"));
                 }
-                for (value, name) in Scope::NAMES {
-                    if value == scope && scope != Scope::All {
-                        parameters.push(format!("scope={name}"));
-                    }
+                if scope != Scope::All {
+                    parameters.push(format!("scope={scope}"));
                 }
-                if product.variant == Variant::Formula {
-                    parameters.push("variant=formula".to_owned());
+                if product.variant != Variant::Bits {
+                    parameters.push(format!("variant={}", product.variant));
                 }
             }
             Precision::Int8(threshold) if threshold != Threshold::PUBLISHED => {
@@ -398,7 +394,7 @@ pub enum PrecisionError {
     /// No such precision.
     #[error(
         "unknown precision `{name}`: {}see `reprocheck list precisions`",
-        super::did_you_mean(.nearest.as_deref())
+        did_you_mean(.nearest.as_deref())
     )]
     Unknown {
         /// What was given.
@@ -454,7 +450,7 @@ impl FromStr for Precision {
         let mut precision = match PRECISIONS.iter().find(|entry| entry.name == base && base != "eXmY") {
             Some(entry) => entry.example,
             None => minifloat(base).ok_or_else(|| {
-                let nearest = super::nearest(base, PRECISIONS.iter().map(|entry| entry.name));
+                let nearest = nearest(base, PRECISIONS.iter().map(|entry| entry.name));
                 // The letters of `eXmY` are no name to write.
                 let nearest = nearest.map(|name| name.replace('X', "3").replace('Y', "4"));
                 PrecisionError::Unknown { name: name.to_owned(), nearest }
@@ -509,16 +505,11 @@ impl Precision {
                 Precision::LMul { product: LMul { mantissa, ..product }, scope }
             }
             (Precision::LMul { product, .. }, "scope") => {
-                let scope = Scope::NAMES.iter().find(|(_, name)| *name == value);
-                let scope = scope.ok_or_else(|| wrong("`attention`, `linear` or `all`"))?.0;
+                let scope = value.parse().map_err(|_| wrong("`attention`, `linear` or `all`"))?;
                 Precision::LMul { product, scope }
             }
             (Precision::LMul { product, scope }, "variant") => {
-                let variant = match value {
-                    "bits" => Variant::Bits,
-                    "formula" => Variant::Formula,
-                    _ => return Err(wrong("`bits` or `formula`")),
-                };
+                let variant = value.parse().map_err(|_| wrong("`bits` or `formula`"))?;
                 Precision::LMul { product: LMul { variant, ..product }, scope }
             }
             (Precision::Int8(_), "threshold") => {

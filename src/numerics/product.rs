@@ -1,6 +1,7 @@
 //! How one term of a sum is formed: L-Mul's addition of words, and the integers of the 8-bit precisions.
 
 use super::{format::Format, precision::Threshold};
+use crate::name::named;
 
 /// L-Mul (Luo and Sun, 2024): a floating-point product approximated by one integer addition.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -20,6 +21,8 @@ pub enum Variant {
     /// The formula as printed: (1 + x + y + 2^-l) 2^(e + f).
     Formula,
 }
+
+named! { Variant, "variant": Bits = "bits", Formula = "formula" }
 
 const SIGN: u32 = 0x8000_0000;
 const MAGNITUDE: u32 = 0x7FFF_FFFF;

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     compare::Level,
-    numerics::{choice::Choice, did_you_mean, nearest},
+    name::{did_you_mean, nearest},
+    numerics::choice::Choice,
     source::Problems,
     suite::{Suite, style::Style},
 };
@@ -183,11 +184,7 @@ impl<'v> Asking<'v> {
                 Some((value.span(), items?))
             }),
             item_seed: number("item-seed"),
-            style: table.get("style").and_then(|value| {
-                let style =
-                    Style::ALL.iter().copied().find(|style| Some(style.to_string().as_str()) == text(value));
-                Some((value.span(), style?))
-            }),
+            style: table.get("style").and_then(|value| Some((value.span(), text(value)?.parse().ok()?))),
             shots: number("shots"),
         }
     }
@@ -683,7 +680,7 @@ impl Reader<'_, '_> {
 }
 
 fn level(name: &str) -> Option<Level> {
-    Level::ALL.into_iter().find(|level| level.to_string() == name)
+    name.parse().ok()
 }
 
 /// Without the digits that only binary has: 0.07 is 7.

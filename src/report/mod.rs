@@ -26,7 +26,9 @@ use self::{
 use crate::{
     compare::{Course, Divergence, Drift, Level, MARGINS, Spreads, Tally},
     engine::environment::Environment,
-    numerics::{did_you_mean, json_float, nearest, order::Launch},
+    json_float,
+    name::{did_you_mean, nearest},
+    numerics::order::Launch,
     plan::{
         Generation,
         axis::{AXES, Axis, Cell},

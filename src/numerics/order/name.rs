@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 use super::{ORDERS, Order, OrderEntry, Parts, Shape};
-use crate::numerics::nearest;
+use crate::name::{did_you_mean, nearest};
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,7 +32,7 @@ pub(crate) fn pattern() -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// No such family.
-    #[error("unknown order `{name}`: {}see `reprocheck list orders`", crate::numerics::did_you_mean(.nearest.as_deref()))]
+    #[error("unknown order `{name}`: {}see `reprocheck list orders`", did_you_mean(.nearest.as_deref()))]
     Unknown {
         /// What was given.
         name: String,
