@@ -149,6 +149,11 @@ impl Format {
         self.mantissa as u32
     }
 
+    /// Has it as many exponent and mantissa bits as the other?
+    pub const fn has_widths_of(self, other: Format) -> bool {
+        self.exponent == other.exponent && self.mantissa == other.mantissa
+    }
+
     /// The number of bits of a code.
     pub const fn bits(self) -> u32 {
         1 + self.exponent_bits() + self.mantissa_bits()

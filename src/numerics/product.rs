@@ -1,6 +1,6 @@
 //! How one term of a sum is formed: L-Mul's addition of words, and the integers of the 8-bit precisions.
 
-use super::{format::Format, precision::Threshold};
+use super::format::Format;
 use crate::name::named;
 
 /// L-Mul (Luo and Sun, 2024): a floating-point product approximated by one integer addition.
@@ -88,6 +88,25 @@ impl LMul {
             _ => LARGEST_FINITE,
         };
         f32::from_bits(sign | magnitude)
+    }
+}
+
+/// From which magnitude an activation makes its column an outlier: a positive number, kept as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Threshold(u32);
+
+impl Threshold {
+    /// The published one.
+    pub const PUBLISHED: Threshold = Threshold(0x40C0_0000);
+
+    /// This number, if it is positive and finite.
+    pub fn new(value: f32) -> Option<Threshold> {
+        (value.is_finite() && value > 0.0).then_some(Threshold(value.to_bits()))
+    }
+
+    /// The number.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
     }
 }
 
