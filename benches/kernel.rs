@@ -145,7 +145,8 @@ impl Shape {
 
     fn ours(&self, isa: Isa, precision: Precision, order: Order) -> Figure {
         let threads = NonZeroUsize::new(self.threads).expect("threads are counted from one");
-        let kernel = Fast::on(isa, Numerics { precision, order, threads }).expect("threads start");
+        let kernel = Fast::on(isa, Numerics::new(precision, order, threads).expect("it can be computed"))
+            .expect("threads start");
         let weights = kernel.pack(Site::Linear, self.columns, self.depth, &mut |column, terms| {
             terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
         });

@@ -117,7 +117,7 @@ fn orders() -> Vec<Order> {
 }
 
 fn numerics(precision: Precision, order: Order, threads: usize) -> Numerics {
-    Numerics { precision, order, threads: NonZeroUsize::new(threads).unwrap() }
+    Numerics::new(precision, order, NonZeroUsize::new(threads).unwrap()).unwrap()
 }
 
 struct Case {
@@ -597,9 +597,7 @@ fn threads_share_rows_and_change_no_bit() {
         let expected: Vec<_> =
             operations.into_iter().map(|(_, operation)| operation(&case, &definition)).collect();
         for threads in [1, 2, 3] {
-            let kernel =
-                Fast::new(Numerics { threads: NonZeroUsize::new(threads).unwrap(), ..definition.numerics });
-            let kernel = kernel.unwrap();
+            let kernel = Fast::new(numerics(Precision::Bf16, order.parse().unwrap(), threads)).unwrap();
             case.check(&kernel, &expected, Kind::Spread);
             for (name, operation) in RowByRow::operations().into_iter().skip(1) {
                 kernel.threads_used();

@@ -24,7 +24,7 @@ use support::{Logits, facts, fixed_prompts, fixture, request};
 const NEW_TOKENS: usize = 6;
 
 fn numerics(precision: Precision, order: Order, threads: usize) -> Numerics {
-    Numerics { precision, order, threads: NonZeroUsize::new(threads).unwrap() }
+    Numerics::new(precision, order, NonZeroUsize::new(threads).unwrap()).unwrap()
 }
 
 /// Precisions under which a row's bits do not depend on its batch.

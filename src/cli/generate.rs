@@ -215,7 +215,8 @@ impl Generate {
         let Cell { precision, order, threads, .. } = self.cell;
         match self.cell.engine {
             EngineName::Lab => {
-                let numerics = Numerics { precision, order: order.unwrap_or(Order::SEQUENTIAL), threads };
+                let numerics = Numerics::new(precision, order.unwrap_or(Order::SEQUENTIAL), threads);
+                let numerics = numerics.map_err(Ended::usage)?;
                 Ok((Box::new(Lab::load(checkpoint, numerics)?), format!("lab/{numerics}")))
             }
             EngineName::Candle => {

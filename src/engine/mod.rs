@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::CheckpointError,
-    numerics::choice::{Choice, Place, RankError, Ranking, rank},
+    numerics::{
+        Impossible,
+        choice::{Choice, Place, RankError, Ranking, rank},
+    },
     trace::{Digest, Sample, Step},
 };
 
@@ -148,6 +151,12 @@ impl EngineError {
     /// Did the machine fail, rather than what it was asked?
     pub fn is_environment(&self) -> bool {
         matches!(self, EngineError::Environment(_))
+    }
+}
+
+impl From<Impossible> for EngineError {
+    fn from(error: Impossible) -> EngineError {
+        EngineError::Unsupported(error.to_string())
     }
 }
 

@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     engine::candle::{Device, Stock},
     numerics::{
-        Numerics,
+        Impossible, Numerics,
         order::{self, Order},
         precision::{self, Precision},
+        sharing,
     },
 };
 
@@ -108,9 +109,6 @@ pub const AXES: &[AxisEntry] = &[
     },
 ];
 
-/// More than any machine shares a call among.
-const MOST_THREADS: usize = 1024;
-
 impl Axis {
     /// Its row.
     pub fn entry(self) -> &'static AxisEntry {
@@ -159,14 +157,7 @@ impl Axis {
             Axis::Engine => Setting::Engine(text.parse()?),
             Axis::Precision => Setting::Precision(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Order => Setting::Order(Some(text.parse().map_err(|error| format!("{error}"))?)),
-            Axis::Threads => match count(text)? {
-                threads if threads.get() > MOST_THREADS => {
-                    return Err(format!(
-                        "no machine has {threads} threads for one call: write up to {MOST_THREADS}"
-                    ));
-                }
-                threads => Setting::Threads(threads),
-            },
+            Axis::Threads => Setting::Threads(sharing(count(text)?).map_err(|error| error.to_string())?),
             Axis::Batch => Setting::Batch(count(text)?),
             Axis::PrefillChunk if text == "all" => Setting::PrefillChunk(None),
             Axis::PrefillChunk => Setting::PrefillChunk(Some(count(text)?)),
@@ -418,9 +409,12 @@ impl Cell {
     }
 
     /// What the lab needs to know of it, if it is the lab's.
-    pub fn numerics(&self) -> Option<Numerics> {
-        let Cell { precision, threads, .. } = *self;
-        self.order.map(|order| Numerics { precision, order, threads })
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be computed.
+    pub fn numerics(&self) -> Option<Result<Numerics, Impossible>> {
+        self.order.map(|order| Numerics::new(self.precision, order, self.threads))
     }
 
     /// What candle needs to know of it, if it is candle's.

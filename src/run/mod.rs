@@ -437,7 +437,7 @@ impl<'a> Work<'a> {
         self.engine = None;
         let engine: Box<dyn Engine + 'a> = match cell.engine {
             EngineName::Lab => {
-                let numerics = cell.numerics().expect("a cell of the lab has an order");
+                let numerics = cell.numerics().expect("a cell of the lab has an order")?;
                 Box::new(Lab::load(self.checkpoint, numerics)?)
             }
             EngineName::Candle(_) => {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     model::Checkpoint,
-    numerics::{order::Order, precision::Precision},
+    numerics::{order::Order, precision::Precision, sharing},
     trace::{Launched, Sample, Step},
 };
 
@@ -94,7 +94,7 @@ impl Stock {
         threads: NonZeroUsize,
         device: Device,
     ) -> Result<Stock, EngineError> {
-        let stock = Stock { precision, threads, device };
+        let stock = Stock { precision, threads: sharing(threads)?, device };
         if let Some(order) = order {
             return Err(stock.unsupported(&format!(
                 "candle adds in an order of its own, not in `{order}`: leave the order out, or use the lab engine"
