@@ -7,7 +7,7 @@ use crate::{
     name::{did_you_mean, nearest},
     numerics::{
         format::{Format, FormatError, Rounding},
-        product::{LMul, Threshold, Variant},
+        product::{Threshold, Variant},
     },
 };
 
@@ -147,7 +147,7 @@ impl Precision {
                 }
             }
             Precision::LMul { product, scope } => {
-                if let Some(bits) = product.mantissa {
+                if let Some(bits) = product.mantissa() {
                     parameters.push(format!("m={bits}"));
                 }
                 if scope != Scope::All {
@@ -183,19 +183,17 @@ impl Precision {
                 })?)
             }
             (Precision::LMul { product, scope }, "m") => {
-                let bits = value.parse().ok().filter(|bits| (1..=23).contains(bits));
-                let bits: u8 = bits.ok_or_else(|| wrong("a number of mantissa bits from 1 to 23"))?;
-                // 23 bits are all there are: the same value, and so the same name, as without `m`.
-                let mantissa = (bits < 23).then_some(bits);
-                Precision::LMul { product: LMul { mantissa, ..product }, scope }
+                let product = value.parse().ok().and_then(|bits| product.with_mantissa(bits));
+                let product = product.ok_or_else(|| wrong("a number of mantissa bits from 1 to 23"))?;
+                Precision::LMul { product, scope }
             }
             (Precision::LMul { product, .. }, "scope") => {
                 let scope = value.parse().map_err(|_| wrong("`attention`, `linear` or `all`"))?;
                 Precision::LMul { product, scope }
             }
-            (Precision::LMul { product, scope }, "variant") => {
-                let variant = value.parse().map_err(|_| wrong("`bits` or `formula`"))?;
-                Precision::LMul { product: LMul { variant, ..product }, scope }
+            (Precision::LMul { mut product, scope }, "variant") => {
+                product.variant = value.parse().map_err(|_| wrong("`bits` or `formula`"))?;
+                Precision::LMul { product, scope }
             }
             (Precision::Int8(_), "threshold") => {
                 let threshold = value.parse().ok().and_then(Threshold::new);
