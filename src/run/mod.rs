@@ -375,13 +375,12 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// By which rule a long sum is added, and by which trees in these launches.
+    /// By which trees the sums of every length that the weights have are added in these launches.
     fn tree(&self, order: Order, launches: [Launch; 2]) -> Digest {
-        /// No model has longer sums that any order would tell apart from these.
-        const MOST: usize = 2048;
-        let terms = self.checkpoint.config.inner_width.min(MOST);
-        let [prefill, decode] = launches.map(|launch| order.tree(terms, launch));
-        Digest::of(format!("{:?} {prefill} {decode}", order.rule()).as_bytes())
+        let config = &self.checkpoint.config;
+        let lengths = [config.width, config.inner_width, config.heads * config.head_width, config.head_width];
+        let prints = lengths.map(|terms| launches.map(|launch| order.fingerprint(terms, launch)));
+        Digest::of(prints.as_flattened().as_flattened())
     }
 
     /// The samples of questions that share their calls.

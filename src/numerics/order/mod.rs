@@ -9,6 +9,7 @@
 mod leaves;
 mod name;
 mod schedule;
+mod symbols;
 
 use std::{mem::discriminant, num::NonZeroUsize};
 

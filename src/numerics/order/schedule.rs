@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::{LEAVES, Launch, Leaves, Order, Rule, Shape, tree_of_leaves};
-use crate::numerics::tree::Tree;
+use super::{LEAVES, Launch, Leaves, Order, Shape, tree_of_leaves};
 
 impl Order {
     /// The order in which terms are visited: `walk[position]` is a term. `None` is first to last.
@@ -46,12 +45,6 @@ impl Order {
             }
         }
         Schedule { terms, walk: self.walk(terms), steps }
-    }
-
-    /// The declared tree over so many terms under this launch.
-    pub fn tree(self, terms: usize, launch: Launch) -> Tree {
-        let schedule = self.schedule(terms, launch);
-        schedule.reduce(&mut Symbols { schedule: &schedule, rule: self.rule() }, &mut Vec::new())
     }
 }
 
@@ -204,32 +197,6 @@ pub(crate) fn shuffle<T>(mut items: Vec<T>, seed: u64) -> Vec<T> {
         items.swap(last, usize::try_from(pick).expect("smaller than the slice"));
     }
     items
-}
-
-/// Adds symbols: what comes out is the tree itself.
-struct Symbols<'a> {
-    schedule: &'a Schedule,
-    rule: Rule,
-}
-
-impl Adder for Symbols<'_> {
-    type Sum = Tree;
-
-    fn run(&mut self, positions: Range<usize>) -> Tree {
-        let mut leaves = positions.map(|position| Tree::Leaf(self.schedule.term(position)));
-        match self.rule {
-            // All at once, with no rounding between them.
-            Rule::Exact => Tree::node(leaves.collect()),
-            Rule::Plain | Rule::Kahan | Rule::Neumaier => {
-                let first = leaves.next().unwrap_or_else(|| Tree::node(Vec::new()));
-                leaves.fold(first, |sum, leaf| Tree::node(vec![sum, leaf]))
-            }
-        }
-    }
-
-    fn join(&mut self, left: Tree, right: Tree) -> Tree {
-        Tree::node(vec![left, right])
-    }
 }
 
 #[cfg(test)]
