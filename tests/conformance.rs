@@ -145,7 +145,7 @@ impl Case {
         let weights = kernel.pack(site, self.columns, self.depth, &mut |column, terms| {
             terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
         });
-        let launch = Launch { rows: self.rows, threads: kernel.numerics().threads.get() };
+        let launch = Launch { rows: self.rows, threads: kernel.numerics().threads().get() };
         let mut out = vec![f32::NAN; self.rows * self.columns];
         let job = Job {
             activations: &self.x,
