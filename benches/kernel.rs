@@ -62,9 +62,9 @@ fn main() {
                     continue;
                 }
                 let shape = Shape::new(depth, columns, rows, threads);
-                let base = shape.ours(isa, Precision::Fp32, Order::Sequential);
+                let base = shape.ours(isa, Precision::Fp32, Order::SEQUENTIAL);
                 for (precision, order) in cells {
-                    let figure = if (precision, order) == (Precision::Fp32, Order::Sequential) {
+                    let figure = if (precision, order) == (Precision::Fp32, Order::SEQUENTIAL) {
                         base
                     } else {
                         shape.ours(isa, precision, order)
@@ -92,8 +92,8 @@ fn main() {
 
 /// Every precision in sequential order, then every other order in fp32.
 fn cells() -> Vec<(Precision, Order)> {
-    let mut cells: Vec<_> = PRECISIONS.iter().map(|entry| (entry.example, Order::Sequential)).collect();
-    let orders = ORDERS.iter().map(|entry| entry.example).filter(|order| *order != Order::Sequential);
+    let mut cells: Vec<_> = PRECISIONS.iter().map(|entry| (entry.example, Order::SEQUENTIAL)).collect();
+    let orders = ORDERS.iter().map(|entry| entry.example).filter(|order| *order != Order::SEQUENTIAL);
     cells.extend(orders.map(|order| (Precision::Fp32, order)));
     cells
 }
@@ -145,7 +145,8 @@ impl Shape {
 
     fn ours(&self, isa: Isa, precision: Precision, order: Order) -> Figure {
         let threads = NonZeroUsize::new(self.threads).expect("threads are counted from one");
-        let kernel = Fast::on(isa, Numerics { precision, order, threads }).expect("threads start");
+        let kernel = Fast::on(isa, Numerics::new(precision, order, threads).expect("it can be computed"))
+            .expect("threads start");
         let weights = kernel.pack(Site::Linear, self.columns, self.depth, &mut |column, terms| {
             terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
         });

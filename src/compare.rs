@@ -1,13 +1,15 @@
 //! The ladder of agreement, and where outputs first part: two of one item, two cells on all items, and many cells.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    numerics::{choice::Candidate, json_float, total::mean},
+    json_float,
+    name::named,
+    numerics::{choice::Candidate, total::mean},
     stats::{
         Interval,
         paired::Paired,
@@ -35,29 +37,7 @@ pub enum Level {
     Answers,
 }
 
-impl Level {
-    /// All, the strictest first.
-    pub const ALL: [Level; 3] = [Level::Bits, Level::Tokens, Level::Answers];
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Level::Bits => "bits",
-            Level::Tokens => "tokens",
-            Level::Answers => "answers",
-        })
-    }
-}
-
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Level, String> {
-        let found = Level::ALL.into_iter().find(|level| level.to_string() == name);
-        found.ok_or_else(|| format!("`{name}` is no level: write bits, tokens or answers"))
-    }
-}
+named! { Level, "level": Bits = "bits", Tokens = "tokens", Answers = "answers" }
 
 /// What a cell made of an item.
 #[derive(Clone, Copy, Debug)]

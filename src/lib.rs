@@ -96,6 +96,8 @@
 //!
 //! | where | what |
 //! |---|---|
+//! | [`name`] | enums by name; what is said of a name that is none, and the nearest one |
+//! | `json_float` | an f32 in JSON, infinities included |
 //! | [`numerics`] | [`Numerics`], and the one NaN that a result may be; knows nothing of models |
 //! | [`numerics::format`] | binary formats up to f32: how a value rounds, which code stands for it |
 //! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a [`Site`] |
@@ -134,7 +136,7 @@
 //! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
 //! names the instruction sets.
 //!
-//! Dependencies point one way, `numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
+//! Dependencies point one way, `name, json_float <- numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
 //! record <- verdict <- report, store <- run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
@@ -151,9 +153,9 @@
 //!    launch or its precision is int8 (`a_row_has_the_same_bits_alone_and_in_any_batch`,
 //!    `threads_share_the_work_and_change_no_bit`). The first test also fails if int8 ceases to be an exception.
 //! 5. **An order says that it depends on the launch exactly if its tree does**
-//!    (`an_order_depends_on_the_launch_exactly_if_its_tree_does`, in `order.rs`).
-//! 6. **Numerics are a value.** A name parses to it, it prints back as that name, and one value has one name (the
-//!    unit tests of `numerics`, `precision` and `order`). There is no global mode; `clippy.toml` forbids reading the
+//!    (`an_order_depends_on_the_launch_exactly_if_its_tree_does`, in `order/schedule.rs`).
+//! 6. **Numerics are a value.** A name parses to it, it prints back as that name, and one value has one name; what
+//!    cannot be computed cannot be made (the unit tests of `numerics`, `precision` and `order`). There is no global mode; `clippy.toml` forbids reading the
 //!    environment.
 //! 7. **No function of the platform whose bits may differ elsewhere.** `clippy.toml` forbids `f32::exp` and its like,
 //!    and this file turns that lint on. What stands in for them is compared with CORE-MATH and with recorded
@@ -220,7 +222,9 @@ pub mod cli;
 pub mod compare;
 pub mod digest;
 pub mod engine;
+pub(crate) mod json_float;
 pub mod model;
+pub mod name;
 pub mod numerics;
 pub mod plan;
 pub mod record;

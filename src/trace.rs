@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     digest::Digest,
-    numerics::{canonical, choice::Candidate, elementary, json_float},
+    json_float,
+    numerics::{canonical, choice::Candidate, elementary},
 };
 
 /// What an engine shows of what it chose a token from, from the least to the most.

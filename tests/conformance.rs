@@ -117,7 +117,7 @@ fn orders() -> Vec<Order> {
 }
 
 fn numerics(precision: Precision, order: Order, threads: usize) -> Numerics {
-    Numerics { precision, order, threads: NonZeroUsize::new(threads).unwrap() }
+    Numerics::new(precision, order, NonZeroUsize::new(threads).unwrap()).unwrap()
 }
 
 struct Case {
@@ -145,7 +145,7 @@ impl Case {
         let weights = kernel.pack(site, self.columns, self.depth, &mut |column, terms| {
             terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
         });
-        let launch = Launch { rows: self.rows, threads: kernel.numerics().threads.get() };
+        let launch = Launch { rows: self.rows, threads: kernel.numerics().threads().get() };
         let mut out = vec![f32::NAN; self.rows * self.columns];
         let job = Job {
             activations: &self.x,
@@ -232,7 +232,7 @@ fn the_head_and_attention_are_their_definition_too() {
     let mut random = Random(4);
     for precision in precisions() {
         for site in [Site::Attention, Site::Head] {
-            for order in [Order::Sequential, Order::Pairwise, Order::Exact] {
+            for order in [Order::SEQUENTIAL, Order::PAIRWISE, Order::EXACT] {
                 let definition = Definition { numerics: numerics(precision, order, 1) };
                 let case = Case::new(Kind::Outliers, [3, 24, 34], &mut random);
                 let expected = case.run(&definition, site);
@@ -413,7 +413,7 @@ fn sabotage_is_seen_by_conformance_and_by_the_revealed_tree() {
         for order in orders() {
             // Reversing a sum that has no order is no fault, and Neumaier's is so good that its order hardly
             // shows: masks see it as flat.
-            if fault == Fault::Reversed && [Order::Exact, Order::Neumaier].contains(&order) {
+            if fault == Fault::Reversed && [Order::EXACT, Order::NEUMAIER].contains(&order) {
                 continue;
             }
             let sound = numerics(Precision::Fp32, order, 1);
@@ -597,9 +597,7 @@ fn threads_share_rows_and_change_no_bit() {
         let expected: Vec<_> =
             operations.into_iter().map(|(_, operation)| operation(&case, &definition)).collect();
         for threads in [1, 2, 3] {
-            let kernel =
-                Fast::new(Numerics { threads: NonZeroUsize::new(threads).unwrap(), ..definition.numerics });
-            let kernel = kernel.unwrap();
+            let kernel = Fast::new(numerics(Precision::Bf16, order.parse().unwrap(), threads)).unwrap();
             case.check(&kernel, &expected, Kind::Spread);
             for (name, operation) in RowByRow::operations().into_iter().skip(1) {
                 kernel.threads_used();
@@ -726,7 +724,7 @@ fn sabotage_is_seen_in_norms_and_in_softmax() {
     for fault in [Fault::Reversed, Fault::Dropped] {
         for order in orders() {
             // What has no order cannot be reversed, and compensated sums of so few terms hardly have one.
-            if fault == Fault::Reversed && [Order::Exact, Order::Neumaier, Order::Kahan].contains(&order) {
+            if fault == Fault::Reversed && [Order::EXACT, Order::NEUMAIER, Order::KAHAN].contains(&order) {
                 continue;
             }
             for isa in Isa::available() {
@@ -744,7 +742,7 @@ fn sabotage_is_seen_in_norms_and_in_softmax() {
 #[test]
 fn shared_jobs_are_done_once_each_and_are_no_evidence_of_arithmetic() {
     for threads in [1, 2, 3] {
-        let kernel = Fast::new(numerics(Precision::Fp32, Order::Sequential, threads)).unwrap();
+        let kernel = Fast::new(numerics(Precision::Fp32, Order::SEQUENTIAL, threads)).unwrap();
         let (done, calls) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
         kernel.share((0..20).collect(), |job: usize| {
             calls.fetch_add(1, Ordering::Relaxed);
@@ -760,7 +758,7 @@ fn shared_jobs_are_done_once_each_and_are_no_evidence_of_arithmetic() {
 #[test]
 fn threads_used_tells_of_calls_since_it_was_asked() {
     let mut random = Random(15);
-    let kernel = Fast::new(numerics(Precision::Fp32, Order::Sequential, 2)).unwrap();
+    let kernel = Fast::new(numerics(Precision::Fp32, Order::SEQUENTIAL, 2)).unwrap();
     Case::new(Kind::Random, [2, 20, 20], &mut random).run(&kernel, Site::Linear);
     assert_eq!(kernel.threads_used(), 1, "a small product is not shared");
     Case::new(Kind::Random, [40, 300, 300], &mut random).run(&kernel, Site::Linear);

@@ -184,7 +184,7 @@ fn each_rounding_picks_its_neighbor() {
 #[test]
 fn rounding_twice_changes_nothing_and_keeps_the_sign() {
     for format in formats() {
-        for &rounding in Rounding::ALL {
+        for &rounding in &Rounding::ALL {
             let format = format.with_rounding(rounding);
             for x in sample(1_000_003) {
                 let once = format.round(x);
@@ -228,7 +228,7 @@ fn overflow_goes_where_the_rounding_says() {
 #[test]
 fn specials_convert_as_pinned() {
     for format in formats() {
-        for &rounding in Rounding::ALL {
+        for &rounding in &Rounding::ALL {
             let format = format.with_rounding(rounding);
             let largest = format.max_finite();
             let nan = if format.specials() == Specials::Finite { largest } else { f32::NAN };
@@ -277,7 +277,7 @@ fn slices_round_as_single_values_do() {
     let named = [Format::F32, Format::BF16, Format::F16, Format::E4M3, Format::E5M2];
     for format in formats().into_iter().chain(named) {
         let dense = if format.bits() <= 16 { around_codes(format) } else { Vec::new() };
-        for &rounding in Rounding::ALL {
+        for &rounding in &Rounding::ALL {
             let format = format.with_rounding(rounding);
             for xs in [&xs, &dense] {
                 let mut rounded = xs.clone();
@@ -296,7 +296,7 @@ fn names_are_short_and_parse() {
     assert_eq!(overflowing(minifloat(5, 10)), Format::F16);
     assert_eq!((minifloat(4, 3), minifloat(5, 2)), (Format::E4M3, Format::E5M2));
     assert_eq!(Format::BF16.with_rounding(Rounding::Up).to_string(), "bf16");
-    for rounding in Rounding::ALL {
+    for rounding in &Rounding::ALL {
         assert_eq!(rounding.to_string().parse(), Ok(*rounding));
         assert_eq!(Format::F16.with_rounding(*rounding).rounding(), *rounding);
     }
@@ -318,7 +318,7 @@ fn errors_say_what_to_do() {
         assert_eq!(format.with_saturation(true), Ok(format));
     }
     let unknown = "Even".parse::<Rounding>().unwrap_err().to_string();
-    assert_eq!(unknown, "no rounding is called \"Even\": choose even, away, up, down or zero");
+    assert_eq!(unknown, "`Even` is no rounding: write `even`, or one of even, away, up, down, zero");
 }
 
 /// Calls `check` with all f32, a block at a time, on all cores.

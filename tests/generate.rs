@@ -125,6 +125,12 @@ fn what_cannot_be_done_is_a_sentence_with_the_way_out_and_an_exit_code() {
             2,
             "candle/w8a8/t1: candle computes in fp32, fp16 or bf16: use one of these, or the lab engine",
         ),
+        (&["--model", "qwen", "--prompt", "a", "--threads", "20000"], 2, "for one call: write up to 1024"),
+        (
+            &["--model", "qwen", "--prompt", "a", "--engine", "candle", "--threads", "20000"],
+            2,
+            "no machine has 20000 threads for one call: write up to 1024",
+        ),
         (&["--model", "qwen", "--prompt", "a", "--logits", "/no/where"], 4, "choose another place"),
         (
             &["--model", "qwen", "--prompt", "ab", "--engine", "candle", "--logits", "/no/where"],

@@ -76,7 +76,7 @@ impl Input {
     /// SHA-256 of the result's words, little endian.
     fn digest(&self, numerics: Numerics, isa: Isa) -> Digest {
         let kernel = Fast::on(isa, numerics).unwrap();
-        let site = numerics.precision.own_site();
+        let site = numerics.precision().own_site();
         let weights = kernel.pack(site, COLUMNS, DEPTH, &mut |column, terms| {
             terms.copy_from_slice(&self.weights[column * DEPTH..][..DEPTH]);
         });
@@ -99,7 +99,7 @@ fn table(digest: impl Fn(Numerics) -> Digest) -> String {
     let mut table = String::new();
     for precision in PRECISIONS.iter().map(|entry| entry.example) {
         for order in ORDERS.iter().map(|entry| entry.example) {
-            let digest = digest(Numerics { precision, order, threads });
+            let digest = digest(Numerics::new(precision, order, threads).unwrap());
             writeln!(table, "{precision}/{order} {digest}").unwrap();
         }
     }

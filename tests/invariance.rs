@@ -25,7 +25,7 @@ use support::{Logits, facts, fixed_prompts, fixture, request};
 const NEW_TOKENS: usize = 6;
 
 fn numerics(precision: Precision, order: Order, threads: usize) -> Numerics {
-    Numerics { precision, order, threads: NonZeroUsize::new(threads).unwrap() }
+    Numerics::new(precision, order, NonZeroUsize::new(threads).unwrap()).unwrap()
 }
 
 /// Precisions under which a row's bits do not depend on its batch.
@@ -126,7 +126,7 @@ proptest! {
                 Prompt { item, tokens: (0..*length).map(token).collect(), replay: None }
             }).collect();
             for precision in invariant_precisions() {
-                holds(&checkpoint, precision, Order::Sequential, &prompts, &variations)?;
+                holds(&checkpoint, precision, Order::SEQUENTIAL, &prompts, &variations)?;
             }
             for order in invariant_orders() {
                 holds(&checkpoint, Precision::Fp32, order, &prompts, &variations)?;
@@ -185,9 +185,9 @@ fn batch_moves_bits(checkpoint: &Checkpoint, numerics: Numerics) -> bool {
 fn int8_depends_on_the_company_that_its_outlier_columns_come_from_and_w8a8_does_not() {
     // The published threshold of 6 is rarely met by so small a model, so the test asks for one that is.
     let checkpoint = fixture("qwen3-untied-bias");
-    let int8 = numerics("int8:threshold=2".parse().unwrap(), Order::Sequential, 1);
+    let int8 = numerics("int8:threshold=2".parse().unwrap(), Order::SEQUENTIAL, 1);
     assert!(batch_moves_bits(&checkpoint, int8), "int8 has become batch-invariant: this pin must go");
-    assert!(!batch_moves_bits(&checkpoint, numerics(Precision::W8A8, Order::Sequential, 1)));
+    assert!(!batch_moves_bits(&checkpoint, numerics(Precision::W8A8, Order::SEQUENTIAL, 1)));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn an_order_shaped_by_the_rows_of_a_launch_moves_bits_with_the_batch() {
 #[test]
 fn a_replay_meets_the_logits_that_generation_met_and_goes_on_past_a_divergence() {
     let checkpoint = fixture("llama-plain");
-    let numerics = numerics(Precision::Bf16, Order::Pairwise, 1);
+    let numerics = numerics(Precision::Bf16, Order::PAIRWISE, 1);
     let prompts = fixed_prompts(&checkpoint);
     let request = Request { batch: NonZeroUsize::new(4).unwrap(), ..request(NEW_TOKENS) };
     let own = generate(&checkpoint, numerics, &prompts, &request);

@@ -195,7 +195,7 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
     let candle = Cell::default().with(Axis::Engine.parse("candle").unwrap());
     assert_eq!((candle.order, candle.numerics()), (None, None));
     let lab = candle.with(Axis::Engine.parse("lab").unwrap());
-    assert_eq!((lab.order, lab.precision), (Some(Order::Sequential), Precision::Fp32));
+    assert_eq!((lab.order, lab.precision), (Some(Order::SEQUENTIAL), Precision::Fp32));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::engine::{ENGINES, EngineName};
 use crate::numerics::{
     order::{self, Order},
     precision::{self, Precision},
+    sharing,
 };
 
 /// One of the things that a matrix varies.
@@ -138,9 +139,6 @@ pub const AXES: &[AxisEntry] = &[
     },
 ];
 
-/// More than any machine shares a call among.
-const MOST_THREADS: usize = 1024;
-
 impl Axis {
     /// Its row.
     pub fn entry(self) -> &'static AxisEntry {
@@ -192,14 +190,7 @@ impl Axis {
             Axis::Engine => Setting::Engine(text.parse()?),
             Axis::Precision => Setting::Precision(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Order => Setting::Order(text.parse().map_err(|error| format!("{error}"))?),
-            Axis::Threads => match count(text)? {
-                threads if threads.get() > MOST_THREADS => {
-                    return Err(format!(
-                        "no machine has {threads} threads for one call: write up to {MOST_THREADS}"
-                    ));
-                }
-                threads => Setting::Threads(threads),
-            },
+            Axis::Threads => Setting::Threads(sharing(count(text)?).map_err(|error| error.to_string())?),
             Axis::Batch => Setting::Batch(count(text)?),
             Axis::PrefillChunk if text == "all" => Setting::PrefillChunk(None),
             Axis::PrefillChunk => Setting::PrefillChunk(Some(count(text)?)),

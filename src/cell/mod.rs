@@ -17,7 +17,7 @@ pub use self::{
     engine::{Compute, Device, DeviceError, ENGINES, EngineEntry, EngineName, Stock},
     name::Name,
 };
-use crate::numerics::{Numerics, order::Order, precision::Precision};
+use crate::numerics::{Impossible, Numerics, order::Order, precision::Precision};
 
 /// One point of a matrix: a setting on every axis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -51,9 +51,9 @@ impl Default for Serving {
 
 impl Default for Cell {
     fn default() -> Cell {
-        let usual =
-            Numerics { precision: Precision::Fp32, order: Order::Sequential, threads: NonZeroUsize::MIN };
-        Cell { compute: Compute::Lab(usual), serving: Serving::default(), repeat: NonZeroUsize::MIN }
+        let usual = Numerics::new(Precision::Fp32, Order::SEQUENTIAL, NonZeroUsize::MIN);
+        let compute = Compute::Lab(usual.expect("every engine can be so"));
+        Cell { compute, serving: Serving::default(), repeat: NonZeroUsize::MIN }
     }
 }
 
@@ -87,14 +87,10 @@ impl From<Cell> for Parts {
     fn from(cell: Cell) -> Parts {
         let Cell { compute, serving, repeat } = cell;
         let engine = compute.engine();
-        let Numerics { precision, order, threads } = match compute {
-            Compute::Lab(numerics) => numerics,
-            Compute::Candle(Stock { precision, threads, .. }) => {
-                Numerics { precision, order: Order::Sequential, threads }
-            }
-            Compute::Script(_) => {
-                Numerics { precision: Precision::Fp32, order: Order::Sequential, threads: NonZeroUsize::MIN }
-            }
+        let (precision, order, threads) = match compute {
+            Compute::Lab(numerics) => (numerics.precision(), numerics.order(), numerics.threads()),
+            Compute::Candle(Stock { precision, threads, .. }) => (precision, Order::SEQUENTIAL, threads),
+            Compute::Script(_) => (Precision::Fp32, Order::SEQUENTIAL, NonZeroUsize::MIN),
         };
         Parts { engine, precision, order, threads, serving, repeat }
     }
@@ -142,7 +138,12 @@ impl Parts {
         }
         let Parts { engine, precision, order, threads, serving, repeat } = self;
         let compute = match engine {
-            EngineName::Lab => Compute::Lab(Numerics { precision, order, threads }),
+            EngineName::Lab => {
+                let impossible = |error: Impossible| match error {
+                    Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
+                };
+                Compute::Lab(Numerics::new(precision, order, threads).map_err(impossible)?)
+            }
             EngineName::Candle(device) => Compute::Candle(Stock { precision, threads, device }),
             EngineName::Script(name) => Compute::Script(name),
         };

@@ -141,7 +141,7 @@ fn self_check(isas: &[Isa]) -> Result<usize, anyhow::Error> {
     let mut products = 0;
     for precision in PRECISIONS.iter().map(|entry| entry.example) {
         for order in ORDERS.iter().map(|entry| entry.example) {
-            let numerics = Numerics { precision, order, threads: NonZeroUsize::MIN };
+            let numerics = Numerics::new(precision, order, NonZeroUsize::MIN)?;
             let expected = product(&Definition { numerics }, precision);
             for &isa in isas {
                 let kernel = Fast::on(isa, numerics).context("cannot start the threads of a kernel")?;
@@ -156,7 +156,7 @@ fn self_check(isas: &[Isa]) -> Result<usize, anyhow::Error> {
 /// Does this kernel give these bits?
 fn agree(kernel: &Fast, expected: &[f32]) -> Result<(), anyhow::Error> {
     let numerics = kernel.numerics();
-    let given = product(kernel, numerics.precision);
+    let given = product(kernel, numerics.precision());
     let Some(at) = given.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits()) else {
         return Ok(());
     };
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn the_self_check_sees_a_broken_kernel() {
         let numerics: Numerics = "fp32/sequential/t1".parse().unwrap();
-        let expected = product(&Definition { numerics }, numerics.precision);
+        let expected = product(&Definition { numerics }, numerics.precision());
         for isa in Isa::available() {
             let kernel = Fast::on(isa, numerics).unwrap();
             assert!(agree(&kernel, &expected).is_ok(), "{isa}");

@@ -69,7 +69,7 @@ struct Answer {
 impl Dot {
     pub(super) fn run(&self, mut lines: BufReader<impl Read>, out: &mut impl Write) -> Result<Exit, Ended> {
         // The launch is what the order sees; one dot product is worth no thread of its own.
-        let numerics = Numerics { precision: self.precision, order: self.order, threads: NonZeroUsize::MIN };
+        let numerics = Numerics::new(self.precision, self.order, NonZeroUsize::MIN).map_err(Ended::usage)?;
         let kernel = Fast::new(numerics).map_err(Ended::environment)?;
         let mut exit = Exit::Held;
         let mut line = Vec::new();

@@ -121,7 +121,7 @@ impl ExplainOrder {
         }
         writeln!(out, "\n{}", tree.picture().trim_end())?;
 
-        let numerics = Numerics { precision: Precision::Fp32, order, threads: NonZeroUsize::MIN };
+        let numerics = Numerics::new(Precision::Fp32, order, NonZeroUsize::MIN).map_err(Ended::usage)?;
         let kernel = Fast::new(numerics).map_err(Ended::environment)?;
         let revealed = reveal(&kernel, Site::Linear, launch, terms).map_err(Ended::failed)?;
         let expected = order.tree_seen_by_masks(terms, launch);

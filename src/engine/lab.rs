@@ -32,7 +32,7 @@ impl<'a> Lab<'a> {
     ///
     /// When a tensor is not as it must be, or the threads cannot be started.
     pub fn load(checkpoint: &'a Checkpoint, numerics: Numerics) -> Result<Lab<'a>, EngineError> {
-        let threads = numerics.threads.get();
+        let threads = numerics.threads().get();
         let kernel = Fast::new(numerics).map_err(|error| {
             EngineError::Environment(format!("cannot start {threads} threads: {error}; ask for fewer"))
         })?;

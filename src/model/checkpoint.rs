@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
-    numerics::{did_you_mean, nearest},
+    name::{did_you_mean, nearest},
 };
 
 pub use super::{file::FileDigest, weights::Tensor};

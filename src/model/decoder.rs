@@ -121,7 +121,7 @@ impl<K: Kernel> Decoder<K> {
         let table = |site, name: &str| load.matrix(site, &[(name.to_owned(), config.vocabulary)], width);
         const EMBEDDING: &str = "model.embed_tokens.weight";
         // One matrix serves as both where they are tied, unless the head's products need it rounded further.
-        let shared = config.tied && kernel.numerics().precision.head_is_table();
+        let shared = config.tied && kernel.numerics().precision().head_is_table();
         let embedding = table(if shared { Site::Head } else { Site::Table }, EMBEDDING)?;
         let head = match (shared, config.tied) {
             (true, _) => None,
@@ -316,7 +316,7 @@ impl<K: Kernel> Decoder<K> {
     }
 
     fn launch(&self, rows: usize) -> Launch {
-        Launch { rows, threads: self.kernel.numerics().threads.get() }
+        Launch { rows, threads: self.kernel.numerics().threads().get() }
     }
 
     fn embed(&self, tokens: &[u32]) -> Vec<f32> {
@@ -471,7 +471,7 @@ impl<K: Kernel> Loader<'_, K> {
     fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, CheckpointError> {
         let mut values = vec![0.0; length];
         self.checkpoint.tensor(name, &[length])?.next_row(&mut values)?;
-        self.kernel.numerics().precision.recipe(Site::Table).weights.round_slice(&mut values);
+        self.kernel.numerics().precision().recipe(Site::Table).weights.round_slice(&mut values);
         Ok(values)
     }
 }

@@ -35,8 +35,8 @@ pub struct Subject<'a> {
     pub positions: usize,
     /// The tokens that end an answer.
     pub stop_tokens: &'a [u32],
-    /// How many terms its longest sums have.
-    pub longest_sum: usize,
+    /// How many terms the sums have that its weights are part of.
+    pub sums: [usize; 4],
 }
 
 impl<'a> Subject<'a> {
@@ -59,7 +59,7 @@ impl<'a> Subject<'a> {
             vocabulary: config.vocabulary,
             positions: config.positions,
             stop_tokens: &config.stop_tokens,
-            longest_sum: config.inner_width,
+            sums: [config.width, config.inner_width, config.heads * config.head_width, config.head_width],
         })
     }
 
@@ -77,7 +77,7 @@ impl<'a> Subject<'a> {
             vocabulary: 256,
             positions: 1 << 20,
             stop_tokens: &[],
-            longest_sum: 0,
+            sums: [0; 4],
         }
     }
 }

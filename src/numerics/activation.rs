@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{canonical, elementary};
+use crate::name::{did_you_mean, nearest};
 
 /// What a gate passes through.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,7 +79,7 @@ impl fmt::Display for Activation {
 
 /// A text that names no activation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown activation `{name}`: {}choose a model that uses {}", super::did_you_mean(.nearest.as_deref()), known())]
+#[error("unknown activation `{name}`: {}choose a model that uses {}", did_you_mean(.nearest.as_deref()), known())]
 pub struct ActivationError {
     /// What was given.
     pub name: String,
@@ -98,7 +99,7 @@ impl FromStr for Activation {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, activation)| *activation).ok_or_else(|| ActivationError {
             name: name.to_owned(),
-            nearest: super::nearest(name, NAMES.iter().map(|(known, _)| *known)).map(str::to_owned),
+            nearest: nearest(name, NAMES.iter().map(|(known, _)| *known)).map(str::to_owned),
         })
     }
 }

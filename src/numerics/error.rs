@@ -45,8 +45,8 @@ impl ProductError {
     ///
     /// When the kernel cannot be made.
     pub fn of(precision: Precision) -> Result<ProductError, ThreadPoolBuildError> {
-        let numerics = Numerics { precision, order: Order::Sequential, threads: NonZeroUsize::MIN };
-        let kernel = Fast::new(numerics)?;
+        let numerics = Numerics::new(precision, Order::SEQUENTIAL, NonZeroUsize::MIN);
+        let kernel = Fast::new(numerics.expect("every precision adds first to last"))?;
         let site = precision.own_site();
         let recipe = precision.recipe(site);
         let factors: Vec<f32> = (0..GRID).map(|step| 1.0 + (step as f32 + 0.5) / GRID as f32).collect();

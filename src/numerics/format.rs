@@ -1,12 +1,12 @@
 //! Binary floating-point formats no wider than f32: how a value rounds, and which code stands for it.
 
 use std::fmt;
-use std::str::FromStr;
 
 use pulp::Arch;
 use thiserror::Error;
 
 use super::canonical;
+use crate::name::named;
 
 const SIGN: u32 = 1 << 31;
 /// The bits of f32's infinity; a larger magnitude is a NaN.
@@ -53,7 +53,7 @@ pub enum Rounding {
     Zero,
 }
 
-/// What makes a format or a rounding impossible.
+/// What makes a format impossible.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum FormatError {
     /// An exponent that f32 cannot hold, or none.
@@ -65,40 +65,15 @@ pub enum FormatError {
     /// Overflow with no code to go to.
     #[error("{0} has no code for infinity or NaN, so a value too large has nowhere to go: let it saturate")]
     MustSaturate(Format),
-    /// A name that is not in [`Rounding::ALL`].
-    #[error("no rounding is called {0:?}: choose even, away, up, down or zero")]
-    Rounding(String),
 }
 
-impl Rounding {
-    /// Every rounding.
-    pub const ALL: &[Self] = &[Self::NearestEven, Self::NearestAway, Self::Up, Self::Down, Self::Zero];
-
-    /// The short name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NearestEven => "even",
-            Self::NearestAway => "away",
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Zero => "zero",
-        }
-    }
-}
-
-impl fmt::Display for Rounding {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Rounding {
-    type Err = FormatError;
-
-    fn from_str(name: &str) -> Result<Self, FormatError> {
-        let found = Self::ALL.iter().find(|rounding| rounding.name() == name);
-        found.copied().ok_or_else(|| FormatError::Rounding(name.to_owned()))
-    }
+named! {
+    Rounding, "rounding":
+    NearestEven = "even",
+    NearestAway = "away",
+    Up = "up",
+    Down = "down",
+    Zero = "zero",
 }
 
 /// The name without rounding: `f32`, `bf16`, `f16`, or `e4m3` and its like. The three known names mean
@@ -172,6 +147,11 @@ impl Format {
     /// The number of mantissa bits that are stored.
     pub const fn mantissa_bits(self) -> u32 {
         self.mantissa as u32
+    }
+
+    /// Has it as many exponent and mantissa bits as the other?
+    pub const fn has_widths_of(self, other: Format) -> bool {
+        self.exponent == other.exponent && self.mantissa == other.mantissa
     }
 
     /// The number of bits of a code.

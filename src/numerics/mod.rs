@@ -10,7 +10,6 @@ pub mod elementary;
 pub mod error;
 pub mod exact;
 pub mod format;
-pub(crate) mod json_float;
 pub mod kernel;
 pub mod order;
 pub mod precision;
@@ -25,7 +24,7 @@ pub mod tree;
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 use order::{Order, OrderError};
-use precision::{Precision, PrecisionError};
+use precision::{Precision, PrecisionError, Site};
 
 /// The one NaN that a result may be: hardware differs in the sign and payload of those it makes.
 pub const NAN: f32 = f32::from_bits(0x7FC0_0000);
@@ -41,12 +40,71 @@ pub fn canonical(value: f32) -> f32 {
 /// Everything that may move a bit. There is no other mode, global or in the environment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Numerics {
+    precision: Precision,
+    order: Order,
+    threads: NonZeroUsize,
+}
+
+/// What is added up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reduction {
+    /// The products of a matrix at this site.
+    Product(Site),
+    /// A row of values: what a norm or a softmax divides by.
+    Row,
+}
+
+/// More threads than any machine shares a call among.
+pub const MOST_THREADS: usize = 1024;
+
+/// Why something cannot be computed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Impossible {
+    /// Too many threads.
+    #[error("no machine has {0} threads for one call: write up to {MOST_THREADS}")]
+    Threads(NonZeroUsize),
+}
+
+/// So many threads, if a call can be shared among them.
+///
+/// # Errors
+///
+/// When they are too many.
+pub fn sharing(threads: NonZeroUsize) -> Result<NonZeroUsize, Impossible> {
+    if threads.get() <= MOST_THREADS { Ok(threads) } else { Err(Impossible::Threads(threads)) }
+}
+
+impl Numerics {
+    /// These three together.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be computed.
+    pub fn new(precision: Precision, order: Order, threads: NonZeroUsize) -> Result<Numerics, Impossible> {
+        Ok(Numerics { precision, order, threads: sharing(threads)? })
+    }
+
     /// How terms come about and what rounds.
-    pub precision: Precision,
+    pub fn precision(self) -> Precision {
+        self.precision
+    }
+
     /// In which order terms are added.
-    pub order: Order,
+    pub fn order(self) -> Order {
+        self.order
+    }
+
     /// How many threads share a call.
-    pub threads: NonZeroUsize,
+    pub fn threads(self) -> NonZeroUsize {
+        self.threads
+    }
+
+    /// By which order this is added: decided here, and nowhere else.
+    pub fn order_of(self, what: Reduction) -> Order {
+        match what {
+            Reduction::Product(_) | Reduction::Row => self.order,
+        }
+    }
 }
 
 impl fmt::Display for Numerics {
@@ -67,6 +125,9 @@ pub enum NumericsError {
     /// The second part.
     #[error(transparent)]
     Order(#[from] OrderError),
+    /// All three together.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
 }
 
 impl FromStr for Numerics {
@@ -81,31 +142,13 @@ impl FromStr for Numerics {
             return Err(shape());
         };
         let threads = threads.strip_prefix('t').and_then(|threads| threads.parse().ok()).ok_or_else(shape)?;
-        Ok(Numerics { precision: precision.parse()?, order: order.parse()?, threads })
+        Ok(Numerics::new(precision.parse()?, order.parse()?, threads)?)
     }
-}
-
-/// The name nearest to `given`, if any is near: one that it begins, or one that it misspells.
-pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    let given = &given.to_lowercase();
-    let begun = |name: &&str| given.len() > 2 && name.starts_with(given);
-    if let Some(name) = names.clone().find(begun) {
-        return Some(name);
-    }
-    names
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .min()
-        .filter(|&(distance, name)| distance <= 1 + name.len() / 4)
-        .map(|(_, name)| name)
-}
-
-pub(crate) fn did_you_mean(name: Option<&str>) -> String {
-    name.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{order::ORDERS, precision::PRECISIONS, *};
 
     #[test]
     fn numerics_parse_back_to_the_same_value() {
@@ -116,5 +159,18 @@ mod tests {
         for text in ["fp32/exact", "fp32/exact/2", "fp32/exact/t0", "fp32/exact/t1/x", "fp32/exat/t1"] {
             assert!(text.parse::<Numerics>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_computed_cannot_be_made() {
+        let pairs = PRECISIONS.iter().flat_map(|one| ORDERS.iter().map(|other| (one.example, other.example)));
+        let refused = pairs.filter(|&(one, other)| Numerics::new(one, other, NonZeroUsize::MIN).is_err());
+        // Tests walk the pairs that can be made, so this number says what they leave out.
+        assert_eq!(refused.count(), 0);
+        assert!("fp32/exact/t1024".parse::<Numerics>().is_ok());
+        assert_eq!(
+            "fp32/exact/t1025".parse::<Numerics>().unwrap_err().to_string(),
+            "no machine has 1025 threads for one call: write up to 1024"
+        );
     }
 }

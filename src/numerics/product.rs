@@ -1,12 +1,12 @@
 //! How one term of a sum is formed: L-Mul's addition of words, and the integers of the 8-bit precisions.
 
-use super::{format::Format, precision::Threshold};
+use super::format::Format;
+use crate::name::named;
 
 /// L-Mul (Luo and Sun, 2024): a floating-point product approximated by one integer addition.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LMul {
-    /// To how many mantissa bits the inputs are rounded first; all of f32's if not given.
-    pub mantissa: Option<u8>,
+    mantissa: Option<u8>,
     /// Which of the two published readings.
     pub variant: Variant,
 }
@@ -21,6 +21,8 @@ pub enum Variant {
     Formula,
 }
 
+named! { Variant, "variant": Bits = "bits", Formula = "formula" }
+
 const SIGN: u32 = 0x8000_0000;
 const MAGNITUDE: u32 = 0x7FFF_FFFF;
 const SMALLEST_NORMAL: u32 = 0x0080_0000;
@@ -33,11 +35,21 @@ impl LMul {
     /// All mantissa bits, by the bit trick.
     pub const PUBLISHED: LMul = LMul { mantissa: None, variant: Variant::Bits };
 
+    /// The same with inputs of so many mantissa bits, if f32 has them. All of them are as many as none were given.
+    pub fn with_mantissa(self, bits: u8) -> Option<LMul> {
+        (1..=23).contains(&bits).then_some(LMul { mantissa: (bits < 23).then_some(bits), ..self })
+    }
+
+    /// To how many mantissa bits the inputs are rounded first, if not to all of f32's.
+    pub fn mantissa(self) -> Option<u8> {
+        self.mantissa
+    }
+
     /// What both inputs round to before they meet.
     pub fn operands(self) -> Format {
         match self.mantissa {
             None => Format::F32,
-            Some(bits) => Format::minifloat(8, bits).expect("m is checked when a name is read"),
+            Some(bits) => Format::minifloat(8, bits).expect("f32 holds its own bits"),
         }
     }
 
@@ -85,6 +97,25 @@ impl LMul {
             _ => LARGEST_FINITE,
         };
         f32::from_bits(sign | magnitude)
+    }
+}
+
+/// From which magnitude an activation makes its column an outlier: a positive number, kept as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Threshold(u32);
+
+impl Threshold {
+    /// The published one.
+    pub const PUBLISHED: Threshold = Threshold(0x40C0_0000);
+
+    /// This number, if it is positive and finite.
+    pub fn new(value: f32) -> Option<Threshold> {
+        (value.is_finite() && value > 0.0).then_some(Threshold(value.to_bits()))
+    }
+
+    /// The number.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
     }
 }
 
@@ -205,8 +236,10 @@ mod tests {
 
     #[test]
     fn fewer_mantissa_bits_have_their_own_correction() {
-        let correction = |bits| LMul { mantissa: Some(bits), ..LMul::PUBLISHED }.multiply(1.0, 1.0);
+        let correction = |bits| LMul::PUBLISHED.with_mantissa(bits).unwrap().multiply(1.0, 1.0);
         assert_eq!([1, 2, 3, 4, 5].map(correction), [1.5, 1.25, 1.125, 1.125, 1.0625]);
+        assert_eq!(LMul::PUBLISHED.with_mantissa(23), Some(LMul::PUBLISHED));
+        assert_eq!([0, 24].map(|bits| LMul::PUBLISHED.with_mantissa(bits)), [None, None]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Order {
     /// as the exact one, while Kahan's forgets its correction when the masks cancel.
     pub fn tree_seen_by_masks(self, terms: usize, launch: Launch) -> Tree {
         match self.rule() {
-            Rule::Neumaier => Order::Exact.tree(terms, launch),
+            Rule::Neumaier => Order::EXACT.tree(terms, launch),
             _ => self.tree(terms, launch),
         }
         .canonical()

@@ -174,9 +174,9 @@ mod tests {
     #[test]
     fn canonical_trees_forget_left_and_right_but_not_who_meets_whom() {
         let tree = |order: Order| order.tree(3, Launch::default()).canonical();
-        assert_ne!(tree(Order::Sequential), tree(Order::Reversed));
+        assert_ne!(tree(Order::SEQUENTIAL), tree(Order::REVERSED));
         let swapped = Tree::node(vec![Tree::Leaf(2), Tree::node(vec![Tree::Leaf(1), Tree::Leaf(0)])]);
-        assert_eq!(swapped.canonical(), tree(Order::Sequential));
+        assert_eq!(swapped.canonical(), tree(Order::SEQUENTIAL));
     }
 
     #[test]

@@ -22,7 +22,8 @@ use crate::{
     cell::{AXES, Axis, Cell, Compute, Name, Refusal, Setting},
     compare::Level,
     engine::script::Script,
-    numerics::{choice::Choice, did_you_mean, nearest},
+    name::{did_you_mean, nearest},
+    numerics::choice::Choice,
     source::Problems,
     suite::{Suite, style::Style},
 };
@@ -189,11 +190,7 @@ impl<'v> Asking<'v> {
                 Some((value.span(), items?))
             }),
             item_seed: number("item-seed"),
-            style: table.get("style").and_then(|value| {
-                let style =
-                    Style::ALL.iter().copied().find(|style| Some(style.to_string().as_str()) == text(value));
-                Some((value.span(), style?))
-            }),
+            style: table.get("style").and_then(|value| Some((value.span(), text(value)?.parse().ok()?))),
             shots: number("shots"),
         }
     }
@@ -716,7 +713,7 @@ impl Reader<'_, '_> {
 }
 
 fn level(name: &str) -> Option<Level> {
-    Level::ALL.into_iter().find(|level| level.to_string() == name)
+    name.parse().ok()
 }
 
 /// Without the digits that only binary has: 0.07 is 7.

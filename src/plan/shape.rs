@@ -11,8 +11,11 @@ use toml::{
 
 use crate::{
     cell::{AXES, Axis, ENGINES},
-    numerics::{choice::Choice, did_you_mean, nearest, order::ORDERS, precision::PRECISIONS},
+    compare::Level,
+    name::{did_you_mean, nearest},
+    numerics::{choice::Choice, order::ORDERS, precision::PRECISIONS},
     source::Problems,
+    suite::style::Style,
 };
 
 /// A table of the file.
@@ -81,10 +84,6 @@ const fn key(name: &'static str, form: Form, sentence: &'static str) -> Key {
 
 /// The items that a suite may be asked for by name.
 pub const SIZES: &[&str] = &["quick", "std", "full"];
-/// The styles of prompts.
-pub const STYLES: &[&str] = &["compact", "completion", "chat"];
-/// The levels of agreement, the strictest first.
-pub const LEVELS: &[&str] = &["bits", "tokens", "answers"];
 
 const SUITES: Key = key(
     "suites",
@@ -94,7 +93,7 @@ const SUITES: Key = key(
 const ITEMS: Key = key("items", Form::WordOrCount(SIZES), "how many items of each suite");
 const ITEM_SEED: Key = key("item-seed", Form::Count(0), "the seed that items are drawn by");
 const STYLE: Key =
-    key("style", Form::Word(STYLES), "how items are asked; what suits the model where it is left out");
+    key("style", Form::Word(Style::NAMES), "how items are asked; what suits the model where it is left out");
 const SHOTS: Key = key("shots", Form::Count(0), "how many solved examples stand before each item");
 const GENERATE: Key = key("generate", Form::Table(&GENERATION), "how prompts are continued");
 const REFERENCE: Key =
@@ -220,7 +219,7 @@ static GATES: Section = Section {
             Form::Word(&["reference", "baseline"]),
             "compares each cell with the reference, or with its approved digests",
         ),
-        key("require", Form::Word(LEVELS), "what must be equal"),
+        key("require", Form::Word(Level::NAMES), "what must be equal"),
         key("expect", Form::Word(&["diverges"]), "cells must differ: agreement fails"),
         key(
             "max-accuracy-drop",

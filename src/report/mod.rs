@@ -28,7 +28,9 @@ use crate::{
     compare::{Course, Divergence, Drift, Level, MARGINS, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
-    numerics::{did_you_mean, json_float, nearest, order::Launch},
+    json_float,
+    name::{did_you_mean, nearest},
+    numerics::order::Launch,
     plan::Generation,
     record::{About, PROGRAM},
     stats::{Interval, paired::Paired, proportion::Proportion, survival::Step},
@@ -604,8 +606,8 @@ fn trees(cells: [Option<&Known>; 2], place: usize) -> Option<Trees> {
         let Launches { prefill_rows, decode_rows, .. } = known.launches;
         let rows = if place == 0 { prefill_rows } else { decode_rows };
         let Compute::Lab(numerics) = known.cell.compute else { return None };
-        let launch = Launch { rows: rows?.max(1), threads: numerics.threads.get() };
-        Some((numerics.order, launch))
+        let launch = Launch { rows: rows?.max(1), threads: numerics.threads().get() };
+        Some((numerics.order(), launch))
     };
     let [one, other] = cells;
     let both = [launched(one?)?, launched(other?)?];

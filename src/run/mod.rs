@@ -356,10 +356,10 @@ impl<'a> Work<'a> {
             watch(Event::Continued { items: samples.len(), tokens: chosen });
         }
         if let Compute::Lab(numerics) = cell.compute {
-            let threads = numerics.threads.get();
+            let threads = numerics.threads().get();
             let rows = |rows: Option<usize>| Launch { rows: rows.unwrap_or(1).max(1), threads };
             let largest = [launches.prefill_rows, launches.decode_rows].map(rows);
-            launches.tree = Some(self.tree(numerics.order, largest));
+            launches.tree = Some(self.tree(numerics.order(), largest));
         }
         let written = writer.finish()?;
         Ok(Done {
@@ -372,13 +372,10 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// By which rule a long sum is added, and by which trees in these launches.
+    /// By which trees the sums of every length that the weights have are added in these launches.
     fn tree(&self, order: Order, launches: [Launch; 2]) -> Digest {
-        /// No model has longer sums that any order would tell apart from these.
-        const MOST: usize = 2048;
-        let terms = self.subject.longest_sum.min(MOST);
-        let [prefill, decode] = launches.map(|launch| order.tree(terms, launch));
-        Digest::of(format!("{:?} {prefill} {decode}", order.rule()).as_bytes())
+        let prints = self.subject.sums.map(|terms| launches.map(|launch| order.fingerprint(terms, launch)));
+        Digest::of(prints.as_flattened().as_flattened())
     }
 
     /// The samples of questions that share their calls.

@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     answer::{Kind, number},
-    name::named,
     style::Style,
 };
+use crate::name::named;
 
 /// By which rule an answer was found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -10,7 +10,6 @@ pub mod extract;
 pub mod generate;
 pub mod item;
 pub mod load;
-pub mod name;
 pub mod problem;
 pub mod question;
 pub mod score;
@@ -31,6 +30,7 @@ use self::{
     score::{Scores, score},
     style::Style,
 };
+use crate::name::{did_you_mean, nearest, shortened};
 
 /// A family of problems.
 pub struct Suite {
@@ -122,9 +122,8 @@ impl Suite {
         if let Some((name, text)) = SUITES.iter().find(|(known, _)| *known == name) {
             return Ok((format!("suites/{name}/suite.toml").into(), (*text).into()));
         }
-        let names: Vec<_> = SUITES.iter().map(|(name, _)| *name).collect();
-        let suggestion = name::nearest(name, &names).map(|nearest| format!("did you mean `{nearest}`? "));
-        Err(SuiteError::Unknown { name: name::shortened(name), suggestion: suggestion.unwrap_or_default() })
+        let suggestion = did_you_mean(nearest(name, SUITES.iter().map(|(name, _)| *name)));
+        Err(SuiteError::Unknown { name: shortened(name), suggestion })
     }
 
     /// Every suite in this binary.

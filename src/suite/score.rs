@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     answer::{Answer, How},
     extract::{Filter, Found, Rule, extract},
-    name::named,
     style::Style,
 };
+use crate::name::named;
 
 /// What became of a question.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -117,15 +117,15 @@ mod tests {
 
     #[test]
     fn names_are_those_that_are_written() {
-        for outcome in Outcome::ALL {
+        for outcome in &Outcome::ALL {
             assert_eq!(serde_json::to_string(outcome).unwrap(), format!("\"{outcome}\""));
             assert_eq!(outcome.to_string().parse(), Ok(*outcome));
         }
-        for rule in Rule::ALL {
+        for rule in &Rule::ALL {
             assert_eq!(serde_json::to_string(rule).unwrap(), format!("\"{rule}\""));
             assert_eq!(rule.to_string().parse(), Ok(*rule));
         }
-        for filter in Filter::ALL {
+        for filter in &Filter::ALL {
             assert_eq!(serde_json::to_string(filter).unwrap(), format!("\"{filter}\""));
             assert_eq!(filter.to_string().parse(), Ok(*filter));
         }

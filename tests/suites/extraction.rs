@@ -280,7 +280,7 @@ fn hostile_texts_of_a_million_characters_take_linear_time() {
                 }
             }
         }
-        for kind in Kind::ALL {
+        for kind in &Kind::ALL {
             assert!(!answer(*kind, "5").is(&text).equal, "{kind} {start}");
         }
     }
@@ -329,8 +329,8 @@ proptest! {
         gold in "(?s).{0,20}",
         cut in any::<bool>(),
     ) {
-        for style in Style::ALL {
-            for kind in Kind::ALL {
+        for style in &Style::ALL {
+            for kind in &Kind::ALL {
                 let scores = score(&answer(*kind, &gold), *style, &text, cut);
                 let back = score(&answer(*kind, &text), *style, &gold, cut);
                 // What strict finds, flexible finds too.

@@ -242,7 +242,7 @@ fn a_format_is_known_by_its_first_line() {
     ] {
         assert_eq!(Format::recognize(line), Ok(format), "{line}");
     }
-    for format in Format::ALL {
+    for format in &Format::ALL {
         assert_eq!(format.to_string().parse(), Ok(*format));
     }
 }

@@ -6,7 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::numerics::json_float;
+use crate::json_float;
 
 /// A token that might follow.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Job, Kernel};
 use crate::numerics::{
-    Numerics,
+    Numerics, Reduction,
     exact::Superaccumulator,
     format::Format,
     order::{Adder, Launch, Order, Rule, Schedule},
@@ -76,7 +76,7 @@ impl Kernel for Definition {
 
     fn run(&self, site: Site, launch: Launch, jobs: Vec<Job<'_, Plain>>) {
         let recipe = self.numerics.precision.recipe(site);
-        let order = self.numerics.order;
+        let order = self.numerics.order_of(Reduction::Product(site));
         for job in jobs {
             let columns = job.weights.columns.len();
             let depth = job.activations.len().checked_div(job.rows).unwrap_or(0);
@@ -108,11 +108,15 @@ impl Kernel for Definition {
     }
 
     fn sum(&self, launch: Launch, terms: &[f32]) -> f32 {
-        sum_of_products(self.numerics.order, launch, terms.len(), |term| (terms[term], 1.0))
+        sum_of_products(self.numerics.order_of(Reduction::Row), launch, terms.len(), |term| {
+            (terms[term], 1.0)
+        })
     }
 
     fn sum_of_squares(&self, launch: Launch, terms: &[f32]) -> f32 {
-        sum_of_products(self.numerics.order, launch, terms.len(), |term| (terms[term], terms[term]))
+        sum_of_products(self.numerics.order_of(Reduction::Row), launch, terms.len(), |term| {
+            (terms[term], terms[term])
+        })
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     },
 };
 use crate::numerics::{
-    Numerics,
+    Numerics, Reduction,
     activation::Activation,
     elementary,
     order::{Launch, Order, Schedule},
@@ -129,12 +129,13 @@ impl Fast {
     }
 
     fn row_sums(&self, terms: usize, launch: Launch) -> RowSums {
-        let schedule = self.schedule(terms, launch);
-        RowSums { isa: self.isa, rule: self.numerics.order.rule(), schedule, fault: self.fault }
+        let order = self.numerics.order_of(Reduction::Row);
+        let schedule = self.schedule(order, terms, launch);
+        RowSums { isa: self.isa, rule: order.rule(), schedule, fault: self.fault }
     }
 
-    pub(super) fn schedule(&self, terms: usize, launch: Launch) -> Arc<Schedule> {
-        let key = (self.numerics.order.under(launch), terms);
+    pub(super) fn schedule(&self, order: Order, terms: usize, launch: Launch) -> Arc<Schedule> {
+        let key = (order.under(launch), terms);
         const POISONED: &str = "nothing panics while it holds the schedules";
         if let Some(schedule) = self.schedules.read().expect(POISONED).known.get(&key) {
             return Arc::clone(schedule);
@@ -183,18 +184,20 @@ impl Kernel for Fast {
     }
 
     fn lookup(&self, weights: &Packed, column: usize, out: &mut [f32]) {
-        let schedule = self.schedule(weights.depth, Launch::default());
+        let order = self.numerics.order_of(Reduction::Product(Site::Table));
+        let schedule = self.schedule(order, weights.depth, Launch::default());
         weights.column(column, schedule.walk.as_deref(), out);
     }
 
     fn run(&self, site: Site, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
         let recipe = self.numerics.precision.recipe(site);
+        let order = self.numerics.order_of(Reduction::Product(site));
         let cost = |job: &Job<'_, Packed>| job.activations.len() * job.weights.columns;
         let pool = self.pool.as_ref().filter(|_| jobs.iter().map(cost).sum::<usize>() >= WORTH_SHARING);
         let Some(pool) = pool else {
             for job in jobs {
                 let whole = 0..job.weights.columns.div_ceil(PANEL);
-                let (product, out) = Prepared::new(self, recipe, launch, job);
+                let (product, out) = Prepared::new(self, order, recipe, launch, job);
                 product.panels(whole, out);
             }
             return;
@@ -209,7 +212,7 @@ impl Kernel for Fast {
                 let panels = job.weights.columns.div_ceil(PANEL);
                 let bounds: Vec<usize> = (0..=shares).map(|share| panels * share / shares).collect();
                 let columns = job.weights.columns;
-                let (product, out) = Prepared::new(self, recipe, launch, job);
+                let (product, out) = Prepared::new(self, order, recipe, launch, job);
                 let ends = bounds[1..].iter().map(|&panel| columns.min(panel * PANEL));
                 split_columns(out, columns, ends)
                     .into_par_iter()

@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::numerics::{
-    Numerics,
+    Numerics, Reduction,
     exact::{grid, norm_bound},
     format::{Format, Lanes},
     order::Rule,
@@ -180,7 +180,8 @@ impl Packed {
             depth <= recipe.most_terms(),
             "{depth} products of 8-bit integers may overflow a sum of 32 bits"
         );
-        let walk = numerics.order.walk(depth);
+        let order = numerics.order_of(Reduction::Product(site));
+        let walk = order.walk(depth);
         let panels = columns.div_ceil(PANEL);
         let mut packed = Packed {
             columns,
@@ -190,7 +191,7 @@ impl Packed {
             walked: depth > 0,
             growth: Growth::None,
             store: Store::new(&recipe, depth, panels),
-            bounds: (numerics.order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]),
+            bounds: (order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]),
             magnitudes: matches!(recipe.product, Product::LMul(_)).then(Vec::new),
         };
         let mut panel = vec![0.0; PANEL * depth];

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::numerics::{
     format::{Format, Lanes, Rounding},
-    order::{Launch, Rule, Schedule},
+    order::{Launch, Order, Rule, Schedule},
     precision::{Product, Recipe},
 };
 
@@ -52,6 +52,7 @@ impl<'a> Prepared<'a> {
     /// Packs the activations; what is left of the job are the rows of its output.
     pub(super) fn new(
         kernel: &Fast,
+        order: Order,
         recipe: Recipe,
         launch: Launch,
         job: Job<'a, Packed>,
@@ -68,7 +69,7 @@ impl<'a> Prepared<'a> {
         );
         assert!(start.is_none_or(|start| start.len() == columns), "there is a start for every output");
 
-        let schedule = kernel.schedule(depth, launch);
+        let schedule = kernel.schedule(order, depth, launch);
         let reversed = |walk: Option<&[u32]>| -> Vec<u32> {
             (0..depth).rev().map(|at| walk.map_or(at as u32, |walk| walk[at])).collect()
         };
@@ -92,12 +93,12 @@ impl<'a> Prepared<'a> {
         }
 
         let activations = Activations { values, rows, depth, terms };
-        let rule = kernel.numerics.order.rule();
+        let rule = order.rule();
         let tallest = tallest_tile(kernel.isa, &schedule, rule);
         let packed = match recipe.product {
             Product::Int8(_) | Product::W8A8 => {
                 Rows::Integer(IntegerRows::new(kernel.isa, recipe.product, &activations, tallest, |terms| {
-                    kernel.schedule(terms, launch)
+                    kernel.schedule(order, terms, launch)
                 }))
             }
             Product::Fused | Product::LMul(_) if rule == Rule::Exact => {

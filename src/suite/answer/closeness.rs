@@ -6,7 +6,7 @@ use num_traits::{Signed, Zero};
 use serde::{Deserialize, Serialize};
 
 use super::{latex, number::Number};
-use crate::suite::name::named;
+use crate::name::named;
 
 /// How near an estimate comes, the nearest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

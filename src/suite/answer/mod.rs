@@ -7,7 +7,7 @@ pub mod number;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::named;
+use crate::name::named;
 use closeness::Closeness;
 use number::Number;
 

@@ -1,7 +1,7 @@
 //! AIME: the answer is a whole number from 0 to 999, often written with three digits.
 
 use super::{Line, Loaded};
-use crate::suite::{answer::Kind, name};
+use crate::{name, suite::answer::Kind};
 
 pub(super) fn item(line: &mut Line<'_, '_>) -> Option<Loaded> {
     let problem = line.either(&["problem", "Problem", "question", "Question"]);

@@ -1,7 +1,7 @@
 //! This project's own lines: questions, and what a model made of them; also those of an export.
 
 use super::{Filtered, Finished, Line, Loaded};
-use crate::suite::{answer::Kind, name};
+use crate::{name, suite::answer::Kind};
 
 /// Every field there is.
 pub(super) const FIELDS: &[&str] =
@@ -41,7 +41,7 @@ pub(super) fn item(line: &mut Line<'_, '_>) -> Option<Loaded> {
     }
     let unknown: Vec<String> = line.fields.iter().map(|(field, _)| field.clone()).collect();
     for field in unknown.iter().filter(|field| !FIELDS.contains(&field.as_str())) {
-        let what = match name::nearest(field, FIELDS) {
+        let what = match name::nearest(field, FIELDS.iter().copied()) {
             Some(nearest) => format!("is no field of this format: write `{nearest}`, or leave it out"),
             None => {
                 format!("is no field of this format: leave it out, or write one of {}", FIELDS.join(", "))

@@ -18,10 +18,8 @@ use std::{
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::{
-    answer::{Answer, Kind},
-    name::{self, named},
-};
+use super::answer::{Answer, Kind};
+use crate::name::{self, named};
 pub use lm_eval::lm_eval_hash;
 
 /// In what form a file is.

@@ -1,0 +1,350 @@
+//! The table of precisions: what is stored how, how a product is formed, and where it all rounds.
+
+mod name;
+
+use std::mem::discriminant;
+
+pub use self::name::PrecisionError;
+pub(crate) use self::name::pattern;
+pub use super::product::Threshold;
+use super::{format::Format, product::LMul};
+use crate::name::named;
+
+/// How weights are stored, how a product is formed, and what sums and results round to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Precision {
+    /// Everything in f32.
+    Fp32,
+    /// bfloat16 everywhere, sums in f32.
+    Bf16,
+    /// bfloat16 everywhere, running sums too.
+    Bf16Acc16,
+    /// IEEE half everywhere, sums in f32.
+    Fp16,
+    /// IEEE half everywhere, running sums too.
+    Fp16Acc16,
+    /// Weights in bfloat16, all that is computed in f32.
+    LayerCast,
+    /// A minifloat everywhere, sums in f32.
+    Minifloat(Format),
+    /// Products by integer addition, everything else in f32.
+    LMul {
+        /// The product.
+        product: LMul,
+        /// Where it is used.
+        scope: Scope,
+    },
+    /// LLM.int8(): integer products, columns with outliers in 16 bit.
+    Int8(Threshold),
+    /// Integer products per token and per channel, no outliers.
+    W8A8,
+}
+
+/// Which products an L-Mul cell forms by L-Mul; the others are ordinary f32 products.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scope {
+    /// Both products of attention.
+    Attention,
+    /// The products with weights.
+    Linear,
+    /// All of them.
+    All,
+}
+
+named! { Scope, "scope": Attention = "attention", Linear = "linear", All = "all" }
+
+/// Where in the model a matrix stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Site {
+    /// A layer's product with weights.
+    Linear,
+    /// Queries with keys, or probabilities with values.
+    Attention,
+    /// The last product, which gives the logits.
+    Head,
+    /// A table that is looked up, and the small vectors (norm weights, biases): nothing is multiplied through a
+    /// matrix, so what a precision does to factors does not happen here.
+    Table,
+}
+
+/// How the terms of a sum come about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Product {
+    /// The exact product goes into a fused multiply-add.
+    Fused,
+    /// The sum of the bit patterns.
+    LMul(LMul),
+    /// LLM.int8().
+    Int8(Threshold),
+    /// Integers per token and per channel.
+    W8A8,
+}
+
+/// One kind of product, with all its rounding points.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Recipe {
+    /// What the right-hand side (weights, keys, values) is stored in.
+    pub weights: Format,
+    /// What the left-hand side rounds to before the product.
+    pub activations: Format,
+    /// How a term is formed.
+    pub product: Product,
+    /// What every step of a sum rounds to.
+    pub sum: Format,
+    /// What the finished sum rounds to.
+    pub result: Format,
+}
+
+impl Recipe {
+    /// The longest sum there can be: that of 8-bit integers must fit 32 bits.
+    pub fn most_terms(&self) -> usize {
+        match self.product {
+            Product::Int8(_) | Product::W8A8 => (i32::MAX / (127 * 127)) as usize,
+            Product::Fused | Product::LMul(_) => u32::MAX as usize,
+        }
+    }
+
+    /// How many bits one entry of the right-hand side takes in memory: whole bytes.
+    pub fn stored_bits(&self) -> u32 {
+        match (self.product, self.weights.bits()) {
+            (Product::Int8(_) | Product::W8A8, _) | (_, ..=8) => 8,
+            (_, 9..=16) => 16,
+            _ => 32,
+        }
+    }
+}
+
+/// One row of the table of precisions.
+#[derive(Debug)]
+pub struct PrecisionEntry {
+    /// The name, parameters as letters.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub sentence: &'static str,
+    /// Where it rounds.
+    pub rounds: &'static str,
+    /// The parameters it takes, as they are written.
+    pub parameters: &'static [&'static str],
+    /// A value of it, ready to run: tests and benchmarks walk these.
+    pub example: Precision,
+}
+
+/// The row of the minifloats that have none of their own. Those stand before it.
+const ANY: &str = "eXmY";
+const MINIFLOAT_PARAMETERS: &[&str] = &["round=even|away|up|down|zero", "saturate=yes|no"];
+
+/// Every precision there is. `list`, `explain`, the conformance tests and the benchmark walk this table.
+pub const PRECISIONS: &[PrecisionEntry] = &[
+    PrecisionEntry {
+        name: "fp32",
+        sentence: "single precision throughout",
+        rounds: "each fused multiply-add rounds to f32",
+        parameters: &[],
+        example: Precision::Fp32,
+    },
+    PrecisionEntry {
+        name: "bf16",
+        sentence: "bfloat16 storage, f32 sums: what most models are served in",
+        rounds: "weights, activations, cache, logits to bf16; each multiply-add to f32; norms, softmax, RoPE in f32",
+        parameters: &[],
+        example: Precision::Bf16,
+    },
+    PrecisionEntry {
+        name: "bf16-acc16",
+        sentence: "bfloat16 storage and bfloat16 running sums: hardware without a wide accumulator",
+        rounds: "as bf16, and each multiply-add to f32 and then to bf16",
+        parameters: &[],
+        example: Precision::Bf16Acc16,
+    },
+    PrecisionEntry {
+        name: "fp16",
+        sentence: "IEEE half storage, f32 sums",
+        rounds: "weights, activations, cache, logits to fp16; each multiply-add to f32; norms, softmax, RoPE in f32",
+        parameters: &[],
+        example: Precision::Fp16,
+    },
+    PrecisionEntry {
+        name: "fp16-acc16",
+        sentence: "IEEE half storage and half running sums",
+        rounds: "as fp16, and each multiply-add to f32 and then to fp16",
+        parameters: &[],
+        example: Precision::Fp16Acc16,
+    },
+    PrecisionEntry {
+        name: "layercast",
+        sentence: "weights stored in bfloat16 and widened layer by layer, everything computed in f32",
+        rounds: "weights to bf16, once; each multiply-add to f32",
+        parameters: &[],
+        example: Precision::LayerCast,
+    },
+    PrecisionEntry {
+        name: "fp8-e4m3",
+        sentence: "8-bit floats with 3 mantissa bits (OCP: largest 448, no infinity), f32 sums",
+        rounds: "weights, activations, cache to e4m3; each multiply-add to f32; logits stay f32",
+        parameters: MINIFLOAT_PARAMETERS,
+        example: Precision::Minifloat(Format::E4M3),
+    },
+    PrecisionEntry {
+        name: "fp8-e5m2",
+        sentence: "8-bit floats with 2 mantissa bits (OCP: IEEE-like, largest 57344), f32 sums",
+        rounds: "weights, activations, cache to e5m2; each multiply-add to f32; logits stay f32",
+        parameters: MINIFLOAT_PARAMETERS,
+        example: Precision::Minifloat(Format::E5M2),
+    },
+    PrecisionEntry {
+        name: ANY,
+        sentence: "a float with X exponent bits (2 to 8) and Y mantissa bits (1 to 23), f32 sums",
+        rounds: "weights, activations, cache to eXmY; each multiply-add to f32; logits stay f32",
+        parameters: MINIFLOAT_PARAMETERS,
+        example: Precision::Minifloat(Format::E3M4),
+    },
+    PrecisionEntry {
+        name: "lmul",
+        sentence: "L-Mul: a product is one integer addition of the f32 words, less 0x3f780000",
+        rounds: "inputs to m mantissa bits if m is given; the product as it falls; each addition to f32",
+        parameters: &["m=1..23", "scope=attention|linear|all", "variant=bits|formula"],
+        example: Precision::LMul { product: LMul::PUBLISHED, scope: Scope::All },
+    },
+    PrecisionEntry {
+        name: "int8",
+        sentence: "LLM.int8(): rows scaled by their largest entry to 8-bit integers, outlier columns in 16 bit",
+        rounds: "activations to fp16; rows and weights to integers; integer sums exact; result to fp16; \
+                 attention and logits as fp16",
+        parameters: &["threshold=T"],
+        example: Precision::Int8(Threshold::PUBLISHED),
+    },
+    PrecisionEntry {
+        name: "w8a8",
+        sentence: "8-bit integers, one scale a token and one a channel, no outliers kept apart",
+        rounds: "rows and weights to integers; integer sums exact; result to f32; attention and logits as fp32",
+        parameters: &[],
+        example: Precision::W8A8,
+    },
+];
+
+impl Precision {
+    /// The row of [`PRECISIONS`] that this precision belongs to.
+    pub fn entry(self) -> &'static PrecisionEntry {
+        let own = |entry: &&PrecisionEntry| match (entry.example, self) {
+            (Precision::Minifloat(row), Precision::Minifloat(own)) => {
+                entry.name == ANY || row.has_widths_of(own)
+            }
+            (row, own) => discriminant(&row) == discriminant(&own),
+        };
+        PRECISIONS.iter().find(own).expect("every precision has a row in PRECISIONS")
+    }
+
+    /// All rounding points of a product at this site.
+    pub fn recipe(self, site: Site) -> Recipe {
+        let uniform = |format| Recipe {
+            weights: format,
+            activations: format,
+            product: Product::Fused,
+            sum: Format::F32,
+            result: format,
+        };
+        let linear = site != Site::Attention;
+        match self {
+            Precision::Fp32 => uniform(Format::F32),
+            Precision::Bf16 => uniform(Format::BF16),
+            Precision::Bf16Acc16 => Recipe { sum: Format::BF16, ..uniform(Format::BF16) },
+            Precision::Fp16 => uniform(Format::F16),
+            Precision::Fp16Acc16 => Recipe { sum: Format::F16, ..uniform(Format::F16) },
+            Precision::LayerCast if linear => Recipe { weights: Format::BF16, ..uniform(Format::F32) },
+            Precision::LayerCast => uniform(Format::F32),
+            // Eight bits of logits would tie everywhere; nobody serves them.
+            Precision::Minifloat(format) if site == Site::Head => {
+                Recipe { result: Format::F32, ..uniform(format) }
+            }
+            Precision::Minifloat(format) => uniform(format),
+            Precision::LMul { product, scope } => {
+                let inside = match scope {
+                    _ if site == Site::Table => false,
+                    Scope::All => true,
+                    Scope::Linear => linear,
+                    Scope::Attention => !linear,
+                };
+                let operands = product.operands();
+                let lmul = Recipe {
+                    weights: operands,
+                    activations: operands,
+                    product: Product::LMul(product),
+                    ..uniform(Format::F32)
+                };
+                if inside { lmul } else { uniform(Format::F32) }
+            }
+            Precision::Int8(threshold) if site == Site::Linear => {
+                Recipe { product: Product::Int8(threshold), ..uniform(Format::F16) }
+            }
+            Precision::Int8(_) => uniform(Format::F16),
+            Precision::W8A8 if site == Site::Linear => {
+                Recipe { product: Product::W8A8, ..uniform(Format::F32) }
+            }
+            Precision::W8A8 => uniform(Format::F32),
+        }
+    }
+
+    /// What the values between operations round to: those of norms, softmax, gates and the residual stream, as those
+    /// of the linear layers.
+    pub fn activations(self) -> Format {
+        let Recipe { result, .. } = self.recipe(Site::Linear);
+        result
+    }
+
+    /// Where a checkpoint ties its embedding to its head: can one matrix, packed for the head, be both? Otherwise the
+    /// head needs one of its own.
+    pub fn head_is_table(self) -> bool {
+        self.recipe(Site::Head).weights == self.recipe(Site::Table).weights
+    }
+
+    /// A site at which the product that gives the precision its name is used.
+    pub fn own_site(self) -> Site {
+        match self {
+            Precision::LMul { scope: Scope::Attention, .. } => Site::Attention,
+            _ => Site::Linear,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_keeps_what_no_product_asks_for() {
+        let table = |name: &str| name.parse::<Precision>().unwrap().recipe(Site::Table);
+        for (name, stored) in [
+            ("fp32", Format::F32),
+            ("bf16", Format::BF16),
+            ("bf16-acc16", Format::BF16),
+            ("fp16", Format::F16),
+            ("fp16-acc16", Format::F16),
+            ("layercast", Format::BF16),
+            ("fp8-e4m3", Format::E4M3),
+            ("fp8-e5m2", Format::E5M2),
+            ("e3m4", Format::E3M4),
+            ("lmul:m=3", Format::F32),
+            ("int8", Format::F16),
+            ("w8a8", Format::F32),
+        ] {
+            assert_eq!((table(name).weights, table(name).product), (stored, Product::Fused), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tied_head_is_stored_twice_only_where_l_mul_rounds_its_factors() {
+        for entry in PRECISIONS {
+            assert!(entry.example.head_is_table(), "{}", entry.name);
+        }
+        let shared = |name: &str| name.parse::<Precision>().unwrap().head_is_table();
+        assert!(shared("lmul:m=3,scope=attention"));
+        assert!(!shared("lmul:m=3") && !shared("lmul:m=3,scope=linear"));
+    }
+
+    #[test]
+    fn attention_scope_leaves_the_linear_layers_alone() {
+        let precision: Precision = "lmul:m=4,scope=attention".parse().unwrap();
+        assert_eq!(precision.recipe(Site::Linear), Precision::Fp32.recipe(Site::Linear));
+        assert_ne!(precision.recipe(Site::Attention), Precision::Fp32.recipe(Site::Attention));
+    }
+}

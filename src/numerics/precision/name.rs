@@ -1,0 +1,283 @@
+//! The names of precisions: printed, parsed, as a pattern, and what is said of a name that is none.
+
+use std::{fmt, str::FromStr};
+
+use super::{ANY, PRECISIONS, Precision, PrecisionEntry, Scope};
+use crate::{
+    name::{did_you_mean, nearest},
+    numerics::{
+        format::{Format, FormatError, Rounding},
+        product::{Threshold, Variant},
+    },
+};
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Precision::Minifloat(format) if self.entry().name == ANY => {
+                write!(f, "e{}m{}", format.exponent_bits(), format.mantissa_bits())?;
+            }
+            _ => f.write_str(self.entry().name)?,
+        }
+        let parameters = self.parameters();
+        if parameters.is_empty() { Ok(()) } else { write!(f, ":{}", parameters.join(",")) }
+    }
+}
+
+/// What a name looks like, for a schema: a regular expression without its ends.
+pub(crate) fn pattern() -> String {
+    let parameter = |written: &&str| match written.split_once('=') {
+        Some((key, values)) if values.contains('|') => format!("{key}=({values})"),
+        Some((key, _)) => format!("{key}=[0-9.]+"),
+        None => (*written).to_owned(),
+    };
+    let of_entry = |entry: &PrecisionEntry| {
+        let name = entry.name.replace(ANY, "e[2-8]m[1-9][0-9]?");
+        let parameters: Vec<_> = entry.parameters.iter().map(parameter).collect();
+        match parameters.join("|") {
+            none if none.is_empty() => name,
+            one => format!("{name}(:({one})(,({one}))*)?"),
+        }
+    };
+    format!("({})", PRECISIONS.iter().map(of_entry).collect::<Vec<_>>().join("|"))
+}
+
+/// Why a text is not the name of a precision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrecisionError {
+    /// No such precision.
+    #[error(
+        "unknown precision `{name}`: {}see `reprocheck list precisions`",
+        did_you_mean(.nearest.as_deref())
+    )]
+    Unknown {
+        /// What was given.
+        name: String,
+        /// The nearest name there is.
+        nearest: Option<String>,
+    },
+    /// A parameter that is not written `key=value`, or that the precision does not take.
+    #[error("precision `{precision}` has no parameter `{parameter}`: {}", takes(.precision, .known))]
+    Parameter {
+        /// The precision.
+        precision: String,
+        /// What was given.
+        parameter: String,
+        /// What it takes.
+        known: &'static [&'static str],
+    },
+    /// A parameter given twice.
+    #[error("parameter `{parameter}` stands twice in `{name}`: keep one")]
+    Twice {
+        /// The whole name.
+        name: String,
+        /// The parameter.
+        parameter: String,
+    },
+    /// A value that does not read.
+    #[error("`{value}` is not a value of `{parameter}`: write {wanted}")]
+    Value {
+        /// The parameter.
+        parameter: String,
+        /// What was given.
+        value: String,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// A minifloat that cannot be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+fn takes(precision: &str, known: &[&str]) -> String {
+    match known {
+        [] => format!("it takes none, write `{precision}`"),
+        known => format!("it takes {}", known.join(", ")),
+    }
+}
+
+impl FromStr for Precision {
+    type Err = PrecisionError;
+
+    fn from_str(name: &str) -> Result<Self, PrecisionError> {
+        let (base, parameters) = name.split_once(':').unwrap_or((name, ""));
+        let mut precision = match PRECISIONS.iter().find(|entry| entry.name == base && base != ANY) {
+            Some(entry) => entry.example,
+            None => minifloat(base).ok_or_else(|| {
+                let nearest = nearest(base, PRECISIONS.iter().map(|entry| entry.name));
+                // The letters of `eXmY` are no name to write.
+                let nearest = nearest.map(|name| name.replace('X', "3").replace('Y', "4"));
+                PrecisionError::Unknown { name: name.to_owned(), nearest }
+            })??,
+        };
+        let mut seen = Vec::new();
+        if base.len() < name.len() {
+            for parameter in parameters.split(',') {
+                let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+                if seen.contains(&key) {
+                    let parameter = key.to_owned();
+                    return Err(PrecisionError::Twice { name: name.to_owned(), parameter });
+                }
+                seen.push(key);
+                precision = precision.with(base, key, value)?;
+            }
+        }
+        Ok(precision)
+    }
+}
+
+/// `eXmY`, if the name has that shape at all.
+fn minifloat(name: &str) -> Option<Result<Precision, FormatError>> {
+    let (exponent, mantissa) = name.strip_prefix('e')?.split_once('m')?;
+    let (exponent, mantissa) = (exponent.parse().ok()?, mantissa.parse().ok()?);
+    Some(Format::minifloat(exponent, mantissa).map(Precision::Minifloat))
+}
+
+impl Precision {
+    /// The parameters that differ from the defaults, as `key=value`.
+    fn parameters(self) -> Vec<String> {
+        let mut parameters = Vec::new();
+        match self {
+            Precision::Minifloat(format) => {
+                if format.rounding() != Rounding::NearestEven {
+                    parameters.push(format!("round={}", format.rounding()));
+                }
+                if !format.saturates() {
+                    parameters.push("saturate=no".to_owned());
+                }
+            }
+            Precision::LMul { product, scope } => {
+                if let Some(bits) = product.mantissa() {
+                    parameters.push(format!("m={bits}"));
+                }
+                if scope != Scope::All {
+                    parameters.push(format!("scope={scope}"));
+                }
+                if product.variant != Variant::Bits {
+                    parameters.push(format!("variant={}", product.variant));
+                }
+            }
+            Precision::Int8(threshold) if threshold != Threshold::PUBLISHED => {
+                parameters.push(format!("threshold={}", threshold.value()));
+            }
+            _ => {}
+        }
+        parameters
+    }
+
+    /// This precision with one parameter set.
+    fn with(self, base: &str, key: &str, value: &str) -> Result<Precision, PrecisionError> {
+        let wrong =
+            |wanted| PrecisionError::Value { parameter: key.to_owned(), value: value.to_owned(), wanted };
+        Ok(match (self, key) {
+            (Precision::Minifloat(format), "round") => {
+                Precision::Minifloat(format.with_rounding(
+                    value.parse().map_err(|_| wrong("`even`, `away`, `up`, `down` or `zero`"))?,
+                ))
+            }
+            (Precision::Minifloat(format), "saturate") => {
+                Precision::Minifloat(format.with_saturation(match value {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(wrong("`yes` or `no`")),
+                })?)
+            }
+            (Precision::LMul { product, scope }, "m") => {
+                let product = value.parse().ok().and_then(|bits| product.with_mantissa(bits));
+                let product = product.ok_or_else(|| wrong("a number of mantissa bits from 1 to 23"))?;
+                Precision::LMul { product, scope }
+            }
+            (Precision::LMul { product, .. }, "scope") => {
+                let scope = value.parse().map_err(|_| wrong("`attention`, `linear` or `all`"))?;
+                Precision::LMul { product, scope }
+            }
+            (Precision::LMul { mut product, scope }, "variant") => {
+                product.variant = value.parse().map_err(|_| wrong("`bits` or `formula`"))?;
+                Precision::LMul { product, scope }
+            }
+            (Precision::Int8(_), "threshold") => {
+                let threshold = value.parse().ok().and_then(Threshold::new);
+                Precision::Int8(threshold.ok_or_else(|| wrong("a positive number, such as 6"))?)
+            }
+            _ => {
+                return Err(PrecisionError::Parameter {
+                    precision: base.to_owned(),
+                    parameter: key.to_owned(),
+                    known: self.entry().parameters,
+                });
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_parses_back_to_its_value() {
+        let more = [
+            "lmul:m=4,scope=attention",
+            "lmul:scope=linear",
+            "lmul:m=7,scope=attention,variant=formula",
+            "int8:threshold=4.5",
+            "e4m3",
+            "e2m1",
+            "e3m2:round=zero",
+            "e8m4",
+            "fp8-e4m3:round=down,saturate=no",
+            "fp8-e5m2:saturate=no",
+        ];
+        let examples = PRECISIONS.iter().map(|entry| entry.example);
+        for precision in examples.chain(more.iter().map(|name| name.parse().unwrap())) {
+            assert_eq!(precision.to_string().parse(), Ok(precision), "{precision}");
+        }
+    }
+
+    #[test]
+    fn one_value_has_one_name() {
+        let name = |text: &str| text.parse::<Precision>().unwrap().to_string();
+        assert_eq!(name("lmul:scope=attention,m=4"), "lmul:m=4,scope=attention");
+        assert_eq!(name("lmul:m=23,scope=all,variant=bits"), "lmul");
+        assert_eq!(name("int8:threshold=6.0"), "int8");
+        assert_eq!(name("e4m3"), "fp8-e4m3");
+        assert_eq!(name("fp8-e5m2:round=even,saturate=yes"), "fp8-e5m2");
+        for entry in PRECISIONS.iter().filter(|entry| entry.name != "eXmY") {
+            assert_eq!(entry.example.to_string(), entry.name);
+        }
+    }
+
+    #[test]
+    fn a_bad_name_says_what_to_write_instead() {
+        let error = |name: &str| name.parse::<Precision>().unwrap_err().to_string();
+        assert_eq!(
+            error("bf61"),
+            "unknown precision `bf61`: did you mean `bf16`? see `reprocheck list precisions`"
+        );
+        assert_eq!(
+            error("eXmY"),
+            "unknown precision `eXmY`: did you mean `e3m4`? see `reprocheck list precisions`"
+        );
+        assert_eq!(
+            error("FP8"),
+            "unknown precision `FP8`: did you mean `fp8-e4m3`? see `reprocheck list precisions`"
+        );
+        assert_eq!(error("zzz"), "unknown precision `zzz`: see `reprocheck list precisions`");
+        assert_eq!(error("bf16:m=4"), "precision `bf16` has no parameter `m`: it takes none, write `bf16`");
+        assert_eq!(
+            error("lmul:bits=4"),
+            "precision `lmul` has no parameter `bits`: it takes m=1..23, scope=attention|linear|all, \
+             variant=bits|formula"
+        );
+        assert_eq!(
+            error("lmul:m=24"),
+            "`24` is not a value of `m`: write a number of mantissa bits from 1 to 23"
+        );
+        assert_eq!(error("lmul:m=4,m=5"), "parameter `m` stands twice in `lmul:m=4,m=5`: keep one");
+        assert_eq!(
+            error("int8:threshold=-1"),
+            "`-1` is not a value of `threshold`: write a positive number, such as 6"
+        );
+        assert_eq!(error("bf16:"), "precision `bf16` has no parameter ``: it takes none, write `bf16`");
+    }
+}
