@@ -20,7 +20,7 @@ use crate::{
     },
     model::{Checkpoint, chat::Message, checkpoint::Origin, embedded::MODELS},
     numerics::{Numerics, choice::Choice, order::Order, precision::Precision},
-    report::text::{grouped, trimmed},
+    report::words::{grouped, trimmed},
     store,
     trace::{Digest, Finish, Sample},
 };

@@ -13,7 +13,7 @@ use crate::{
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
     plan::axis::AXES,
-    report::text::{grouped, trimmed, wrapped},
+    report::words::{grouped, trimmed, wrapped},
     suite::{Suite, definition::Sizes},
 };
 
