@@ -1,6 +1,7 @@
 //! The layers hold: who uses whom, who may reduce floats, print, exit or be unsafe, read off the sources.
 
 use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
     path::{Path, PathBuf},
 };
@@ -28,6 +29,12 @@ const LAYERS: &[(&str, u32)] = &[
     ("cli", 10),
 ];
 
+/// Circles that are still there: their folder, and their files.
+const CIRCLES_LEFT: &[(&str, &[&str])] = &[
+    ("numerics", &["precision", "product"]),
+    ("numerics/kernel", &["certified", "fast", "float", "integer", "prepared", "rows"]),
+];
+
 fn layer(module: &str) -> Option<u32> {
     LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
 }
@@ -50,7 +57,7 @@ fn code(text: &str) -> String {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("r#\"") {
             rest.find("\"#").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("'\"'") || rest.starts_with("'\\\"'") {
+        } else if ["'\"'", "'\\\"'", "'{'", "'}'"].iter().any(|quoted| rest.starts_with(quoted)) {
             rest[1..].find("'").map_or(rest.len(), |end| end + 2)
         } else if first == '"' {
             let mut escaped = false;
@@ -74,6 +81,12 @@ fn code(text: &str) -> String {
 
 /// Everything a file imports, as full paths; a nested list gives one path for each of its entries.
 fn imports(path: &str, text: &str) -> Vec<Vec<String>> {
+    let paths = imported(path, text).into_iter().filter_map(|(module, import)| full(&module, &import));
+    paths.collect()
+}
+
+/// Everything a file imports as it writes it, and the module that it stands in.
+fn imported(path: &str, text: &str) -> Vec<(Vec<String>, Vec<String>)> {
     let code = code(text);
     let module = module_of(path);
     let mut found = Vec::new();
@@ -90,27 +103,160 @@ fn imports(path: &str, text: &str) -> Vec<Vec<String>> {
         let mut imports = Vec::new();
         spread(&statement[start + "use ".len()..], &[], &mut imports);
         let inside = modules_open_at(&code[..begin + start]);
-        let module: Vec<_> = module.iter().copied().chain(inside).collect();
+        let module: Vec<_> = module.iter().copied().chain(inside).map(str::to_owned).collect();
         found.extend(imports.into_iter().map(|import| (module.clone(), import)));
     }
-    for (module, import) in &mut found {
-        match import.first().map(String::as_str) {
-            Some("crate" | "reprocheck") => {
-                import.remove(0);
+    found
+}
+
+/// A path in the code of a module from the root of the crate on; nothing where it leads out of the crate.
+fn full(module: &[String], path: &[String]) -> Option<Vec<String>> {
+    let (up, rest) = match path.first().map(String::as_str)? {
+        "crate" | "reprocheck" => (module.len(), &path[1..]),
+        "self" => (0, &path[1..]),
+        "super" => {
+            let up = path.iter().take_while(|part| *part == "super").count();
+            (up, &path[up..])
+        }
+        _ => return None,
+    };
+    let base = &module[..module.len().saturating_sub(up)];
+    let full: Vec<_> = base.iter().chain(rest).cloned().collect();
+    (!full.is_empty()).then_some(full)
+}
+
+/// Every path in the code of a file that needs no import, as a full path.
+fn named(path: &str, text: &str) -> Vec<Vec<String>> {
+    let code = code(text);
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let mut found = Vec::new();
+    for head in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(head) {
+            if code[..at].chars().next_back().is_some_and(is_part) {
+                continue;
             }
-            Some("super") => {
-                let up = import.iter().take_while(|part| *part == "super").count();
-                let base = module[..module.len().saturating_sub(up)].iter().map(|part| (*part).to_owned());
-                *import = base.chain(import[up..].iter().cloned()).collect();
-            }
-            Some("self") => {
-                let base = module.iter().map(|part| (*part).to_owned());
-                *import = base.chain(import[1..].iter().cloned()).collect();
-            }
-            _ => import.clear(),
+            let end = code[at..].find(|c| !is_part(c)).map_or(code.len(), |end| at + end);
+            let parts = code[at..end].split("::").filter(|part| !part.is_empty()).map(str::to_owned);
+            let parts: Vec<_> = parts.collect();
+            let module = module_of(path).into_iter().chain(modules_open_at(&code[..at])).map(str::to_owned);
+            found.extend(full(&module.collect::<Vec<_>>(), &parts));
         }
     }
-    found.into_iter().map(|(_, import)| import).filter(|import| !import.is_empty()).collect()
+    found
+}
+
+/// Files that use one another in a circle.
+#[derive(PartialEq, Eq, Debug)]
+struct Circle {
+    folder: String,
+    /// All files that can be reached from each of them.
+    files: Vec<String>,
+    /// The shortest way around from the first of them.
+    way: Vec<String>,
+}
+
+impl Circle {
+    fn sentence(&self) -> String {
+        let Circle { folder, files, way } = self;
+        format!(
+            "in `{folder}` the files {} use one another in a circle ({}): move what they share to a file below them",
+            files.join(", "),
+            way.join(" → ")
+        )
+    }
+}
+
+/// Every circle among the files of one folder; a folder in it counts as one file, and its `mod.rs` is above all of them. What
+/// a `mod.rs` imports is known under its name there, too, and counts as the file that has it.
+fn circles(sources: &[(String, String)]) -> Vec<Circle> {
+    // Tests may hold a file against those above it.
+    let sources =
+        sources.iter().map(|(path, text)| (path, text.split("#[cfg(test)]\nmod").next().unwrap_or(text)));
+    let sources: Vec<_> = sources.collect();
+    let owned = |path: &str| module_of(path).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let modules: BTreeSet<Vec<String>> = sources.iter().map(|(path, _)| owned(path)).collect();
+    let mut known: BTreeMap<Vec<String>, Vec<Vec<String>>> = BTreeMap::new();
+    for (path, text) in &sources {
+        for (module, import) in imported(path, text).into_iter().filter(|(module, _)| *module == owned(path))
+        {
+            // A path may begin at a module of one's own.
+            let child: Vec<_> = module.iter().chain(&import).cloned().collect();
+            let is_child = modules.contains(&child[..module.len() + 1]);
+            let full = if is_child { Some(child) } else { full(&module, &import) };
+            known.entry(module).or_default().extend(full);
+        }
+    }
+    // The file that a path leads to.
+    let resolved = |mut path: Vec<String>| {
+        // No name is handed on more often.
+        for _ in 0..9 {
+            let file = (0..=path.len()).rev().find(|&end| modules.contains(&path[..end])).unwrap_or(0);
+            let Some(name) = path.get(file) else { break };
+            let found =
+                known.get(&path[..file]).and_then(|all| all.iter().find(|full| full.last() == Some(name)));
+            match found {
+                Some(full) if full[..] != path[..=file] => {
+                    path = full.iter().chain(&path[file + 1..]).cloned().collect();
+                }
+                _ => {
+                    path.truncate(file);
+                    break;
+                }
+            }
+        }
+        path
+    };
+    let mut folders: BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for (path, text) in &sources {
+        let own = owned(path);
+        for used in imports(path, text).into_iter().chain(named(path, text)) {
+            let used = resolved(used);
+            let shared = own.iter().zip(&used).take_while(|(own, used)| own == used).count();
+            if let (Some(from), Some(to)) = (own.get(shared), used.get(shared)) {
+                let files = folders.entry(own[..shared].to_vec()).or_default();
+                files.entry(from.clone()).or_default().insert(to.clone());
+            }
+        }
+    }
+    let mut circles = Vec::new();
+    for (folder, uses) in &folders {
+        let mut told = BTreeSet::new();
+        for first in uses.keys() {
+            let Some(way) = around(uses, first) else { continue };
+            let on_circle = |file: &&String| {
+                **file == *first
+                    || way_from(uses, first, file).is_some() && way_from(uses, file, first).is_some()
+            };
+            let files: Vec<_> = uses.keys().filter(on_circle).cloned().collect();
+            if told.insert(files.clone()) {
+                circles.push(Circle { folder: folder.join("/"), files, way });
+            }
+        }
+    }
+    circles
+}
+
+/// The shortest way from a file to itself.
+fn around(uses: &BTreeMap<String, BTreeSet<String>>, file: &str) -> Option<Vec<String>> {
+    way_from(uses, file, file)
+}
+
+/// The shortest way from one file to another over those that each uses.
+fn way_from(uses: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> Option<Vec<String>> {
+    let mut ways = VecDeque::from([vec![from.to_owned()]]);
+    let mut seen = BTreeSet::new();
+    while let Some(way) = ways.pop_front() {
+        for next in uses.get(way.last()?).into_iter().flatten() {
+            let longer: Vec<_> = way.iter().chain([next]).cloned().collect();
+            if next == to {
+                return Some(longer);
+            }
+            if seen.insert(next) {
+                ways.push_back(longer);
+            }
+        }
+    }
+    None
 }
 
 /// The modules inside a file that are open where this text ends: the file itself is `super` to its tests.
@@ -298,6 +444,24 @@ fn a_module_uses_only_lower_layers() {
 }
 
 #[test]
+fn no_files_of_one_folder_use_one_another_in_a_circle() {
+    let found = circles(&sources());
+    let is_left = |circle: &Circle| {
+        CIRCLES_LEFT.iter().any(|(folder, files)| circle.folder == *folder && circle.files == *files)
+    };
+    let mut wrong: Vec<_> = found.iter().filter(|circle| !is_left(circle)).map(Circle::sentence).collect();
+    for (folder, files) in CIRCLES_LEFT {
+        if !found.iter().any(|circle| circle.folder == *folder && circle.files == *files) {
+            wrong.push(format!(
+                "in `{folder}` {} are not a circle any more: take them out of CIRCLES_LEFT",
+                files.join(", ")
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn floats_are_reduced_in_numerics_only() {
     hold(reduces_floats);
 }
@@ -369,6 +533,42 @@ fn a_downward_use_passes() {
 }
 
 #[test]
+fn a_circle_of_files_is_seen_in_every_spelling() {
+    let ways = |files: &[(&str, &str)]| {
+        let sources: Vec<_> =
+            files.iter().map(|(path, text)| (format!("report/{path}.rs"), (*text).to_owned())).collect();
+        circles(&sources).iter().map(|circle| circle.way.join(" → ")).collect::<Vec<_>>()
+    };
+    let exports = ("mod", "mod a;\nmod b;\npub use b::B;\nuse self::a::{A, other};");
+    for a in [
+        "use super::b::B;",
+        "use super::{a::A, b::{self, B}};",
+        "use super::B;",
+        "use crate::report::B;",
+        "fn f() { crate::report::b::g(); }",
+        "fn f() -> super::B { B }",
+        "mod inside {\n    use super::super::B;\n}",
+        "mod inside {\n    fn f() { super::super::b::g(); }\n}",
+    ] {
+        assert_eq!(ways(&[exports, ("a", a), ("b", "use super::A;")]), ["a → b → a"], "{a}");
+        assert_eq!(ways(&[exports, ("a", a), ("b", "use super::Mine;")]), [""; 0], "{a}");
+    }
+    // A folder is as one file, inside it there may be another circle, and what is handed on twice is found.
+    let files = [
+        ("mod", "mod a;\nmod b;\npub use b::Deep;"),
+        ("a", "use super::Deep;"),
+        ("b/mod", "mod x;\nmod y;\npub use x::Deep;"),
+        ("b/x", "use super::y::Y;"),
+        ("b/y", "use super::super::{a::A, Deep};"),
+    ];
+    assert_eq!(ways(&files), ["a → b → a", "x → y → x"]);
+    let test = "#[cfg(test)]\nmod tests {\n    use super::super::b::B;\n}";
+    assert_eq!(ways(&[exports, ("a", test), ("b", "use super::A;")]), [""; 0], "a test may look up");
+    // A parent and its children are one room.
+    assert_eq!(ways(&[("mod", "mod a;\nuse a::A;\nfn f() {}"), ("a", "use super::f;")]), [""; 0]);
+}
+
+#[test]
 fn a_module_without_a_layer_is_seen() {
     assert_eq!(has_no_layer("util/strings.rs", "").len(), 1);
     assert_eq!(has_no_layer("cli/dot.rs", "").len(), 0);
@@ -434,4 +634,5 @@ fn comments_and_texts_are_no_code() {
     assert_eq!(code("a('\"') + \"b\\\\\" + c"), "a() +  + c");
     assert_eq!(code("a(r#\"b\"c\"#) + d"), "a() + d");
     assert_eq!(code("\"b\nc\";\nd"), "\n;\nd");
+    assert_eq!(code("a('{') + b('}')"), "a() + b()");
 }

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::{Ended, Exit, in_ci};
 use crate::{
-    report::text::plural,
+    report::words::plural,
     run::review,
     store,
     verdict::baseline::{Baseline, Change},

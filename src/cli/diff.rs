@@ -12,8 +12,8 @@ use super::{
 use crate::{
     compare::{Level, Tally},
     report::{
-        CONFIDENCE,
-        text::{self, grouped, plural, wrapped},
+        CONFIDENCE, text,
+        words::{PARTING, excerpt, grouped, parting, plural, wrapped},
     },
     run::diff::{self, CellDiff, DiffError, LogDiff, Side},
     stats::paired::Paired,
@@ -102,11 +102,9 @@ fn show_cells(
         let vocabulary = run.vocabulary()?;
         let name = |token: u32| vocabulary.get(token as usize).map(|text| format!("{text:?}"));
         let name = |token: u32| name(token).unwrap_or_else(|| token.to_string());
-        write!(
-            out,
-            "{}",
-            text::parting(text::PARTING, &[a.to_string(), b.to_string()], &[], first, &name, look())
-        )?;
+        let look = look();
+        let lines = parting(&[a.to_string(), b.to_string()], &[], first, &name, look.prose());
+        write!(out, "{}", text::headed(PARTING, &lines, look))?;
     }
     if let Some((item, nodes)) = found {
         let sentence = format!(
@@ -165,7 +163,7 @@ fn show_logs(found: &LogDiff, out: &mut impl Write) -> Result<Exit, Ended> {
     if let Some((id, [a, b])) = &found.first {
         let shared = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
         writeln!(out, "\nThe first that differs is {id}, after {} characters", grouped(shared as u64))?;
-        writeln!(out, "  A  {}\n  B  {}", text::excerpt(a, shared), text::excerpt(b, shared))?;
+        writeln!(out, "  A  {}\n  B  {}", excerpt(a, shared), excerpt(b, shared))?;
     }
     for (filter, same, paired) in &found.filters {
         let sentence =

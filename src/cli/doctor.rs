@@ -26,7 +26,7 @@ use crate::{
         precision::{PRECISIONS, Precision},
         random::Stream,
     },
-    report::text::{trimmed, wrapped},
+    report::words::{trimmed, wrapped},
 };
 
 #[derive(Args, Debug)]

@@ -19,7 +19,7 @@ use crate::{
         Plan,
         gate::{Comparison, Gate, Limit},
     },
-    report::text::{Look, grouped, wrapped, wrapped_after},
+    report::words::{grouped, wrapped, wrapped_after},
     suite::{Suite, definition::Sizes},
 };
 
@@ -195,6 +195,8 @@ impl ExplainPrecision {
 
 /// So wide that text fits a terminal of 80 columns.
 const WIDTH: usize = 78;
+/// The columns themselves.
+const LINE: usize = 80;
 
 impl ExplainGate {
     fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
@@ -244,14 +246,14 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
     };
     writeln!(out, "\ncompares")?;
     for sentence in compared.iter().take(SHOWN) {
-        writeln!(out, "{}", wrapped_after("  ", sentence, Look::PLAIN))?;
+        writeln!(out, "{}", wrapped_after("  ", sentence, LINE))?;
     }
     if compared.len() > SHOWN {
         writeln!(out, "  and {} more", compared.len() - SHOWN)?;
     }
     writeln!(out, "\nholds if")?;
     for limit in &gate.limits {
-        writeln!(out, "{}", wrapped_after("  ", &holds_if(*limit), Look::PLAIN))?;
+        writeln!(out, "{}", wrapped_after("  ", &holds_if(*limit), LINE))?;
     }
     let unknown = match &gate.comparison {
         Comparison::Within(_) => {
@@ -262,7 +264,7 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
             "a cell has not run or was never approved, or another machine's engine would be compared"
         }
     };
-    writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown, Look::PLAIN))?;
+    writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown, LINE))?;
     Ok(())
 }
 

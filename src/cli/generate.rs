@@ -22,7 +22,7 @@ use crate::{
     engine::{Engines, Observer, Opener as _, Prompt, Request, script::Script},
     model::{Subject, chat::Message, embedded::MODELS},
     numerics::{choice::Choice, order::Order, precision::Precision},
-    report::text::{grouped, trimmed},
+    report::words::{grouped, trimmed},
     store,
     trace::{Finish, Sample},
 };

@@ -13,7 +13,7 @@ use crate::{
     cell::AXES,
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
-    report::text::{grouped, trimmed, wrapped},
+    report::words::{grouped, trimmed, wrapped},
     suite::{Suite, definition::Sizes},
 };
 

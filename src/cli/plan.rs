@@ -19,7 +19,7 @@ use crate::{
     plan::{self, shape},
     report::{
         Report,
-        text::{grouped, trimmed},
+        words::{grouped, plural, trimmed},
     },
     store,
 };
@@ -158,9 +158,8 @@ fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
     }
     for (number, gate) in plan.gates.iter().enumerate() {
         let space = if number == 0 { "\n" } else { "" };
-        let count = plan.comparisons(gate);
-        let noun = if count == 1 { "comparison" } else { "comparisons" };
-        writeln!(out, "{space}gate: {} ({} {noun})", gate.name, grouped(count as u64))?;
+        let count = plural(plan.comparisons(gate) as u64, "comparison");
+        writeln!(out, "{space}gate: {} ({count})", gate.name)?;
     }
     let (items, tokens) = plan.cost();
     let cells = plan.cells.len() as u64;

@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{complain, in_ci, is_dumb};
-use crate::{model::hub::Step, record::Record, report::text::grouped, run::Event};
+use crate::{model::hub::Step, record::Record, report::words::grouped, run::Event};
 
 /// A bar on stderr that is gone when its work is done.
 #[derive(Debug)]

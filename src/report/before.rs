@@ -2,64 +2,20 @@
 
 use std::collections::HashMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
-use super::{Against, CellRow, CourseRow, First, Missing, PrecisionRow, Report, escape::clipped, names_of};
+use super::{
+    Against, Before, CellRow, CourseRow, First, Missing, Other, PrecisionRow, Report, SettingRow,
+    escape::clipped, made::names_of, words,
+};
 use crate::{
     cell::{AXES, Axis, Cell},
     compare::{Level, Tally},
     engine::environment::Environment,
     plan::gate::Gate,
-    record::About,
     verdict::{self, Finding, Outcome, Ruling},
 };
 
 /// Of a setting that is told in a sentence.
 const SETTING: usize = 72;
-
-/// The run that another one is held against.
-#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
-pub struct Before {
-    /// What ran.
-    pub run: About,
-    /// Where its cells ran.
-    pub environments: Vec<Environment>,
-    /// On which level every cell must be as it was.
-    pub level: Level,
-    /// What the gates of the run before came to by themselves, and those of the run after it.
-    pub verdicts: [Outcome; 2],
-    /// In what the two runs differ, beside what their cells left behind.
-    pub others: Vec<Other>,
-    /// How many cells are as they were, for every setting of an axis that has several.
-    pub settings: Vec<SettingRow>,
-    /// How far the cells of each precision were apart.
-    pub precisions: Vec<PrecisionRow>,
-}
-
-/// Something that is not the same in two runs.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
-pub struct Other {
-    /// What differs.
-    pub what: String,
-    /// What it was in the run before.
-    pub before: String,
-    /// What it is in the run after.
-    pub after: String,
-}
-
-/// All cells with one setting of an axis, beside what they were.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
-pub struct SettingRow {
-    /// Which axis.
-    pub axis: Axis,
-    /// Which setting.
-    pub setting: String,
-    /// How many cells have it.
-    pub cells: usize,
-    /// How many of these cells have the bits, the tokens and the answers that they had.
-    pub agree: [usize; 3],
-}
 
 impl Report {
     /// What became of each cell of a run: `after` is held against `before`, and `pairs` are the cells that have run in both,
@@ -225,7 +181,7 @@ fn missing(before: &Report, after: &Report, in_both: &dyn Fn(Cell) -> bool) -> V
 /// In what two runs differ that was not measured.
 fn others(before: &Report, after: &Report) -> Vec<Other> {
     let facts = [before, after].map(|report| {
-        let mut facts = super::facts(report);
+        let mut facts = words::facts(report);
         let environments: Vec<_> = report.environments.iter().map(Environment::to_string).collect();
         facts.push(("environments", environments.join("; ")));
         facts

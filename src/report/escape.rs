@@ -34,6 +34,25 @@ pub(crate) fn hides(character: char) -> bool {
     character.is_control() || unseen || u32::from(character) & 0xfffe == 0xfffe
 }
 
+/// A text for HTML and XML, between tags and in attributes. What cannot be seen, or turns what can be seen around, is
+/// shown as it is written in Rust.
+pub(crate) fn markup(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\n' | '\r' | '\t' => out.extend(c.escape_default()),
+            c if hides(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +70,11 @@ mod tests {
         assert_eq!(clipped("abcd", 4), "abcd");
         assert_eq!(clipped("abcde", 4), "abc…");
         assert_eq!(clipped("ab\u{1b}", 4), "ab\\…");
+    }
+
+    #[test]
+    fn markup_shows_what_cannot_be_seen() {
+        assert_eq!(markup("a\u{202e}b\0\x1b\n\u{ffff}é🦀"), "a\\u{202e}b\\u{0}\\u{1b}\\n\\u{ffff}é🦀");
+        assert_eq!(markup("<&>\"'"), "&lt;&amp;&gt;&quot;&#39;");
     }
 }

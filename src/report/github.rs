@@ -3,7 +3,7 @@
 use super::{
     Report,
     escape::{clipped, visible},
-    text::FINDINGS,
+    words::{FINDINGS, beyond_gates},
 };
 use crate::verdict::{Outcome, Ruling};
 
@@ -32,7 +32,7 @@ pub fn annotations(report: &Report) -> String {
         let line = line.map_or_else(String::new, |line| format!(",line={line}"));
         out += &format!("::{command} file={file}{line},title={title}::{message}\n");
     }
-    if let Some(sentence) = report.beyond_gates() {
+    if let Some(sentence) = beyond_gates(report) {
         let title = property(&report.verdict.to_string());
         out += &format!("::warning file={file},title={title}::{}\n", data(&clipped(&sentence, SENTENCE)));
     }

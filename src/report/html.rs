@@ -3,11 +3,12 @@
 use minijinja::{Environment, UndefinedBehavior, Value, context, escape_formatter, syntax::SyntaxConfig};
 
 use super::{
-    Against, CONFIDENCE, CellRow, Family, First, Report,
-    before::Before,
-    figure::{self, escape, share},
-    tables::{self, Table, interval, stable},
-    text::{self, grouped, plural},
+    Against, Before, CONFIDENCE, CellRow, First, Report,
+    data::Family,
+    escape::markup,
+    figure,
+    tables::{self, Table, stable},
+    words::{self, grouped, interval, of_one_cell, plural, share},
 };
 use crate::{
     compare::{Divergence, Spreads},
@@ -35,7 +36,7 @@ pub fn page(report: &Report) -> String {
     templates.set_syntax(syntax.expect("the delimiters are the usual ones"));
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     templates.set_formatter(|out, state, value| match value.as_str() {
-        Some(text) if !value.is_safe() => Ok(out.write_str(&escape(text))?),
+        Some(text) if !value.is_safe() => Ok(out.write_str(&markup(text))?),
         _ => escape_formatter(out, state, value),
     });
     templates
@@ -70,8 +71,8 @@ fn context(report: &Report) -> Value {
         title => format!("{}: {}", report.verdict, report.run.matrix),
         program => report.program.as_str(),
         verdict => sign(report.verdict),
-        sentence => text::sentence(report),
-        provenance => text::provenance(report),
+        sentence => words::sentence(report),
+        provenance => words::provenance(report),
         others => others(report),
         why => report.before.as_ref().and_then(Before::why),
         settings => laid("Cells that are as they were, by setting", tables::settings(report)),
@@ -82,7 +83,7 @@ fn context(report: &Report) -> Value {
         first => report.first.as_ref().map(|first| parting(report, first)),
         compared => report.cells.len(),
         heat,
-        standard => text::standard(report),
+        standard => words::standard(report),
         nothing_beside => nothing_beside(report),
         axes => laid("Pairs of cells that differ on one axis alone", tables::axes(report)),
         courses,
@@ -98,8 +99,8 @@ fn context(report: &Report) -> Value {
 
 /// Why there is no map, and nothing along the tokens.
 fn nothing_beside(report: &Report) -> String {
-    match report.beside() {
-        Some(_) => format!("Nothing was compared with {}.", text::standard(report)),
+    match words::beside(report) {
+        Some(_) => format!("Nothing was compared with {}.", words::standard(report)),
         None => "There is no reference that cells could be compared with: name one under [reference] in the matrix file."
             .to_owned(),
     }
@@ -156,7 +157,7 @@ fn gate(Ruling { gate, line, outcome, comparisons, held, findings, notes }: &Rul
 fn parting(report: &Report, first: &First) -> Value {
     let divergence = &first.divergence;
     let Divergence { id, stratum, suite, sides, prompt, right, .. } = divergence;
-    let (cells, why) = text::parted(report, first);
+    let (cells, why) = words::parted(report, first);
     let name = |token: u32| match report.tokens.get(&token) {
         Some(text) => format!("{text:?}"),
         None => token.to_string(),
@@ -204,7 +205,7 @@ fn parting(report: &Report, first: &First) -> Value {
         item => format!("{id}, of {suite} ({stratum})"),
         prompt => block(&opening(&prompt.chars().collect::<Vec<_>>(), 2 * AFTER)),
         right => format!("{right:?}"),
-        sentence => text::apart(divergence),
+        sentence => words::apart(divergence),
         margins => format!("The margin of the best token over the second is {} in A and {} in B.", margin(0), margin(1)),
         sides => continuations.collect::<Vec<_>>(),
         candidates => candidates(divergence, &name),
@@ -259,7 +260,7 @@ fn signed(difference: f32) -> String {
 
 /// A text of many lines, each of which ends visibly.
 fn block(text: &str) -> Value {
-    let lines: Vec<_> = text.split('\n').map(escape).collect();
+    let lines: Vec<_> = text.split('\n').map(markup).collect();
     Value::from_safe_string(lines.join("↵\n"))
 }
 
@@ -324,7 +325,7 @@ fn suites(report: &Report) -> Value {
         let of_suites = row.suites.iter().map(|(suite, spreads)| (suite.as_str(), spreads));
         all.chain(of_suites).map(move |(suite, spreads)| {
             let Spreads { accuracy, bits, tokens, answers, redrawn, .. } = spreads;
-            let of_one = figure::of_one_cell(*accuracy, row.cells);
+            let of_one = of_one_cell(*accuracy, row.cells);
             let [bits, tokens, answers] = [bits, tokens, answers].map(|agreement| share(stable(*agreement)));
             let [deviation, deviations] =
                 pair(spreads.deviation_of_accuracy, redrawn.deviation_of_accuracy, 100.0, 3);
@@ -418,7 +419,7 @@ fn cells(report: &Report) -> Value {
 }
 
 fn facts(report: &Report) -> Vec<Vec<String>> {
-    super::facts(report).into_iter().map(|(name, fact)| vec![name.to_owned(), fact]).collect()
+    words::facts(report).into_iter().map(|(name, fact)| vec![name.to_owned(), fact]).collect()
 }
 
 fn asked(report: &Report) -> Value {

@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Report, escape::visible};
+use super::{Report, escape::visible, words::beyond_gates};
 use crate::verdict::{Outcome, Ruling};
 
 /// The whole document. It holds no times, so equal reports make equal documents.
@@ -35,7 +35,7 @@ pub fn report(report: &Report) -> String {
         }
         suite.add_test_case(case);
     }
-    if let Some(sentence) = report.beyond_gates() {
+    if let Some(sentence) = beyond_gates(report) {
         let missing =
             report.missing.iter().map(|missing| visible(&format!("{}: {}", missing.cell, missing.reason)));
         let sentences: Vec<_> = [visible(&sentence)].into_iter().chain(missing).collect();

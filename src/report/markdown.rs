@@ -7,7 +7,7 @@ use super::{
     Report,
     escape::clipped,
     tables::{self, Room, Table},
-    text::{self, Look, grouped, plural},
+    words::{self, grouped, plural},
 };
 use crate::{record::About, verdict::Outcome};
 
@@ -20,6 +20,8 @@ pub const COMMENT: usize = 65_000;
 const NAME: usize = 160;
 /// Of a sentence.
 const SENTENCE: usize = 800;
+/// Of a sentence in a code block.
+const WIDTH: usize = 80;
 /// Of a line in a code block, and lines of it.
 const BLOCK: (usize, usize) = (160, 24);
 /// Findings of one gate, and cells that are missing, before the rest is counted.
@@ -105,7 +107,7 @@ impl Page {
 
 fn verdict(report: &Report, page: &mut Page) {
     let Report { verdict, run, missing, .. } = report;
-    let sentence = format!("{}: {}", verdict.to_string().to_uppercase(), text::sentence(report));
+    let sentence = format!("{}: {}", verdict.to_string().to_uppercase(), words::sentence(report));
     page.text += &format!("## {}\n\n", prose(&sentence));
     match &report.before {
         None => page.text += &format!("{}\n", ran(run)),
@@ -133,20 +135,7 @@ fn verdict(report: &Report, page: &mut Page) {
 
 /// What ran.
 fn ran(run: &About) -> String {
-    let model = &run.model;
-    let origin =
-        if model.origin == model.name { String::new() } else { format!(", {}", code(&model.origin)) };
-    let profile =
-        run.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {}", code(profile)));
-    format!(
-        "Model {} ({}, {} parameters{origin}) under {}{profile}: {} × {}",
-        code(&model.name),
-        code(&model.architecture),
-        grouped(model.parameters),
-        code(&run.matrix),
-        plural(run.cells.len() as u64, "cell"),
-        plural(run.questions, "item")
-    )
+    format!("Model {}", words::ran(run, &code, "×"))
 }
 
 /// In what two runs differ beside what was measured.
@@ -210,13 +199,11 @@ fn left_out(page: &mut Page, count: usize, noun: &str) {
 }
 
 fn divergence(report: &Report, page: &mut Page) {
-    let told = text::divergence(report, Look::PLAIN);
-    let Some((heading, told)) = told.split_once('\n') else { return };
-    if told.is_empty() {
-        page.text += &format!("\n{}\n", prose(heading));
-        return;
+    match words::divergence(report, WIDTH) {
+        None => {}
+        Some((heading, lines)) if lines.is_empty() => page.text += &format!("\n{}\n", prose(heading)),
+        Some((heading, lines)) => page.text += &format!("\n### {heading}\n\n{}", block(&lines)),
     }
-    page.text += &format!("\n### {heading}\n\n{}", block(told));
 }
 
 /// A name as a code span, in a table or elsewhere.

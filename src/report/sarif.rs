@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Report, escape::visible};
+use super::{Report, escape::visible, words::beyond_gates};
 use crate::{
     digest::Digest,
     verdict::{Finding, Outcome},
@@ -138,7 +138,7 @@ pub fn report(report: &Report) -> String {
     }
     let missing =
         report.missing.iter().map(|missing| format!("{} is missing: {}", missing.cell, missing.reason));
-    let notifications = report.beyond_gates().into_iter().chain(missing);
+    let notifications = beyond_gates(report).into_iter().chain(missing);
     let notifications = notifications.map(|text| Notification { level: "warning", message: message(&text) });
     let (name, version) = report.program.split_once(' ').unwrap_or((&report.program, "0"));
     let profile =

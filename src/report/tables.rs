@@ -1,17 +1,15 @@
 //! The tables of a report, row by row, for the terminal, Markdown and the page.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::cmp::Reverse;
 
 use super::{
-    Against, CellRow, Family, Report,
-    before::SettingRow,
-    figure::{share, without_shared},
-    text::grouped,
+    Against, Report, SettingRow,
+    data::{Family, alike},
+    words::{beside, grouped, interval, points, share, without_shared},
 };
 use crate::{
     compare::Spreads,
-    digest::Digest,
-    stats::{Interval, proportion::Proportion, spread::Agreement},
+    stats::{proportion::Proportion, spread::Agreement},
 };
 
 /// Rows below a line of names.
@@ -262,7 +260,7 @@ fn cells(report: &Report) -> Table {
         }
         fields
     });
-    let beside = report.beside().map_or_else(String::new, |beside| {
+    let beside = beside(report).map_or_else(String::new, |beside| {
         format!(
             " Beside {beside}: the share of items with the same bits, tokens and answers, and the answers that were lost and gained."
         )
@@ -290,42 +288,7 @@ fn cells(report: &Report) -> Table {
     }
 }
 
-/// Cells with the same bits as one, under the name of the first, and how many there are. Those that are beside what they
-/// were, and not beside one reference, must have been alike, too.
-pub(crate) fn alike<'r>(cells: impl IntoIterator<Item = &'r CellRow>) -> Vec<(&'r CellRow, u64)> {
-    let mut groups: Vec<(&CellRow, u64)> = Vec::new();
-    let mut numbers: HashMap<Digest, Vec<usize>> = HashMap::new();
-    for row in cells {
-        let numbers = numbers.entry(row.root).or_default();
-        // The reference stands beside nothing, and cells that are alike to it beside it.
-        let is_same = |other: &CellRow| match (&row.against, &other.against) {
-            (Some(a), Some(b)) => a == b,
-            _ => true,
-        };
-        match numbers.iter().find(|number| is_same(groups[**number].0)) {
-            Some(number) => groups[*number].1 += 1,
-            None => {
-                numbers.push(groups.len());
-                groups.push((row, 1));
-            }
-        }
-    }
-    groups
-}
-
 /// The items on which all cells are alike.
 pub(crate) fn stable(agreement: Agreement) -> Proportion {
     Proportion { hits: agreement.unstable.misses(), of: agreement.unstable.of }
-}
-
-pub(crate) fn interval(interval: Option<Interval>) -> String {
-    interval.map_or_else(
-        || "-".to_owned(),
-        |interval| format!("{:.1} to {:.1}", 100.0 * interval.lower + 0.0, 100.0 * interval.upper + 0.0),
-    )
-}
-
-/// In percentage points.
-fn points(part: Option<f64>, digits: usize) -> String {
-    part.map_or("-".to_owned(), |part| format!("{:.digits$}", 100.0 * part))
 }

@@ -258,7 +258,7 @@ impl Evidence {
             let of_one = self.summary(one).level(Level::Bits);
             *bits.entry(others).or_insert(of_one) != of_one
         };
-        Some(super::exercised(axis, &known) || known.iter().any(|one| moved(one)))
+        Some(launched_otherwise(axis, &known) || known.iter().any(|one| moved(one)))
     }
 
     /// All cells of every precision.
@@ -300,4 +300,23 @@ impl Evidence {
         let all = AXES.iter().map(|entry| of_axis(entry.axis));
         all.filter(|attribution| attribution.pairs > 0).collect()
     }
+}
+
+/// Do the launches on record say that the axis made a difference to what these cells ran?
+fn launched_otherwise(axis: Axis, cells: &[&Known]) -> bool {
+    match axis {
+        // An order may follow the threads that were asked for, whether or not all had work.
+        Axis::Threads => differ(cells, |launches| (launches.threads, launches.tree)),
+        // Two names may stand for one tree.
+        Axis::Order => differ(cells, |launches| launches.tree),
+        Axis::Batch => differ(cells, |launches| (launches.prefill_rows, launches.decode_rows)),
+        Axis::PrefillChunk => differ(cells, |launches| launches.chunks),
+        Axis::Grouping => differ(cells, |launches| launches.groups),
+        // Who computes, in which precision and with which noise is what the cell says; a repeat is a run of its own.
+        Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat => true,
+    }
+}
+
+fn differ<T: PartialEq>(cells: &[&Known], of: impl Fn(&Launches) -> T) -> bool {
+    cells.iter().any(|known| of(&known.launches) != of(&cells[0].launches))
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use self::{
     baseline::{Approval, Baseline},
-    evidence::{Evidence, Known},
+    evidence::Evidence,
 };
 use crate::{
     cell::{Axis, Cell},
@@ -367,24 +367,5 @@ fn idle_way_out(axis: Axis) -> &'static str {
         Axis::PrefillChunk => "set smaller chunks",
         Axis::Grouping => "set a batch above 1",
         _ => "vary something else",
-    }
-}
-
-/// Did the axis make a difference to what these cells ran? Nothing where one of them has not run.
-fn exercised(axis: Axis, cells: &[&Known]) -> bool {
-    let differ =
-        |evidence: &dyn Fn(&Known) -> String| cells.iter().any(|known| evidence(known) != evidence(cells[0]));
-    match axis {
-        // An order may follow the threads that were asked for, whether or not all had work.
-        Axis::Threads => differ(&|known| format!("{:?} {:?}", known.launches.threads, known.launches.tree)),
-        // Two names may stand for one tree.
-        Axis::Order => differ(&|known| format!("{:?}", known.launches.tree)),
-        Axis::Batch => {
-            differ(&|known| format!("{:?} {:?}", known.launches.prefill_rows, known.launches.decode_rows))
-        }
-        Axis::PrefillChunk => differ(&|known| format!("{:?}", known.launches.chunks)),
-        Axis::Grouping => differ(&|known| format!("{:?}", known.launches.groups)),
-        // Who computes, in which precision and with which noise is what the cell says; a repeat is a run of its own.
-        Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat => true,
     }
 }

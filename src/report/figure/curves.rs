@@ -5,7 +5,11 @@ use super::{EDGE, Figure, Svg, WIDTH, series};
 use crate::{
     compare::MARGINS,
     numerics::elementary::log,
-    report::{CONFIDENCE, CourseRow, Family, Report, SurvivalRow, text},
+    report::{
+        CONFIDENCE, CourseRow, Report, SurvivalRow,
+        data::Family,
+        words::{self, of_one_cell, share},
+    },
     stats::proportion::Proportion,
 };
 
@@ -31,13 +35,13 @@ struct Ticks {
 /// The four, as far as there is a reference and something beside it.
 pub(super) fn all(report: &Report) -> Vec<Figure> {
     let with_course = report.precisions.iter().filter(|row| row.course.is_some());
-    let with_course = with_course.map(|row| Family { name: text::name(row), row, was: None });
+    let with_course = with_course.map(|row| Family { name: row.name(), row, was: None });
     let (rows, names, rest) = series(with_course.collect());
     let courses: Vec<_> = rows.iter().filter_map(|row| row.course.as_ref()).collect();
     if courses.is_empty() {
         return Vec::new();
     }
-    let standard = text::standard(report);
+    let standard = words::standard(report);
     let mut figures = vec![
         survival(&courses, &names, standard),
         drift(&courses, &names),
@@ -81,7 +85,7 @@ fn survival(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure 
     let sentence = format!(
         "The share of outputs that still have every token of {standard}, over {} outputs, with {:.0} % intervals as bands for \
          as many outputs as one cell has; the least is left of {}, with {:.1} %.",
-        text::grouped(outputs),
+        words::grouped(outputs),
         100.0 * CONFIDENCE,
         names[least],
         100.0 * left[least]
@@ -151,7 +155,7 @@ fn moved(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure {
 fn margins(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure {
     let rows = || {
         courses.iter().map(|course| {
-            let interval = |range| super::of_one_cell(range, course.cells).wilson(CONFIDENCE);
+            let interval = |range| of_one_cell(range, course.cells).wilson(CONFIDENCE);
             course.margins.iter().map(move |range| Some((range.rate()?, interval(*range)?)))
         })
     };
@@ -180,7 +184,7 @@ fn margins(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure {
                 (Some(begin), Some(end)) => format!("from {begin} to {end}"),
                 (begin, None) => format!("from {} up", begin.unwrap_or_default()),
             };
-            format!("{} {place}", super::share(all))
+            format!("{} {place}", share(all))
         })
         .collect();
     let ends = match &ends[..] {

@@ -3,16 +3,14 @@
 mod curves;
 mod rows;
 
-pub(crate) use rows::{of_one_cell, without_shared};
-
 use std::fmt::{self, Write as _};
 
 use super::{
-    Family, PrecisionRow, Report,
-    escape::{hides, visible},
-    text,
+    PrecisionRow, Report,
+    data::Family,
+    escape::{markup, visible},
+    words::wrapped,
 };
-use crate::stats::proportion::Proportion;
 
 /// Colors, lines and letters, for both schemes; a page has them once, and a file of its own brings them along.
 pub(crate) const STYLE: &str = include_str!("figure.css");
@@ -59,7 +57,7 @@ impl Figure {
     /// As a file, with its style, and its sentence below.
     pub(crate) fn file(&self) -> String {
         let mut below = Svg::default();
-        let sentence = text::wrapped(&self.sentence, ((WIDTH - 2.0 * EDGE) / LETTER) as usize);
+        let sentence = wrapped(&self.sentence, ((WIDTH - 2.0 * EDGE) / LETTER) as usize);
         for (at, line) in sentence.lines().enumerate() {
             below.text(EDGE, self.height + 18.0 * at as f64 + 12.0, "soft", "start", line);
         }
@@ -76,8 +74,8 @@ impl Figure {
             "<svg{namespace} class=\"figure\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
              aria-labelledby=\"{name}-title {name}-desc\"><title id=\"{name}-title\">{}</title>\
              <desc id=\"{name}-desc\">{}</desc>{more}{}{}</svg>",
-            escape(title),
-            escape(sentence),
+            markup(title),
+            markup(sentence),
             head.0,
             body.0
         )
@@ -96,7 +94,7 @@ impl Svg {
 
     /// The only way for a text to get in.
     fn text(&mut self, x: f64, y: f64, class: &str, anchor: &str, text: &str) {
-        let text = escape(text);
+        let text = markup(text);
         self.add(format_args!(
             "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\" text-anchor=\"{anchor}\">{text}</text>"
         ));
@@ -188,58 +186,9 @@ fn shortened(name: &str, most: usize) -> String {
     all[..front].iter().chain(&['…']).chain(&all[all.len() - back..]).collect()
 }
 
-/// A share in percent: 100 and 0 stand for all and none alone.
-pub(crate) fn share(share: Proportion) -> String {
-    let Some(rate) = share.rate() else { return "-".to_owned() };
-    // Without a point, so that what is exact looks so.
-    if share.hits == 0 || share.misses() == 0 {
-        return format!("{:.0} %", 100.0 * rate);
-    }
-    if rate < 0.001 {
-        return "<0.1 %".to_owned();
-    }
-    if rate > 0.999 {
-        return ">99.9 %".to_owned();
-    }
-    format!("{:.1} %", 100.0 * rate)
-}
-
-/// A text for HTML and XML, between tags and in attributes. What cannot be seen, or turns what can be seen around, is
-/// shown as it is written in Rust.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\n' | '\r' | '\t' => out.extend(c.escape_default()),
-            c if hides(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_all_is_100_percent_and_only_none_is_0() {
-        let of = 10_000;
-        let shares = [0, 1, 5_000, 9_999, of].map(|hits| share(Proportion { hits, of }));
-        assert_eq!(shares, ["0 %", "<0.1 %", "50.0 %", ">99.9 %", "100 %"]);
-        assert_eq!(share(Proportion::default()), "-");
-    }
-
-    #[test]
-    fn what_cannot_be_seen_is_written_out() {
-        assert_eq!(escape("a\u{202e}b\0\x1b\n\u{ffff}é🦀"), "a\\u{202e}b\\u{0}\\u{1b}\\n\\u{ffff}é🦀");
-        assert_eq!(escape("<&>\"'"), "&lt;&amp;&gt;&quot;&#39;");
-    }
 
     #[test]
     fn a_long_name_loses_its_middle() {

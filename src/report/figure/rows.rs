@@ -2,9 +2,13 @@
 
 use std::cmp::Ordering;
 
-use super::{EDGE, Figure, LETTER, MONO, MOST_LETTERS, Svg, TOP, WIDTH, longest, series, share, shortened};
+use super::{EDGE, Figure, LETTER, MONO, MOST_LETTERS, Svg, TOP, WIDTH, longest, series, shortened};
 use crate::{
-    report::{Against, CONFIDENCE, Report, text},
+    report::{
+        Against, CONFIDENCE, Report,
+        data::alike,
+        words::{self, of_one_cell, share, without_shared},
+    },
     stats::proportion::Proportion,
 };
 
@@ -30,10 +34,10 @@ fn class(of: Proportion) -> usize {
 
 /// Cells and the levels of agreement.
 pub(super) fn heat(report: &Report) -> Option<Figure> {
-    let standard = report.beside()?;
+    let standard = words::beside(report)?;
     // Without the reference, which would stand for those that are alike to it.
     let beside = report.cells.iter().filter(|row| row.against.is_some());
-    let groups = crate::report::tables::alike(beside).into_iter();
+    let groups = alike(beside).into_iter();
     let mut rows: Vec<_> =
         groups.filter_map(|(row, alike)| Some((row.cell, row.against.as_ref()?, alike))).collect();
     if rows.is_empty() {
@@ -88,7 +92,7 @@ pub(super) fn heat(report: &Report) -> Option<Figure> {
         }
     }
     let rest = if left > 0 {
-        format!(" The {} that agree most are left out; the JSON has them.", text::plural(left, "cell"))
+        format!(" The {} that agree most are left out; the JSON has them.", words::plural(left, "cell"))
     } else {
         String::new()
     };
@@ -99,12 +103,12 @@ pub(super) fn heat(report: &Report) -> Option<Figure> {
     };
     let sentence = format!(
         "How many items each cell shares with {standard}: {} of {} {} its bits on all items{alike}.{shared}{rest}",
-        text::grouped(same),
-        text::plural(all, "cell"),
+        words::grouped(same),
+        words::plural(all, "cell"),
         if all == 1 { "has" } else { "have" }
     );
     let height = top + (above + high) * rows.len() as f64 + 8.0;
-    let title = format!("How far cells agree with {}", text::standard(report));
+    let title = format!("How far cells agree with {}", words::standard(report));
     Some(Figure { name: "cells", title, sentence, height, body })
 }
 
@@ -155,7 +159,7 @@ pub(super) fn accuracy(report: &Report) -> Option<Figure> {
     body.line("frame", [from, top], [from, bottom]);
     body.line("frame", [from, bottom], [from + wide, bottom]);
     let more = if left > 0 {
-        format!(" {} more are in the JSON.", text::plural(left as u64, "suite"))
+        format!(" {} more are in the JSON.", words::plural(left as u64, "suite"))
     } else {
         rest
     };
@@ -168,29 +172,6 @@ pub(super) fn accuracy(report: &Report) -> Option<Figure> {
     Some(Figure { name: "accuracy", title, sentence, height: bottom + 48.0, body })
 }
 
-/// Names of cells without the parts that all of them have, unless nothing would be left of one; and what these parts are.
-pub(crate) fn without_shared(names: Vec<String>) -> (Vec<String>, String) {
-    let has = |name: &str, part: &str| name.split('/').any(|other| other == part);
-    let is_shared = |part: &&str| names.iter().all(|name| has(name, part));
-    let shared: Vec<_> = names[0].split('/').filter(is_shared).collect();
-    let rest = |name: &String| {
-        let parts: Vec<_> = name.split('/').filter(|part| !shared.contains(part)).collect();
-        parts.join("/")
-    };
-    let short: Vec<_> = names.iter().map(rest).collect();
-    if shared.is_empty() || short.contains(&String::new()) {
-        return (names, String::new());
-    }
-    let shared = format!(" The names leave out what all have in common: {}.", shared.join("/"));
-    (short, shared)
-}
-
-/// What cells make of items that all of them answer, as if it were one of them.
-pub(crate) fn of_one_cell(all: Proportion, cells: usize) -> Proportion {
-    let cells = (cells as u64).max(1);
-    Proportion { hits: (all.hits + cells / 2) / cells, of: all.of.div_ceil(cells) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,23 +182,5 @@ mod tests {
         let classes = [0, 1, 99, 100, 500, 900, 990, 999, of].map(|hits| class(Proportion { hits, of }));
         assert_eq!(classes, [0, 1, 1, 2, 3, 4, 5, 5, 6]);
         assert_eq!(class(Proportion::default()), 0, "of no items none is the same");
-    }
-
-    #[test]
-    fn names_of_cells_leave_out_what_all_share() {
-        let short = |names: &[&str]| without_shared(names.iter().map(ToString::to_string).collect());
-        let (names, shared) = short(&["lab/bf16/exact/t1/b1", "lab/fp32/exact/t1/b8"]);
-        assert_eq!(names, ["bf16/b1", "fp32/b8"]);
-        assert_eq!(shared, " The names leave out what all have in common: lab/exact/t1.");
-        for names in [&["lab/fp32/exact/t1/b1"][..], &["lab/fp32/exact/t1/b1", "lab/fp32/exact/t1/b1/c4"]] {
-            assert_eq!(short(names).0, names, "a cell has a name");
-        }
-    }
-
-    #[test]
-    fn more_cells_are_not_more_items() {
-        assert_eq!(of_one_cell(Proportion { hits: 17, of: 60 }, 3), Proportion { hits: 6, of: 20 });
-        assert_eq!(of_one_cell(Proportion { hits: 1, of: 1 }, 3), Proportion { hits: 0, of: 1 });
-        assert_eq!(of_one_cell(Proportion { hits: 0, of: 0 }, 0), Proportion::default());
     }
 }

@@ -1,0 +1,340 @@
+//! What a report holds, as data: its types, its JSON, and the schema of that.
+
+use std::collections::{BTreeMap, HashMap};
+
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    cell::{Axis, Cell},
+    compare::{Divergence, Drift, Level, MARGINS, Spreads},
+    digest::Digest,
+    engine::environment::Environment,
+    json_float,
+    record::About,
+    stats::{Interval, paired::Paired, proportion::Proportion},
+    trace::Launches,
+    verdict::{Outcome, Ruling, evidence::Attribution},
+};
+
+/// Of its form.
+pub(super) const FORM: u32 = 2;
+/// Of every interval.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// What a run says: what held, and where and how far the cells of its matrix came apart.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct Report {
+    /// The number of this form. It is raised whenever a field is added, taken away or renamed, or comes to mean something
+    /// else; new names of engines, precisions, orders and axes come without that.
+    #[schemars(extend("const" = FORM))]
+    pub form: u32,
+    /// The program that wrote this, and its version.
+    pub program: String,
+    /// The worst outcome of all gates; unknown where there are none, and no better than unknown where a cell is missing.
+    pub verdict: Outcome,
+    /// What ran.
+    pub run: About,
+    /// The run that it is held against, where two are compared: then a cell stands beside what it was, and not beside the
+    /// reference.
+    pub before: Option<Before>,
+    /// Where cells ran: one, unless shards were merged.
+    pub environments: Vec<Environment>,
+    /// What became of every gate.
+    pub rulings: Vec<Ruling>,
+    /// What to look at first, if anything parts.
+    pub first: Option<First>,
+    /// What each axis alone moves.
+    pub axes: Vec<Attribution>,
+    /// How far the cells of each precision are apart.
+    pub precisions: Vec<PrecisionRow>,
+    /// Every cell that has run.
+    pub cells: Vec<CellRow>,
+    /// Every cell that has not run, and why.
+    pub missing: Vec<Missing>,
+    /// The texts of all tokens that are named in what parts, by their numbers.
+    pub tokens: BTreeMap<u32, String>,
+}
+
+/// Where two cells first part.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct First {
+    /// The two cells.
+    pub cells: [Cell; 2],
+    /// The axes on which they differ.
+    pub axes: Vec<Axis>,
+    /// Where and how they part.
+    pub divergence: Divergence,
+    /// How they add the same terms, where they add them otherwise.
+    pub trees: Option<Trees>,
+}
+
+/// In which order two cells add the same terms.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct Trees {
+    /// How many terms are added: as few as show it.
+    pub terms: usize,
+    /// The orders, and the calls that they follow where they follow any.
+    pub orders: [String; 2],
+    /// In each, which terms are added first: every number is a term.
+    pub trees: [String; 2],
+}
+
+/// All cells of one engine in one precision.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct PrecisionRow {
+    /// Who computes.
+    #[schemars(regex(pattern = Axis::Engine.whole_pattern()))]
+    pub engine: String,
+    /// In which precision.
+    #[schemars(regex(pattern = Axis::Precision.whole_pattern()))]
+    pub precision: String,
+    /// How many cells there are.
+    pub cells: usize,
+    /// How far they are apart on all items.
+    pub all: Spreads,
+    /// How far they are apart on the items of each suite, by its name.
+    pub suites: BTreeMap<String, Spreads>,
+    /// How outputs come apart from those of the reference along their tokens, over all cells; nothing without a reference.
+    pub course: Option<CourseRow>,
+}
+
+impl PrecisionRow {
+    /// What it is called: a precision of the lab by itself.
+    pub(crate) fn name(&self) -> String {
+        if self.engine == "lab" {
+            self.precision.clone()
+        } else {
+            format!("{} {}", self.engine, self.precision)
+        }
+    }
+}
+
+/// A precision under the name that stands beside its numbers.
+pub(crate) struct Family<'r> {
+    pub(crate) name: String,
+    pub(crate) row: &'r PrecisionRow,
+    /// What it was before.
+    pub(crate) was: Option<&'r PrecisionRow>,
+}
+
+/// How outputs come apart along their tokens.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct CourseRow {
+    /// How many cells were compared. All of them answer the same items, so more of them tell nothing more about others:
+    /// intervals are those of one cell.
+    pub cells: usize,
+    /// How many outputs were compared, over all cells.
+    pub outputs: u64,
+    /// What share is still the same, at the places where that changes.
+    pub survival: Vec<SurvivalRow>,
+    /// After how many tokens half of all outputs have parted; nothing where fewer do.
+    pub median: Option<u64>,
+    /// How far logits are apart at each place: before any token, after one, and so on.
+    pub drift: Vec<Drift>,
+    /// Where the reference's margin lay in a range, at how many places another token came to rank first: below 0.01, from
+    /// there to 0.03, to 0.1, to 0.3, to 1, to 3, and from 3 up.
+    // The ranges between `MARGINS`.
+    #[schemars(length(equal = MARGINS.len() + 1))]
+    pub margins: Vec<Proportion>,
+}
+
+/// The share of outputs that are still the same.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct SurvivalRow {
+    /// After so many tokens.
+    pub tokens: u64,
+    /// How many outputs had not parted or ended before.
+    pub at_risk: u64,
+    /// How many outputs part here.
+    pub part: u64,
+    /// The share that does not part here or before, by the estimate of Kaplan and Meier.
+    #[schemars(range(min = 0, max = 1))]
+    pub share: f64,
+    /// The interval of the share, with a confidence of 95 %, for as many outputs as one cell has; nothing where none are left.
+    pub interval: Option<Interval>,
+}
+
+/// A cell that has run.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct CellRow {
+    /// Which cell.
+    pub cell: Cell,
+    /// One value for all its tokens and logits: equal in two cells if and only if all of these are.
+    pub root: Digest,
+    /// The launches that really ran.
+    pub launches: Launches,
+    /// How many tokens it chose.
+    pub tokens: u64,
+    /// How many answers are right.
+    pub accuracy: Proportion,
+    /// Where its accuracy lies among all questions that might have been asked, with a confidence of 95 %; nothing without
+    /// items.
+    pub interval: Option<Interval>,
+    /// How many answers are right in each suite, by its name.
+    pub suites: BTreeMap<String, Proportion>,
+    /// The cell beside the reference, or beside what it was; nothing for the reference itself, and without one that has run.
+    pub against: Option<Against>,
+}
+
+/// A cell beside the reference, or beside what it was.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct Against {
+    /// Items with the same bits, with the same tokens, and with the same answers.
+    pub items: [Proportion; 3],
+    /// Comparable places with the same logits.
+    pub places: Proportion,
+    /// Places at which both rank the same token first.
+    pub best: Proportion,
+    /// The largest difference of a logit before tokens part.
+    #[serde(with = "json_float")]
+    #[schemars(schema_with = "json_float::schema")]
+    pub drift: f32,
+    /// After how many tokens half of all outputs have parted; nothing where fewer do.
+    pub median_first_divergence: Option<u64>,
+    /// What was lost and gained.
+    pub paired: Paired,
+    /// The interval of the accuracy less that of the reference, with a confidence of 95 %; nothing without items.
+    pub difference: Option<Interval>,
+    /// How likely losses and gains at least as uneven are by chance: McNemar's exact test.
+    #[schemars(range(min = 0, max = 1))]
+    pub p_value: f64,
+    /// What was lost and gained in each suite, by its name.
+    pub suites: BTreeMap<String, Paired>,
+}
+
+/// A cell that has not run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct Missing {
+    /// Which cell.
+    pub cell: Cell,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// The run that another one is held against.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct Before {
+    /// What ran.
+    pub run: About,
+    /// Where its cells ran.
+    pub environments: Vec<Environment>,
+    /// On which level every cell must be as it was.
+    pub level: Level,
+    /// What the gates of the run before came to by themselves, and those of the run after it.
+    pub verdicts: [Outcome; 2],
+    /// In what the two runs differ, beside what their cells left behind.
+    pub others: Vec<Other>,
+    /// How many cells are as they were, for every setting of an axis that has several.
+    pub settings: Vec<SettingRow>,
+    /// How far the cells of each precision were apart.
+    pub precisions: Vec<PrecisionRow>,
+}
+
+/// Something that is not the same in two runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct Other {
+    /// What differs.
+    pub what: String,
+    /// What it was in the run before.
+    pub before: String,
+    /// What it is in the run after.
+    pub after: String,
+}
+
+/// All cells with one setting of an axis, beside what they were.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct SettingRow {
+    /// Which axis.
+    pub axis: Axis,
+    /// Which setting.
+    pub setting: String,
+    /// How many cells have it.
+    pub cells: usize,
+    /// How many of these cells have the bits, the tokens and the answers that they had.
+    pub agree: [usize; 3],
+}
+
+impl Report {
+    /// All precisions by their names, those of the run before just ahead of what they are now, if
+    /// they are not what they were.
+    pub(crate) fn families(&self) -> Vec<Family<'_>> {
+        let Some(before) = &self.before else {
+            let families = self.precisions.iter();
+            return families.map(|row| Family { name: row.name(), row, was: None }).collect();
+        };
+        let mut families = Vec::new();
+        for row in &self.precisions {
+            let name = row.name();
+            let was = before.precisions.iter().find(|was| was.name() == name);
+            if was.is_some_and(|was| (&was.all, &was.suites) == (&row.all, &row.suites)) {
+                families.push(Family { name, row, was });
+                continue;
+            }
+            families.extend(was.map(|row| Family { name: format!("{name} before"), row, was: None }));
+            families.push(Family { name: format!("{name} after"), row, was });
+        }
+        families
+    }
+
+    /// The rulings, the worst first; of equally bad ones in the order of their gates.
+    pub(crate) fn worst_first(&self) -> Vec<&Ruling> {
+        let mut rulings: Vec<_> = self.rulings.iter().collect();
+        rulings.sort_by_key(|ruling| std::cmp::Reverse(ruling.outcome));
+        rulings
+    }
+
+    /// All of it as JSON.
+    pub fn json(&self) -> String {
+        let mut json =
+            serde_json::to_string_pretty(self).expect("a report holds nothing that JSON has no form for");
+        json.push('\n');
+        json
+    }
+
+    /// The JSON Schema of [`Report::json`], draft 2020-12: every field that it names must be there, and no other may.
+    pub fn schema() -> Value {
+        let settings = SchemaSettings::draft2020_12().for_serialize();
+        let settings = settings.with_transform(RecursiveTransform(plain));
+        let mut schema = settings.into_generator().into_root_schema_for::<Report>();
+        schema.insert("title".to_owned(), json!(format!("report of reprocheck, form {FORM}")));
+        schema.to_value()
+    }
+}
+
+/// Takes out of a schema what only Rust means, and closes its objects.
+fn plain(schema: &mut Schema) {
+    // The width of a number in memory.
+    schema.remove("format");
+    if schema.get("properties").is_some() {
+        schema.insert("additionalProperties".to_owned(), json!(false));
+    }
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        // Where a line of the source ends.
+        *description = description.replace('\n', " ");
+    }
+}
+
+/// Cells with the same bits as one, under the name of the first, and how many there are. Those that are beside what they
+/// were, and not beside one reference, must have been alike, too.
+pub(crate) fn alike<'r>(cells: impl IntoIterator<Item = &'r CellRow>) -> Vec<(&'r CellRow, u64)> {
+    let mut groups: Vec<(&CellRow, u64)> = Vec::new();
+    let mut numbers: HashMap<Digest, Vec<usize>> = HashMap::new();
+    for row in cells {
+        let numbers = numbers.entry(row.root).or_default();
+        // The reference stands beside nothing, and cells that are alike to it beside it.
+        let is_same = |other: &CellRow| match (&row.against, &other.against) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        match numbers.iter().find(|number| is_same(groups[**number].0)) {
+            Some(number) => groups[*number].1 += 1,
+            None => {
+                numbers.push(groups.len());
+                groups.push((row, 1));
+            }
+        }
+    }
+    groups
+}

@@ -1,0 +1,413 @@
+//! How numbers and facts are said, whatever the format: each that a person reads takes its words from here.
+
+use super::{Before, First, Report, Trees, escape::visible};
+use crate::{
+    compare::{Divergence, Side},
+    plan::Generation,
+    record::About,
+    stats::{Interval, proportion::Proportion},
+    verdict::Outcome,
+};
+
+/// Findings of one gate, before the rest is counted.
+pub(crate) const FINDINGS: usize = 3;
+/// Of a text, before and after the place where it parts from another.
+const AROUND: usize = 24;
+/// Of a prompt, its end.
+const PROMPT: usize = 40;
+/// What stands above the place where two cells part.
+pub(crate) const PARTING: &str = "Where two cells first part";
+
+/// Thousands apart.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// So many of them: `1 row`, `2 rows`.
+pub(crate) fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// A share in percent: 100 and 0 stand for all and none alone.
+pub(crate) fn share(share: Proportion) -> String {
+    let Some(rate) = share.rate() else { return "-".to_owned() };
+    // Without a point, so that what is exact looks so.
+    if share.hits == 0 || share.misses() == 0 {
+        return format!("{:.0} %", 100.0 * rate);
+    }
+    if rate < 0.001 {
+        return "<0.1 %".to_owned();
+    }
+    if rate > 0.999 {
+        return ">99.9 %".to_owned();
+    }
+    format!("{:.1} %", 100.0 * rate)
+}
+
+/// From where to where, in percent or percentage points.
+pub(crate) fn interval(interval: Option<Interval>) -> String {
+    interval.map_or_else(
+        || "-".to_owned(),
+        |interval| format!("{:.1} to {:.1}", 100.0 * interval.lower + 0.0, 100.0 * interval.upper + 0.0),
+    )
+}
+
+/// In percentage points.
+pub(crate) fn points(part: Option<f64>, digits: usize) -> String {
+    part.map_or("-".to_owned(), |part| format!("{:.digits$}", 100.0 * part))
+}
+
+/// What cells make of items that all of them answer, as if it were one of them.
+pub(crate) fn of_one_cell(all: Proportion, cells: usize) -> Proportion {
+    let cells = (cells as u64).max(1);
+    Proportion { hits: (all.hits + cells / 2) / cells, of: all.of.div_ceil(cells) }
+}
+
+/// Names of cells without the parts that all of them have, unless nothing would be left of one; and what these parts are.
+pub(crate) fn without_shared(names: Vec<String>) -> (Vec<String>, String) {
+    let has = |name: &str, part: &str| name.split('/').any(|other| other == part);
+    let is_shared = |part: &&str| names.iter().all(|name| has(name, part));
+    let shared: Vec<_> = names[0].split('/').filter(is_shared).collect();
+    let rest = |name: &String| {
+        let parts: Vec<_> = name.split('/').filter(|part| !shared.contains(part)).collect();
+        parts.join("/")
+    };
+    let short: Vec<_> = names.iter().map(rest).collect();
+    if shared.is_empty() || short.contains(&String::new()) {
+        return (names, String::new());
+    }
+    let shared = format!(" The names leave out what all have in common: {}.", shared.join("/"));
+    (short, shared)
+}
+
+/// Broken between words, and nothing else: what would break a line or command a terminal is written out. The library's own
+/// wrapping leaves a blank at the beginning of some lines.
+pub(crate) fn wrapped(sentence: &str, width: usize) -> String {
+    let sentence = visible(sentence);
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in sentence.split(' ') {
+        let letters = word.chars().count();
+        // At the beginning of a line the log of a job would take it for a command.
+        let commands = word.starts_with("::") || word.starts_with("##[");
+        if column > 0 {
+            let fits = column + 1 + letters <= width || commands;
+            lines.push(if fits { ' ' } else { '\n' });
+            column = if fits { column + 1 } else { 0 };
+        }
+        lines.push_str(word);
+        column += letters;
+    }
+    lines
+}
+
+/// A sentence of which the first line begins with something, and the others stand below what follows it.
+pub(crate) fn wrapped_after(begin: &str, sentence: &str, width: usize) -> String {
+    let indent = begin.chars().count();
+    let lines = wrapped(sentence, width - indent);
+    begin.to_owned() + &lines.replace('\n', &format!("\n{}", " ".repeat(indent)))
+}
+
+/// Without the blanks at the ends of lines.
+pub(crate) fn trimmed(table: &str) -> String {
+    table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// What stands around a place of a text, on one line and with nothing that a terminal would act on.
+pub(crate) fn excerpt(text: &str, place: usize) -> String {
+    let all: Vec<char> = text.chars().collect();
+    let (start, end) = (place.saturating_sub(AROUND), all.len().min(place + AROUND));
+    let part: String = all[start.min(end)..end].iter().collect();
+    let (before, after) = (if start > 0 { "…" } else { "" }, if end < all.len() { "…" } else { "" });
+    format!("{before}{part:?}{after}")
+}
+
+/// Why the verdict is what it is.
+pub(crate) fn sentence(report: &Report) -> String {
+    let Report { verdict, run, rulings, missing, .. } = report;
+    if let Some(before) = &report.before {
+        return sentence_of_change(report, before);
+    }
+    let count = |outcome: Outcome| rulings.iter().filter(|ruling| ruling.outcome == outcome).count() as u64;
+    let gates = rulings.len() as u64;
+    match verdict {
+        Outcome::Pass if gates == 1 => "the gate holds".to_owned(),
+        Outcome::Pass => format!("all {} hold", plural(gates, "gate")),
+        Outcome::Fail => {
+            let not = if count(Outcome::Fail) == 1 { "does not hold" } else { "do not hold" };
+            format!("{} of {} {not}", grouped(count(Outcome::Fail)), plural(gates, "gate"))
+        }
+        Outcome::Undecided => {
+            format!(
+                "too few items to tell for {} of {}",
+                grouped(count(Outcome::Undecided)),
+                plural(gates, "gate")
+            )
+        }
+        Outcome::Unknown if gates == 0 => {
+            "the matrix has no gate, so nothing was asked to hold: add a [[gate]]".to_owned()
+        }
+        Outcome::Unknown if !missing.is_empty() => {
+            let are = if missing.len() == 1 { "is" } else { "are" };
+            format!(
+                "{} of {} {are} missing",
+                grouped(missing.len() as u64),
+                plural(run.cells.len() as u64, "cell")
+            )
+        }
+        Outcome::Unknown => {
+            format!(
+                "evidence is missing for {} of {}",
+                grouped(count(Outcome::Unknown)),
+                plural(gates, "gate")
+            )
+        }
+    }
+}
+
+fn sentence_of_change(report: &Report, Before { level, .. }: &Before) -> String {
+    let Some((cells, gates)) = report.rulings.split_first() else { return String::new() };
+    let worse = gates.iter().filter(|ruling| ruling.outcome != Outcome::Pass).count() as u64;
+    let changed = (cells.comparisons - cells.held) as u64;
+    let compared = plural(cells.comparisons as u64, "cell");
+    let missing = report.missing.len() as u64;
+    let mut parts = match (changed, cells.comparisons) {
+        (_, 0) => vec!["no cell has run in both".to_owned()],
+        (0, _) => vec![format!("the {level} of {compared} are what they were")],
+        (1, _) => vec![format!("1 of {compared} has other {level} than before")],
+        _ => vec![format!("{} of {compared} have other {level} than before", grouped(changed))],
+    };
+    if worse > 0 {
+        let are = if worse == 1 { "is" } else { "are" };
+        parts.push(format!("{} of {} {are} worse", grouped(worse), plural(gates.len() as u64, "gate")));
+    }
+    if missing > 0 {
+        let are = if missing == 1 { "is" } else { "are" };
+        parts.push(format!("{} {are} not in both", plural(missing, "cell")));
+    }
+    parts.join(", ")
+}
+
+/// What keeps the verdict from a pass where no gate does: what is judged gate by gate would look like one.
+pub(crate) fn beyond_gates(report: &Report) -> Option<String> {
+    let told = report.rulings.iter().any(|ruling| ruling.outcome != Outcome::Pass);
+    (report.verdict != Outcome::Pass && !told).then(|| sentence(report))
+}
+
+/// What every cell stands beside, as sentences call it.
+pub(crate) fn standard(report: &Report) -> &'static str {
+    if report.before.is_some() { "the run before" } else { "the reference" }
+}
+
+/// What every cell stands beside, by its name.
+pub(crate) fn beside(report: &Report) -> Option<String> {
+    match &report.before {
+        Some(_) => Some(standard(report).to_owned()),
+        None => report.run.reference.map(|reference| reference.to_string()),
+    }
+}
+
+/// What ran, in a line for each run.
+pub(crate) fn provenance(report: &Report) -> Vec<String> {
+    let ran = |run| ran(run, &str::to_owned, "x");
+    let Some(before) = &report.before else { return vec![ran(&report.run)] };
+    let runs = [("before", &before.run), ("after", &report.run)].into_iter().zip(before.verdicts);
+    runs.map(|((when, run), verdict)| format!("{when}: {}; its gates: {verdict}", ran(run))).collect()
+}
+
+/// What ran: with how a format shows a name, and the sign that it multiplies with.
+pub(crate) fn ran(run: &About, name: &dyn Fn(&str) -> String, times: &str) -> String {
+    let model = &run.model;
+    let origin =
+        if model.origin == model.name { String::new() } else { format!(", {}", name(&model.origin)) };
+    let profile =
+        run.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {}", name(profile)));
+    format!(
+        "{} ({}, {} parameters{origin}) under {}{profile}: {} {times} {}",
+        name(&model.name),
+        name(&model.architecture),
+        grouped(model.parameters),
+        name(&run.matrix),
+        plural(run.cells.len() as u64, "cell"),
+        plural(run.questions, "item")
+    )
+}
+
+/// What a run depends on, each under its name.
+pub(crate) fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let About { matrix, profile, model, questions, items, vocabulary, generation, reference, .. } =
+        &report.run;
+    let named = |what: Option<String>| what.unwrap_or_else(|| "none".to_owned());
+    let Generation { max_new_tokens, choice, candidates, replay } = generation;
+    vec![
+        ("program", report.program.clone()),
+        ("matrix", matrix.clone()),
+        ("profile", named(profile.clone())),
+        ("reference", named(reference.map(|reference| reference.to_string()))),
+        (
+            "model",
+            format!("{} ({}, {} parameters)", model.name, model.architecture, grouped(model.parameters)),
+        ),
+        ("origin of the model", model.origin.clone()),
+        ("digest of the model", model.digest.to_string()),
+        ("items", grouped(*questions)),
+        ("digest of the items", items.to_string()),
+        ("digest of the vocabulary", named(vocabulary.map(|digest| digest.to_string()))),
+        (
+            "tokens that may follow",
+            max_new_tokens.map_or("as many as a suite says".to_owned(), |most| grouped(most as u64)),
+        ),
+        ("choice of a token", choice.to_string()),
+        ("candidates that are kept", candidates.to_string()),
+        ("cells read what the reference wrote", if *replay { "yes" } else { "no" }.to_owned()),
+    ]
+}
+
+/// Where two cells first part: a heading, and the lines below it, none where none do.
+pub(crate) fn divergence(report: &Report, width: usize) -> Option<(&'static str, String)> {
+    let Some(first) = &report.first else {
+        let heading = match (&report.before, report.cells.len()) {
+            (Some(_), 1..) => "No cell parts anywhere from what it was.",
+            (None, 2..) => "No two cells that were compared part anywhere.",
+            _ => return None,
+        };
+        return Some((heading, String::new()));
+    };
+    let name =
+        |token: u32| report.tokens.get(&token).map_or_else(|| token.to_string(), |text| format!("{text:?}"));
+    let (cells, why) = parted(report, first);
+    let heading = if report.before.is_some() { "Where a cell first parts from what it was" } else { PARTING };
+    Some((heading, parting(&cells, &why, &first.divergence, &name, width)))
+}
+
+/// What the two are called that first part, and why they do.
+pub(crate) fn parted(
+    report: &Report,
+    First { cells: [one, other], axes, trees, .. }: &First,
+) -> ([String; 2], Vec<String>) {
+    if report.before.is_some() {
+        return ([format!("{one} before"), format!("{other} after")], Vec::new());
+    }
+    let axes: Vec<_> = axes.iter().map(ToString::to_string).collect();
+    let alone = if axes.len() == 1 { " alone" } else { "" };
+    let mut why = vec![format!("They differ in {}{alone}.", axes.join(", "))];
+    why.extend(trees.as_ref().map(added));
+    ([one, other].map(ToString::to_string), why)
+}
+
+/// How two cells add the same terms.
+fn added(Trees { terms, orders, trees }: &Trees) -> String {
+    let [one, other] = orders;
+    let [tree, other_tree] = trees;
+    format!("Of {terms} terms {one} adds {tree}, and {other} adds {other_tree}.")
+}
+
+/// Where two cells first part, in lines. `name` is what a token is called.
+pub(crate) fn parting(
+    cells: &[String; 2],
+    why: &[String],
+    divergence: &Divergence,
+    name: &dyn Fn(u32) -> String,
+    width: usize,
+) -> String {
+    let Divergence { id, stratum, sides, prompt, right, .. } = divergence;
+    let [a, b] = sides;
+    let lettered = |texts: [String; 2]| {
+        let [a, b] = texts;
+        [format!("  A  {a}"), format!("  B  {b}")]
+    };
+    let indented = |sentence: &str| wrapped_after("  ", sentence, width);
+    let mut lines = Vec::from(lettered(cells.clone()));
+    lines.extend(why.iter().map(|sentence| indented(sentence)));
+    let asked: Vec<char> = prompt.chars().collect();
+    let end: String = asked[asked.len().saturating_sub(PROMPT)..].iter().collect();
+    let cut = if end.len() < prompt.len() { "…" } else { "" };
+    lines.push(indented(&format!(
+        "{} ({}): {cut}{end:?}, where {right:?} is right",
+        visible(id),
+        visible(stratum)
+    )));
+    lines.push(indented(&apart(divergence)));
+    lines.extend(lettered(sides.each_ref().map(|side| chosen(side, name))));
+    let shared = a.text.chars().zip(b.text.chars()).take_while(|(a, b)| a == b).count();
+    lines.extend(lettered(sides.each_ref().map(|side| {
+        let answer =
+            side.answer.as_ref().map_or_else(|| "no answer".to_owned(), |answer| format!("{answer:?}"));
+        let verdict = if side.correct { "right" } else { "wrong" };
+        format!("{}  {answer}, {verdict}", excerpt(&side.text, shared))
+    })));
+    lines.join("\n") + "\n"
+}
+
+/// Where two outputs part, and how.
+pub(crate) fn apart(Divergence { place, sides: [a, b], drift, .. }: &Divergence) -> String {
+    let places = match place {
+        0 => "At the first token".to_owned(),
+        1 => "After one common token".to_owned(),
+        _ => format!("After {place} common tokens"),
+    };
+    if a.token == b.token {
+        format!("{places} the logits are others, and the best token is the same.")
+    } else if *drift > 0.0 {
+        format!("{places}, with logits up to {drift} apart, the texts part.")
+    } else {
+        format!("{places} the texts part.")
+    }
+}
+
+/// The token that a side chose, and what it was chosen from.
+fn chosen(side: &Side, name: &dyn Fn(u32) -> String) -> String {
+    if side.token.is_none() {
+        return "has ended".to_owned();
+    }
+    let best = side.candidates.iter().take(2);
+    let best: Vec<_> =
+        best.map(|candidate| format!("{} {}", name(candidate.token), candidate.logit)).collect();
+    format!("{} (margin {})", best.join(", then "), side.margin.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_that_was_broken_begins_with_a_command() {
+        assert_eq!(wrapped("a bc def g", 4), "a bc\ndef\ng");
+        assert_eq!(wrapped("abcd ::error::x y", 4), "abcd ::error::x\ny");
+        assert_eq!(wrapped("éééé é", 6), "éééé é");
+    }
+
+    #[test]
+    fn only_all_is_100_percent_and_only_none_is_0() {
+        let of = 10_000;
+        let shares = [0, 1, 5_000, 9_999, of].map(|hits| share(Proportion { hits, of }));
+        assert_eq!(shares, ["0 %", "<0.1 %", "50.0 %", ">99.9 %", "100 %"]);
+        assert_eq!(share(Proportion::default()), "-");
+    }
+
+    #[test]
+    fn names_of_cells_leave_out_what_all_share() {
+        let short = |names: &[&str]| without_shared(names.iter().map(ToString::to_string).collect());
+        let (names, shared) = short(&["lab/bf16/exact/t1/b1", "lab/fp32/exact/t1/b8"]);
+        assert_eq!(names, ["bf16/b1", "fp32/b8"]);
+        assert_eq!(shared, " The names leave out what all have in common: lab/exact/t1.");
+        for names in [&["lab/fp32/exact/t1/b1"][..], &["lab/fp32/exact/t1/b1", "lab/fp32/exact/t1/b1/c4"]] {
+            assert_eq!(short(names).0, names, "a cell has a name");
+        }
+    }
+
+    #[test]
+    fn more_cells_are_not_more_items() {
+        assert_eq!(of_one_cell(Proportion { hits: 17, of: 60 }, 3), Proportion { hits: 6, of: 20 });
+        assert_eq!(of_one_cell(Proportion { hits: 1, of: 1 }, 3), Proportion { hits: 0, of: 1 });
+        assert_eq!(of_one_cell(Proportion { hits: 0, of: 0 }, 0), Proportion::default());
+    }
+}
