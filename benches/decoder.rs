@@ -9,19 +9,16 @@
 #![allow(missing_docs, reason = "a benchmark has no readers of its items")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
-use std::{error::Error, hint::black_box, num::NonZeroUsize, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap, error::Error, hint::black_box, num::NonZeroUsize, path::Path, time::Instant,
+};
 
 use reprocheck::{
+    cell::Cell,
     digest::Digest,
-    engine::{
-        Engine, Prompt, Request,
-        candle::{Device, Stock},
-        child::Child,
-        lab::Lab,
-    },
-    model::Checkpoint,
+    engine::{Engine, Engines, Opener as _, Prompt, Request},
+    model::{Checkpoint, Subject},
     numerics::{
-        Numerics,
         choice::{Choice, rank},
         kernel::Isa,
     },
@@ -51,18 +48,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let checkpoint = Checkpoint::open(Path::new(&folder))?;
     println!("vectors: {}; median of {ROUNDS} rounds, engines in turn", Isa::best());
 
+    let subject = Subject::of(&checkpoint)?;
+    let program = Path::new(env!("CARGO_BIN_EXE_reprocheck"));
+    let opener =
+        Engines { checkpoint: Some(&checkpoint), program, scripts: &BTreeMap::new(), subject: &subject };
     let mut engines: Vec<(String, Box<dyn Engine + '_>)> = Vec::new();
     for cell in cells {
         let begun = Instant::now();
-        let engine: Box<dyn Engine + '_> = match cell.strip_prefix("candle/") {
-            None => Box::new(Lab::load(&checkpoint, cell.parse::<Numerics>()?)?),
-            Some(stock) => {
-                let (precision, threads) = stock.split_once("/t").ok_or("write candle/fp32/t2")?;
-                let stock = Stock::new(precision.parse()?, None, threads.parse()?, Device::Cpu)?;
-                let program = Path::new(env!("CARGO_BIN_EXE_reprocheck"));
-                Box::new(Child::open(program, &checkpoint.reopen(), stock)?)
-            }
-        };
+        let named = if cell.starts_with("candle") { cell.clone() } else { format!("lab/{cell}") };
+        let engine = opener.open(format!("{named}/b1").parse::<Cell>()?.compute)?;
         println!("{cell}: loaded in {:.2} s", begun.elapsed().as_secs_f64());
         engines.push((cell, engine));
     }
@@ -124,7 +118,6 @@ fn time(
         })
         .collect();
     let request = Request {
-        batch: NonZeroUsize::new(batch).ok_or("a batch of none")?,
         prefill_chunk: None,
         max_new_tokens: new_tokens,
         stop_tokens: Vec::new(),

@@ -13,12 +13,12 @@ use std::{
 
 use reprocheck::{
     digest::Digest,
-    engine::{Engine as _, Prompt, Request, lab::Lab},
+    engine::{Prompt, Request, in_groups, lab::Lab},
     model::{Checkpoint, embedded::MODELS},
     numerics::choice::{Choice, rank},
     store::trace::Writer,
     suite::{Suite, item::Item, style::Style},
-    trace::{Finish, Sample},
+    trace::{Finish, Sample, Sight},
 };
 
 const ROUNDS: usize = 9;
@@ -47,8 +47,8 @@ fn main() {
         ("bf16/sequential/t1", 8),
     ] {
         let mut lab = Lab::load(&checkpoint, cell.parse().expect("a name")).expect("a model that loads");
+        let batch = NonZeroUsize::new(batch).expect("a batch");
         let request = Request {
-            batch: NonZeroUsize::new(batch).expect("a batch"),
             prefill_chunk: None,
             max_new_tokens: suite.limits.of(Style::Compact).expect("it is asked so"),
             stop_tokens: checkpoint.config.stop_tokens.clone(),
@@ -62,7 +62,7 @@ fn main() {
         for _ in 0..ROUNDS {
             let start = Instant::now();
             let mut samples: Vec<Sample> = Vec::new();
-            lab.generate(&prompts, &request, &mut samples).expect("it runs");
+            in_groups(&mut lab, batch, &prompts, &request, &mut samples).expect("it runs");
             let generated = start.elapsed();
             let start = Instant::now();
             for _ in samples.iter().flat_map(|sample| &sample.steps) {
@@ -72,7 +72,7 @@ fn main() {
             }
             let hashed = start.elapsed();
             let start = Instant::now();
-            let mut writer = Writer::new(store.path()).expect("a store");
+            let mut writer = Writer::new(store.path(), Sight::Logits).expect("a store");
             for (item, sample) in items.iter().zip(&samples) {
                 let scores = suite.score(item, Style::Compact, &sample.text, sample.finish == Finish::Length);
                 writer.add(sample, scores).expect("it is written");

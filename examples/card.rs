@@ -14,7 +14,7 @@
 use std::{collections::HashSet, num::NonZeroUsize, time::Instant};
 
 use reprocheck::{
-    engine::{Engine as _, Prompt, Request, lab::Lab},
+    engine::{Prompt, Request, in_groups, lab::Lab},
     model::{Checkpoint, hub::HubSettings},
     numerics::{Numerics, choice::Choice},
     stats::{
@@ -111,7 +111,6 @@ fn run(checkpoint: &Checkpoint, suites: &[Asked], cell: &str, batch: usize) -> R
     let (mut samples, mut right) = (Vec::new(), Vec::new());
     for Asked { suite, items, prompts } in suites {
         let request = Request {
-            batch: NonZeroUsize::new(batch).ok_or("a batch of nothing")?,
             prefill_chunk: None,
             max_new_tokens: suite.limits.of(Style::Compact).unwrap_or_default(),
             stop_tokens: checkpoint.config.stop_tokens.clone(),
@@ -120,7 +119,8 @@ fn run(checkpoint: &Checkpoint, suites: &[Asked], cell: &str, batch: usize) -> R
             candidates: 2,
         };
         let mut made: Vec<Sample> = Vec::new();
-        lab.generate(prompts, &request, &mut made)?;
+        let together = NonZeroUsize::new(batch).ok_or("a batch of nothing")?;
+        in_groups(&mut lab, together, prompts, &request, &mut made)?;
         right.extend(items.iter().zip(&made).map(|(item, sample)| {
             let cut = sample.finish == Finish::Length;
             suite.score(item, Style::Compact, &sample.text, cut).strict.outcome == Outcome::Correct
@@ -148,7 +148,11 @@ fn strata<'a>(suites: &'a [Asked], reference: &Cell) -> HashSet<Stratum<'a>> {
             });
             strata[at].1 = strata[at].1 + Proportion { hits: (*right).into(), of: 1 };
             for (share, most) in strata[at].2.iter_mut().zip(MARGINS) {
-                let near = sample.steps.iter().filter(|step| step.margin < most).count() as u64;
+                let near = sample
+                    .steps
+                    .iter()
+                    .filter(|step| step.token.margin().is_some_and(|margin| margin < most))
+                    .count() as u64;
                 *share = *share + Proportion { hits: near, of: sample.steps.len() as u64 };
             }
         }
@@ -175,7 +179,7 @@ fn share(of: Proportion) -> String {
 }
 
 fn tokens(cell: &Cell) -> Vec<Vec<u32>> {
-    cell.samples.iter().map(|sample| sample.steps.iter().map(|step| step.token).collect()).collect()
+    cell.samples.iter().map(|sample| sample.steps.iter().map(|step| step.token.id).collect()).collect()
 }
 
 /// Which items are of strata without a mistake.

@@ -12,11 +12,13 @@ use std::{
 };
 
 use reprocheck::{
+    cell::{Axis, Cell, Compute, Device, Refusal, Stock},
     digest::Digest,
     engine::{
         Engine, EngineError, Observer, Prompt, Request,
-        candle::{Candle, Device, Pools, Stock},
+        candle::{Candle, Pools},
         child::{self, Child},
+        in_groups,
     },
     model::{Checkpoint, Config, config::Architecture, embedded},
     numerics::{
@@ -41,19 +43,25 @@ fn program() -> &'static Path {
 /// In as many threads as the pools of this process have.
 fn stock(precision: Precision) -> Stock {
     let threads = NonZeroUsize::new(Pools::of_this_process().gemm).unwrap();
-    Stock::new(precision, None, threads, Device::Cpu).unwrap()
+    Stock { precision, threads, device: Device::Cpu }
 }
 
-fn request(batch: usize, max_new_tokens: usize) -> Request {
-    Request {
-        batch: NonZeroUsize::new(batch).unwrap(),
+/// So many prompts in a call, and how they are continued.
+fn request(batch: usize, max_new_tokens: usize) -> Asked {
+    let request = Request {
         prefill_chunk: None,
         max_new_tokens,
         stop_tokens: vec![],
         stop_strings: vec![],
         choice: Choice::Greedy,
         candidates: 2,
-    }
+    };
+    Asked { batch: NonZeroUsize::new(batch).unwrap(), request }
+}
+
+struct Asked {
+    batch: NonZeroUsize,
+    request: Request,
 }
 
 fn prompt(item: u64, tokens: &[u32]) -> Prompt {
@@ -81,18 +89,18 @@ impl Observer for Notes {
     }
 }
 
-fn run(engine: &mut dyn Engine, prompts: &[Prompt], request: &Request) -> Result<Notes, EngineError> {
+fn run(engine: &mut dyn Engine, prompts: &[Prompt], asked: &Asked) -> Result<Notes, EngineError> {
     let mut notes = Notes::default();
-    engine.generate(prompts, request, &mut notes)?;
+    in_groups(engine, asked.batch, prompts, &asked.request, &mut notes)?;
     Ok(notes)
 }
 
 fn tokens(sample: &Sample) -> Vec<u32> {
-    sample.steps.iter().map(|step| step.token).collect()
+    sample.steps.iter().map(|step| step.token.id).collect()
 }
 
 fn digests(sample: &Sample) -> Vec<Digest> {
-    sample.steps.iter().map(|step| step.digest).collect()
+    sample.steps.iter().map(|step| step.token.digest().unwrap()).collect()
 }
 
 /// What candle cannot do of the fixtures, and says.
@@ -129,7 +137,7 @@ fn logits_are_those_of_transformers_and_so_are_the_greedy_tokens() {
             let prompts = [prompt(0, &expected.prompt)];
             for chunk in [None, Some(1), Some(3)] {
                 let mut request = request(1, expected.greedy.len());
-                request.prefill_chunk = chunk.and_then(NonZeroUsize::new);
+                request.request.prefill_chunk = chunk.and_then(NonZeroUsize::new);
                 let notes = run(&mut engine, &prompts, &request).unwrap();
                 assert_eq!(tokens(&notes.samples[0]), expected.greedy, "{name} {chunk:?}");
                 if chunk == Some(1) {
@@ -160,8 +168,8 @@ fn the_models_of_the_binary_run_as_candle_ships_their_family() {
         let checkpoint = Checkpoint::embedded(entry).unwrap();
         let mut engine = Candle::open(&checkpoint, stock(Precision::Fp32)).unwrap();
         let mut request = request(1, 128);
-        request.stop_tokens.clone_from(&checkpoint.config.stop_tokens);
-        request.prefill_chunk = Some(NonZeroUsize::MIN);
+        request.request.stop_tokens.clone_from(&checkpoint.config.stop_tokens);
+        request.request.prefill_chunk = Some(NonZeroUsize::MIN);
         for line in trained(entry.name) {
             let notes = run(&mut engine, &[prompt(0, &line.expected.prompt)], &request).unwrap();
             assert_eq!(notes.samples[0].text, line.text.trim_end_matches('\n'), "{}", entry.name);
@@ -249,25 +257,22 @@ fn a_window_as_long_as_the_model_hides_nothing() {
 
 #[test]
 fn a_cell_that_candle_does_not_have_is_refused_by_its_name() {
-    let new = |precision: &str, order: Option<&str>, device: &str| {
-        let order = order.map(|order| order.parse().unwrap());
-        let threads = NonZeroUsize::new(2).unwrap();
-        Stock::new(precision.parse().unwrap(), order, threads, device.parse().unwrap())
+    let checkpoint = Checkpoint::open(&fixture("qwen2-tied")).unwrap();
+    let refused = |precision: &str| {
+        let stock = Stock { precision: precision.parse().unwrap(), ..stock(Precision::Fp32) };
+        let cell = Cell { compute: Compute::Candle(stock), ..Cell::default() };
+        let told = cell.refusals();
+        assert!(matches!(&told[..], [Refusal { axis: Axis::Precision, .. }]), "{precision}: {told:?}");
+        Candle::open(&checkpoint, stock).err().unwrap().to_string()
     };
-    let refused = |precision, order| new(precision, order, "cpu").unwrap_err().to_string();
-    assert_eq!(
-        refused("int8", None),
-        "candle/int8/t2: candle computes in fp32, fp16 or bf16: use one of these, or the lab engine"
-    );
+    let sentence = refused("int8");
+    assert!(sentence.starts_with("candle/int8/t"), "{sentence}");
+    let end = ": candle computes in fp32, fp16 or bf16: use one of these, or the lab engine";
+    assert!(sentence.ends_with(end), "{sentence}");
     for precision in ["layercast", "lmul", "w8a8", "fp16-acc16", "bf16-acc16", "e4m3"] {
-        assert!(new(precision, None, "cpu").is_err(), "{precision}");
+        assert!(refused(precision).ends_with(end), "{precision}");
     }
-    assert_eq!(
-        refused("bf16", Some("pairwise")),
-        "candle/bf16/t2: candle adds in an order of its own, not in `pairwise`: leave the order out, or use the lab \
-         engine"
-    );
-    assert_eq!(new("fp16", None, "cuda:1").unwrap().to_string(), "candle/fp16/cuda:1/t2");
+    assert_eq!("candle:cuda:1/fp16/t2/b1".parse::<Cell>().unwrap().refusals(), []);
     for device in ["cpu:0", "gpu", "cuda:", "cuda:x", ""] {
         let error = device.parse::<Device>().unwrap_err().to_string();
         let expected =
@@ -282,11 +287,11 @@ fn a_device_that_was_not_built_in_is_refused() {
     let checkpoint = Checkpoint::open(&fixture("qwen2-tied")).unwrap();
     for feature in ["cuda", "metal"] {
         let device = feature.parse().unwrap();
-        let stock = Stock::new(Precision::Bf16, None, NonZeroUsize::MIN, device).unwrap();
+        let stock = Stock { precision: Precision::Bf16, threads: NonZeroUsize::MIN, device };
         assert_eq!(
             Candle::open(&checkpoint, stock).err().unwrap().to_string(),
             format!(
-                "candle/bf16/{feature}:0/t1: this program was built without {feature}: build it with `--features \
+                "candle:{feature}:0/bf16/t1: this program was built without {feature}: build it with `--features \
                  {feature}`, or use the CPU"
             )
         );
@@ -297,7 +302,7 @@ fn a_device_that_was_not_built_in_is_refused() {
 fn threads_that_this_process_does_not_have_are_refused() {
     let checkpoint = Checkpoint::open(&fixture("qwen2-tied")).unwrap();
     let Pools { gemm, rayon, own } = Pools::of_this_process();
-    let stock = Stock::new(Precision::Fp32, None, NonZeroUsize::new(gemm + 1).unwrap(), Device::Cpu).unwrap();
+    let stock = Stock { threads: NonZeroUsize::new(gemm + 1).unwrap(), ..stock(Precision::Fp32) };
     assert_eq!(
         Candle::open(&checkpoint, stock).err().unwrap().to_string(),
         format!(
@@ -354,24 +359,28 @@ fn a_sample_says_what_ran() {
     let mut engine = Candle::open(&checkpoint, stock).unwrap();
     let prompts: Vec<_> = (0..5).map(|item| prompt(item, &[3, 1, 4, 1, 5, 9, item as u32])).collect();
     let mut request = request(2, 3);
-    let threads = stock.threads().get();
+    let threads = stock.threads.get();
     let ran = |notes: &Notes| -> Vec<_> {
-        assert!(notes.samples.iter().all(|sample| sample.launch.threads == threads));
-        let rows = |sample: &Sample| sample.steps.iter().map(|step| step.rows).collect::<Vec<_>>();
-        notes.samples.iter().map(|sample| (sample.launch.prefill.clone(), rows(sample))).collect()
+        assert!(notes.samples.iter().all(|sample| sample.launch.as_ref().unwrap().threads == threads));
+        let rows = |sample: &Sample| sample.steps.iter().map(|step| step.rows.unwrap()).collect::<Vec<_>>();
+        notes
+            .samples
+            .iter()
+            .map(|sample| (sample.launch.as_ref().unwrap().prefill.clone(), rows(sample)))
+            .collect()
     };
     let whole = run(&mut engine, &prompts, &request).unwrap();
     assert_eq!(whole.samples.iter().map(|sample| sample.item).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     let pair = (vec![14], vec![14, 2, 2]);
     assert_eq!(ran(&whole), [&pair, &pair, &pair, &pair, &(vec![7], vec![7, 1, 1])].map(Clone::clone));
-    request.prefill_chunk = NonZeroUsize::new(3);
+    request.request.prefill_chunk = NonZeroUsize::new(3);
     let chunked = run(&mut engine, &prompts, &request).unwrap();
     let pair = (vec![6, 6, 2], vec![2, 2, 2]);
     assert_eq!(
         ran(&chunked),
         [&pair, &pair, &pair, &pair, &(vec![3, 3, 1], vec![1, 1, 1])].map(Clone::clone)
     );
-    request.max_new_tokens = 0;
+    request.request.max_new_tokens = 0;
     let nothing = run(&mut engine, &prompts, &request).unwrap();
     assert_eq!(ran(&nothing), vec![(vec![], vec![]); 5]);
     assert!(nothing.samples.iter().all(|sample| sample.finish == Finish::Length));
@@ -386,12 +395,12 @@ fn a_finished_sequence_keeps_its_row_and_moves_no_bit_of_the_others() {
     let other = tokens(&long[1]);
     let stop = tokens(&long[0]).iter().position(|token| !other.contains(token)).unwrap();
     let mut stopping = request(2, 12);
-    stopping.stop_tokens = vec![long[0].steps[stop].token];
+    stopping.request.request.stop_tokens = vec![long[0].steps[stop].token.id];
     let short = run(&mut engine, &prompts, &stopping).unwrap().samples;
     assert_eq!(short[1], long[1]);
     assert_eq!(short[0].steps, long[0].steps[..=stop]);
     assert_eq!((short[0].finish, short[1].finish), (Finish::Stop, Finish::Length));
-    assert!(stop < 11 && short[1].steps[11].rows == 2);
+    assert!(stop < 11 && short[1].steps[11].rows == Some(2));
 }
 
 #[test]
@@ -411,7 +420,7 @@ fn a_replay_scores_the_tokens_it_is_given() {
     assert_eq!(tokens(&other), given);
     assert_eq!(digests(&other)[..3], digests(&free)[..3]);
     assert_ne!(digests(&other)[3], digests(&free)[3]);
-    assert_eq!(other.steps[2].candidates[0].token, free.steps[2].token);
+    assert_eq!(other.steps[2].token.candidates()[0].token, free.steps[2].token.id);
 }
 
 #[test]
@@ -419,14 +428,17 @@ fn a_draw_is_keyed_by_its_place() {
     let checkpoint = Checkpoint::open(&fixture("llama-plain")).unwrap();
     let mut engine = Candle::open(&checkpoint, stock(Precision::Fp32)).unwrap();
     let mut request = request(2, 8);
-    request.choice = "sampled:seed=7,temperature=3".parse().unwrap();
+    request.request.choice = "sampled:seed=7,temperature=3".parse().unwrap();
     let notes = run(&mut engine, &[prompt(3, &[1, 2]), prompt(4, &[1, 2])], &request).unwrap();
     for sample in &notes.samples {
         for (step, read) in sample.steps.iter().zip(2..) {
             let logits = &notes.logits[&(sample.item, read)];
             let place = Place { item: sample.item, position: read as u32 };
-            assert_eq!(step.token, request.choice.choose(logits, &rank(logits, 1).unwrap(), place));
-            assert_eq!(step.digest, Digest::of_logits(logits));
+            assert_eq!(
+                step.token.id,
+                request.request.choice.choose(logits, &rank(logits, 1).unwrap(), place)
+            );
+            assert_eq!(step.token.digest(), Some(Digest::of_logits(logits)));
         }
     }
     assert_ne!(tokens(&notes.samples[0]), tokens(&notes.samples[1]));
@@ -444,7 +456,7 @@ fn a_stop_string_ends_a_sample_where_the_tokenizer_says() {
     // A character that is whole, in the middle of the text.
     let whole = |(_, character): &(usize, char)| *character != char::REPLACEMENT_CHARACTER;
     let (_, character) = free.text.char_indices().filter(whole).nth(free.text.chars().count() / 3).unwrap();
-    request.stop_strings = vec![character.to_string()];
+    request.request.stop_strings = vec![character.to_string()];
     let stopped = run(&mut engine, &prompts, &request).unwrap().samples.remove(0);
     let end = free.text.find(character).unwrap();
     assert_eq!((stopped.text.as_str(), stopped.finish), (&free.text[..end], Finish::Stop));
@@ -558,16 +570,15 @@ fn a_process_of_its_own_has_its_own_threads_and_the_same_bits() {
     let here = stock(Precision::Fp32);
     let mut engine = Candle::open(&checkpoint, here).unwrap();
     let expected = run(&mut engine, &prompts, &request).unwrap();
-    for threads in [1, 2, 3, here.threads().get()] {
-        let stock =
-            Stock::new(Precision::Fp32, None, NonZeroUsize::new(threads).unwrap(), Device::Cpu).unwrap();
+    for threads in [1, 2, 3, here.threads.get()] {
+        let stock = Stock { threads: NonZeroUsize::new(threads).unwrap(), ..here };
         let mut child = Child::open(program(), &checkpoint.name, stock).unwrap();
         assert_eq!(child.pools(), Pools { gemm: threads, rayon: threads, own: threads });
         // Twice, for it serves more than one request.
         for _ in 0..2 {
             let notes = run(&mut child, &prompts, &request).unwrap();
-            assert!(notes.samples.iter().all(|sample| sample.launch.threads == threads));
-            if threads == here.threads().get() {
+            assert!(notes.samples.iter().all(|sample| sample.launch.as_ref().unwrap().threads == threads));
+            if threads == here.threads.get() {
                 assert_eq!(notes.samples, expected.samples);
                 assert_eq!(notes.logits, expected.logits);
             }
@@ -577,7 +588,7 @@ fn a_process_of_its_own_has_its_own_threads_and_the_same_bits() {
 
 #[test]
 fn an_error_in_the_child_is_the_error_here() {
-    let stock = Stock::new(Precision::Fp32, None, NonZeroUsize::MIN, Device::Cpu).unwrap();
+    let stock = Stock { precision: Precision::Fp32, threads: NonZeroUsize::MIN, device: Device::Cpu };
     let open = |model: &Path| Child::open(program(), model.to_str().unwrap(), stock);
     let error = |model: &str| open(&fixture(model)).err().unwrap();
     assert_eq!(
@@ -597,7 +608,7 @@ fn an_error_in_the_child_is_the_error_here() {
 
 #[test]
 fn a_program_that_cannot_be_started_is_named() {
-    let stock = Stock::new(Precision::Bf16, None, NonZeroUsize::MIN, Device::Cpu).unwrap();
+    let stock = Stock { precision: Precision::Bf16, threads: NonZeroUsize::MIN, device: Device::Cpu };
     let error = Child::open(Path::new("/nowhere/reprocheck"), "qwen", stock).err().unwrap().to_string();
     assert!(error.starts_with("candle/bf16/t1: cannot start /nowhere/reprocheck ("), "{error}");
     assert!(
@@ -609,7 +620,7 @@ fn a_program_that_cannot_be_started_is_named() {
 #[cfg(unix)]
 #[test]
 fn a_child_that_dies_is_a_sentence() {
-    let stock = Stock::new(Precision::Fp32, None, NonZeroUsize::MIN, Device::Cpu).unwrap();
+    let stock = Stock { precision: Precision::Fp32, threads: NonZeroUsize::MIN, device: Device::Cpu };
     let mut child = Child::open(program(), fixture("qwen3-tied").to_str().unwrap(), stock).unwrap();
     assert!(Command::new("kill").args(["-9", &child.id().to_string()]).status().unwrap().success());
     let sentence = "candle/fp32/t1: the process that runs candle ended too early (signal: 9 (SIGKILL)): try again, with \
@@ -647,7 +658,7 @@ fn a_child_ends_with_the_process_that_started_it() {
         .unwrap();
     let mut input = worker.stdin.take().unwrap();
     let open = json!({
-        "model": fixture("qwen3-tied"), "precision": "bf16", "threads": 1, "device": "cpu"
+        "model": fixture("qwen3-tied"), "cell": "candle/bf16/t1/b1"
     });
     writeln!(input, "{open}").unwrap();
     let mut answer = String::new();

@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use reprocheck::trace::{Digest, Sample};
+use reprocheck::{
+    digest::Digest,
+    trace::{Sample, Sight},
+};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -45,11 +48,11 @@ fn the_file_holds_the_logits_whose_digests_are_shown_and_those_of_the_prompt() {
     let (tokens, logits) = (written.tensor("tokens").unwrap(), written.tensor("logits").unwrap());
     assert_eq!((tokens.shape(), logits.shape()), (&[6][..], &[6, 96][..]));
     let tokens: Vec<_> = tokens.data().as_chunks().0.iter().copied().map(u32::from_le_bytes).collect();
-    let answer: Vec<_> = shown.steps.iter().map(|step| step.token).collect();
+    let answer: Vec<_> = shown.steps.iter().map(|step| step.token.id).collect();
     assert_eq!(tokens, [&[5, 7, 11, 13], &answer[..2]].concat());
     let logits: Vec<_> = logits.data().as_chunks().0.iter().copied().map(f32::from_le_bytes).collect();
     let digests: Vec<_> = logits.chunks(96).map(Digest::of_logits).collect();
-    assert_eq!(digests[3..], shown.steps.iter().map(|step| step.digest).collect::<Vec<_>>());
+    assert_eq!(digests[3..], shown.steps.iter().map(|step| step.token.digest().unwrap()).collect::<Vec<_>>());
     // Candle shows as many, if it reads token by token.
     let candle = ["--engine", "candle", "--prefill-chunk", "1", "--logits", file.to_str().unwrap()];
     assert_eq!(sample(&[&model[..], &candle].concat()).steps.len(), 3);
@@ -64,7 +67,7 @@ fn the_file_holds_the_logits_whose_digests_are_shown_and_those_of_the_prompt() {
 fn only_an_order_shaped_by_the_launch_lets_copies_of_a_prompt_move_its_bits() {
     let root = |order: &str, batch: &str| {
         let arguments = ["--model", "qwen", "--prompt", "12+34=", "--order", order, "--batch", batch];
-        sample(&arguments).root()
+        sample(&arguments).root(Sight::Logits)
     };
     for order in ["sequential", "pairwise", "exact"] {
         assert_eq!(root(order, "1"), root(order, "5"), "{order}");
@@ -79,7 +82,7 @@ fn both_engines_continue_the_model_in_the_binary_alike() {
     let candle = sample(&[&prompt[..], &["--engine", "candle"]].concat());
     assert_eq!(lab.text, candle.text);
     assert_eq!(lab.steps.len(), 5);
-    assert_eq!(candle.launch.prefill, [4]);
+    assert_eq!(candle.launch.unwrap().prefill, [4]);
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn what_cannot_be_done_is_a_sentence_with_the_way_out_and_an_exit_code() {
         (
             &["--model", "qwen", "--prompt", "ab", "--engine", "candle", "--logits", "/no/where"],
             2,
-            "candle/fp32/t1 tells the logits after 16 of 17 tokens read: add --prefill-chunk 1",
+            "candle/fp32/t1/b1 tells the logits after 16 of 17 tokens read: add --prefill-chunk 1",
         ),
     ] {
         let (code, out, err) = run(arguments);
@@ -152,11 +155,11 @@ fn the_text_form_shows_the_model_the_cell_and_every_token() {
     for words in [
         "qwen: qwen3, 603,648 parameters, inside this binary\n",
         "the model to audit",
-        "lab/bf16/sequential/t1: 6 tokens read, 2 added, cut off at --max-new-tokens\n",
+        "lab/bf16/sequential/t1/b1: 6 tokens read, 2 added, cut off at --max-new-tokens\n",
     ] {
         assert!(out.contains(words), "{words}: {out}");
     }
     for step in sample(&arguments).steps {
-        assert!(out.contains(&step.digest.to_string()[..16]), "{out}");
+        assert!(out.contains(&step.token.digest().unwrap().to_string()[..16]), "{out}");
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, env, fmt::Write, fs, num::NonZeroUsize, path::P
 
 use reprocheck::{
     digest::Digest,
-    engine::{Engine, Request, lab::Lab},
+    engine::{in_groups, lab::Lab},
     model::{Checkpoint, embedded::MODELS},
     numerics::{
         Numerics,
@@ -16,6 +16,7 @@ use reprocheck::{
         precision::PRECISIONS,
     },
     suite::{Suite, style::Style},
+    trace::Sight,
 };
 use support::{fixed_prompts, fixture, request};
 
@@ -123,12 +124,12 @@ fn qwen_table(isa: Isa) -> String {
 }
 
 fn model_table(checkpoint: &Checkpoint, isa: Isa) -> String {
-    let request = Request { batch: NonZeroUsize::new(3).unwrap(), ..request(6) };
+    let three = NonZeroUsize::new(3).unwrap();
     table(|numerics| {
         let mut samples = Vec::new();
         let mut lab = Lab::on(checkpoint, Fast::on(isa, numerics).unwrap()).unwrap();
-        lab.generate(&fixed_prompts(checkpoint), &request, &mut samples).unwrap();
-        let roots: Vec<_> = samples.iter().map(|sample| sample.root().0).collect();
+        in_groups(&mut lab, three, &fixed_prompts(checkpoint), &request(6), &mut samples).unwrap();
+        let roots: Vec<_> = samples.iter().map(|sample| sample.root(Sight::Logits).0).collect();
         Digest::of(roots.as_flattened())
     })
 }

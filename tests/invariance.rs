@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use proptest::{prelude::*, test_runner::TestCaseError};
 use reprocheck::{
     digest::Digest,
-    engine::{Engine, Prompt, Request, lab::Lab},
+    engine::{Engine, Prompt, Request, in_groups, lab::Lab},
     model::{
         Checkpoint, Decoder,
         decoder::{Span, Wanted},
@@ -42,11 +42,13 @@ fn invariant_orders() -> Vec<Order> {
 fn generate(
     checkpoint: &Checkpoint,
     numerics: Numerics,
+    batch: usize,
     prompts: &[Prompt],
     request: &Request,
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
-    Lab::load(checkpoint, numerics).unwrap().generate(prompts, request, &mut samples).unwrap();
+    let mut lab = Lab::load(checkpoint, numerics).unwrap();
+    in_groups(&mut lab, NonZeroUsize::new(batch).unwrap(), prompts, request, &mut samples).unwrap();
     samples
 }
 
@@ -84,12 +86,12 @@ fn holds(
     prompts: &[Prompt],
     variations: &[Variation],
 ) -> Result<(), TestCaseError> {
-    let alone = generate(checkpoint, numerics(precision, order, 1), prompts, &request(NEW_TOKENS));
+    let alone = generate(checkpoint, numerics(precision, order, 1), 1, prompts, &request(NEW_TOKENS));
     for sample in &alone {
-        let answer: Vec<_> = sample.steps.iter().map(|step| step.token).collect();
+        let answer: Vec<_> = sample.steps.iter().map(|step| step.token.id).collect();
         let read = [&sample.prompt[..], &answer[..NEW_TOKENS - 1]].concat();
         let again = recomputed(checkpoint, numerics(precision, order, 1), sample.item, read);
-        let steps: Vec<_> = sample.steps.iter().map(|step| step.digest).collect();
+        let steps: Vec<_> = sample.steps.iter().map(|step| step.token.digest().unwrap()).collect();
         prop_assert_eq!(&steps[..], &again[sample.prompt.len() - 1..], "{}/{}: cache", precision, order);
     }
     let alone = facts(alone);
@@ -97,13 +99,15 @@ fn holds(
         let mut prompts = prompts.to_vec();
         let middle = variation.rotation % prompts.len();
         prompts.rotate_left(middle);
-        let request = Request {
-            batch: NonZeroUsize::new(variation.batch).unwrap(),
-            prefill_chunk: variation.chunk.and_then(NonZeroUsize::new),
-            ..request(NEW_TOKENS)
-        };
-        let together =
-            facts(generate(checkpoint, numerics(precision, order, variation.threads), &prompts, &request));
+        let request =
+            Request { prefill_chunk: variation.chunk.and_then(NonZeroUsize::new), ..request(NEW_TOKENS) };
+        let together = facts(generate(
+            checkpoint,
+            numerics(precision, order, variation.threads),
+            variation.batch,
+            &prompts,
+            &request,
+        ));
         prop_assert_eq!(&alone, &together, "{}/{}: {:?}", precision, order, variation);
     }
     Ok(())
@@ -174,10 +178,7 @@ fn logits<K: Kernel>(kernel: K, checkpoint: &Checkpoint, prompts: &[Prompt]) -> 
 /// Does an item's trace depend on the company it is in?
 fn batch_moves_bits(checkpoint: &Checkpoint, numerics: Numerics) -> bool {
     let prompts = fixed_prompts(checkpoint);
-    let in_batches_of = |batch| {
-        let request = Request { batch: NonZeroUsize::new(batch).unwrap(), ..request(NEW_TOKENS) };
-        facts(generate(checkpoint, numerics, &prompts, &request))
-    };
+    let in_batches_of = |batch| facts(generate(checkpoint, numerics, batch, &prompts, &request(NEW_TOKENS)));
     in_batches_of(1) != in_batches_of(4)
 }
 
@@ -203,15 +204,15 @@ fn a_replay_meets_the_logits_that_generation_met_and_goes_on_past_a_divergence()
     let checkpoint = fixture("llama-plain");
     let numerics = numerics(Precision::Bf16, Order::PAIRWISE, 1);
     let prompts = fixed_prompts(&checkpoint);
-    let request = Request { batch: NonZeroUsize::new(4).unwrap(), ..request(NEW_TOKENS) };
-    let own = generate(&checkpoint, numerics, &prompts, &request);
-    let given = |sample: &Sample| sample.steps.iter().map(|step| step.token).collect::<Vec<_>>();
+    let request = request(NEW_TOKENS);
+    let own = generate(&checkpoint, numerics, 4, &prompts, &request);
+    let given = |sample: &Sample| sample.steps.iter().map(|step| step.token.id).collect::<Vec<_>>();
     let replayed: Vec<_> = prompts
         .iter()
         .zip(&own)
         .map(|(prompt, sample)| Prompt { replay: Some(given(sample)), ..prompt.clone() })
         .collect();
-    let again = generate(&checkpoint, numerics, &replayed, &request);
+    let again = generate(&checkpoint, numerics, 4, &replayed, &request);
     for (own, again) in own.iter().zip(&again) {
         assert_eq!(own.steps, again.steps);
         assert_eq!(again.finish, Finish::Replayed);
@@ -226,10 +227,10 @@ fn a_replay_meets_the_logits_that_generation_met_and_goes_on_past_a_divergence()
         })
         .collect();
     for (own, (other, prompt)) in
-        own.iter().zip(generate(&checkpoint, numerics, &other, &request).iter().zip(&other))
+        own.iter().zip(generate(&checkpoint, numerics, 4, &other, &request).iter().zip(&other))
     {
-        assert_eq!(own.steps[0].digest, other.steps[0].digest);
-        assert_ne!(own.steps[1].digest, other.steps[1].digest);
+        assert_eq!(own.steps[0].token.digest(), other.steps[0].token.digest());
+        assert_ne!(own.steps[1].token.digest(), other.steps[1].token.digest());
         assert_eq!(Some(given(other)), prompt.replay);
     }
 }
@@ -245,14 +246,14 @@ fn threads_that_really_share_the_work_of_a_model_move_no_bit() {
         replay: None,
     };
     let prompts: Vec<_> = (0..8).map(prompt).collect();
-    let request = Request { batch: NonZeroUsize::new(8).unwrap(), ..request(2) };
+    let request = request(2);
     for order in ["sequential", "pairwise", "lanes:16", "exact"] {
         for precision in invariant_precisions() {
             let on = |threads| {
                 let numerics = numerics(precision, order.parse().unwrap(), threads);
-                let samples = generate(&checkpoint, numerics, &prompts, &request);
+                let samples = generate(&checkpoint, numerics, 8, &prompts, &request);
                 assert!(
-                    samples.iter().all(|sample| sample.launch.threads == threads),
+                    samples.iter().all(|sample| sample.launch.as_ref().unwrap().threads == threads),
                     "{numerics}: idle threads"
                 );
                 facts(samples)

@@ -5,7 +5,7 @@ mod support;
 use std::num::NonZeroUsize;
 
 use reprocheck::{
-    engine::{Engine, Prompt, Request, lab::Lab},
+    engine::{Engine, Prompt, Request, in_groups, lab::Lab},
     model::{Checkpoint, embedded::MODELS},
 };
 use support::{Logits, difference, expected, fixtures, request, trained};
@@ -23,17 +23,13 @@ fn the_lab_agrees_with_transformers_on_every_logit_and_token() {
             .zip(&expected)
             .map(|(item, expected)| Prompt { item, tokens: expected.prompt.clone(), replay: None })
             .collect();
-        let request = Request {
-            batch: NonZeroUsize::new(3).unwrap(),
-            prefill_chunk: NonZeroUsize::new(11),
-            ..request(expected[0].greedy.len())
-        };
+        let request = Request { prefill_chunk: NonZeroUsize::new(11), ..request(expected[0].greedy.len()) };
         let mut seen = Logits { items: vec![Vec::new(); prompts.len()], samples: Vec::new() };
-        lab.generate(&prompts, &request, &mut seen).unwrap();
+        in_groups(&mut lab, NonZeroUsize::new(3).unwrap(), &prompts, &request, &mut seen).unwrap();
         for ((expected, logits), sample) in expected.iter().zip(&seen.items).zip(&seen.samples) {
             let apart = difference(logits, &expected.logits, checkpoint.config.vocabulary);
             assert!(apart < LIMIT, "{}: {} tokens: {apart:e}", fixture.display(), expected.prompt.len());
-            let tokens: Vec<_> = sample.steps.iter().map(|step| step.token).collect();
+            let tokens: Vec<_> = sample.steps.iter().map(|step| step.token.id).collect();
             assert_eq!(tokens, expected.greedy, "{}", fixture.display());
         }
     }
@@ -51,7 +47,7 @@ fn the_lab_agrees_with_transformers_on_the_models_of_the_binary() {
             assert_eq!(tokens, line.expected.prompt, "{}: {}", entry.name, line.prompt);
             let mut seen = Logits { items: vec![Vec::new()], samples: Vec::new() };
             lab.generate(&[Prompt { item: 0, tokens, replay: None }], &request, &mut seen).unwrap();
-            let tokens: Vec<_> = seen.samples[0].steps.iter().map(|step| step.token).collect();
+            let tokens: Vec<_> = seen.samples[0].steps.iter().map(|step| step.token.id).collect();
             assert_eq!(tokens, line.expected.greedy, "{}: {}", entry.name, line.prompt);
             assert_eq!(tokenizer.decode(&tokens, true), line.text);
             let apart = difference(&seen.items[0], &line.expected.logits, checkpoint.config.vocabulary);

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, env, fs, path::Path, process::Command};
 
 use reprocheck::{
-    cell::{AXES, Axis, Cell},
+    cell::{AXES, Axis, Cell, ENGINES, Setting},
     compare::Level,
     numerics::{order::Order, precision::Precision},
     plan::{
@@ -168,6 +168,7 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/lmul:m=4,scope=attention/split-k:rows/t1/b1/c16/by-length/s7/r2",
         "candle/fp16/t2/b4/by-length",
         "candle:cuda:0/bf16/t1/b1/shuffled:3/s1",
+        "script:before.jsonl/b2/r2",
     ] {
         assert_eq!(name.parse::<Cell>().unwrap().to_string(), name);
     }
@@ -187,15 +188,52 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
     for (entry, setting) in AXES.iter().zip(other) {
         let setting = entry.axis.parse(setting).unwrap();
         assert_eq!(setting.axis(), entry.axis);
-        let cell = Cell::default().with(setting);
+        let cell = Cell::default().with([setting]).unwrap();
         assert_eq!(cell.get(entry.axis), setting);
         assert!(seen.insert(cell.to_string()), "{}", entry.name);
         assert_eq!(cell.to_string().parse::<Cell>().unwrap(), cell);
     }
-    let candle = Cell::default().with(Axis::Engine.parse("candle").unwrap());
-    assert_eq!((candle.order, candle.numerics()), (None, None));
-    let lab = candle.with(Axis::Engine.parse("lab").unwrap());
-    assert_eq!((lab.order, lab.precision), (Some(Order::SEQUENTIAL), Precision::Fp32));
+    let bf16: Cell = "lab/bf16/pairwise/t2/b1".parse().unwrap();
+    let candle = bf16.with([Axis::Engine.parse("candle").unwrap()]).unwrap();
+    assert_eq!(candle.to_string(), "candle/bf16/t2/b1");
+    assert_eq!(candle.get(Axis::Order), Setting::Own(Axis::Order));
+    let lab = candle.with([Axis::Engine.parse("lab").unwrap()]).unwrap();
+    assert_eq!(lab.to_string(), "lab/bf16/sequential/t2/b1");
+}
+
+#[test]
+fn cells_that_differ_in_anything_that_computes_never_share_an_engine() {
+    let other = ["candle", "fp16", "pairwise", "2", "2", "3", "by-length", "5", "4"];
+    for (entry, other) in AXES.iter().zip(other) {
+        let one = Cell::default();
+        let two = one.with([entry.axis.parse(other).unwrap()]).unwrap();
+        // Another repeat computes the same, with an engine that is opened anew.
+        let is_shared = one.engine() == two.engine();
+        assert_eq!(is_shared, !entry.computes && entry.axis != Axis::Repeat, "{one} and {two}");
+        assert_eq!(one.compute == two.compute, !entry.computes, "{one} and {two}");
+    }
+}
+
+#[test]
+fn every_row_of_the_table_of_engines_is_read_back_and_takes_what_it_says() {
+    for entry in ENGINES {
+        let text = entry.example.to_string();
+        assert_eq!(text.parse(), Ok(entry.example), "{text}");
+        assert_eq!(entry.example.entry().name, entry.name);
+        assert!(entry.axes.contains(&Axis::Engine) && entry.axes.contains(&Axis::Repeat), "{text}");
+        let cell = Cell::default().with([Setting::Engine(entry.example)]).unwrap();
+        for axis in AXES.iter().map(|row| row.axis) {
+            assert_eq!(cell.get(axis) == Setting::Own(axis), !entry.takes(axis), "{text}: {axis}");
+        }
+        // What it does not take leaves it as it is.
+        let all =
+            ["2", "3", "by-length"].into_iter().zip([Axis::Threads, Axis::PrefillChunk, Axis::Grouping]);
+        for (setting, axis) in all {
+            let other = cell.with([axis.parse(setting).unwrap()]).unwrap();
+            assert_eq!(other == cell, !entry.takes(axis), "{other}");
+        }
+        assert_eq!(cell.to_string().parse::<Cell>().unwrap(), cell);
+    }
 }
 
 #[test]

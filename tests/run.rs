@@ -10,7 +10,7 @@ use std::{
 };
 
 use reprocheck::{
-    cell::Cell,
+    cell::{Axis, Cell},
     numerics::random::Stream,
     plan::Plan,
     report::{FORMATS, Written},
@@ -1084,12 +1084,13 @@ fn every_matrix_that_is_shipped_means_what_it_says() {
     // Twelve configurations of every precision, and the reference.
     let paper = cells("paper.toml");
     for precision in ["bf16", "fp16", "fp32", "layercast"] {
-        let count = paper.iter().filter(|cell| cell.precision.to_string() == precision);
+        let count = paper.iter().filter(|cell| cell.get(Axis::Precision).to_string() == precision);
         assert_eq!(count.count(), if precision == "fp32" { 13 } else { 12 });
     }
     let approximate = cells("approximate.toml");
     for precision in ["lmul", "int8", "w8a8", "fp8-e4m3"] {
-        let count = approximate.iter().filter(|cell| cell.precision.to_string() == precision).count();
+        let count =
+            approximate.iter().filter(|cell| cell.get(Axis::Precision).to_string() == precision).count();
         assert_eq!(count, 12, "{precision}");
     }
     let place = Place::new("");

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use reprocheck::{
-    engine::{Engine as _, Prompt, Request, lab::Lab},
+    engine::{Prompt, Request, in_groups, lab::Lab},
     model::Checkpoint,
     numerics::choice::Choice,
     suite::{Suite, item::Item, score::Outcome, style::Style},
@@ -53,7 +53,6 @@ fn strata(lab: &mut Lab<'_>, suite: &Suite, sample: usize) -> Result<Vec<Stratum
         Prompt { item: number, tokens: prompt.chars().map(token).collect(), replay: None }
     });
     let request = Request {
-        batch: NonZeroUsize::new(32).expect("32 is not 0"),
         prefill_chunk: None,
         max_new_tokens: suite.limits.of(Style::Compact).unwrap_or_default(),
         stop_tokens: vec![token('\n')],
@@ -62,7 +61,8 @@ fn strata(lab: &mut Lab<'_>, suite: &Suite, sample: usize) -> Result<Vec<Stratum
         candidates: 2,
     };
     let mut samples = Vec::new();
-    lab.generate(&prompts.collect::<Vec<_>>(), &request, &mut samples)?;
+    let together = NonZeroUsize::new(32).expect("32 is not 0");
+    in_groups(lab, together, &prompts.collect::<Vec<_>>(), &request, &mut samples)?;
     let mut strata: Vec<Stratum> = Vec::new();
     for (item, sample) in items.iter().zip(&samples) {
         let score = suite.score(item, Style::Compact, &sample.text, sample.finish == Finish::Length).strict;

@@ -97,7 +97,6 @@ fn the_lab_computes_the_network_that_is_trained() {
     let mut lab = Lab::load(&checkpoint, "fp32/sequential/t1".parse().unwrap()).unwrap();
     let network = Network::new(&recipe, &parameters, &values).unwrap();
     let request = Request {
-        batch: NonZeroUsize::MIN,
         prefill_chunk: None,
         max_new_tokens: 0,
         stop_tokens: Vec::new(),

@@ -17,7 +17,7 @@ pub use self::{
     engine::{Compute, Device, DeviceError, ENGINES, EngineEntry, EngineName, Stock},
     name::Name,
 };
-use crate::numerics::{Impossible, Numerics, order::Order, precision::Precision};
+use crate::numerics::{Impossible, Numerics, order::Order, precision::Precision, sharing};
 
 /// One point of a matrix: a setting on every axis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -137,13 +137,12 @@ impl Parts {
             }
         }
         let Parts { engine, precision, order, threads, serving, repeat } = self;
+        let impossible = |error: Impossible| match error {
+            Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
+        };
+        sharing(threads).map_err(impossible)?;
         let compute = match engine {
-            EngineName::Lab => {
-                let impossible = |error: Impossible| match error {
-                    Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
-                };
-                Compute::Lab(Numerics::new(precision, order, threads).map_err(impossible)?)
-            }
+            EngineName::Lab => Compute::Lab(Numerics::new(precision, order, threads).map_err(impossible)?),
             EngineName::Candle(device) => Compute::Candle(Stock { precision, threads, device }),
             EngineName::Script(name) => Compute::Script(name),
         };

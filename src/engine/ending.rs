@@ -130,8 +130,6 @@ impl Ending<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use super::*;
     use crate::numerics::choice::Choice;
 
@@ -153,7 +151,6 @@ mod tests {
 
     fn request(max_new_tokens: usize, stop_strings: &[&str]) -> Request {
         Request {
-            batch: NonZeroUsize::MIN,
             prefill_chunk: None,
             max_new_tokens,
             stop_tokens: vec![END],

@@ -98,6 +98,21 @@ pub trait Engine {
     ) -> Result<(), EngineError>;
 }
 
+/// Continues prompts in groups of so many, in their order.
+///
+/// # Errors
+///
+/// Where the engine fails; what came before is finished.
+pub fn in_groups(
+    engine: &mut dyn Engine,
+    batch: NonZeroUsize,
+    prompts: &[Prompt],
+    request: &Request,
+    observer: &mut dyn Observer,
+) -> Result<(), EngineError> {
+    prompts.chunks(batch.get()).try_for_each(|group| engine.generate(group, request, observer))
+}
+
 /// Opens the engine that a cell asks for.
 pub trait Opener {
     /// The engine, ready to be asked.

@@ -125,10 +125,9 @@ pub(crate) fn fixture(name: &str) -> Checkpoint {
     Checkpoint::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
 }
 
-/// Greedy, one prompt at a time.
+/// Greedy.
 pub(crate) fn request(max_new_tokens: usize) -> Request {
     Request {
-        batch: NonZeroUsize::MIN,
         prefill_chunk: None,
         max_new_tokens,
         stop_tokens: Vec::new(),
@@ -158,8 +157,11 @@ pub(crate) fn facts(mut samples: Vec<Sample>) -> Vec<(u64, Vec<Fact>)> {
     samples.sort_by_key(|sample| sample.item);
     let steps = |sample: Sample| {
         let steps = sample.steps.into_iter().map(|step| {
-            let candidates = format!("{:?}", step.candidates);
-            (step.token, step.digest, step.margin.to_bits(), step.probability.to_bits(), candidates)
+            let token = step.token;
+            let candidates = format!("{:?}", token.candidates());
+            let bits = |seen: Option<f32>| seen.expect("the lab shows all").to_bits();
+            let digest = token.digest().expect("the lab shows all");
+            (token.id, digest, bits(token.margin()), bits(token.probability()), candidates)
         });
         (sample.item, steps.collect())
     };
