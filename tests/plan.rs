@@ -5,7 +5,6 @@ use std::{collections::HashSet, env, fs, path::Path, process::Command};
 use reprocheck::{
     cell::{AXES, Axis, Cell, ENGINES, Setting},
     compare::Level,
-    numerics::{order::Order, precision::Precision},
     plan::{
         Plan,
         gate::{Comparison, Limit},
