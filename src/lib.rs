@@ -155,8 +155,8 @@
 //! 5. **An order says that it depends on the launch exactly if its tree does**
 //!    (`an_order_depends_on_the_launch_exactly_if_its_tree_does`, in `order/schedule.rs`).
 //! 6. **Numerics are a value.** A name parses to it, it prints back as that name, and one value has one name; what
-//!    cannot be computed cannot be made (the unit tests of `numerics`, `precision` and `order`). There is no global mode; `clippy.toml` forbids reading the
-//!    environment.
+//!    cannot be computed cannot be made (the unit tests of `numerics`, `precision` and `order`). There is no global
+//!    mode; `clippy.toml` forbids reading the environment.
 //! 7. **No function of the platform whose bits may differ elsewhere.** `clippy.toml` forbids `f32::exp` and its like,
 //!    and this file turns that lint on. What stands in for them is compared with CORE-MATH and with recorded
 //!    digests, in `tests/elementary.rs`.
