@@ -14,7 +14,7 @@ use crate::{
     compare::Level,
     name::{did_you_mean, nearest},
     numerics::{choice::Choice, order::ORDERS, precision::PRECISIONS},
-    source::Problems,
+    source::{Problems, misleads},
     suite::style::Style,
 };
 
@@ -311,12 +311,6 @@ fn any_of(words: &str, names: &[&str]) -> String {
     all_of(words, names).replace(" and ", " or ")
 }
 
-/// Does a terminal act on it: a control character, or one that turns the direction of text?
-fn is_invisible(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// What a value is, for a sentence.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
@@ -456,8 +450,8 @@ impl Form {
             (Form::Text, DeValue::String(text)) if text.trim().is_empty() => {
                 Some(format!("`{name}` is empty: write something, or leave it out"))
             }
-            (Form::Text, _) if text.is_some_and(|text| text.chars().any(is_invisible)) => Some(format!(
-                "`{name}` has characters that a terminal acts on: write it in plain ones, on one line"
+            (Form::Text, _) if text.is_some_and(|text| text.chars().any(misleads)) => Some(format!(
+                "`{name}` has characters that hide or that a terminal acts on: write it in plain ones, on one line"
             )),
             (Form::Text, _) if text.is_some() => None,
             (Form::Text, _) => wrong("write a text in quotes"),
