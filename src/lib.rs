@@ -122,7 +122,7 @@
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
 //! | [`source`] | a file that a person wrote, and what is wrong with it, each with its place |
 //! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served |
-//! | [`plan`] | what a matrix file means; [`plan::shape`] is all that may stand in one |
+//! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
 //! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |

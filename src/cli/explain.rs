@@ -17,7 +17,7 @@ use crate::{
     },
     plan::{
         Plan,
-        gate::{Comparison, Gate, Limit},
+        gate::{Comparison, Gate},
     },
     report::words::{grouped, wrapped, wrapped_after},
     suite::{Suite, definition::Sizes},
@@ -253,7 +253,7 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
     }
     writeln!(out, "\nholds if")?;
     for limit in &gate.limits {
-        writeln!(out, "{}", wrapped_after("  ", &holds_if(*limit), LINE))?;
+        writeln!(out, "{}", wrapped_after("  ", &limit.sentence(), LINE))?;
     }
     let unknown = match &gate.comparison {
         Comparison::Within(_) => {
@@ -266,26 +266,6 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
     };
     writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown, LINE))?;
     Ok(())
-}
-
-fn holds_if(limit: Limit) -> String {
-    let percent = |share: f64| format!("{} %", (1e8 * share).round() / 1e6);
-    match limit {
-        Limit::Require(level) => format!("both have the same {level} on every item"),
-        Limit::Diverges => "they have other logits on at least one item: agreement fails".to_owned(),
-        Limit::AccuracyDrop { most, confidence } => format!(
-            "the loss of accuracy is below {} at {} confidence, over pairs of answers to the same item (the lower end of \
-             Newcombe's interval). It fails if it is above even at the upper end; between the two it is undecided, and the \
-             report says how many items would tell",
-            percent(most),
-            percent(confidence)
-        ),
-        Limit::FlipRate(most) => {
-            format!("at most {} of the items turn from right to wrong or from wrong to right", percent(most))
-        }
-        Limit::DivergenceRate(most) => format!("at most {} of the items have other tokens", percent(most)),
-        Limit::FirstDivergence(tokens) => format!("no output parts before {tokens} tokens were the same"),
-    }
 }
 
 impl ExplainSuite {

@@ -16,7 +16,7 @@ use tabled::{
 
 use super::{Ended, Exit, up_to};
 use crate::{
-    plan::{self, shape},
+    plan::{self, keys},
     report::{
         Report,
         words::{grouped, plural, trimmed},
@@ -112,7 +112,7 @@ enum Described {
 impl Schema {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let schema = match self.what {
-            Described::Matrix => shape::schema(),
+            Described::Matrix => keys::schema(),
             Described::Report => Report::schema(),
         };
         writeln!(out, "{schema:#}")?;

@@ -15,12 +15,12 @@ use toml::{
 
 use super::{
     Asked, Generation, Plan,
-    gate::{Comparison, Filter, Gate, Limit},
-    shape::{self, FILE, all_of},
+    gate::{Comparison, Filter, Gate, LIMITS, Limit},
+    keys::FILE,
+    shape::{self, Form, all_of},
 };
 use crate::{
     cell::{AXES, Axis, Cell, Compute, Name, Refusal, Setting},
-    compare::Level,
     engine::script::Script,
     name::{did_you_mean, nearest},
     numerics::choice::Choice,
@@ -33,8 +33,6 @@ const CANDIDATES: usize = 5;
 /// More than anybody waits for.
 const MOST_CELLS: usize = 100_000;
 const MOST_ITEMS: u64 = 1_000_000;
-/// Of the bound that a loss of accuracy is held to.
-const CONFIDENCE: f64 = 0.95;
 
 pub(super) fn plan(path: &Path, text: &str, profile: Option<&str>) -> Result<Plan, Problems> {
     let mut problems = Problems::new(&path.display().to_string(), text);
@@ -537,7 +535,7 @@ impl Reader<'_, '_> {
         for (span, table) in tables(self.table.get("gate")) {
             let before = self.problems.count();
             let gate = self.gate(span.clone(), table, has_reference, cells);
-            self.possible_under_replay(&gate, table, generation);
+            self.possible_under_replay(table, generation);
             if let Some(other) = gates.iter().find(|other| other.name == gate.name) {
                 let sentence = format!(
                     "another gate is called `{}`, in line {}: call it otherwise",
@@ -598,21 +596,19 @@ impl Reader<'_, '_> {
     }
 
     /// Whoever reads what the reference wrote has its answers, so nothing can be asked of them.
-    fn possible_under_replay(&mut self, gate: &Gate, table: &DeTable<'_>, generation: &Generation) {
+    fn possible_under_replay(&mut self, table: &DeTable<'_>, generation: &Generation) {
         if !generation.replay {
             return;
         }
-        for limit in &gate.limits {
-            let (name, sentence) = match limit {
-                Limit::Require(Level::Answers) => ("require", "require tokens or bits"),
-                Limit::AccuracyDrop { .. } => ("max-accuracy-drop", "take it out, or take `replay` out"),
-                Limit::FlipRate(_) => ("max-flip-rate", "take it out, or take `replay` out"),
-                _ => continue,
+        for (_, value, limit) in limits_of(table).filter(|(.., limit)| limit.needs_answers()) {
+            let way_out = match limit {
+                Limit::Require(_) => "require tokens or bits",
+                _ => "take it out, or take `replay` out",
             };
             let sentence = format!(
-                "under `replay` every cell has the answers of the reference, so this cannot fail: {sentence}"
+                "under `replay` every cell has the answers of the reference, so this cannot fail: {way_out}"
             );
-            self.problems.add(table.get(name).map(Spanned::span), sentence);
+            self.problems.add(value.span(), sentence);
         }
     }
 
@@ -659,41 +655,31 @@ impl Reader<'_, '_> {
     }
 
     fn limits(&mut self, span: &Range<usize>, table: &DeTable<'_>, comparison: &Comparison) -> Vec<Limit> {
-        let share = |name: &str| shape::share(table.get(name)?.get_ref());
-        let confidence = share("confidence");
-        let required = table.get("require").and_then(text).and_then(level);
-        let expects = table.get("expect").map(|_| Limit::Diverges);
-        let accuracy = share("max-accuracy-drop")
-            .map(|most| Limit::AccuracyDrop { most, confidence: confidence.unwrap_or(CONFIDENCE) });
-        let first = table.get("min-first-divergence").and_then(|value| shape::count(value.get_ref()));
-        let limits: Vec<Limit> = [
-            required.map(Limit::Require),
-            expects,
-            accuracy,
-            share("max-flip-rate").map(Limit::FlipRate),
-            share("max-divergence-rate").map(Limit::DivergenceRate),
-            first.map(Limit::FirstDivergence),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
         let place = |name: &str| table.get(name).map_or(span.clone(), Spanned::span);
-        for name in ["max-accuracy-drop", "max-flip-rate", "max-divergence-rate"] {
-            if share(name) == Some(1.0) {
-                let sentence = format!("`{name}` of all items holds whatever happens: set a lower limit");
-                self.problems.add(place(name), sentence);
+        let confidence = table.get("confidence").and_then(|value| shape::share(value.get_ref()));
+        let mut is_used = false;
+        let mut limits = Vec::new();
+        for (entry, value, mut limit) in limits_of(table) {
+            if let (Limit::AccuracyDrop { confidence: of, .. }, Some(asked)) = (&mut limit, confidence) {
+                (*of, is_used) = (asked, true);
             }
+            if matches!(entry.form, Form::Share) && shape::share(value.get_ref()) == Some(1.0) {
+                let sentence =
+                    format!("`{}` of all items holds whatever happens: set a lower limit", entry.name);
+                self.problems.add(value.span(), sentence);
+            }
+            limits.push(limit);
         }
         if limits.is_empty() {
             let sentence = "this gate asks for nothing: let it `require` bits, tokens or answers, or set a limit such as \
                             max-accuracy-drop = \"1pp\"";
             self.problems.add(span.clone(), sentence);
         }
-        if expects.is_some() && limits.len() > 1 {
+        if limits.contains(&Limit::Diverges) && limits.len() > 1 {
             let sentence = "a gate that expects cells to diverge sets no limit to that: make it two gates";
             self.problems.add(place("expect"), sentence);
         }
-        if confidence.is_some() && accuracy.is_none() {
+        if confidence.is_some() && !is_used {
             let sentence = "`confidence` belongs to `max-accuracy-drop`: set that, or take this out";
             self.problems.add(place("confidence"), sentence);
         }
@@ -712,27 +698,19 @@ impl Reader<'_, '_> {
     }
 }
 
-fn level(name: &str) -> Option<Level> {
-    name.parse().ok()
-}
-
-/// Without the digits that only binary has: 0.07 is 7.
-fn percent(share: f64) -> f64 {
-    (1e8 * share).round() / 1e6
+/// The limits that a table sets, each with its key and with what sets it.
+fn limits_of<'v, 'a>(
+    table: &'v DeTable<'a>,
+) -> impl Iterator<Item = (&'static shape::Key, &'v Spanned<DeValue<'a>>, Limit)> {
+    LIMITS.iter().filter_map(|entry| {
+        let value = table.get(entry.key.name)?;
+        Some((&entry.key, value, (entry.read)(value.get_ref())?))
+    })
 }
 
 /// What a gate without a name is called.
 fn describe(comparison: &Comparison, limits: &[Limit]) -> String {
-    let limits = limits.iter().map(|limit| match limit {
-        Limit::Require(level) => format!("the same {level}"),
-        Limit::Diverges => "other bits".to_owned(),
-        Limit::AccuracyDrop { most, .. } => format!("at most {} pp less accuracy", percent(*most)),
-        Limit::FlipRate(most) => format!("at most {} % flips", percent(*most)),
-        Limit::DivergenceRate(most) => format!("at most {} % other texts", percent(*most)),
-        Limit::FirstDivergence(1) => "the same first token".to_owned(),
-        Limit::FirstDivergence(tokens) => format!("the same first {tokens} tokens"),
-    });
-    let limits = limits.collect::<Vec<_>>().join(", ");
+    let limits = limits.iter().map(Limit::name).collect::<Vec<_>>().join(", ");
     match comparison {
         Comparison::Within(axes) => {
             format!(
