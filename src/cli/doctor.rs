@@ -10,10 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use tabled::{
-    builder::Builder,
-    settings::{Padding, Style},
-};
+use tabled::builder::Builder;
 
 use super::{Ended, Exit};
 use crate::{
@@ -26,7 +23,7 @@ use crate::{
         precision::{PRECISIONS, Precision},
         random::Stream,
     },
-    report::words::{trimmed, wrapped},
+    report::{text::aligned, words::wrapped},
 };
 
 #[derive(Args, Debug)]
@@ -68,9 +65,7 @@ impl Doctor {
         row("memory", &memory().unwrap_or_else(|| "unknown".to_owned()));
         row("cache", &format!("{}: {}", cache.display(), cache_state.as_ref().map_or("not usable", |s| s)));
         row("Hub", &hub.as_ref().map_or_else(|_| "not within reach".to_owned(), Clone::clone));
-        let mut table = table.build();
-        table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
-        writeln!(out, "{}", trimmed(&table.to_string()))?;
+        writeln!(out, "{}", aligned(table, []))?;
 
         for trouble in [cache_state.err(), hub.err()].into_iter().flatten() {
             writeln!(out, "\n{}.", wrapped(&format!("{trouble:#}"), SENTENCE))?;
