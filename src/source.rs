@@ -3,6 +3,13 @@
 
 use std::{fmt, ops::Range};
 
+/// An error that knows whose fault it is.
+pub trait Blame {
+    /// Did the machine fail, such as its disk, its network or its memory, rather than what it was asked? The same command
+    /// may then succeed later, or elsewhere.
+    fn is_environment(&self) -> bool;
+}
+
 /// What is wrong, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
