@@ -120,15 +120,15 @@
 //! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
-//! | [`source`] | a file that a person wrote, and what is wrong with it, each with its place |
+//! | [`source`] | which characters hide; a file that a person wrote, and what is wrong with it, each with its place; whose fault an error is |
 //! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served |
 //! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
 //! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
-//! | [`store`] | the only writer of files; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind |
-//! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a pure function for each way to write it down |
+//! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind |
+//! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
 //! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::export`] writes samples for other tools |
 //! | [`cli`] | words only: one file per verb |
 //!
@@ -166,7 +166,8 @@
 //!    (`specials_convert_as_pinned` in `tests/formats.rs`; the conformance tests send infinities and many NaNs).
 //! 10. **No unsafe code**, but for one prefetch and the 8-bit products of AVX-512, each allowed by name (`unsafe_code`
 //!     is denied, and every block must say why it is sound).
-//! 11. **Only `cli` prints** (`clippy::print_stdout`, `clippy::print_stderr`), data on stdout, complaints on stderr.
+//! 11. **Only `cli` prints** (`clippy::print_stdout`, `clippy::print_stderr`), data on stdout, complaints on stderr, and
+//!     only `store` writes results (`tests/shape.rs`).
 //! 12. **The decoder computes what its architecture says**: logits within 2e-5 of Hugging Face transformers', the same
 //!     greedy tokens, for every fixture and prompt (`tests/parity.rs`, `tests/candle.rs`).
 //! 13. **Batch, grouping, threads, prompt chunks and the cache move no bit of a sequence**, unless its order follows the
@@ -191,6 +192,9 @@
 //! 22. **Missing evidence is no pass**, nor is an axis that made no difference to what ran (`tests/verdict.rs`).
 //! 23. **Nothing in a trace or a report holds time, machine or the order in which groups ran**
 //!     (`a_run_ends_with_a_verdict_and_its_report_is_made_again_byte_for_byte`).
+//! 24. **A character that hides is refused in a matrix file, written out in a report and overlooked in an answer**, by one
+//!     list, [`source::hides`] (`whatever_controls_formats_turns_tags_or_selects_hides`).
+//! 25. **No files of one folder use one another in a circle** (`tests/shape.rs`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
