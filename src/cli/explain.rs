@@ -19,7 +19,7 @@ use crate::{
         Plan,
         gate::{Comparison, Gate},
     },
-    report::words::{grouped, wrapped, wrapped_after},
+    report::words::{grouped, plural, wrapped, wrapped_after},
     suite::{Suite, definition::Sizes},
 };
 
@@ -74,11 +74,6 @@ const MOST_TERMS: usize = 4096;
 /// Wider pictures fit no terminal, and more probes take no moment.
 const MOST_DRAWN: usize = 64;
 
-/// So many of them: `1 row`, `2 rows`.
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 impl Explain {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         match self {
@@ -98,15 +93,15 @@ impl ExplainOrder {
         writeln!(out, "{order}: {}", entry.sentence)?;
         writeln!(out, "Found in {}.", entry.found_in)?;
         writeln!(out)?;
-        writeln!(out, "terms   {terms}")?;
-        writeln!(out, "depth   {} for the unluckiest term", counted(tree.depth(), "addition"))?;
+        writeln!(out, "terms   {}", grouped(terms as u64))?;
+        writeln!(out, "depth   {} for the unluckiest term", plural(tree.depth() as u64, "addition"))?;
         if order.depends_on_launch() {
             let Launch { rows, threads } = launch;
             writeln!(
                 out,
                 "launch  DEPENDS on it: this is the tree for {} and {}",
-                counted(rows, "row"),
-                counted(threads, "thread")
+                plural(rows as u64, "row"),
+                plural(threads as u64, "thread")
             )?;
         } else {
             writeln!(
