@@ -12,15 +12,15 @@ use crate::{
     },
     numerics::{
         Numerics,
-        kernel::{Fast, Kernel, Packed},
+        kernel::{Fast, Kernel},
     },
     trace::{Launched, Sample, Step},
 };
 
 /// The engine whose numerics are under control.
 #[derive(Debug)]
-pub struct Lab<'a> {
-    decoder: Decoder,
+pub struct Lab<'a, K: Kernel = Fast> {
+    decoder: Decoder<K>,
     tokenizer: Option<&'a Tokenizer>,
 }
 
@@ -37,26 +37,28 @@ impl<'a> Lab<'a> {
         })?;
         Lab::on(checkpoint, kernel)
     }
+}
 
+impl<'a, K: Kernel> Lab<'a, K> {
     /// The same with a kernel of the caller's.
     ///
     /// # Errors
     ///
     /// When a tensor is not as it must be.
-    pub fn on(checkpoint: &'a Checkpoint, kernel: Fast) -> Result<Lab<'a>, EngineError> {
+    pub fn on(checkpoint: &'a Checkpoint, kernel: K) -> Result<Self, EngineError> {
         let decoder = Decoder::load(kernel, checkpoint)?;
         Ok(Lab { decoder, tokenizer: checkpoint.tokenizer.as_ref() })
     }
 
     /// The model.
-    pub fn decoder(&self) -> &Decoder {
+    pub fn decoder(&self) -> &Decoder<K> {
         &self.decoder
     }
 
     /// One call: the sequences' next tokens, and what follows from the logits.
     fn advance(
         &self,
-        calls: &mut [Call<'_, '_>],
+        calls: &mut [Call<'_, '_, K::Weights>],
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError> {
@@ -90,15 +92,16 @@ impl<'a> Lab<'a> {
         }
         // By all threads: a large vocabulary takes as long to hash as a layer to compute.
         let kernel = self.decoder.kernel();
+        let numerics = kernel.numerics();
         let mut seen: Vec<_> = last.iter().map(|(_, logits)| (*logits, None)).collect();
-        kernel.share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Seen>)| {
+        kernel.workers().share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Seen>)| {
             *seen = Some(Seen::of(logits, request.candidates));
         });
         for ((running, _), (logits, seen)) in last.into_iter().zip(seen) {
             let seen = seen.expect("every row has just been seen");
             let place = (running.prompt.item, running.cache.len());
             let given = running.ending.given();
-            let step = seen.step(logits, place, given, request, rows, &kernel.numerics())?;
+            let step = seen.step(logits, place, given, request, rows, &numerics)?;
             running.ending.push(step.token);
             running.steps.push(step);
         }
@@ -106,7 +109,7 @@ impl<'a> Lab<'a> {
     }
 }
 
-impl Engine for Lab<'_> {
+impl<K: Kernel> Engine for Lab<'_, K> {
     fn generate(
         &mut self,
         prompts: &[Prompt],
@@ -141,7 +144,7 @@ impl Engine for Lab<'_> {
                 }
                 self.advance(&mut calls, request, observer)?;
             }
-            let threads = self.decoder.kernel().threads_used();
+            let threads = self.decoder.kernel().workers().used();
             for running in group {
                 observer.finished(running.sample(threads));
             }
@@ -151,28 +154,28 @@ impl Engine for Lab<'_> {
 }
 
 /// What one call reads of one sequence.
-struct Call<'r, 'p> {
-    running: &'r mut Running<'p>,
+struct Call<'r, 'p, W> {
+    running: &'r mut Running<'p, W>,
     tokens: Vec<u32>,
     wanted: Wanted,
 }
 
 /// One sequence of a group.
-struct Running<'p> {
+struct Running<'p, W> {
     prompt: &'p Prompt,
-    cache: Cache<Packed>,
+    cache: Cache<W>,
     prefill: Vec<usize>,
     steps: Vec<Step>,
     ending: Ending<'p>,
 }
 
-impl<'p> Running<'p> {
-    fn new(prompt: &'p Prompt, cache: Cache<Packed>, ending: Ending<'p>) -> Running<'p> {
+impl<'p, W> Running<'p, W> {
+    fn new(prompt: &'p Prompt, cache: Cache<W>, ending: Ending<'p>) -> Self {
         Running { prompt, cache, prefill: Vec::new(), steps: Vec::new(), ending }
     }
 
     /// The next part of the prompt, if any is left.
-    fn next_chunk(&mut self, request: &Request, every_position: bool) -> Option<Call<'_, 'p>> {
+    fn next_chunk(&mut self, request: &Request, every_position: bool) -> Option<Call<'_, 'p, W>> {
         let left = &self.prompt.tokens[self.cache.len().min(self.prompt.tokens.len())..];
         let chunk = request.prefill_chunk.map_or(left.len(), |chunk| chunk.get().min(left.len()));
         let wanted = match () {
@@ -184,7 +187,7 @@ impl<'p> Running<'p> {
     }
 
     /// The last token that followed, unless it ended the sample.
-    fn next_token(&mut self) -> Option<Call<'_, 'p>> {
+    fn next_token(&mut self) -> Option<Call<'_, 'p, W>> {
         let token = self.steps.last().filter(|_| self.ending.finish().is_none())?.token;
         Some(Call { running: self, tokens: vec![token], wanted: Wanted::Last })
     }
