@@ -179,7 +179,8 @@ impl<K: Kernel> Probes<'_, K> {
                         *w = place(column, term).1;
                     }
                 });
-            let mut out = vec![0.0; rows * others.len()];
+            // No kernel may leave it at that: zero would be the answer of a sum that swallows nothing.
+            let mut out = vec![f32::NAN; rows * others.len()];
             let job = Job { activations: &x, rows, weights: &weights, start: None, out: &mut out };
             self.kernel.apply(At::alone(self.site), self.launch, Op::Product(vec![job]));
             for (row, &j) in others.iter().enumerate() {
