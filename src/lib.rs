@@ -70,20 +70,20 @@
 //! ```
 //! use reprocheck::numerics::{
 //!     Numerics,
-//!     kernel::{Definition, Fast, Kernel},
+//!     kernel::{At, Definition, Fast, Kernel, matmul},
 //!     precision::Site,
 //! };
 //!
 //! /// Two rows of four activations times a matrix of four terms and three outputs.
 //! fn product(kernel: &impl Kernel) -> Vec<u32> {
 //!     let activations = [0.1, -2.5, 3e4, 1.0, 7.0, 1e-3, -0.3, 2.0];
-//!     let weights = kernel.pack(Site::Linear, 3, 4, &mut |output, terms| {
+//!     let weights = kernel.pack(At::alone(Site::Linear), 3, 4, &mut |output, terms| {
 //!         for (term, weight) in terms.iter_mut().enumerate() {
 //!             *weight = 1.0 / (1 + output + term) as f32;
 //!         }
 //!     });
 //!     let mut out = [0.0; 2 * 3];
-//!     kernel.matmul(Site::Linear, &activations, 2, &weights, &mut out);
+//!     matmul(kernel, Site::Linear, &activations, 2, &weights, &mut out);
 //!     out.map(f32::to_bits).to_vec()
 //! }
 //!
@@ -106,7 +106,7 @@
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
 //! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |
 //! | [`numerics::elementary`] | exp, tanh, sin and the like, with the same bits on every machine |
-//! | [`numerics::kernel`] | [`Kernel`], and its two implementations, [`Definition`] and [`Fast`] |
+//! | [`numerics::kernel`] | [`Kernel`], the one door to arithmetic, and who stands behind it: [`Definition`], [`Fast`], and [`Faulty`] around either |
 //! | [`numerics::rotary`], [`numerics::activation`] | the angles of rotary embeddings; what a gate passes through |
 //! | [`numerics::choice`] | which token follows: candidates, and draws whose noise two cells share |
 //! | [`numerics::random`] | the counter-based source of that noise |
@@ -132,9 +132,11 @@
 //! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::export`] writes samples for other tools |
 //! | [`cli`] | words only: one file per verb |
 //!
-//! Inside `numerics/kernel`, `definition` stands alone. `fast` hands each job to `prepared`, and from there
-//! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
-//! names the instruction sets.
+//! Inside `numerics/kernel`, whatever is computed is an operation (`op`) at an address (`at`): a kernel around another one,
+//! such as `faulty`, sees each of them, and can act at one place alone. `definition` stands by itself. `fast` hands what goes row by
+//! row to `rows` and each job of a product to `prepared`; from there `float`, `certified` (exact sums) or `integer` drives
+//! the loops of `tile` over the panels of `packed`, and all of them read the job's `task`. `isa` names the instruction sets,
+//! `workers` are the threads, `schedules` keeps what an order came to. No file uses one that uses it.
 //!
 //! Dependencies point one way, `name, json_float <- numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
 //! record <- verdict <- report, store <- run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
@@ -147,8 +149,9 @@
 //!    caches and many jobs at once.
 //! 2. **The declared tree is the revealed one**, for every order (`the_revealed_tree_is_the_declared_one`). Integers and
 //!    narrow floats leave no room for masks; that test names them.
-//! 3. **The checks can fail.** Seeded defects, [`Fault`], must break both of the above
-//!    (`sabotage_is_seen_by_conformance_and_by_the_revealed_tree`).
+//! 3. **The checks can fail.** Every [`KernelFault`] must break both of the above
+//!    (`sabotage_is_seen_by_conformance_and_by_the_revealed_tree`, `sabotage_is_seen_in_everything_that_goes_row_by_row`),
+//!    and no operation of a forward pass can be skipped unseen (`tests/operations.rs`).
 //! 4. **A row has the same bits alone and in any batch, on any number of threads**, unless its order follows the
 //!    launch or its precision is int8 (`a_row_has_the_same_bits_alone_and_in_any_batch`,
 //!    `threads_share_the_work_and_change_no_bit`). The first test also fails if int8 ceases to be an exception.
@@ -203,7 +206,8 @@
 //! [`Definition`]: numerics::kernel::Definition
 //! [`ENGINES`]: cell::ENGINES
 //! [`Fast`]: numerics::kernel::Fast
-//! [`Fault`]: numerics::kernel::Fault
+//! [`Faulty`]: numerics::kernel::Faulty
+//! [`KernelFault`]: numerics::kernel::KernelFault
 //! [`Kernel`]: numerics::kernel::Kernel
 //! [`Launch`]: numerics::order::Launch
 //! [`NAN`]: numerics::NAN

@@ -18,7 +18,7 @@ use crate::{
     model::hub::HubSettings,
     numerics::{
         Numerics,
-        kernel::{Definition, Fast, Isa, Kernel},
+        kernel::{At, Definition, Fast, Isa, Kernel, matmul},
         order::ORDERS,
         precision::{PRECISIONS, Precision},
         random::Stream,
@@ -140,7 +140,7 @@ fn self_check(isas: &[Isa]) -> Result<usize, anyhow::Error> {
             let expected = product(&Definition { numerics }, precision);
             for &isa in isas {
                 let kernel = Fast::on(isa, numerics).context("cannot start the threads of a kernel")?;
-                agree(&kernel, &expected)?;
+                agree(&kernel, isa, &expected)?;
             }
             products += 1;
         }
@@ -148,17 +148,16 @@ fn self_check(isas: &[Isa]) -> Result<usize, anyhow::Error> {
     Ok(products)
 }
 
-/// Does this kernel give these bits?
-fn agree(kernel: &Fast, expected: &[f32]) -> Result<(), anyhow::Error> {
+/// Does this kernel, on these vectors, give these bits?
+fn agree(kernel: &impl Kernel, isa: Isa, expected: &[f32]) -> Result<(), anyhow::Error> {
     let numerics = kernel.numerics();
     let given = product(kernel, numerics.precision());
     let Some(at) = given.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits()) else {
         return Ok(());
     };
     bail!(
-        "the {} kernel gives {:#010x} where the definition of {numerics} has {:#010x}: this build on this processor \
+        "the {isa} kernel gives {:#010x} where the definition of {numerics} has {:#010x}: this build on this processor \
          must not be relied on, please report it with the table above",
-        kernel.isa(),
         given[at].to_bits(),
         expected[at].to_bits(),
     )
@@ -170,9 +169,9 @@ fn product(kernel: &impl Kernel, precision: Precision) -> Vec<f32> {
     let mut number = || (2.0 * stream.unit() - 1.0) as f32;
     let activations: Vec<_> = (0..ROWS * DEPTH).map(|_| number()).collect();
     let site = precision.own_site();
-    let weights = kernel.pack(site, COLUMNS, DEPTH, &mut |_, terms| terms.fill_with(&mut number));
+    let weights = kernel.pack(At::alone(site), COLUMNS, DEPTH, &mut |_, terms| terms.fill_with(&mut number));
     let mut out = vec![0.0; ROWS * COLUMNS];
-    kernel.matmul(site, &activations, ROWS, &weights, &mut out);
+    matmul(kernel, site, &activations, ROWS, &weights, &mut out);
     out
 }
 
@@ -269,7 +268,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numerics::kernel::Fault;
+    use crate::numerics::kernel::{Faulty, KernelFault};
 
     #[test]
     fn the_self_check_sees_a_broken_kernel() {
@@ -277,10 +276,10 @@ mod tests {
         let expected = product(&Definition { numerics }, numerics.precision());
         for isa in Isa::available() {
             let kernel = Fast::on(isa, numerics).unwrap();
-            assert!(agree(&kernel, &expected).is_ok(), "{isa}");
-            for fault in [Fault::Reversed, Fault::Dropped] {
-                let kernel = Fast::on(isa, numerics).unwrap().with_fault(fault);
-                let complaint = agree(&kernel, &expected).unwrap_err().to_string();
+            assert!(agree(&kernel, isa, &expected).is_ok(), "{isa}");
+            for fault in KernelFault::ALL {
+                let kernel = Faulty::new(numerics, fault, None, |numerics| Fast::on(isa, numerics)).unwrap();
+                let complaint = agree(&kernel, isa, &expected).unwrap_err().to_string();
                 let begins = format!("the {isa} kernel gives 0x");
                 assert!(
                     complaint.starts_with(&begins) && complaint.contains("fp32/sequential/t1"),

@@ -14,7 +14,7 @@ use super::{
     environment::{CANDLE, Environment},
 };
 use crate::{
-    cell::{Compute, Device, Stock},
+    cell::{Device, Stock},
     model::Checkpoint,
     numerics::precision::Precision,
     trace::{Launched, Sample, Sight, Step},
