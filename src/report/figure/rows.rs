@@ -188,8 +188,10 @@ mod tests {
     #[test]
     fn all_and_nothing_have_colors_of_their_own() {
         let of = 1000;
-        let classes = [0, 1, 99, 100, 500, 900, 990, 999, of].map(|hits| class(Proportion { hits, of }));
-        assert_eq!(classes, [0, 1, 1, 2, 3, 4, 5, 5, 6]);
-        assert_eq!(class(Proportion::default()), 0, "of no items none is the same");
+        let classes =
+            [0, 1, 99, 100, 500, 900, 990, 999, of].map(|hits| class(Some(Proportion { hits, of })));
+        assert_eq!(classes, [0, 1, 1, 2, 3, 4, 5, 5, 6].map(Some));
+        assert_eq!(class(Some(Proportion::default())), Some(0), "of no items none is the same");
+        assert_eq!(class(None), None);
     }
 }
