@@ -1,6 +1,9 @@
 //! The ladder of agreement, and where outputs first part: two of one item, two cells on all items, and many cells.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::{Add, Index, IndexMut},
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +12,7 @@ use crate::{
     digest::Digest,
     json_float,
     name::named,
-    numerics::{choice::Candidate, total::mean},
+    numerics::{canonical, choice::Candidate, total::mean},
     stats::{
         Interval,
         paired::Paired,
@@ -22,7 +25,7 @@ use crate::{
         survival::Survival,
     },
     suite::question::Question,
-    trace::{Sight, Token},
+    trace::{Seen, Sight, Token},
 };
 
 /// How far two cells agree, the strictest first: equal bits have equal tokens, and those have equal answers.
@@ -38,6 +41,114 @@ pub enum Level {
 }
 
 named! { Level, "level": Bits = "bits", Tokens = "tokens", Answers = "answers" }
+
+/// Something of each level.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ByLevel<T> {
+    /// Of the bits of all logits.
+    pub bits: T,
+    /// Of all tokens.
+    pub tokens: T,
+    /// Of all answers.
+    pub answers: T,
+}
+
+impl<T> ByLevel<T> {
+    /// What a function makes of each.
+    pub fn of(mut each: impl FnMut(Level) -> T) -> ByLevel<T> {
+        ByLevel { bits: each(Level::Bits), tokens: each(Level::Tokens), answers: each(Level::Answers) }
+    }
+
+    /// What a function makes of what stands for each.
+    pub fn map<U>(self, mut each: impl FnMut(T) -> U) -> ByLevel<U> {
+        ByLevel { bits: each(self.bits), tokens: each(self.tokens), answers: each(self.answers) }
+    }
+
+    /// Each with its level, the strictest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Level, &T)> {
+        Level::ALL.into_iter().map(|level| (level, &self[level]))
+    }
+
+    /// What stands for each, the strictest first.
+    pub fn into_values(self) -> [T; 3] {
+        [self.bits, self.tokens, self.answers]
+    }
+}
+
+impl<T> Index<Level> for ByLevel<T> {
+    type Output = T;
+
+    fn index(&self, level: Level) -> &T {
+        match level {
+            Level::Bits => &self.bits,
+            Level::Tokens => &self.tokens,
+            Level::Answers => &self.answers,
+        }
+    }
+}
+
+impl<T> IndexMut<Level> for ByLevel<T> {
+    fn index_mut(&mut self, level: Level) -> &mut T {
+        match level {
+            Level::Bits => &mut self.bits,
+            Level::Tokens => &mut self.tokens,
+            Level::Answers => &mut self.answers,
+        }
+    }
+}
+
+/// How many are the same, how many are not, and of how many the evidence does not tell.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Count {
+    /// Those that are proven to be the same.
+    pub same: u64,
+    /// Those that are proven to be others.
+    pub other: u64,
+    /// Those of which too little is seen.
+    pub untold: u64,
+}
+
+impl Count {
+    fn include(&mut self, is_same: Option<bool>) {
+        match is_same {
+            Some(true) => self.same += 1,
+            Some(false) => self.other += 1,
+            None => self.untold += 1,
+        }
+    }
+
+    /// How many there are.
+    pub fn of(self) -> u64 {
+        self.same + self.other + self.untold
+    }
+
+    /// How many of all are the same; nothing where that is not told of each.
+    pub fn told(self) -> Option<Proportion> {
+        (self.untold == 0).then_some(Proportion { hits: self.same, of: self.of() })
+    }
+
+    /// Are all the same? One that is not settles it, whatever is not told.
+    pub fn all(self) -> Option<bool> {
+        match self {
+            Count { other: 1.., .. } => Some(false),
+            Count { untold: 1.., .. } => None,
+            _ => Some(true),
+        }
+    }
+}
+
+impl Add for Count {
+    type Output = Count;
+
+    fn add(self, more: Count) -> Count {
+        Count {
+            same: self.same + more.same,
+            other: self.other + more.other,
+            untold: self.untold + more.untold,
+        }
+    }
+}
 
 /// What a cell made of an item.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +170,35 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// The tokens that its logits would choose.
-    fn chosen(&self) -> impl Iterator<Item = u32> {
-        self.tokens.iter().map(|token| if self.replayed { best(token) } else { token.id })
+    /// The tokens that it chose; where they were given, those that its logits would choose, as far as that is seen.
+    pub(crate) fn chosen(&self) -> impl Iterator<Item = Option<u32>> {
+        self.tokens.iter().map(|token| if self.replayed { best(token) } else { Some(token.id) })
     }
 }
 
-/// The token that ranks first.
-fn best(token: &Token) -> u32 {
-    token.candidates().first().map_or(token.id, |candidate| candidate.token)
+/// The token that ranks first, where that is seen.
+fn best(token: &Token) -> Option<u32> {
+    token.candidates().first().map(|candidate| candidate.token)
+}
+
+/// Were both chosen from the same logits? Equal log-probabilities of the best say nothing of what lies below them.
+fn same_logits(one: &Token, other: &Token) -> Option<bool> {
+    let bits = |candidate: &Candidate| canonical(candidate.logit).to_bits();
+    match (&one.seen, &other.seen) {
+        (Seen::Logits { digest, .. }, Seen::Logits { digest: other, .. }) => Some(digest == other),
+        (Seen::Top(one), Seen::Top(other)) => {
+            // Equal ones may come in any order, but not those of a rank or of a token be others.
+            let ranks = one.iter().zip(other).any(|(a, b)| bits(a) != bits(b));
+            let tokens = one.iter().any(|a| other.iter().any(|b| a.token == b.token && bits(a) != bits(b)));
+            (ranks || tokens).then_some(false)
+        }
+        _ => None,
+    }
+}
+
+/// Do both rank the same token first?
+fn same_best(one: &Token, other: &Token) -> Option<bool> {
+    Some(best(one)? == best(other)?)
 }
 
 /// Two outputs of one item beside each other.
@@ -76,57 +207,64 @@ fn best(token: &Token) -> u32 {
 /// or everywhere if both have read what a third one wrote.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Compared {
-    /// How many places are comparable.
-    pub places: usize,
-    /// At how many of them the logits are the same.
-    pub equal_places: usize,
-    /// The first place with other logits.
+    /// The places that are comparable, by whether the logits are the same.
+    pub places: Count,
+    /// The first place that is proven to have other logits.
     pub first_bits: Option<usize>,
-    /// The first place with another token, or where one output ends and the other goes on.
+    /// The first place with another token, or where one output ends and the other goes on; nothing where not all tokens
+    /// that would be chosen are seen.
     pub first_token: Option<usize>,
-    /// At how many places both rank the same token first.
-    pub same_best: usize,
-    /// The largest difference of the logits of a token that both cells kept, before the tokens part.
-    pub drift: f32,
-    /// The least margin of the first output, over the comparable places.
-    pub margin: f32,
-    /// Is the answer the same, or missing in both?
-    pub same_answer: bool,
+    /// The same places, by whether both rank the same token first.
+    pub best: Count,
+    /// The largest difference of the logits of a token that both cells kept, before the tokens part; nothing where not
+    /// all logits are seen.
+    pub drift: Option<f32>,
+    /// Do both agree on a level?
+    pub agree: ByLevel<Option<bool>>,
     /// Is the answer right, in the one and in the other?
     pub correct: (bool, bool),
 }
 
 /// Compares two outputs of one item.
 pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
-    let pairs = || one.tokens.iter().zip(other.tokens);
-    let shared = one.chosen().zip(other.chosen()).take_while(|(a, b)| a == b).count();
+    let shared = one.chosen().zip(other.chosen()).take_while(|(a, b)| a == b && a.is_some()).count();
+    let is_told = one.chosen().chain(other.chosen()).all(|token| token.is_some());
     let (shortest, longest) =
         (one.tokens.len().min(other.tokens.len()), one.tokens.len().max(other.tokens.len()));
     // The place where they part was still chosen from comparable logits, if both chose.
     let places = if one.replayed && other.replayed { shortest } else { shortest.min(shared + 1) };
+    let first_token = (is_told && shared < longest).then_some(shared);
+    let sees_logits = [one, other].iter().all(|output| output.sight == Sight::Logits);
     let mut compared = Compared {
-        places,
-        equal_places: 0,
+        places: Count::default(),
         first_bits: None,
-        first_token: (shared < longest).then_some(shared),
-        same_best: 0,
-        drift: 0.0,
-        margin: f32::INFINITY,
-        same_answer: one.answer == other.answer,
+        first_token,
+        best: Count::default(),
+        drift: sees_logits.then_some(0.0),
+        agree: ByLevel {
+            bits: None,
+            tokens: is_told.then_some(first_token.is_none()),
+            answers: Some(one.answer == other.answer),
+        },
         correct: (one.correct, other.correct),
     };
-    for (place, (a, b)) in pairs().take(places).enumerate() {
-        compared.margin = compared.margin.min(a.margin().unwrap_or(f32::INFINITY));
-        compared.same_best += usize::from(best(a) == best(b));
-        if a.digest() == b.digest() {
-            compared.equal_places += 1;
-        } else {
+    for (place, (a, b)) in one.tokens.iter().zip(other.tokens).take(places).enumerate() {
+        let is_same = same_logits(a, b);
+        compared.places.include(is_same);
+        compared.best.include(same_best(a, b));
+        if is_same == Some(false) {
             compared.first_bits = compared.first_bits.or(Some(place));
             if place < shared {
-                compared.drift = compared.drift.max(apart(a, b));
+                compared.drift = compared.drift.map(|drift| drift.max(apart(a, b)));
             }
         }
     }
+    // Other tokens are other bits, whatever is seen; equal ones are equal bits only where all is.
+    compared.agree.bits = if compared.first_bits.is_some() || first_token.is_some() {
+        Some(false)
+    } else {
+        (sees_logits && is_told && compared.places.untold == 0).then_some(true)
+    };
     compared
 }
 
@@ -139,17 +277,6 @@ pub fn apart(one: &Token, other: &Token) -> f32 {
         Some(if difference.is_nan() { 0.0 } else { difference })
     });
     differences.fold(0.0, f32::max)
-}
-
-impl Compared {
-    /// Do both agree on this level?
-    pub fn agree(&self, level: Level) -> bool {
-        match level {
-            Level::Bits => self.first_bits.is_none() && self.first_token.is_none(),
-            Level::Tokens => self.first_token.is_none(),
-            Level::Answers => self.same_answer,
-        }
-    }
 }
 
 /// Where two outputs part, and all that a person wants to see of it.
@@ -171,10 +298,11 @@ pub struct Divergence {
     pub place: usize,
     /// What the one did there, and what the other.
     pub sides: [Side; 2],
-    /// The largest difference of the logits of a token that both kept, before this place.
-    #[serde(with = "json_float")]
-    #[schemars(schema_with = "json_float::schema")]
-    pub drift: f32,
+    /// The largest difference of the logits of a token that both kept, before this place; nothing where not all logits are
+    /// seen.
+    #[serde(with = "json_float::option")]
+    #[schemars(schema_with = "json_float::option::schema")]
+    pub drift: Option<f32>,
 }
 
 /// What one cell did where another did something else.
@@ -182,11 +310,11 @@ pub struct Divergence {
 pub struct Side {
     /// The number of the token that it chose; nothing where its output had ended.
     pub token: Option<u32>,
-    /// How much higher its best logit was than its second; nothing where its output had ended.
+    /// How much higher its best logit was than its second; nothing where its output had ended, or where they are not seen.
     #[serde(with = "json_float::option")]
     #[schemars(schema_with = "json_float::option::schema")]
     pub margin: Option<f32>,
-    /// The best tokens with their logits, the best first.
+    /// The best tokens with their logits, the best first, or with their log-probabilities where no logits are seen.
     pub candidates: Vec<Candidate>,
     /// The text that it wrote.
     pub text: String,
@@ -197,11 +325,11 @@ pub struct Side {
 }
 
 impl Divergence {
-    fn new(question: &Question, place: usize, outputs: [Output<'_>; 2], drift: f32) -> Divergence {
+    fn new(question: &Question, place: usize, outputs: [Output<'_>; 2], drift: Option<f32>) -> Divergence {
         let side = |output: Output<'_>| {
             let token = output.tokens.get(place);
             Side {
-                token: output.chosen().nth(place),
+                token: output.chosen().nth(place).flatten(),
                 margin: token.and_then(Token::margin),
                 candidates: token.map_or_else(Vec::new, |token| token.candidates().to_vec()),
                 text: output.text.to_owned(),
@@ -228,49 +356,72 @@ impl Divergence {
 pub const MARGINS: [f32; 6] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
 
 /// How far the logits of two cells are apart after so many tokens that both have read.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Drift {
     /// How many outputs have not parted by then.
     pub outputs: u64,
-    /// How many of these outputs have other logits there.
-    pub moved: u64,
-    /// The largest difference of a logit.
-    #[serde(with = "json_float")]
-    #[schemars(schema_with = "json_float::schema")]
-    pub most: f32,
+    /// How many of these outputs have other logits there; nothing where that is not told of each.
+    pub moved: Option<u64>,
+    /// The largest difference of a logit; nothing where not all logits are seen.
+    #[serde(with = "json_float::option")]
+    #[schemars(schema_with = "json_float::option::schema")]
+    pub most: Option<f32>,
+}
+
+impl Drift {
+    /// Of no outputs.
+    pub const NONE: Drift = Drift { outputs: 0, moved: Some(0), most: Some(0.0) };
+
+    fn pool(&mut self, other: Drift) {
+        self.outputs += other.outputs;
+        self.moved = self.moved.zip(other.moved).map(|(a, b)| a + b);
+        self.most = self.most.zip(other.most).map(|(a, b)| a.max(b));
+    }
 }
 
 /// How outputs come apart along their tokens.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Course {
-    /// How many items part after so many tokens, or end after so many without having parted.
+    /// How many items part after so many tokens, or end after so many without having parted, of those whose tokens are
+    /// told.
     parts: BTreeMap<(u64, bool), u64>,
     /// At each place.
     pub drift: Vec<Drift>,
-    /// For each range of margins, beginning below the first of [`MARGINS`], the places at which another token ranks first.
+    /// For each range of margins, beginning below the first of [`MARGINS`], the places at which another token ranks first,
+    /// of those where both are seen.
     pub margins: [Proportion; MARGINS.len() + 1],
 }
 
 impl Course {
     fn add(&mut self, compared: &Compared, one: Output<'_>, other: Output<'_>) {
         let end = match compared.first_token {
-            Some(place) => (place as u64, true),
-            None => (one.tokens.len() as u64, false),
+            Some(place) => Some((place as u64, true)),
+            None => (compared.agree.tokens == Some(true)).then_some((one.tokens.len() as u64, false)),
         };
-        *self.parts.entry(end).or_default() += 1;
-        for (place, (a, b)) in one.tokens.iter().zip(other.tokens).take(compared.places).enumerate() {
-            if self.drift.len() == place {
-                self.drift.push(Drift::default());
-            }
-            let drift = &mut self.drift[place];
-            drift.outputs += 1;
-            drift.moved += u64::from(a.digest() != b.digest());
-            drift.most = drift.most.max(apart(a, b));
-            let range =
-                MARGINS.iter().take_while(|margin| a.margin().is_some_and(|own| own >= **margin)).count();
-            let moved = Proportion { hits: u64::from(best(a) != best(b)), of: 1 };
+        if let Some(end) = end {
+            *self.parts.entry(end).or_default() += 1;
+        }
+        let places = one.tokens.iter().zip(other.tokens).take(compared.places.of() as usize);
+        for (place, (a, b)) in places.enumerate() {
+            let sees_logits = a.sight() == Sight::Logits && b.sight() == Sight::Logits;
+            self.drift_at(place).pool(Drift {
+                outputs: 1,
+                moved: same_logits(a, b).map(|is_same| u64::from(!is_same)),
+                most: sees_logits.then(|| apart(a, b)),
+            });
+            let (Some(own), Some(is_same)) = (a.margin(), same_best(a, b)) else { continue };
+            let range = MARGINS.iter().take_while(|margin| own >= **margin).count();
+            let moved = Proportion { hits: u64::from(!is_same), of: 1 };
             self.margins[range] = self.margins[range] + moved;
         }
+    }
+
+    /// At this place, which is at most the next one.
+    fn drift_at(&mut self, place: usize) -> &mut Drift {
+        if self.drift.len() == place {
+            self.drift.push(Drift::NONE);
+        }
+        &mut self.drift[place]
     }
 
     /// Adds what other cells did.
@@ -279,13 +430,7 @@ impl Course {
             *self.parts.entry(*end).or_default() += count;
         }
         for (place, drift) in other.drift.iter().enumerate() {
-            if self.drift.len() == place {
-                self.drift.push(Drift::default());
-            }
-            let pooled = &mut self.drift[place];
-            pooled.outputs += drift.outputs;
-            pooled.moved += drift.moved;
-            pooled.most = pooled.most.max(drift.most);
+            self.drift_at(place).pool(*drift);
         }
         for (pooled, margins) in self.margins.iter_mut().zip(other.margins) {
             *pooled = *pooled + margins;
@@ -306,27 +451,23 @@ impl Course {
 /// All items of two cells beside each other.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tally {
-    /// Items whose logits are all the same.
-    pub bits: Proportion,
-    /// Items with the same tokens.
-    pub tokens: Proportion,
-    /// Items with the same answer.
-    pub answers: Proportion,
+    /// Items by whether both agree on a level.
+    pub levels: ByLevel<Count>,
     /// Items in which at least one of the two has found an answer.
     pub answered: Proportion,
-    /// Places with the same logits, among the comparable ones.
-    pub places: Proportion,
-    /// Places at which both rank the same token first.
-    pub best: Proportion,
+    /// The comparable places, by whether the logits are the same.
+    pub places: Count,
+    /// The same places, by whether both rank the same token first.
+    pub best: Count,
     /// What the answers of the one lost and gained against the other.
     pub paired: Paired,
     /// The same for each suite.
     pub suites: BTreeMap<String, Paired>,
     /// How outputs come apart along their tokens.
     pub course: Course,
-    /// The largest drift of any item.
-    pub drift: f32,
-    /// The first item with other logits, and the first one with other tokens.
+    /// The largest drift of any item; nothing without items, and where not all logits are seen.
+    pub drift: Option<f32>,
+    /// The first item that is proven to have other logits, and the first one with other tokens.
     pub first: [Option<Divergence>; 2],
 }
 
@@ -334,21 +475,23 @@ impl Tally {
     /// Adds an item, and what the two cells made of it. Items come in their order.
     pub fn add(&mut self, question: &Question, one: Output<'_>, other: Output<'_>) {
         let compared = compare(one, other);
-        let item = |yes: bool| Proportion { hits: yes.into(), of: 1 };
-        self.bits = self.bits + item(compared.agree(Level::Bits));
-        self.tokens = self.tokens + item(compared.agree(Level::Tokens));
-        self.answers = self.answers + item(compared.agree(Level::Answers));
-        self.answered = self.answered + item(one.answer.or(other.answer).is_some());
-        let places = |hits: usize| Proportion { hits: hits as u64, of: compared.places as u64 };
-        self.places = self.places + places(compared.equal_places);
-        self.best = self.best + places(compared.same_best);
+        self.drift = match self.items() {
+            0 => compared.drift,
+            _ => self.drift.zip(compared.drift).map(|(most, drift)| most.max(drift)),
+        };
+        for (level, is_same) in compared.agree.iter() {
+            self.levels[level].include(*is_same);
+        }
+        let is_answered = one.answer.or(other.answer).is_some();
+        self.answered = self.answered + Proportion { hits: is_answered.into(), of: 1 };
+        self.places = self.places + compared.places;
+        self.best = self.best + compared.best;
         self.paired.include(compared.correct);
         match self.suites.get_mut(&question.suite) {
             Some(paired) => paired.include(compared.correct),
             None => self.suites.entry(question.suite.clone()).or_default().include(compared.correct),
         }
         self.course.add(&compared, one, other);
-        self.drift = self.drift.max(compared.drift);
         let places = [compared.first_bits, compared.first_token];
         for (first, place) in self.first.iter_mut().zip(places) {
             if let (None, Some(place)) = (&first, place) {
@@ -357,18 +500,24 @@ impl Tally {
         }
     }
 
-    /// The items that agree on a level.
-    pub fn agreeing(&self, level: Level) -> Proportion {
-        match level {
-            Level::Bits => self.bits,
-            Level::Tokens => self.tokens,
-            Level::Answers => self.answers,
-        }
+    /// How many items there are.
+    pub fn items(&self) -> u64 {
+        self.answered.of
     }
 
-    /// The strictest level on which all items agree, if there is one.
+    /// The items that agree on a level; nothing where an output of the pair does not show enough.
+    pub fn agreeing(&self, level: Level) -> Option<Proportion> {
+        self.levels[level].told()
+    }
+
+    /// Do all items agree on a level? One that does not settles it.
+    pub fn agrees(&self, level: Level) -> Option<bool> {
+        self.levels[level].all()
+    }
+
+    /// The strictest level on which all items are proven to agree, if there is one.
     pub fn level(&self) -> Option<Level> {
-        Level::ALL.into_iter().find(|level| self.agreeing(*level).misses() == 0)
+        Level::ALL.into_iter().find(|level| self.agrees(*level) == Some(true))
     }
 
     /// The first item with other tokens, or with other logits if there is none.
@@ -382,7 +531,9 @@ impl Tally {
 #[derive(Clone, Debug, Default)]
 pub struct Spread {
     correctness: Correctness,
-    agreement: [Agreement; 3],
+    agreement: ByLevel<Agreement>,
+    /// Where an output does not show enough.
+    untold: ByLevel<bool>,
     items: Vec<Apart>,
 }
 
@@ -391,11 +542,11 @@ pub struct Spread {
 struct Apart {
     /// Which of them are right, where not all are or are not.
     right: Option<Box<[bool]>>,
-    /// How many tokens their outputs have in common, and whether they part there.
-    shared: (u64, bool),
+    /// How many tokens their outputs have in common, and whether they part there, where all of these are seen.
+    shared: Option<(u64, bool)>,
     /// The deviation of the lengths.
     length: Option<f64>,
-    /// The mean deviation of the best token's probability before outputs part.
+    /// The mean deviation of the best token's probability before outputs part, where that is seen.
     probability: Option<f64>,
 }
 
@@ -412,12 +563,9 @@ pub struct Spreads {
     pub range_of_accuracy: Option<f64>,
     /// The test whether all cells are right equally often; nothing where no item tells two cells apart.
     pub cochran: Option<Cochran>,
-    /// How far cells agree on the bits of all logits.
-    pub bits: Agreement,
-    /// How far cells agree on tokens: the unstable items are the paper's share of divergent ones.
-    pub tokens: Agreement,
-    /// How far cells agree on answers.
-    pub answers: Agreement,
+    /// How far cells agree on each level; nothing where a cell does not show enough. The items whose tokens are unstable
+    /// are the paper's share of divergent ones.
+    pub agreement: ByLevel<Option<Agreement>>,
     /// `Div_Index`: after how many tokens the outputs of an item part, in the mean of the items that do.
     pub divergence_index: Option<f64>,
     /// `Avg_Std@Output_Length`: the deviation of the lengths of an item's outputs, in the mean of the items.
@@ -448,40 +596,39 @@ impl Spread {
     /// Adds an item: what each cell made of it, every time in the same order.
     pub fn add(&mut self, outputs: &[Output<'_>]) {
         self.correctness.add(outputs.iter().map(|output| output.correct));
-        let chosen: Vec<Vec<u32>> = outputs.iter().map(|output| output.chosen().collect()).collect();
-        let [bits, tokens, answers] = &mut self.agreement;
+        let chosen: Option<Vec<Vec<u32>>> = outputs.iter().map(|output| output.chosen().collect()).collect();
+        let ByLevel { bits, tokens, answers } = &mut self.agreement;
+        self.untold.bits |= outputs.iter().any(|output| output.sight < Sight::Logits);
         bits.add(outputs.iter().map(|output| output.root));
-        tokens.add(&chosen);
+        self.untold.tokens |= chosen.is_none();
+        tokens.add(chosen.iter().flatten());
         answers.add(outputs.iter().map(|output| output.answer));
-        let lengths: Vec<_> = chosen.iter().map(|tokens| [tokens.len() as u64]).collect();
-        let shared = shared_prefix(&chosen);
-        let probability = |output: &Output<'_>| {
-            output.tokens.iter().map(|token| token.probability().unwrap_or(0.0)).collect()
-        };
-        let probabilities: Vec<Vec<f32>> = outputs.iter().map(probability).collect();
+        let lengths: Vec<_> = outputs.iter().map(|output| [output.tokens.len() as u64]).collect();
+        let shared = chosen.as_deref().map(shared_prefix);
+        let seen = |output: &Output<'_>| output.tokens.iter().map(Token::probability).collect();
+        let probabilities: Option<Vec<Vec<f32>>> = outputs.iter().map(seen).collect();
         let right = outputs.iter().map(|output| output.correct);
         let is_told = outputs.windows(2).any(|pair| pair[0].correct != pair[1].correct);
         self.items.push(Apart {
             right: is_told.then(|| right.collect()),
             shared,
             length: deviation_of_lengths(&lengths).ok().flatten(),
-            probability: deviation_of_probabilities(&[(shared.0, probabilities)]),
+            probability: shared.zip(probabilities).and_then(|((shared, _), probabilities)| {
+                deviation_of_probabilities(&[(shared, probabilities)])
+            }),
         });
     }
 
     /// What it amounts to, with intervals of this confidence.
     pub fn read(&self, confidence: f64) -> Spreads {
-        let [bits, tokens, answers] = self.agreement;
-        let shared: Vec<_> = self.items.iter().map(|item| item.shared).collect();
+        let shared: Option<Vec<_>> = self.items.iter().map(|item| item.shared).collect();
         Spreads {
             accuracy: self.correctness.accuracies().sum(),
             deviation_of_accuracy: self.correctness.deviation(),
             range_of_accuracy: self.correctness.range(),
             cochran: self.correctness.cochran(),
-            bits,
-            tokens,
-            answers,
-            divergence_index: divergence_index(&shared),
+            agreement: ByLevel::of(|level| (!self.untold[level]).then_some(self.agreement[level])),
+            divergence_index: shared.and_then(|shared| divergence_index(&shared)),
             deviation_of_lengths: mean(self.items.iter().filter_map(|item| item.length)),
             deviation_of_probabilities: mean(self.items.iter().filter_map(|item| item.probability)),
             redrawn: self.redrawn(confidence),
@@ -507,7 +654,7 @@ impl Spread {
                     for (cell, is_right) in right.iter_mut().zip(item.right.iter().flatten()) {
                         *cell += u64::from(*is_right);
                     }
-                    if let (shared, true) = item.shared {
+                    if let Some((shared, true)) = item.shared {
                         add(&mut parts, shared as f64);
                     }
                     item.length.into_iter().for_each(|length| add(&mut lengths, length));

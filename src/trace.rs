@@ -24,6 +24,17 @@ pub enum Sight {
     Logits,
 }
 
+impl Sight {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sight::Tokens => "tokens",
+            Sight::Top => "top",
+            Sight::Logits => "logits",
+        }
+    }
+}
+
 impl fmt::Display for Sight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

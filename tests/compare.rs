@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use proptest::prelude::*;
 use reprocheck::{
-    compare::{Compared, Level, Output, Redrawn, Spread, Tally, compare},
+    compare::{ByLevel, Compared, Count, Level, Output, Redrawn, Spread, Tally, compare},
     digest::Digest,
     numerics::choice::Candidate,
     stats::{
@@ -21,19 +21,27 @@ use reprocheck::{
         question::Question,
         style::Style,
     },
-    trace::{Token, chain},
+    trace::{Seen, Sight, Token, chain},
 };
 
 /// A token chosen from logits: the first number is the token, the second stands for the logits.
 fn token((token, logits): (u32, u8)) -> Token {
     let candidate = |token, logit| Candidate { token, logit };
     Token {
-        token,
-        digest: Digest::of(&[logits]),
-        candidates: vec![candidate(token, 2.0 + f32::from(logits)), candidate(token + 1, 1.0)],
-        margin: 1.0 + f32::from(logits),
-        probability: 0.5 / (1.0 + f32::from(logits)),
+        id: token,
+        seen: Seen::Logits {
+            digest: Digest::of(&[logits]),
+            candidates: vec![candidate(token, 2.0 + f32::from(logits)), candidate(token + 1, 1.0)],
+            margin: 1.0 + f32::from(logits),
+            probability: 0.5 / (1.0 + f32::from(logits)),
+        },
     }
+}
+
+/// A token of which the best log-probabilities are shown.
+fn top(best: &[(u32, f32)]) -> Token {
+    let best = best.iter().map(|&(token, logit)| Candidate { token, logit });
+    Token { id: 1, seen: Seen::Top(best.collect()) }
 }
 
 fn compared(one: &[(u32, u8)], other: &[(u32, u8)]) -> Compared {
@@ -42,8 +50,8 @@ fn compared(one: &[(u32, u8)], other: &[(u32, u8)]) -> Compared {
 }
 
 fn output<'a>(tokens: &'a [Token], answer: Option<&'a str>, correct: bool) -> Output<'a> {
-    let root = chain(tokens.iter().map(|token| (token.token, token.digest)));
-    Output { tokens, text: "text", root, answer, correct, replayed: false }
+    let sight = tokens.iter().map(Token::sight).min().unwrap_or(Sight::Logits);
+    Output { tokens, sight, text: "text", root: chain(sight, tokens), answer, correct, replayed: false }
 }
 
 fn question(item: u64, suite: &str) -> Question {
@@ -63,14 +71,19 @@ fn question(item: u64, suite: &str) -> Question {
 }
 
 fn levels(compared: &Compared) -> [bool; 3] {
-    Level::ALL.map(|level| compared.agree(level))
+    compared.agree.map(|is_same| is_same.expect("all logits are seen")).into_values()
+}
+
+/// All of them are told.
+fn told(same: u64, other: u64) -> Count {
+    Count { same, other, untold: 0 }
 }
 
 #[test]
 fn equal_outputs_agree_on_every_level() {
     let found = compared(&[(1, 0), (2, 0)], &[(1, 0), (2, 0)]);
-    assert_eq!((found.places, found.equal_places, found.same_best), (2, 2, 2));
-    assert_eq!((found.first_bits, found.first_token, found.drift, found.margin), (None, None, 0.0, 1.0));
+    assert_eq!((found.places, found.best), (told(2, 0), told(2, 0)));
+    assert_eq!((found.first_bits, found.first_token, found.drift), (None, None, Some(0.0)));
     assert_eq!(levels(&found), [true; 3]);
     assert_eq!(levels(&compared(&[], &[])), [true; 3]);
 }
@@ -78,19 +91,19 @@ fn equal_outputs_agree_on_every_level() {
 #[test]
 fn other_logits_under_equal_tokens_are_other_bits_alone() {
     let found = compared(&[(1, 0), (2, 0), (3, 0)], &[(1, 0), (2, 5), (3, 2)]);
-    assert_eq!((found.places, found.equal_places), (3, 1));
-    assert_eq!((found.first_bits, found.first_token, found.drift), (Some(1), None, 5.0));
+    assert_eq!(found.places, told(1, 2));
+    assert_eq!((found.first_bits, found.first_token, found.drift), (Some(1), None, Some(5.0)));
     assert_eq!(levels(&found), [false, true, true]);
 }
 
 #[test]
 fn nothing_is_compared_behind_the_place_where_the_tokens_part() {
     let found = compared(&[(1, 3), (2, 0), (3, 0)], &[(1, 3), (7, 9), (3, 0)]);
-    assert_eq!((found.places, found.equal_places, found.same_best), (2, 1, 1));
+    assert_eq!((found.places, found.best), (told(1, 1), told(1, 1)));
     assert_eq!((found.first_bits, found.first_token), (Some(1), Some(1)));
     assert_eq!(levels(&found), [false, false, true]);
     // How far the logits had drifted before, not what they are where the tokens part: 3 and 4 share the token 4.
-    assert_eq!(compared(&[(1, 3), (3, 9)], &[(1, 4), (4, 7)]).drift, 1.0);
+    assert_eq!(compared(&[(1, 3), (3, 9)], &[(1, 4), (4, 7)]).drift, Some(1.0));
     // The same logits may lead to other tokens: a draw with another seed.
     let found = compared(&[(1, 3), (2, 0)], &[(1, 3), (7, 0)]);
     assert_eq!((found.first_bits, found.first_token), (None, Some(1)));
@@ -101,7 +114,7 @@ fn nothing_is_compared_behind_the_place_where_the_tokens_part() {
 fn an_output_that_ends_earlier_parts_where_it_ends() {
     for (one, other) in [(&[(1, 0)][..], &[(1, 0), (2, 0)][..]), (&[(1, 0), (2, 0)], &[(1, 0)])] {
         let found = compared(one, other);
-        assert_eq!((found.places, found.first_bits, found.first_token), (1, None, Some(1)));
+        assert_eq!((found.places.of(), found.first_bits, found.first_token), (1, None, Some(1)));
         assert_eq!(levels(&found), [false, false, true]);
     }
 }
@@ -110,26 +123,27 @@ fn an_output_that_ends_earlier_parts_where_it_ends() {
 fn replayed_cells_differ_in_what_they_rank_first() {
     let given = [(1, 0), (2, 0)].map(token);
     let mut other = given.clone();
-    other[1].candidates.swap(0, 1);
-    other[1].digest = Digest::of(b"other");
+    let Seen::Logits { digest, candidates, .. } = &mut other[1].seen else { unreachable!() };
+    candidates.swap(0, 1);
+    *digest = Digest::of(b"other");
     fn replayed(tokens: &[Token]) -> Output<'_> {
         Output { replayed: true, ..output(tokens, None, false) }
     }
     let found = compare(replayed(&given), replayed(&other));
-    assert_eq!((found.places, found.same_best, found.first_token), (2, 1, Some(1)));
+    assert_eq!((found.best, found.first_token), (told(1, 1), Some(1)));
     // Both have read the same all the same, so what follows is comparable.
     other.swap(0, 1);
     let found = compare(replayed(&given), replayed(&other));
-    assert_eq!((found.places, found.first_token), (2, Some(0)));
+    assert_eq!((found.places.of(), found.first_token), (2, Some(0)));
 }
 
 #[test]
 fn a_missing_answer_is_the_same_only_as_a_missing_one() {
     let tokens = [(1, 0)].map(token);
     let output = |answer, correct| output(&tokens, answer, correct);
-    assert!(compare(output(None, false), output(None, false)).same_answer);
+    assert_eq!(compare(output(None, false), output(None, false)).agree.answers, Some(true));
     let found = compare(output(Some("7"), true), output(None, false));
-    assert_eq!((found.same_answer, found.correct), (false, (true, false)));
+    assert_eq!((found.agree.answers, found.correct), (Some(false), (true, false)));
 }
 
 #[test]
@@ -141,9 +155,9 @@ fn a_tally_counts_items_places_and_what_was_lost() {
     tally.add(&question(0, "one"), right, right);
     tally.add(&question(1, "one"), right, output(&parted[..], Some("9"), false));
     tally.add(&question(2, "two"), output(&tokens[..], Some("9"), false), right);
-    let of = |hits, of| Proportion { hits, of };
-    assert_eq!((tally.bits, tally.tokens, tally.answers), (of(2, 3), of(2, 3), of(1, 3)));
-    assert_eq!((tally.places, tally.best), (of(7, 8), of(7, 8)));
+    assert_eq!(tally.levels.into_values(), [told(2, 1), told(2, 1), told(1, 2)]);
+    assert_eq!((tally.places, tally.best), (told(7, 1), told(7, 1)));
+    assert_eq!(tally.agreeing(Level::Tokens), Some(Proportion { hits: 2, of: 3 }));
     assert_eq!(tally.paired, Paired { both: 1, lost: 1, gained: 1, neither: 0 });
     assert_eq!(tally.suites["one"], Paired { both: 1, lost: 1, gained: 0, neither: 0 });
     assert_eq!(tally.suites["two"], Paired { both: 0, lost: 0, gained: 1, neither: 0 });
@@ -213,12 +227,12 @@ proptest! {
         }
         let ids: Vec<Vec<Vec<u32>>> = tokens
             .iter()
-            .map(|cell| cell.iter().map(|tokens| tokens.iter().map(|token| token.token).collect()).collect())
+            .map(|cell| cell.iter().map(|tokens| tokens.iter().map(|token| token.id).collect()).collect())
             .collect();
-        prop_assert_eq!(found.tokens, agreement(&ids).unwrap());
+        prop_assert_eq!(found.agreement.tokens, Some(agreement(&ids).unwrap()));
         let answered: Vec<Vec<u8>> =
             cells.iter().map(|cell| cell.iter().map(|(_, answer)| *answer).collect()).collect();
-        prop_assert_eq!(found.answers, agreement(&answered).unwrap());
+        prop_assert_eq!(found.agreement.answers, Some(agreement(&answered).unwrap()));
         let lengths: Vec<Vec<u64>> =
             ids.iter().map(|cell| cell.iter().map(|tokens| tokens.len() as u64).collect()).collect();
         prop_assert_eq!(found.deviation_of_lengths, deviation_of_lengths(&lengths).unwrap());
@@ -228,7 +242,7 @@ proptest! {
         prop_assert_eq!(found.divergence_index, divergence_index(&prefixes));
         let probabilities: Vec<(u64, Vec<Vec<f32>>)> = (0..items)
             .map(|item| {
-                let of_item = tokens.iter().map(|cell| cell[item].iter().map(|token| token.probability).collect());
+                let of_item = tokens.iter().map(|cell| cell[item].iter().map(|token| token.probability().unwrap()).collect());
                 (prefixes[item].0, of_item.collect())
             })
             .collect();
@@ -254,9 +268,11 @@ impl RedrawnRow {
         let mut spread = Spread::default();
         for item in items {
             let tokens = self.outputs[item].iter().map(|tokens| {
-                let token = |&(id, chance): &(u32, u16)| Token {
-                    probability: f32::from(chance) / 256.0,
-                    ..token((id, 0))
+                let token = |&(id, chance): &(u32, u16)| {
+                    let mut token = token((id, 0));
+                    let Seen::Logits { probability, .. } = &mut token.seen else { unreachable!() };
+                    *probability = f32::from(chance) / 256.0;
+                    token
                 };
                 tokens.iter().map(token).collect::<Vec<_>>()
             });
@@ -349,9 +365,92 @@ proptest! {
         prop_assert_eq!(bits, one == other);
         prop_assert_eq!(tokens, one.iter().map(|t| t.0).eq(other.iter().map(|t| t.0)));
         prop_assert_eq!(
-            (found.places, found.equal_places, found.first_bits, found.first_token, found.drift),
-            (back.places, back.equal_places, back.first_bits, back.first_token, back.drift)
+            (found.places, found.first_bits, found.first_token, found.drift),
+            (back.places, back.first_bits, back.first_token, back.drift)
         );
         prop_assert!(found.first_bits.is_none_or(|bits| found.first_token.is_none_or(|token| bits <= token)));
     }
+}
+
+#[test]
+fn every_level_has_something_of_its_own() {
+    let mut names = ByLevel::of(|level| level.to_string());
+    assert_eq!(Level::ALL.map(|level| names[level].clone()), ["bits", "tokens", "answers"]);
+    assert_eq!(names.iter().map(|(level, name)| level.to_string() == *name).collect::<Vec<_>>(), [true; 3]);
+    assert_eq!(names.clone().map(|name| name.len()).into_values(), [4, 6, 7]);
+    names[Level::Tokens] = "words".to_owned();
+    let json = serde_json::to_string(&names).unwrap();
+    assert_eq!(json, r#"{"bits":"bits","tokens":"words","answers":"answers"}"#);
+    assert_eq!(serde_json::from_str::<ByLevel<String>>(&json).unwrap(), names);
+    assert!(serde_json::from_str::<ByLevel<u8>>(r#"{"bits":1,"tokens":2,"answers":3,"texts":4}"#).is_err());
+}
+
+#[test]
+fn a_count_is_settled_by_one_that_is_other_and_by_nothing_that_is_not_told() {
+    let count = |same, other, untold| Count { same, other, untold };
+    assert_eq!(count(2, 0, 0).all(), Some(true));
+    assert_eq!(count(2, 1, 5).all(), Some(false));
+    assert_eq!(count(2, 0, 1).all(), None);
+    assert_eq!(count(2, 1, 0).told(), Some(Proportion { hits: 2, of: 3 }));
+    assert_eq!(count(2, 1, 1).told(), None);
+    assert_eq!(count(1, 2, 3) + count(10, 20, 30), count(11, 22, 33));
+}
+
+#[test]
+fn tokens_alone_prove_other_bits_and_no_equal_ones() {
+    let blind = |ids: &[u32]| ids.iter().map(|&id| Token { id, seen: Seen::Nothing }).collect::<Vec<_>>();
+    let (one, other) = (blind(&[1, 2]), blind(&[1, 3]));
+    let [one, other] = [&one, &other].map(|tokens| output(tokens, None, false));
+    let same = compare(one, one);
+    assert_eq!(same.agree.into_values(), [None, Some(true), Some(true)]);
+    assert_eq!(
+        (same.places, same.best),
+        (Count { untold: 2, ..told(0, 0) }, Count { untold: 2, ..told(0, 0) })
+    );
+    assert_eq!((same.first_bits, same.drift), (None, None));
+    let parted = compare(one, other);
+    assert_eq!(
+        (parted.agree.bits, parted.agree.tokens, parted.first_token),
+        (Some(false), Some(false), Some(1))
+    );
+    // An output without a token shows nothing, either.
+    assert_eq!(compare(Output { tokens: &[], ..one }, Output { tokens: &[], ..one }).agree.bits, None);
+    // What is seen of the one is nothing beside the other.
+    let seen = [(1, 0), (2, 0)].map(token);
+    assert_eq!(compare(output(&seen, None, false), one).agree.bits, None);
+    // Of given tokens it says nothing that they are the same.
+    let given = |output: Output<'static>| Output { replayed: true, ..output };
+    let given_tokens: &'static [Token] = Box::leak(blind(&[1, 2]).into_boxed_slice());
+    let replayed = given(Output { tokens: given_tokens, ..output(&[], None, false) });
+    let replayed = Output { sight: Sight::Tokens, ..replayed };
+    assert_eq!(compare(replayed, replayed).agree.tokens, None);
+    let mut tally = Tally::default();
+    tally.add(&question(0, "one"), one, one);
+    assert_eq!((tally.agreeing(Level::Bits), tally.drift, tally.level()), (None, None, Some(Level::Tokens)));
+    let mut spread = Spread::default();
+    spread.add(&[one, one]);
+    let found = spread.read(0.95);
+    assert_eq!((found.agreement.bits, found.deviation_of_probabilities), (None, None));
+    assert!(found.agreement.tokens.is_some() && found.agreement.answers.is_some());
+}
+
+#[test]
+fn log_probabilities_prove_other_logits_where_they_differ_and_nothing_where_not() {
+    let found = |one: &[(u32, f32)], other: &[(u32, f32)]| {
+        let [one, other] = [[top(one)], [top(other)]];
+        let found = compare(output(&one, None, false), output(&other, None, false));
+        assert_eq!(found.drift, None);
+        assert_eq!((found.agree.tokens, found.first_token), (Some(true), None));
+        found.agree.bits
+    };
+    let best = [(1, -0.5), (2, -1.5)];
+    assert_eq!(found(&best, &best), None);
+    assert_eq!(found(&best, &[(1, -0.5), (2, -1.25)]), Some(false));
+    // Another value in a rank, and one of another token.
+    assert_eq!(found(&best, &[(1, -0.5), (3, -1.25)]), Some(false));
+    assert_eq!(found(&best, &[(2, -0.5), (1, -1.5)]), Some(false));
+    // Fewer are shown, or others that are as good.
+    assert_eq!(found(&best, &best[..1]), None);
+    assert_eq!(found(&best, &[(1, -0.5), (3, -1.5)]), None);
+    assert_eq!(found(&[], &best), None);
 }

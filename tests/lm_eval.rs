@@ -29,7 +29,7 @@ use reprocheck::{
         score::{Outcome, Scores},
         style::Style,
     },
-    trace::{Finish, Launched, Launches, Sample, Step},
+    trace::{Finish, Launches, Sample, Seen, Sight, Step, Token},
 };
 use serde_json::{Value, value::RawValue};
 use tempfile::TempDir;
@@ -147,17 +147,21 @@ impl Made {
         wrote: &dyn Fn(&Question) -> (String, Finish, Scores),
         items: u64,
     ) -> Digest {
-        let mut writer = Writer::new(self.folder.path()).unwrap();
+        let mut writer = Writer::new(self.folder.path(), Sight::Logits).unwrap();
         for item in 0..items {
             let other = Question { item, ..self.questions[0].clone() };
             let (text, finish, scores) = wrote(self.questions.get(item as usize).unwrap_or(&other));
             let step = |(at, byte): (usize, u8)| Step {
-                token: byte.into(),
-                digest: Digest::of(&[at as u8, byte]),
-                candidates: vec![Candidate { token: byte.into(), logit: 1.0 }],
-                margin: f32::INFINITY,
-                probability: 0.5,
-                rows: 1,
+                token: Token {
+                    id: byte.into(),
+                    seen: Seen::Logits {
+                        digest: Digest::of(&[at as u8, byte]),
+                        candidates: vec![Candidate { token: byte.into(), logit: 1.0 }],
+                        margin: f32::INFINITY,
+                        probability: 0.5,
+                    },
+                },
+                rows: Some(1),
             };
             let sample = Sample {
                 item,
@@ -165,7 +169,7 @@ impl Made {
                 steps: text.bytes().enumerate().map(step).collect(),
                 text,
                 finish,
-                launch: Launched { prefill: vec![1], threads: 1 },
+                launch: None,
             };
             writer.add(&sample, scores).unwrap();
         }
@@ -175,7 +179,7 @@ impl Made {
             trace: written.digest,
             root: written.root,
             launches: Launches::default(),
-            environment: Environment::here(),
+            environment: Environment { engine: "lab".to_owned(), facts: BTreeMap::new() },
             elapsed: Elapsed { milliseconds: 0, tokens: 0 },
         };
         self.record(&Record::Done(Box::new(done)));

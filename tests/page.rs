@@ -80,12 +80,12 @@ fn rich() -> Report {
         let steps = survival.steps.iter();
         let drift = (0..1000_u64).map(|place| Drift {
             outputs: 400 - place / 4,
-            moved: (400 - place / 4) * (at + 1) / 6,
-            most: if at == 0 {
+            moved: Some((400 - place / 4) * (at + 1) / 6),
+            most: Some(if at == 0 {
                 0.0
             } else {
                 (1 + place) as f32 * 1e-5 * (1 << (3 * at)) as f32 * (1.0 + (draw(place + at) % 7) as f32)
-            },
+            }),
         });
         let margins = (0..=MARGINS.len() as u64)
             .map(|range| Proportion { hits: (40 + at * 20) >> (range * 2).min(20), of: 600 });
@@ -130,7 +130,7 @@ fn with_texts(text: &str) -> Report {
     report.rulings[0].gate = text.to_owned();
     report.rulings[0].notes.push(text.to_owned());
     report.rulings[0].findings[0].sentence = text.to_owned();
-    report.environments[0].processor = Some(text.to_owned());
+    report.environments[0].facts.insert("processor".to_owned(), text.to_owned());
     let cell = report.cells[0].cell;
     report.missing.push(reprocheck::report::Missing { cell, reason: text.to_owned() });
     let divergence = &mut report.first.as_mut().unwrap().divergence;
@@ -453,7 +453,8 @@ fn a_long_course_makes_no_long_curve() {
     let mut report = rich();
     for row in &mut report.precisions {
         let course = row.course.as_mut().unwrap();
-        course.drift = (0..32_768).map(|place| Drift { outputs: 3, moved: 1, most: place as f32 }).collect();
+        course.drift =
+            (0..32_768).map(|place| Drift { outputs: 3, moved: Some(1), most: Some(place as f32) }).collect();
         let share = |place: u64| 1.0 - place as f64 / 40_000.0;
         let step = |tokens| SurvivalRow { tokens, at_risk: 9, part: 1, share: share(tokens), interval: None };
         course.survival = (0..32_768).map(step).collect();

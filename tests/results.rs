@@ -49,7 +49,7 @@ fn percent(share: f64) -> String {
 /// A row of the table of precisions.
 fn row(of: &Value) -> String {
     let all = &of["all"];
-    let (accuracy, apart) = (counted(&all["accuracy"]), counted(&all["tokens"]["unstable"]));
+    let (accuracy, apart) = (counted(&all["accuracy"]), counted(&all["agreement"]["tokens"]["unstable"]));
     let interval = apart.wilson(CONFIDENCE).unwrap();
     let field = |name: &str, scale: f64, digits: usize| {
         let shown = |value: &Value| format!("{:.digits$}", scale * value.as_f64().unwrap());
@@ -119,7 +119,7 @@ fn precision<'r>(report: &'r Value, name: &str) -> &'r Value {
 fn what_is_said_of_the_papers_protocol_is_so() {
     let (page, report) = (read("results/README.md"), report("paper"));
     let bf16 = &precision(&report, "bf16")["all"];
-    let apart = counted(&bf16["tokens"]["unstable"]).rate().unwrap();
+    let apart = counted(&bf16["agreement"]["tokens"]["unstable"]).rate().unwrap();
     let first = cell(&report, "lab/bf16/sequential/t1/b8");
     let items = counted(&first["accuracy"]).of;
     let tokens = first["tokens"].as_f64().unwrap() / items as f64;
@@ -170,7 +170,7 @@ fn what_is_said_of_approximate_arithmetic_is_so() {
             lmul.lost,
             lmul.gained,
             change(lmul, 2),
-            100.0 * (1.0 - counted(&others["items"][1]).rate().unwrap())
+            100.0 * (1.0 - counted(&others["items"]["tokens"]).rate().unwrap())
         ),
     );
     for name in ["int8", "w8a8"] {
@@ -179,7 +179,7 @@ fn what_is_said_of_approximate_arithmetic_is_so() {
     }
     let (fp8, _) = against("fp8-e4m3");
     says(&page, &format!("`fp8-e4m3` loses {} and gains {} ({})", fp8.lost, fp8.gained, change(fp8, 5)));
-    let bits = &precision(&report, "fp8-e4m3")["all"]["bits"]["unstable"];
+    let bits = &precision(&report, "fp8-e4m3")["all"]["agreement"]["bits"]["unstable"];
     says(
         &page,
         &format!(
@@ -219,7 +219,8 @@ fn what_is_said_of_candle_is_so() {
     let parts = |engine: &str, name: &str| {
         let mut rows = report["precisions"].as_array().unwrap().iter();
         let row = rows.find(|row| row["engine"] == engine && row["precision"] == name).unwrap();
-        let [bits, tokens] = ["bits", "tokens"].map(|level| counted(&row["all"][level]["unstable"]));
+        let [bits, tokens] =
+            ["bits", "tokens"].map(|level| counted(&row["all"]["agreement"][level]["unstable"]));
         assert_eq!((bits.of, tokens.hits), (64, 0));
         bits.hits
     };
@@ -233,7 +234,7 @@ fn what_is_said_of_candle_is_so() {
     );
     assert_eq!([parts("lab", "fp32"), parts("lab", "bf16")], [0; 2]);
     let threads = report["axes"].as_array().unwrap().iter().find(|axis| axis["axis"] == "threads").unwrap();
-    assert_eq!(counted(&threads["items"][0]).misses(), 0, "it is the batch alone");
+    assert_eq!(counted(&threads["items"]["bits"]).misses(), 0, "it is the batch alone");
 }
 
 /// The fields of each row that a benchmark drew.

@@ -11,7 +11,7 @@ use reprocheck::{
         trace::{Line, Reader, TraceError, TreeFile, Writer, lines, sweep, verify},
     },
     suite::score::{Outcome, Score, Scores},
-    trace::{Finish, Launched, Sample, Step, Token},
+    trace::{Finish, Launched, Sample, Seen, Sight, Step, Token},
 };
 use safetensors::SafeTensors;
 
@@ -21,16 +21,27 @@ fn scores() -> Scores {
 }
 
 fn sample(item: u64, tokens: &[u32], text: &str) -> Sample {
-    let step = |(at, &token): (usize, &u32)| Step {
-        token,
-        digest: Digest::of(&[item as u8, at as u8]),
-        candidates: vec![
+    seen(Sight::Logits, item, tokens, text)
+}
+
+/// A sample of an engine that shows so much.
+fn seen(sight: Sight, item: u64, tokens: &[u32], text: &str) -> Sample {
+    let step = |(at, &token): (usize, &u32)| {
+        let candidates = vec![
             Candidate { token, logit: 1.5 + at as f32 },
             Candidate { token: token ^ 1, logit: f32::NEG_INFINITY },
-        ],
-        margin: f32::INFINITY,
-        probability: 1.0 / (1 + at) as f32,
-        rows: 3,
+        ];
+        let seen = match sight {
+            Sight::Tokens => Seen::Nothing,
+            Sight::Top => Seen::Top(candidates),
+            Sight::Logits => Seen::Logits {
+                digest: Digest::of(&[item as u8, at as u8]),
+                candidates,
+                margin: f32::INFINITY,
+                probability: 1.0 / (1 + at) as f32,
+            },
+        };
+        Step { token: Token { id: token, seen }, rows: Some(3) }
     };
     Sample {
         item,
@@ -38,19 +49,23 @@ fn sample(item: u64, tokens: &[u32], text: &str) -> Sample {
         steps: tokens.iter().enumerate().map(step).collect(),
         text: text.to_owned(),
         finish: Finish::Stop,
-        launch: Launched { prefill: vec![1], threads: 1 },
+        launch: Some(Launched { prefill: vec![1], threads: 1 }),
     }
 }
 
 fn write(store: &Path, samples: &[Sample]) -> Digest {
-    let mut writer = Writer::new(store).unwrap();
+    write_seen(Sight::Logits, store, samples)
+}
+
+fn write_seen(sight: Sight, store: &Path, samples: &[Sample]) -> Digest {
+    let mut writer = Writer::new(store, sight).unwrap();
     for sample in samples {
         writer.add(sample, scores()).unwrap();
     }
     let written = writer.finish().unwrap();
     let roots = samples
         .iter()
-        .map(|sample| (sample.item, sample.root()))
+        .map(|sample| (sample.item, sample.root(sight)))
         .collect::<std::collections::BTreeMap<_, _>>();
     assert_eq!(written.root, MerkleTree::over(roots.into_values().collect()).root());
     written.digest
@@ -69,26 +84,43 @@ fn folders(store: &Path) -> Vec<String> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(items in prop::collection::vec((prop::collection::vec(any::<u32>(), 0..9), ".{0,9}"), 0..9)) {
+    fn what_is_written_is_read_again_however_much_is_seen(
+        items in prop::collection::vec((prop::collection::vec(any::<u32>(), 0..9), ".{0,9}"), 0..9)
+    ) {
         let store = tempfile::tempdir().unwrap();
-        let samples: Vec<_> = (0..).zip(&items).map(|(item, (tokens, text))| sample(item, tokens, text)).collect();
-        let digest = write(store.path(), &samples);
-        verify(store.path(), digest).unwrap();
-        let found = read(store.path(), digest).unwrap();
-        prop_assert_eq!(found.len(), samples.len());
-        for ((line, seen), sample) in found.iter().zip(&samples) {
-            prop_assert_eq!((line.item, &line.text, line.root), (sample.item, &sample.text, sample.root()));
-            prop_assert_eq!(&line.tokens, &sample.steps.iter().map(|step| step.token).collect::<Vec<_>>());
-            prop_assert_eq!(&line.scores, &scores());
-            prop_assert_eq!(seen, &sample.steps.iter().map(Token::from).collect::<Vec<_>>());
+        let mut digests = Vec::new();
+        for sight in [Sight::Tokens, Sight::Top, Sight::Logits] {
+            let samples = (0..).zip(&items).map(|(item, (tokens, text))| seen(sight, item, tokens, text));
+            let samples: Vec<_> = samples.collect();
+            let digest = write_seen(sight, store.path(), &samples);
+            verify(store.path(), digest).unwrap();
+            prop_assert_eq!(Reader::open(store.path(), digest).unwrap().sight(), sight);
+            let found = read(store.path(), digest).unwrap();
+            prop_assert_eq!(found.len(), samples.len());
+            for ((line, seen), sample) in found.iter().zip(&samples) {
+                prop_assert_eq!((line.item, &line.text, line.root), (sample.item, &sample.text, sample.root(sight)));
+                prop_assert_eq!(&line.tokens, &sample.steps.iter().map(|step| step.token.id).collect::<Vec<_>>());
+                prop_assert_eq!(&line.scores, &scores());
+                prop_assert_eq!(seen, &sample.steps.iter().map(|step| step.token.clone()).collect::<Vec<_>>());
+            }
+            // Others read it too.
+            let folder = store.path().join("traces").join(digest.to_string());
+            let bytes = fs::read(folder.join("tokens.safetensors")).unwrap();
+            let file = SafeTensors::deserialize(&bytes).unwrap();
+            let tokens: usize = items.iter().map(|(tokens, _)| tokens.len()).sum();
+            let shape = |name: &str| file.tensor(name).ok().map(|tensor| tensor.shape().to_vec());
+            let has = |least: Sight, shape: Vec<usize>| (sight >= least).then_some(shape);
+            prop_assert_eq!(shape("digest"), has(Sight::Logits, vec![tokens, 32]));
+            prop_assert_eq!(shape("margin"), has(Sight::Logits, vec![tokens]));
+            // Without a token nobody sees how many candidates there are.
+            if tokens > 0 {
+                prop_assert_eq!(shape("candidate"), has(Sight::Top, vec![tokens, 2]));
+            }
+            digests.push(digest);
         }
-        // Others read it too.
-        let folder = store.path().join("traces").join(digest.to_string());
-        let bytes = fs::read(folder.join("tokens.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let tokens: usize = items.iter().map(|(tokens, _)| tokens.len()).sum();
-        prop_assert_eq!(file.tensor("digest").unwrap().shape().to_vec(), vec![tokens, 32]);
-        prop_assert_eq!(file.tensor("margin").unwrap().shape().to_vec(), vec![tokens]);
+        // Whatever they hold, traces of other sights are others.
+        digests.dedup();
+        prop_assert_eq!(digests.len(), 3);
     }
 }
 
@@ -100,7 +132,7 @@ fn equal_traces_lie_there_once_and_an_unfinished_one_leaves_nothing() {
     assert_eq!(write(store.path(), &samples), digest);
     let other = write(store.path(), &samples[..1]);
     assert_ne!(other, digest);
-    let mut unfinished = Writer::new(store.path()).unwrap();
+    let mut unfinished = Writer::new(store.path(), Sight::Logits).unwrap();
     unfinished.add(&samples[0], scores()).unwrap();
     drop(unfinished);
     let mut names = [digest.to_string(), other.to_string()];
@@ -219,7 +251,7 @@ fn two_trees_tell_the_first_item_that_differs_through_few_nodes() {
         for at in 0..items {
             // All items from there on differ.
             let mut other = samples.clone();
-            other[at as usize..].iter_mut().for_each(|sample| sample.steps[1].token = 3);
+            other[at as usize..].iter_mut().for_each(|sample| sample.steps[1].token.id = 3);
             let (found, nodes) =
                 open(digest).first_difference(&mut open(write(store.path(), &other))).unwrap().unwrap();
             assert_eq!(found, at);
@@ -237,7 +269,7 @@ fn what_a_killed_writer_left_is_swept_away() {
     let traces = store.path().join("traces");
     sweep(&traces).unwrap();
     let digest = write(store.path(), &[sample(0, &[1], "a")]);
-    let mut unfinished = Writer::new(store.path()).unwrap();
+    let mut unfinished = Writer::new(store.path(), Sight::Logits).unwrap();
     unfinished.add(&sample(0, &[1], "a"), scores()).unwrap();
     std::mem::forget(unfinished);
     assert_eq!(folders(store.path()).len(), 2);

@@ -3,10 +3,12 @@
 
 mod world;
 
+use proptest::prelude::*;
 use reprocheck::{
-    cell::Axis,
+    cell::{Axis, Cell},
     stats::proportion::Proportion,
-    verdict::{Outcome, worst},
+    trace::{Launches, Sight},
+    verdict::{Outcome, baseline::Baseline, judge, worst},
 };
 use world::{Made, World};
 
@@ -17,6 +19,10 @@ fn same() -> Made {
 /// Another thing in the second cell's trace, on the first so many items.
 fn other(count: u64, made: Made) -> impl Fn(usize, u64) -> Made {
     move |trace, item| if trace == 1 && item < count { made.clone() } else { same() }
+}
+
+fn threads(cell: &Cell) -> usize {
+    cell.get(Axis::Threads).to_string().parse().unwrap()
 }
 
 fn batch(limit: &str) -> World {
@@ -113,7 +119,7 @@ fn an_axis_that_made_no_difference_to_what_ran_proves_nothing() {
     let mut world = World::new(
         "[matrix]\nbatch = [1, 2]\nthreads = [1, 2]\n[[gate]]\nvary = [\"batch\", \"threads\"]\nrequire = \"bits\"\n",
     );
-    world.launches.iter_mut().for_each(|launches| launches.threads = 1);
+    world.launches.iter_mut().for_each(|launches| launches.threads = Some(1));
     let rulings = world.rulings(9, |_, _| same());
     assert_eq!(rulings[0].outcome, Outcome::Unknown);
     assert!(
@@ -130,7 +136,7 @@ fn an_axis_that_made_no_difference_to_what_ran_proves_nothing() {
             .plan
             .cells
             .iter()
-            .position(|cell| cell.batch.get() == 1 && cell.threads.get() == at + 1)
+            .position(|cell| cell.serving.batch.get() == 1 && threads(cell) == at + 1)
             .unwrap()
     });
     world.launches[other].threads = world.launches[one].threads;
@@ -171,15 +177,16 @@ fn each_axis_is_judged_alone() {
     // A larger batch has other logits, threads change nothing.
     let cells = world.plan.cells.clone();
     let evidence = world.evidence(10, |trace, item| {
-        let moved = cells[trace].batch.get() == 2 && item == 4;
+        let moved = cells[trace].serving.batch.get() == 2 && item == 4;
         if moved { (vec![(1, 0), (2, 9)], 1) } else { same() }
     });
     let found = evidence.attributions();
     assert_eq!(found.iter().map(|found| found.axis).collect::<Vec<_>>(), [Axis::Threads, Axis::Batch]);
-    assert_eq!((found[0].pairs, found[0].exercised, found[0].agree), (2, 2, [2, 2, 2]));
-    assert_eq!((found[1].pairs, found[1].exercised, found[1].agree), (2, 2, [0, 2, 2]));
-    assert_eq!(found[1].places, Proportion { hits: 38, of: 40 });
-    assert_eq!(found[1].items[0], Proportion { hits: 18, of: 20 });
+    let agree = |at: usize| found[at].agree.into_values();
+    assert_eq!((found[0].pairs, found[0].exercised, agree(0)), (2, Some(2), [2, 2, 2].map(Some)));
+    assert_eq!((found[1].pairs, found[1].exercised, agree(1)), (2, Some(2), [0, 2, 2].map(Some)));
+    assert_eq!(found[1].places, Some(Proportion { hits: 38, of: 40 }));
+    assert_eq!(found[1].items.bits, Some(Proportion { hits: 18, of: 20 }));
     assert_eq!((found[0].first, found[1].first.is_some()), (None, true));
 }
 
@@ -196,8 +203,12 @@ fn what_stands_beside_the_matrix_belongs_to_no_precision() {
         .collect();
     assert_eq!(families, [("fp32".to_owned(), 2), ("bf16".to_owned(), 2)]);
     let spread = evidence.families()[0].spread(0.95);
-    assert_eq!((spread.tokens.unstable, spread.divergence_index), (Proportion { hits: 4, of: 4 }, Some(1.0)));
-    assert_eq!((spread.answers.unstable.hits, spread.deviation_of_accuracy), (0, Some(0.0)));
+    let agreement = spread.agreement.map(Option::unwrap);
+    assert_eq!(
+        (agreement.tokens.unstable, spread.divergence_index),
+        (Proportion { hits: 4, of: 4 }, Some(1.0))
+    );
+    assert_eq!((agreement.answers.unstable.hits, spread.deviation_of_accuracy), (0, Some(0.0)));
 }
 
 #[test]
@@ -218,7 +229,7 @@ fn an_axis_has_moved_what_differs_on_it_alone() {
         [Axis::Batch, Axis::Threads].map(|axis| evidence.exercised(axis, &world.plan.cells))
     };
     let by = |world: &mut World, trace: &dyn Fn(usize, usize) -> usize| {
-        let trace = |cell: &reprocheck::cell::Cell| trace(cell.batch.get(), cell.threads.get());
+        let trace = |cell: &Cell| trace(cell.serving.batch.get(), threads(cell));
         world.traces = world.plan.cells.iter().map(|cell| Some(trace(cell))).collect();
     };
     by(&mut world, &|batch, _| batch);
@@ -244,5 +255,273 @@ fn another_engine_on_two_machines_proves_nothing_and_the_lab_does() {
         let moved = world.rulings(5, other(1, (vec![(1, 0), (3, 9)], 2)));
         let expected = if engine == "lab" { Outcome::Fail } else { Outcome::Unknown };
         assert_eq!(worst(&moved), expected, "{engine}");
+    }
+}
+
+/// The only gate's outcome, and the worst that it found.
+fn ruled(world: &World, made: impl Fn(usize, u64) -> Made) -> (Outcome, String) {
+    let rulings = world.rulings(9, made);
+    let found = rulings[0].findings.first();
+    (rulings[0].outcome, found.map_or_else(String::new, |finding| finding.sentence.clone()))
+}
+
+#[test]
+fn what_is_not_seen_is_never_equal_and_what_is_seen_to_differ_is_other() {
+    let bits = (vec![(1, 0), (2, 9)], 1);
+    let below = (vec![(1, 0), (2, 1)], 1);
+    let tokens = (vec![(1, 0), (3, 9)], 1);
+    let (pass, fail, unknown) = (Outcome::Pass, Outcome::Fail, Outcome::Unknown);
+    // Of what is the same, of what differs below the best, of other bits and of other tokens.
+    for (sight, limit, expected) in [
+        (Sight::Tokens, "require = \"bits\"", [unknown, unknown, unknown, fail]),
+        (Sight::Tokens, "require = \"tokens\"", [pass, pass, pass, fail]),
+        (Sight::Tokens, "expect = \"diverges\"", [unknown, unknown, unknown, pass]),
+        (Sight::Tokens, "min-first-divergence = 2", [pass, pass, pass, fail]),
+        (Sight::Tokens, "max-divergence-rate = \"5%\"", [pass, pass, pass, fail]),
+        (Sight::Tokens, "max-flip-rate = \"5%\"", [pass; 4]),
+        (Sight::Top, "require = \"bits\"", [unknown, unknown, fail, fail]),
+        (Sight::Top, "require = \"tokens\"", [pass, pass, pass, fail]),
+        (Sight::Top, "expect = \"diverges\"", [unknown, unknown, pass, pass]),
+    ] {
+        let mut world = batch(limit);
+        world.sights = vec![sight; 2];
+        let found = [same(), below.clone(), bits.clone(), tokens.clone()]
+            .map(|made| world.outcome(9, other(1, made)));
+        assert_eq!(found, expected, "{sight:?} {limit}");
+        // It takes both to see.
+        if limit.contains("bits") {
+            world.sights[0] = Sight::Logits;
+            assert_eq!(world.outcome(9, |_, _| same()), unknown, "{sight:?}");
+        }
+    }
+    let mut world = batch("require = \"bits\"");
+    let shows = |world: &World| ruled(world, |_, _| same()).1;
+    world.sights[0] = Sight::Tokens;
+    assert_eq!(shows(&world), "lab/fp32/sequential/t1/b1 shows tokens alone, not all logits: require tokens");
+    world.sights = vec![Sight::Top; 2];
+    assert_eq!(
+        shows(&world),
+        "lab/fp32/sequential/t1/b2 shows the best log-probabilities, not all logits: require tokens"
+    );
+    // Tokens that were given are the same in every cell, whatever it would have chosen.
+    for (limit, sight, expected) in [
+        ("require = \"tokens\"", Sight::Tokens, unknown),
+        ("require = \"tokens\"", Sight::Top, pass),
+        ("min-first-divergence = 2", Sight::Tokens, unknown),
+        ("max-divergence-rate = \"5%\"", Sight::Tokens, unknown),
+        ("max-divergence-rate = 1", Sight::Tokens, pass),
+        ("require = \"answers\"", Sight::Tokens, pass),
+    ] {
+        let mut world = batch(limit);
+        world.replayed = true;
+        world.sights = vec![sight; 2];
+        assert_eq!(world.outcome(9, |_, _| same()), expected, "{limit} {sight:?}");
+    }
+}
+
+#[test]
+fn whether_an_axis_was_exercised_cannot_be_told_where_an_engine_does_not_say_what_its_calls_were() {
+    let untold = Launches::default();
+    for axis in [
+        "batch = [1, 2]",
+        "threads = [1, 2]",
+        "prefill-chunk = [1, 2]",
+        "grouping = [\"in-order\", \"by-length\"]",
+    ] {
+        let name = axis.split(' ').next().unwrap();
+        let mut world =
+            World::new(&format!("[matrix]\n{axis}\n[[gate]]\nvary = \"{name}\"\nrequire = \"bits\"\n"));
+        world.launches[1] = untold.clone();
+        let sentence = format!(
+            "whether `{name}` made a difference cannot be told: lab does not say what its calls were"
+        );
+        assert_eq!(ruled(&world, |_, _| same()), (Outcome::Unknown, sentence));
+        // What differs all the same has been seen.
+        assert_eq!(world.rulings(9, other(1, (vec![(1, 9)], 1)))[0].findings.len(), 1, "{name}");
+        let evidence = world.evidence(9, |_, _| same());
+        assert_eq!(evidence.attributions()[0].exercised, None, "{name}");
+    }
+    // One number that differs settles it, and one that is the same does not.
+    let mut world = batch("require = \"bits\"");
+    world.launches = vec![Launches { prefill_rows: Some(1), ..untold.clone() }; 2];
+    assert_eq!(world.outcome(9, |_, _| same()), Outcome::Unknown);
+    world.launches[1].prefill_rows = Some(2);
+    assert_eq!(world.outcome(9, |_, _| same()), Outcome::Pass);
+}
+
+#[test]
+fn a_baseline_holds_as_far_as_both_it_and_the_run_show() {
+    let world = |level: &str, sight| {
+        let gate = format!("[matrix]\nbatch = 1\n[[gate]]\nagainst = \"baseline\"\nrequire = \"{level}\"\n");
+        let mut world = World::new(&gate);
+        world.sights = vec![sight];
+        world
+    };
+    let moved = |tokens: &[(u32, u8)]| (tokens.to_vec(), 1);
+    for (level, sights, made, expected) in [
+        ("bits", [Sight::Logits; 2], same(), Outcome::Pass),
+        ("bits", [Sight::Logits; 2], moved(&[(1, 0), (2, 9)]), Outcome::Fail),
+        ("bits", [Sight::Logits, Sight::Tokens], same(), Outcome::Unknown),
+        ("bits", [Sight::Tokens, Sight::Logits], same(), Outcome::Unknown),
+        ("bits", [Sight::Top; 2], same(), Outcome::Unknown),
+        ("bits", [Sight::Tokens; 2], moved(&[(1, 0), (3, 9)]), Outcome::Fail),
+        ("tokens", [Sight::Logits, Sight::Tokens], same(), Outcome::Pass),
+        ("tokens", [Sight::Tokens; 2], moved(&[(1, 0), (3, 9)]), Outcome::Fail),
+        ("answers", [Sight::Tokens; 2], same(), Outcome::Pass),
+    ] {
+        let [then, now] = sights.map(|sight| world(level, sight));
+        let baseline = Baseline::of("m", &then.evidence(9, |_, _| same()));
+        let rulings = judge(&now.plan.gates, &now.evidence(9, |_, _| made.clone()), Some(&baseline));
+        assert_eq!(rulings[0].outcome, expected, "{level} {sights:?}: {:?}", rulings[0].findings);
+        if expected == Outcome::Unknown {
+            let what = if sights[0] < sights[1] { "what was approved of " } else { "" };
+            let sentence = format!("{what}lab/fp32/sequential/t1/b1 shows ");
+            assert!(rulings[0].findings[0].sentence.starts_with(&sentence), "{:?}", rulings[0].findings);
+        }
+        let digests = baseline.cells.values().next().unwrap().digests;
+        assert_eq!(digests.bits.is_some(), sights[0] == Sight::Logits);
+    }
+    let file =
+        serde_json::to_string(&Baseline::of("m", &world("bits", Sight::Top).evidence(1, |_, _| same())));
+    let file = file.unwrap();
+    assert!(Baseline::read(&file).is_ok(), "{file}");
+    for (form, reader) in [("1", "reprocheck 0.1.0"), ("9", "a later version")] {
+        let error = Baseline::read(&file.replace("\"form\":2", &format!("\"form\":{form}"))).unwrap_err();
+        let sentence =
+            format!("is a baseline of form {form}, which {reader} reads, and this version reads form 2");
+        assert_eq!(error.to_string(), sentence);
+    }
+    // Form 1, as it was.
+    let old = r#"{"form":1,"model":"m","about":"","cells":{"lab/fp32/exact/t1/b1":{"bits":"","tokens":""}}}"#;
+    assert!(Baseline::read(old).unwrap_err().to_string().contains("this version reads form 2"));
+}
+
+/// Every kind of gate.
+const GATES: &str = r#"
+[[gate]]
+name = "bits within"
+vary = ["batch", "threads"]
+require = "bits"
+[[gate]]
+name = "tokens within"
+vary = "batch"
+require = "tokens"
+[[gate]]
+name = "answers within"
+vary = "threads"
+require = "answers"
+[[gate]]
+name = "diverges within"
+vary = "batch"
+expect = "diverges"
+[[gate]]
+name = "drop within"
+vary = "batch"
+max-accuracy-drop = "5pp"
+[[gate]]
+name = "bits"
+against = "reference"
+require = "bits"
+[[gate]]
+name = "tokens"
+against = "reference"
+require = "tokens"
+[[gate]]
+name = "answers"
+against = "reference"
+require = "answers"
+[[gate]]
+name = "diverges"
+against = "reference"
+expect = "diverges"
+[[gate]]
+name = "drop"
+against = "reference"
+max-accuracy-drop = "60pp"
+[[gate]]
+name = "flips"
+against = "reference"
+max-flip-rate = "20%"
+[[gate]]
+name = "divergence"
+against = "reference"
+max-divergence-rate = "20%"
+[[gate]]
+name = "first"
+against = "reference"
+min-first-divergence = 2
+[[gate]]
+name = "bits as approved"
+against = "baseline"
+require = "bits"
+[[gate]]
+name = "tokens as approved"
+against = "baseline"
+require = "tokens"
+[[gate]]
+name = "answers as approved"
+against = "baseline"
+require = "answers"
+"#;
+
+/// What an output holds, of so many kinds: others below what the best log-probabilities tell, others that they tell, other
+/// tokens at the second place or the first, and other answers, too. Equal logits choose equal tokens.
+fn kind(kind: u8) -> Made {
+    let (logits, answer): (&[u8], u8) = match kind {
+        0 => (&[0, 1, 0], 1),
+        1 => (&[0, 2, 0], 1),
+        2 => (&[0, 8, 0], 1),
+        3 => (&[8, 0], 2),
+        _ => (&[0, 0, 0], 1),
+    };
+    (logits.iter().map(|logits| (1 + u32::from(logits / 8), *logits)).collect(), answer)
+}
+
+const SIGHTS: [Sight; 3] = [Sight::Tokens, Sight::Top, Sight::Logits];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// A run whose engine shows less can never pass what it could not have been seen to pass.
+    #[test]
+    fn hiding_evidence_makes_any_outcome_unknown_and_none_another(
+        kinds in prop::collection::vec(prop::collection::vec(0..30_u8, 4), 10),
+        sights in prop::collection::vec((0..3_usize, 0..3_usize), 10),
+        launches in prop::collection::vec((0..2_usize, any::<bool>()), 5),
+        replayed: bool,
+    ) {
+        let mut world = World::new(&format!(
+            "[reference]\norder = \"exact\"\n[matrix]\nprecision = \"fp32\"\nbatch = [1, 2]\nthreads = [1, 2]\n{GATES}"
+        ));
+        prop_assert_eq!(world.plan.cells.len(), 5);
+        world.replayed = replayed;
+        for (at, (alike, _)) in launches.iter().enumerate() {
+            world.launches[at] = world.launches[at * alike].clone();
+        }
+        // The first half is the run, and the second what was approved before.
+        let outcomes = |world: &mut World, sights: &dyn Fn(usize) -> Sight| {
+            let mut part = |first: usize| {
+                world.sights = (0..5).map(|at| sights(first + at)).collect();
+                world.evidence(4, |trace, item| kind(kinds[first + trace][item as usize]))
+            };
+            let (baseline, run) = (Baseline::of("m", &part(5)), part(0));
+            let rulings = judge(&world.plan.gates, &run, Some(&baseline));
+            rulings.into_iter().map(|ruling| (ruling.gate, ruling.outcome)).collect::<Vec<_>>()
+        };
+        let seen = |at: usize| SIGHTS[sights[at].0];
+        let full = outcomes(&mut world, &seen);
+        for (at, (_, hidden)) in launches.iter().enumerate() {
+            if *hidden {
+                world.launches[at] = Launches { tree: world.launches[at].tree, ..Launches::default() };
+            }
+        }
+        let hidden = |at: usize| SIGHTS[sights[at].0.min(sights[at].1)];
+        for ((gate, was), (_, is)) in full.into_iter().zip(outcomes(&mut world, &hidden)) {
+            prop_assert!(is == was || is == Outcome::Unknown, "{}: {} became {}", gate, was, is);
+            let is_blind = |from: usize| (from..from + 5).all(|at| hidden(at) < Sight::Logits);
+            if gate.contains("bits") && (is_blind(0) || gate.contains("approved") && is_blind(5)) {
+                prop_assert_ne!(is, Outcome::Pass, "{}", gate);
+            }
+        }
     }
 }

@@ -35,16 +35,9 @@ pub(super) fn read_baseline(path: &Path) -> Result<Baseline, Ended> {
             "cannot read {file}: {error}; make it with `reprocheck approve DIR --baseline {file}`"
         ))
     })?;
-    let wrong = |what: &dyn std::fmt::Display| {
-        Ended::usage(anyhow!(
-            "{file} is no baseline: {what}; remove it, and make it again with `reprocheck approve`"
-        ))
-    };
-    let baseline: Baseline = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
-    match baseline.is_foreign() {
-        Some(problem) => Err(wrong(&problem)),
-        None => Ok(baseline),
-    }
+    Baseline::read(&text).map_err(|error| {
+        Ended::usage(anyhow!("{file} {error}; remove it, and make it again with `reprocheck approve`"))
+    })
 }
 
 impl Approve {
@@ -76,6 +69,9 @@ impl Approve {
                 Change::Gone(cell) => writeln!(out, "- {cell}")?,
                 Change::Elsewhere(cell) => {
                     writeln!(out, "~ {cell}: another machine or version of its engine")?
+                }
+                Change::Shown(cell, [before, now]) => {
+                    writeln!(out, "~ {cell}: shows {now}, where it showed {before}")?;
                 }
                 Change::Changed(cell, levels, [before, now]) => {
                     let levels: Vec<_> = levels.iter().map(ToString::to_string).collect();

@@ -10,7 +10,7 @@ use super::{
     report::{Formats, exit, look},
 };
 use crate::{
-    compare::{Level, Tally},
+    compare::Level,
     report::{
         CONFIDENCE, text,
         words::{PARTING, excerpt, grouped, parting, plural, wrapped},
@@ -18,6 +18,7 @@ use crate::{
     run::diff::{self, CellDiff, DiffError, LogDiff, Side},
     stats::paired::Paired,
     store::run::Run,
+    verdict,
 };
 
 const WIDTH: usize = 80;
@@ -51,9 +52,12 @@ impl Diff {
             (Side::Run(_), Side::Run(_)) => self.show_runs(out),
             (Side::Cell(one, a), Side::Cell(other, b)) => {
                 let found = diff::cells((&one, a), (&other, b))?;
-                let same = found.tally.is_none();
                 show_cells(&one, &found, out)?;
-                Ok(if same { Exit::Held } else { Exit::Failed })
+                Ok(match found.tally.map_or(Some(true), |tally| tally.agrees(Level::Bits)) {
+                    Some(true) => Exit::Held,
+                    Some(false) => Exit::Failed,
+                    None => Exit::Undecided,
+                })
             }
             (Side::Log(one), Side::Log(other)) => show_logs(&diff::logs(&one, &other)?, out),
             _ => Err(DiffError::Kinds.into()),
@@ -84,7 +88,7 @@ impl Diff {
 
 fn show_cells(
     run: &Run,
-    CellDiff { cells, tally, found }: &CellDiff,
+    CellDiff { cells, sights, tally, found }: &CellDiff,
     out: &mut impl Write,
 ) -> Result<(), Ended> {
     let [a, b] = cells;
@@ -106,22 +110,22 @@ fn show_cells(
         );
         writeln!(out, "{}", wrapped(&sentence, WIDTH))?;
     }
-    let Tally { bits, tokens, answers, paired, .. } = tally;
-    writeln!(
-        out,
-        "{}",
-        wrapped(
-            &format!(
-                "Of {} items {} have the same bits, {} the same tokens, {} the same answer. {}",
-                grouped(bits.of),
-                grouped(bits.hits),
-                grouped(tokens.hits),
-                grouped(answers.hits),
-                accuracy(*paired)
-            ),
-            WIDTH
-        )
-    )?;
+    let mut agree = Vec::new();
+    let mut untold = String::new();
+    for (level, noun) in Level::ALL.into_iter().zip(["bits", "tokens", "answer"]) {
+        let have = if agree.is_empty() { "have " } else { "" };
+        match tally.agreeing(level) {
+            Some(items) => agree.push(format!("{} {have}the same {noun}", grouped(items.hits))),
+            None => {
+                let (blind, sight) = if sights[0] < sights[1] { (a, sights[0]) } else { (b, sights[1]) };
+                let why = verdict::untold(&blind.to_string(), sight, level);
+                untold += &format!("Whether {noun} are the same cannot be told: {why}. ");
+            }
+        }
+    }
+    let (items, agree) = (grouped(tally.items()), agree.join(", "));
+    let sentence = format!("Of {items} items {agree}. {untold}{}", accuracy(tally.paired));
+    writeln!(out, "{}", wrapped(&sentence, WIDTH))?;
     Ok(())
 }
 

@@ -8,10 +8,11 @@ use super::{
 };
 use crate::{
     cell::{AXES, Axis, Cell},
-    compare::{Level, Tally},
+    compare::{ByLevel, Level, Tally},
     engine::environment::Environment,
     plan::gate::Gate,
-    verdict::{self, Finding, Outcome, Ruling},
+    trace::Sight,
+    verdict::{self, Finding, Outcome, Ruling, evidence::one_more},
 };
 
 /// Of a setting that is told in a sentence.
@@ -29,7 +30,7 @@ impl Report {
     ) -> Report {
         let by_cell: HashMap<Cell, &Tally> = pairs.iter().copied().collect();
         let beside = |cell: Cell| by_cell.get(&cell).copied();
-        let mut rulings = vec![as_it_was(level, pairs, [&before.run.gates, &after.run.gates])];
+        let mut rulings = vec![as_it_was(level, pairs, [&before, &after])];
         for gate in &after.run.gates {
             let rulings_of = |report: &Report| {
                 let at = report.run.gates.iter().position(|other| is_same(other, gate))?;
@@ -53,7 +54,7 @@ impl Report {
             after.precisions.iter().map(|row| PrecisionRow { course: course(row), ..row.clone() });
         let first = {
             let mut parted = pairs.iter().filter(|(_, tally)| tally.first().is_some());
-            let text = parted.clone().find(|(_, tally)| tally.tokens.misses() > 0);
+            let text = parted.clone().find(|(_, tally)| tally.agrees(Level::Tokens) == Some(false));
             text.or_else(|| parted.next()).and_then(|(cell, tally)| {
                 let divergence = tally.first()?.clone();
                 Some(First { cells: [*cell; 2], axes: Vec::new(), divergence, trees: None })
@@ -85,22 +86,29 @@ impl Report {
 }
 
 /// Is every cell as it was on this level?
-fn as_it_was(level: Level, pairs: &[(Cell, &Tally)], gates: [&Vec<Gate>; 2]) -> Ruling {
+fn as_it_was(level: Level, pairs: &[(Cell, &Tally)], reports: [&Report; 2]) -> Ruling {
+    let untold = |cell: Cell| {
+        let sights =
+            reports.map(|report| report.cells.iter().find(|row| row.cell == cell).map(|row| row.sight));
+        let [before, after] = sights.map(|sight| sight.unwrap_or(Sight::Tokens));
+        let when = if before < after { "before" } else { "after" };
+        verdict::untold(&format!("{cell} {when}"), before.min(after), level)
+    };
     let finding = |(cell, tally): &(Cell, &Tally)| {
-        let agreeing = tally.agreeing(level);
-        (agreeing.misses() > 0).then(|| Finding {
-            outcome: Outcome::Fail,
-            sentence: format!(
-                "{cell} has other {level} than before on {} of {} items",
-                agreeing.misses(),
-                agreeing.of
-            ),
-            cells: Some([*cell; 2]),
-            first: tally.first().cloned(),
-        })
+        let (outcome, sentence) = match tally.agrees(level) {
+            Some(true) => return None,
+            None => (Outcome::Unknown, untold(*cell)),
+            Some(false) => {
+                let (items, others) = (tally.items(), tally.levels[level].other);
+                let sentence = format!("{cell} has other {level} than before on {others} of {items} items");
+                (Outcome::Fail, sentence)
+            }
+        };
+        Some(Finding { outcome, sentence, cells: Some([*cell; 2]), first: tally.first().cloned() })
     };
     let mut findings: Vec<_> = pairs.iter().filter_map(finding).collect();
-    if pairs.iter().all(|(_, tally)| tally.bits.of == 0) {
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
+    if pairs.iter().all(|(_, tally)| tally.items() == 0) {
         findings = vec![Finding {
             outcome: Outcome::Unknown,
             sentence: "nothing was compared".to_owned(),
@@ -108,7 +116,7 @@ fn as_it_was(level: Level, pairs: &[(Cell, &Tally)], gates: [&Vec<Gate>; 2]) -> 
             first: None,
         }];
     }
-    let [before, after] = gates;
+    let [before, after] = reports.map(|report| &report.run.gates[..]);
     let alone = |one: &[Gate], other: &[Gate], when: &str| {
         let alone = one.iter().filter(|gate| !other.iter().any(|other| is_same(gate, other)));
         let notes = alone.map(|gate| format!("the gate {} is in the run {when} alone", gate.name));
@@ -205,13 +213,13 @@ fn settings(pairs: &[(Cell, &Tally)]) -> Vec<SettingRow> {
         for (cell, tally) in pairs {
             let setting = cell.get(axis).to_string();
             let at = rows[begin..].iter().position(|row| row.setting == setting).unwrap_or_else(|| {
-                rows.push(SettingRow { axis, setting, cells: 0, agree: [0; 3] });
+                rows.push(SettingRow { axis, setting, cells: 0, agree: ByLevel::of(|_| Some(0)) });
                 rows.len() - 1 - begin
             });
             let row = &mut rows[begin + at];
             row.cells += 1;
-            for (agree, level) in row.agree.iter_mut().zip(Level::ALL) {
-                *agree += usize::from(tally.agreeing(level).misses() == 0);
+            for level in Level::ALL {
+                row.agree[level] = one_more(row.agree[level], tally.agrees(level));
             }
         }
         if rows.len() - begin == 1 {
@@ -224,14 +232,14 @@ fn settings(pairs: &[(Cell, &Tally)]) -> Vec<SettingRow> {
 impl Before {
     /// Which cells changed, if one axis tells them from those that did not.
     pub(crate) fn why(&self) -> Option<String> {
-        let level = self.level as usize;
         let axes = AXES.iter().map(|entry| entry.axis);
         let by_axis = axes.map(|axis| (axis, self.settings.iter().filter(move |row| row.axis == axis)));
         by_axis.into_iter().find_map(|(axis, rows)| {
             let (same, other): (Vec<&SettingRow>, Vec<&SettingRow>) =
-                rows.partition(|row| row.agree[level] == row.cells);
-            let tells =
-                !same.is_empty() && !other.is_empty() && other.iter().all(|row| row.agree[level] == 0);
+                rows.partition(|row| row.agree[self.level] == Some(row.cells));
+            let tells = !same.is_empty()
+                && !other.is_empty()
+                && other.iter().all(|row| row.agree[self.level] == Some(0));
             let names: Vec<_> = other.iter().map(|row| row.setting.as_str()).collect();
             tells.then(|| {
                 format!("The cells with other {} are those with {axis} {}.", self.level, names.join(" or "))

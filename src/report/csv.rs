@@ -1,10 +1,15 @@
 //! All cells as a table for spreadsheets and data frames.
 
 use super::{CellRow, Report};
-use crate::cell::{AXES, Cell};
+use crate::{
+    cell::{AXES, Cell},
+    stats::proportion::Proportion,
+    trace::Sight,
+};
 
 /// After the cell and its settings.
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 19] = [
+    "sight",
     "root",
     "tokens",
     "right",
@@ -25,16 +30,20 @@ const COLUMNS: [&str; 18] = [
     "missing",
 ];
 
-/// One line per cell, below a line of names, as RFC 4180 has it. What a cell does not have is empty, and one that has not
+/// One line per cell, below a line of names, as RFC 4180 has it. What a cell does not have or does not show is empty, as is
+/// the sight where all logits are seen, and one that has not
 /// run has nothing but a reason.
 pub fn cells(report: &Report) -> String {
     let names = ["cell"].into_iter().chain(AXES.iter().map(|entry| entry.name)).chain(COLUMNS);
     let mut out = String::new();
     line(&mut out, &names.map(str::to_owned).collect::<Vec<_>>());
-    for CellRow { cell, root, tokens, accuracy, interval, against, .. } in &report.cells {
+    for CellRow { cell, sight, root, tokens, accuracy, interval, against, .. } in &report.cells {
         let mut fields = settings(cell);
         let share = |share: f64| format!("{share:?}");
+        // A property of few cells, which others do not have.
+        let shown = if *sight == Sight::Logits { String::new() } else { sight.name().to_owned() };
         fields.extend([
+            shown,
             root.to_string(),
             tokens.to_string(),
             accuracy.hits.to_string(),
@@ -47,11 +56,13 @@ pub fn cells(report: &Report) -> String {
         ]);
         match against {
             Some(against) => {
-                fields.extend(against.items.map(|same| same.hits.to_string()));
+                let hits =
+                    |same: Option<Proportion>| same.map_or_else(String::new, |same| same.hits.to_string());
+                fields.extend(against.items.map(hits).into_values());
                 fields.extend([
-                    against.places.hits.to_string(),
-                    against.places.of.to_string(),
-                    against.drift.to_string(),
+                    hits(against.places),
+                    against.places.map_or_else(String::new, |places| places.of.to_string()),
+                    against.drift.map_or_else(String::new, |drift| drift.to_string()),
                     against.median_first_divergence.map_or_else(String::new, |median| median.to_string()),
                     against.paired.lost.to_string(),
                     against.paired.gained.to_string(),

@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use crate::{
     cell::{Axis, Cell},
-    compare::{Divergence, Drift, Level, MARGINS, Spreads},
+    compare::{ByLevel, Divergence, Drift, Level, MARGINS, Spreads},
     digest::Digest,
     engine::environment::Environment,
     json_float,
     record::About,
     stats::{Interval, paired::Paired, proportion::Proportion},
-    trace::Launches,
+    trace::{Launches, Sight},
     verdict::{Outcome, Ruling, evidence::Attribution},
 };
 
 /// Of its form.
-pub(super) const FORM: u32 = 2;
+pub(super) const FORM: u32 = 3;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
@@ -96,7 +96,8 @@ pub struct PrecisionRow {
     pub all: Spreads,
     /// How far they are apart on the items of each suite, by its name.
     pub suites: BTreeMap<String, Spreads>,
-    /// How outputs come apart from those of the reference along their tokens, over all cells; nothing without a reference.
+    /// How outputs come apart from those of the reference along their tokens, over all cells; nothing without a reference,
+    /// or where not all tokens are told.
     pub course: Option<CourseRow>,
 }
 
@@ -134,7 +135,7 @@ pub struct CourseRow {
     /// How far logits are apart at each place: before any token, after one, and so on.
     pub drift: Vec<Drift>,
     /// Where the reference's margin lay in a range, at how many places another token came to rank first: below 0.01, from
-    /// there to 0.03, to 0.1, to 0.3, to 1, to 3, and from 3 up.
+    /// there to 0.03, to 0.1, to 0.3, to 1, to 3, and from 3 up; only places where both are seen.
     // The ranges between `MARGINS`.
     #[schemars(length(equal = MARGINS.len() + 1))]
     pub margins: Vec<Proportion>,
@@ -161,7 +162,10 @@ pub struct SurvivalRow {
 pub struct CellRow {
     /// Which cell.
     pub cell: Cell,
-    /// One value for all its tokens and logits: equal in two cells if and only if all of these are.
+    /// How much its engine shows of what tokens were chosen from.
+    pub sight: Sight,
+    /// One value for all its tokens, and for what is seen of what they were chosen from: equal in two cells of one sight if
+    /// and only if all of these are.
     pub root: Digest,
     /// The launches that really ran.
     pub launches: Launches,
@@ -181,16 +185,16 @@ pub struct CellRow {
 /// A cell beside the reference, or beside what it was.
 #[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Against {
-    /// Items with the same bits, with the same tokens, and with the same answers.
-    pub items: [Proportion; 3],
-    /// Comparable places with the same logits.
-    pub places: Proportion,
-    /// Places at which both rank the same token first.
-    pub best: Proportion,
-    /// The largest difference of a logit before tokens part.
-    #[serde(with = "json_float")]
-    #[schemars(schema_with = "json_float::schema")]
-    pub drift: f32,
+    /// The items that agree on each level; nothing where that is not told of each item.
+    pub items: ByLevel<Option<Proportion>>,
+    /// Comparable places with the same logits; nothing where that is not told of each place.
+    pub places: Option<Proportion>,
+    /// Places at which both rank the same token first; nothing where that is not told of each place.
+    pub best: Option<Proportion>,
+    /// The largest difference of a logit before tokens part; nothing where not all logits are seen.
+    #[serde(with = "json_float::option")]
+    #[schemars(schema_with = "json_float::option::schema")]
+    pub drift: Option<f32>,
     /// After how many tokens half of all outputs have parted; nothing where fewer do.
     pub median_first_divergence: Option<u64>,
     /// What was lost and gained.
@@ -252,8 +256,8 @@ pub struct SettingRow {
     pub setting: String,
     /// How many cells have it.
     pub cells: usize,
-    /// How many of these cells have the bits, the tokens and the answers that they had.
-    pub agree: [usize; 3],
+    /// How many of these cells are as they were, on each level; nothing where that is not told of each cell.
+    pub agree: ByLevel<Option<usize>>,
 }
 
 impl Report {
@@ -316,7 +320,7 @@ fn plain(schema: &mut Schema) {
     }
 }
 
-/// Cells with the same bits as one, under the name of the first, and how many there are. Those that are beside what they
+/// Cells that are proven to have the same bits as one, under the name of the first, and how many there are. Those that are beside what they
 /// were, and not beside one reference, must have been alike, too.
 pub(crate) fn alike<'r>(cells: impl IntoIterator<Item = &'r CellRow>) -> Vec<(&'r CellRow, u64)> {
     let mut groups: Vec<(&CellRow, u64)> = Vec::new();
@@ -324,7 +328,9 @@ pub(crate) fn alike<'r>(cells: impl IntoIterator<Item = &'r CellRow>) -> Vec<(&'
     for row in cells {
         let numbers = numbers.entry(row.root).or_default();
         // The reference stands beside nothing, and cells that are alike to it beside it.
+        // Where too little is seen, equal roots are not equal bits.
         let is_same = |other: &CellRow| match (&row.against, &other.against) {
+            _ if row.sight < Sight::Logits || other.sight < Sight::Logits => false,
             (Some(a), Some(b)) => a == b,
             _ => true,
         };

@@ -8,11 +8,12 @@ use super::{
     escape::markup,
     figure,
     tables::{self, Table, stable},
-    words::{self, grouped, interval, of_one_cell, plural, share},
+    words::{self, grouped, interval, of_one_cell, plural, share, told},
 };
 use crate::{
     compare::{Divergence, Spreads},
     stats::{Interval, redraw::DRAWS},
+    trace::Sight,
     verdict::{Outcome, Ruling},
 };
 
@@ -199,7 +200,10 @@ fn parting(report: &Report, first: &First) -> Value {
             correct => side.correct,
         }
     });
-    let margin = |at: usize| sides[at].margin.map_or_else(|| "none".to_owned(), |margin| margin.to_string());
+    let margin = |at: usize| {
+        let none = if sides[at].token.is_some() { "not told" } else { "none" };
+        sides[at].margin.map_or_else(|| none.to_owned(), |margin| margin.to_string())
+    };
     context! {
         differ => why.join(" "),
         item => format!("{id}, of {suite} ({stratum})"),
@@ -324,9 +328,11 @@ fn suites(report: &Report) -> Value {
         let all = std::iter::once(("all", &row.all));
         let of_suites = row.suites.iter().map(|(suite, spreads)| (suite.as_str(), spreads));
         all.chain(of_suites).map(move |(suite, spreads)| {
-            let Spreads { accuracy, bits, tokens, answers, redrawn, .. } = spreads;
+            let Spreads { accuracy, agreement, redrawn, .. } = spreads;
             let of_one = of_one_cell(*accuracy, row.cells);
-            let [bits, tokens, answers] = [bits, tokens, answers].map(|agreement| share(stable(*agreement)));
+            let [bits, tokens, answers] = agreement
+                .map(|agreement| told(agreement, |agreement| share(stable(agreement))))
+                .into_values();
             let [deviation, deviations] =
                 pair(spreads.deviation_of_accuracy, redrawn.deviation_of_accuracy, 100.0, 3);
             let [range, _] = pair(spreads.range_of_accuracy, None, 100.0, 3);
@@ -382,9 +388,10 @@ fn cells(report: &Report) -> Value {
         "root",
     ];
     let rows = report.cells.iter().map(|row| {
-        let CellRow { cell, root, launches, tokens, accuracy, against, .. } = row;
+        let CellRow { cell, sight, root, launches, tokens, accuracy, against, .. } = row;
         let is_reference = report.before.is_none() && report.run.reference == Some(*cell);
-        let name = format!("{cell}{}", if is_reference { " (reference)" } else { "" });
+        let shown = if *sight == Sight::Logits { String::new() } else { format!(" (shows {sight})") };
+        let name = format!("{cell}{}{shown}", if is_reference { " (reference)" } else { "" });
         let mut columns = vec![name, share(*accuracy), interval(row.interval)];
         match against {
             Some(Against {
@@ -398,9 +405,9 @@ fn cells(report: &Report) -> Value {
                 p_value,
                 ..
             }) => {
-                columns.extend(items.map(share));
-                columns.extend([*places, *best].map(share));
-                columns.push(drift.to_string());
+                let shares = items.into_values().into_iter().chain([*places, *best]);
+                columns.extend(shares.map(|of| told(of, share)));
+                columns.push(told(*drift, |drift| drift.to_string()));
                 columns.push(median_first_divergence.map_or("-".to_owned(), grouped));
                 columns.extend([paired.lost, paired.gained].map(grouped));
                 columns.push(interval(*difference));
@@ -410,8 +417,7 @@ fn cells(report: &Report) -> Value {
         }
         columns.push(grouped(*tokens));
         let counts = [launches.threads, launches.prefill_rows, launches.decode_rows, launches.chunks];
-        columns
-            .extend(counts.map(|count| count.map_or("not told".to_owned(), |count| grouped(count as u64))));
+        columns.extend(counts.map(|count| told(count, |count| grouped(count as u64))));
         columns.push(format!("{:.12}", root.to_string()));
         columns
     });

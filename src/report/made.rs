@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cell::{AXES, Cell, Compute},
-    compare::{Course, Divergence, Level, Tally},
+    compare::{ByLevel, Course, Divergence, Level, Tally},
     numerics::order::Launch,
     record::{About, PROGRAM},
     stats::survival::Step,
@@ -21,11 +21,12 @@ use crate::{
 };
 
 impl CourseRow {
-    /// Of all these cells; nothing without outputs.
+    /// Of all these cells; nothing without outputs, or where not all tokens are told.
     pub(super) fn pooled<'t>(tallies: impl IntoIterator<Item = &'t Tally>) -> Option<CourseRow> {
         let (mut cells, mut outputs, mut course) = (0, 0, Course::default());
         for tally in tallies {
-            (cells, outputs) = (cells + 1, outputs + tally.bits.of);
+            tally.agreeing(Level::Tokens)?;
+            (cells, outputs) = (cells + 1, outputs + tally.items());
             course.pool(&tally.course);
         }
         if outputs == 0 {
@@ -58,9 +59,9 @@ impl Against {
     /// What two cells differ by.
     pub fn new(tally: &Tally) -> Against {
         Against {
-            items: Level::ALL.map(|level| tally.agreeing(level)),
-            places: tally.places,
-            best: tally.best,
+            items: ByLevel::of(|level| tally.agreeing(level)),
+            places: tally.places.told(),
+            best: tally.best.told(),
             drift: tally.drift,
             median_first_divergence: tally.course.survival().first_time_at_most(0.5),
             paired: tally.paired,
@@ -95,6 +96,7 @@ impl Report {
                 let tally = reference.and_then(|reference| evidence.tally(reference, known.cell));
                 CellRow {
                     cell: known.cell,
+                    sight: known.sight,
                     root: known.root,
                     launches: known.launches.clone(),
                     tokens: summary.tokens,

@@ -5,11 +5,12 @@ use std::cmp::Reverse;
 use super::{
     Against, Report, SettingRow,
     data::{Family, alike},
-    words::{beside, grouped, interval, points, share, without_shared},
+    words::{beside, grouped, interval, points, share, told, without_shared},
 };
 use crate::{
-    compare::Spreads,
+    compare::{ByLevel, Level, Spreads},
     stats::{proportion::Proportion, spread::Agreement},
+    trace::Sight,
 };
 
 /// Rows below a line of names.
@@ -105,15 +106,16 @@ pub(crate) fn all(report: &Report, room: Room) -> Vec<Table> {
 
 /// Where all cells are as they were, or none, no setting tells anything.
 fn is_telling(rows: &[SettingRow]) -> bool {
-    let some = |level: usize| rows.iter().any(|row| row.agree[level] > 0);
-    let all = |level: usize| rows.iter().all(|row| row.agree[level] == row.cells);
-    (0..3).any(|level| some(level) && !all(level))
+    let some = |level: Level| rows.iter().any(|row| row.agree[level] > Some(0));
+    let all = |level: Level| rows.iter().all(|row| row.agree[level] == Some(row.cells));
+    Level::ALL.into_iter().any(|level| some(level) && !all(level))
 }
 
 pub(crate) fn axes(report: &Report) -> Table {
     let rows = report.axes.iter().map(|axis| {
-        let pairs = [axis.pairs, axis.exercised].into_iter().chain(axis.agree).map(|count| count.to_string());
-        let shares = axis.items.into_iter().chain([axis.places]).map(share);
+        let pairs = [Some(axis.pairs), axis.exercised].into_iter().chain(axis.agree.into_values());
+        let pairs = pairs.map(|count| told(count, |count| count.to_string()));
+        let shares = axis.items.into_values().into_iter().chain([axis.places]).map(|of| told(of, share));
         [axis.axis.to_string()].into_iter().chain(pairs).chain(shares).collect()
     });
     Table {
@@ -137,8 +139,9 @@ pub(crate) fn axes(report: &Report) -> Table {
 /// For two runs: the cells that are as they were, by what they are set to.
 pub(crate) fn settings(report: &Report) -> Table {
     let rows = report.before.iter().flat_map(|before| &before.settings).map(|row| {
-        let [bits, tokens, answers] = row.agree.map(|agree| agree.to_string());
-        vec![row.axis.to_string(), row.setting.clone(), row.cells.to_string(), bits, tokens, answers]
+        let agree = row.agree.map(|agree| told(agree, |agree| agree.to_string()));
+        let names = [row.axis.to_string(), row.setting.clone(), row.cells.to_string()];
+        names.into_iter().chain(agree.into_values()).collect()
     });
     Table {
         title: "Which cells are as they were".to_owned(),
@@ -162,9 +165,7 @@ fn precisions(report: &Report) -> Table {
         let Spreads {
             accuracy,
             deviation_of_accuracy,
-            bits,
-            tokens,
-            answers,
+            agreement,
             divergence_index,
             deviation_of_lengths,
             deviation_of_probabilities,
@@ -173,7 +174,8 @@ fn precisions(report: &Report) -> Table {
         let lengths = deviation_of_lengths.map_or("-".to_owned(), |deviation| format!("{deviation:.3}"));
         let probabilities = deviation_of_probabilities
             .map_or("-".to_owned(), |deviation| format!("{:.2}e-4", 1e4 * deviation));
-        let [bits, tokens, answers] = [bits, tokens, answers].map(|agreement| share(stable(*agreement)));
+        let [bits, tokens, answers] =
+            agreement.map(|agreement| told(agreement, |agreement| share(stable(agreement)))).into_values();
         let index = divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}"));
         let deviation = points(*deviation_of_accuracy, 3);
         let cells = row.cells.to_string();
@@ -241,17 +243,23 @@ fn cells(report: &Report) -> Table {
     // The worst has the fewest answers in common; of equals, the fewest texts, and the fewest bits.
     groups.sort_by_key(|(row, _)| match &row.against {
         Some(against) => {
-            let [bits, tokens, answers] = against.items.map(|same| Reverse(same.misses()));
+            let ByLevel { bits, tokens, answers } =
+                against.items.map(|same| Reverse(same.map(Proportion::misses)));
             (0, answers, tokens, bits)
         }
-        None => (1, Reverse(0), Reverse(0), Reverse(0)),
+        None => (1, Reverse(None), Reverse(None), Reverse(None)),
     });
+    let is_seen = groups.iter().all(|(row, _)| row.sight == Sight::Logits);
     let rows = groups.iter().map(|(row, alike)| {
-        let mut fields = vec![row.cell.to_string(), alike.to_string(), share(row.accuracy)];
+        let mut fields = vec![row.cell.to_string()];
+        if !is_seen {
+            fields.push(row.sight.name().to_owned());
+        }
+        fields.extend([alike.to_string(), share(row.accuracy)]);
         fields.push(interval(row.interval));
         match &row.against {
             Some(Against { items, median_first_divergence, paired, difference, p_value, .. }) => {
-                fields.extend(items.map(share));
+                fields.extend(items.map(|same| told(same, share)).into_values());
                 fields.push(median_first_divergence.map_or("-".to_owned(), grouped));
                 fields.extend([paired.lost, paired.gained].map(grouped));
                 fields.extend([interval(*difference), format!("{p_value:.3}")]);
@@ -265,23 +273,27 @@ fn cells(report: &Report) -> Table {
             " Beside {beside}: the share of items with the same bits, tokens and answers, and the answers that were lost and gained."
         )
     });
+    let shows = if is_seen { None } else { Some(Column::word("shows")) };
     Table {
         title: "Cells, the worst first".to_owned(),
         rows: rows.collect(),
-        columns: vec![
-            Column::word("cell"),
-            Column::number("alike"),
-            Column::number("right"),
-            Column::extra("95 % interval"),
-            Column::number("bits"),
-            Column::number("tokens"),
-            Column::number("answers"),
-            Column::extra("half part after"),
-            Column::number("lost"),
-            Column::number("gained"),
-            Column::extra("change, pp"),
-            Column::extra("p"),
-        ],
+        columns: [Column::word("cell")]
+            .into_iter()
+            .chain(shows)
+            .chain([
+                Column::number("alike"),
+                Column::number("right"),
+                Column::extra("95 % interval"),
+                Column::number("bits"),
+                Column::number("tokens"),
+                Column::number("answers"),
+                Column::extra("half part after"),
+                Column::number("lost"),
+                Column::number("gained"),
+                Column::extra("change, pp"),
+                Column::extra("p"),
+            ])
+            .collect(),
         sentence: format!("Cells that are alike to the last bit stand in one row.{beside}"),
         noun: "cell",
         alike: Some(groups.iter().map(|(_, alike)| *alike).collect()),

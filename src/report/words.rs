@@ -60,6 +60,11 @@ pub(crate) fn interval(interval: Option<Interval>) -> String {
     )
 }
 
+/// What an engine may not tell.
+pub(crate) fn told<T>(value: Option<T>, say: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "not told".to_owned(), say)
+}
+
 /// In percentage points.
 pub(crate) fn points(part: Option<f64>, digits: usize) -> String {
     part.map_or("-".to_owned(), |part| format!("{:.digits$}", 100.0 * part))
@@ -351,22 +356,27 @@ pub(crate) fn apart(Divergence { place, sides: [a, b], drift, .. }: &Divergence)
     };
     if a.token == b.token {
         format!("{places} the logits are others, and the best token is the same.")
-    } else if *drift > 0.0 {
-        format!("{places}, with logits up to {drift} apart, the texts part.")
     } else {
-        format!("{places} the texts part.")
+        match drift {
+            Some(drift) if *drift > 0.0 => {
+                format!("{places}, with logits up to {drift} apart, the texts part.")
+            }
+            _ => format!("{places} the texts part."),
+        }
     }
 }
 
-/// The token that a side chose, and what it was chosen from.
+/// The token that a side chose, and what it was chosen from, as far as that is seen.
 fn chosen(side: &Side, name: &dyn Fn(u32) -> String) -> String {
-    if side.token.is_none() {
-        return "has ended".to_owned();
-    }
+    let Some(token) = side.token else { return "has ended".to_owned() };
     let best = side.candidates.iter().take(2);
     let best: Vec<_> =
         best.map(|candidate| format!("{} {}", name(candidate.token), candidate.logit)).collect();
-    format!("{} (margin {})", best.join(", then "), side.margin.unwrap_or_default())
+    match (&best[..], side.margin) {
+        ([], _) => format!("{} (shows no logits)", name(token)),
+        (_, None) => best.join(", then "),
+        (_, Some(margin)) => format!("{} (margin {margin})", best.join(", then ")),
+    }
 }
 
 #[cfg(test)]

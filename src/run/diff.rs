@@ -19,6 +19,7 @@ use crate::{
         trace::{Reader, TreeFile},
     },
     suite::load::{self, Format, LoadErrors, Loaded},
+    trace::Sight,
 };
 
 /// Something that can be held against another of its kind.
@@ -104,9 +105,12 @@ impl Side {
 pub struct CellDiff {
     /// The two.
     pub cells: [Cell; 2],
-    /// All items; nothing where the roots of both trees are equal, which says it all.
+    /// How much the engine of each shows.
+    pub sights: [Sight; 2],
+    /// All items; nothing where all logits are seen and the roots of both trees are equal, which says it all.
     pub tally: Option<Tally>,
-    /// The first item that differs, and how many nodes of each tree were read to find it.
+    /// The first item that differs, and how many nodes of each tree were read to find it; nothing where not all logits are
+    /// seen.
     pub found: Option<(u64, usize)>,
 }
 
@@ -156,12 +160,21 @@ pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDif
         _ => Err(DiffError::Missing { cell: Box::new(cell), folder: run.folder.clone() }),
     };
     let traces = [done(one, a)?, done(other, b)?];
-    if traces[0].root == traces[1].root {
-        return Ok(CellDiff { cells: [a, b], tally: None, found: None });
+    let sight =
+        |run: &Run, at: usize| Reader::open(&run.folder, traces[at].trace).map(|reader| reader.sight());
+    let sights = [sight(one, 0).map_err(RunError::from)?, sight(other, 1).map_err(RunError::from)?];
+    let sees_logits = sights == [Sight::Logits; 2];
+    if sees_logits && traces[0].root == traces[1].root {
+        return Ok(CellDiff { cells: [a, b], sights, tally: None, found: None });
     }
-    let tree = |run: &Run, at: usize| TreeFile::open(&run.folder, traces[at].trace).map_err(RunError::from);
-    let found = tree(one, 0)?.first_difference(&mut tree(other, 1)?).map_err(RunError::from)?;
-    Ok(CellDiff { cells: [a, b], tally: Some(tally(one, other, [traces[0].trace, traces[1].trace])?), found })
+    let mut found = None;
+    if sees_logits {
+        let tree =
+            |run: &Run, at: usize| TreeFile::open(&run.folder, traces[at].trace).map_err(RunError::from);
+        found = tree(one, 0)?.first_difference(&mut tree(other, 1)?).map_err(RunError::from)?;
+    }
+    let tally = tally(one, other, [traces[0].trace, traces[1].trace])?;
+    Ok(CellDiff { cells: [a, b], sights, tally: Some(tally), found })
 }
 
 /// All items of two traces.

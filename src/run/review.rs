@@ -47,6 +47,7 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
     let (mut known, mut missing) = (Vec::new(), Vec::new());
     // In the order in which cells first have them.
     let mut traces: Vec<Digest> = Vec::new();
+    let mut readers = Vec::new();
     let mut of_cells = Vec::new();
     for (cell, done) in cells(&run)? {
         let done = match done {
@@ -56,16 +57,20 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
                 continue;
             }
         };
-        let trace = traces.iter().position(|trace| *trace == done.trace).unwrap_or_else(|| {
-            traces.push(done.trace);
-            traces.len() - 1
-        });
+        let trace = match traces.iter().position(|trace| *trace == done.trace) {
+            Some(trace) => trace,
+            None => {
+                traces.push(done.trace);
+                readers.push(Reader::open(&run.folder, done.trace)?);
+                readers.len() - 1
+            }
+        };
         of_cells.push((cell, done.trace));
         let Done { root, launches, environment, .. } = *done;
-        known.push(Known { cell, trace, root, launches, environment });
+        known.push(Known { cell, trace, root, sight: readers[trace].sight(), launches, environment });
     }
     let mut evidence = Evidence::new(about, known, identity(about));
-    read(&run, &traces, &mut evidence)?;
+    read(&run, readers, &mut evidence)?;
     let vocabulary = run.vocabulary()?;
     let text = |token: u32| vocabulary.get(token as usize).cloned().unwrap_or_default();
     let report = Report::new(about, missing, &evidence, baseline, &text);
@@ -140,14 +145,10 @@ fn identity(about: &About) -> Digest {
 }
 
 /// Reads all traces side by side, some items at a time.
-fn read(run: &Run, traces: &[Digest], evidence: &mut Evidence) -> Result<(), RunError> {
+fn read(run: &Run, mut readers: Vec<Reader>, evidence: &mut Evidence) -> Result<(), RunError> {
     let mut questions = questions(run)?;
-    let mut readers = Vec::new();
-    for trace in traces {
-        readers.push(Reader::open(&run.folder, *trace)?);
-    }
     let items = questions.len();
-    let block = (OUTPUTS / traces.len().max(1)).max(1) as u64;
+    let block = (OUTPUTS / readers.len().max(1)).max(1) as u64;
     let replay = run.about.generation.replay;
     for first in (0..items).step_by(block as usize) {
         let numbers = first..items.min(first + block);

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Of the form of all files.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 const RUN: &str = "run.json";
 const ITEMS: &str = "items.jsonl";

@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Known};
-use crate::{compare::Level, digest::Digest, engine::environment::Environment};
+use crate::{
+    compare::{ByLevel, Level},
+    digest::Digest,
+    engine::environment::Environment,
+    trace::Sight,
+};
 
 /// Of the form of the file.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// Everything that was approved.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,12 +32,10 @@ pub struct Baseline {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approved {
-    /// Of all tokens and logits.
-    pub bits: Digest,
-    /// Of all tokens.
-    pub tokens: Digest,
-    /// Of all answers.
-    pub answers: Digest,
+    /// How much its engine showed.
+    pub sight: Sight,
+    /// Of all that counts on each level; nothing where not all of that was seen.
+    pub digests: ByLevel<Option<Digest>>,
     /// How many of how many were right: for whoever reads the file.
     pub right: String,
     /// Where a foreign engine ran: its bits depend on that.
@@ -47,10 +50,13 @@ pub enum Approval {
     New,
     /// It speaks of another machine.
     Elsewhere,
-    /// It is as it was approved.
-    Same,
-    /// It differs on these levels.
-    Changed(Vec<Level>),
+    /// It can be held against what was approved.
+    Beside {
+        /// Is it as it was approved, on each level? Nothing where one of the two does not show enough.
+        same: ByLevel<Option<bool>>,
+        /// How much was seen when it was approved, and how much is now.
+        sights: [Sight; 2],
+    },
 }
 
 /// What an approval would change.
@@ -62,8 +68,28 @@ pub enum Change {
     Gone(String),
     /// A cell that ran elsewhere.
     Elsewhere(String),
+    /// A cell whose engine showed more or less when it was approved than it does now, and that differs on no level that
+    /// both show.
+    Shown(String, [Sight; 2]),
     /// A cell that differs on these levels, with how many were right before and now.
     Changed(String, Vec<Level>, [String; 2]),
+}
+
+/// Why a baseline cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BaselineError {
+    /// Another version wrote it.
+    #[error(
+        "is a baseline of form {form}, which {} reads, and this version reads form {FORM}",
+        if *.form < FORM { "reprocheck 0.1.0" } else { "a later version" }
+    )]
+    Form {
+        /// Its form.
+        form: u32,
+    },
+    /// It is something else.
+    #[error("is no baseline: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 impl Baseline {
@@ -74,9 +100,20 @@ impl Baseline {
         Baseline { form: FORM, model: model.to_owned(), about: evidence.identity(), cells }
     }
 
-    /// Why it cannot be read by this version, if it cannot.
-    pub fn is_foreign(&self) -> Option<String> {
-        (self.form != FORM).then(|| format!("it has form {}, and this version reads form {FORM}", self.form))
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When it has another form than this version reads, or does not read.
+    pub fn read(text: &str) -> Result<Baseline, BaselineError> {
+        #[derive(Deserialize)]
+        struct Formed {
+            form: u32,
+        }
+        match serde_json::from_str(text)? {
+            Formed { form: FORM } => Ok(serde_json::from_str(text)?),
+            Formed { form } => Err(BaselineError::Form { form }),
+        }
     }
 
     /// What it is about that the evidence is not, if anything.
@@ -92,10 +129,7 @@ impl Baseline {
         if old.environment != new.environment {
             return Approval::Elsewhere;
         }
-        match changed(old, &new) {
-            levels if levels.is_empty() => Approval::Same,
-            levels => Approval::Changed(levels),
-        }
+        Approval::Beside { same: same(old, &new), sights: [old.sight, new.sight] }
     }
 
     /// What it would change to replace another one.
@@ -108,7 +142,10 @@ impl Baseline {
                     changes.push(Change::Elsewhere(name.clone()));
                 }
                 Some(old) => match changed(old, new) {
-                    levels if levels.is_empty() => {}
+                    levels if levels.is_empty() && old.sight == new.sight => {}
+                    levels if levels.is_empty() => {
+                        changes.push(Change::Shown(name.clone(), [old.sight, new.sight]));
+                    }
                     levels => {
                         let right = [old.right.clone(), new.right.clone()];
                         changes.push(Change::Changed(name.clone(), levels, right));
@@ -127,16 +164,21 @@ fn approved(evidence: &Evidence, known: &Known) -> Approved {
     let right = summary.accuracy();
     let foreign = !known.cell.compute.entry().pinned;
     Approved {
-        bits: summary.level(Level::Bits),
-        tokens: summary.level(Level::Tokens),
-        answers: summary.level(Level::Answers),
+        sight: known.sight,
+        digests: ByLevel::of(|level| summary.level(level)),
         right: format!("{} of {}", right.hits, right.of),
         environment: foreign.then(|| known.environment.clone()),
     }
 }
 
-/// The levels on which two differ.
+/// Are two the same, on each level? Other tokens are other bits, whatever is seen.
+fn same(old: &Approved, new: &Approved) -> ByLevel<Option<bool>> {
+    let mut same = ByLevel::of(|level| Some(old.digests[level]? == new.digests[level]?));
+    same.bits = same.bits.or(same.tokens.filter(|is_same| !is_same));
+    same
+}
+
+/// The levels on which two are proven to differ.
 fn changed(old: &Approved, new: &Approved) -> Vec<Level> {
-    let differ = [old.bits != new.bits, old.tokens != new.tokens, old.answers != new.answers];
-    Level::ALL.into_iter().zip(differ).filter(|(_, differ)| *differ).map(|(level, _)| level).collect()
+    same(old, new).iter().filter(|(_, is_same)| **is_same == Some(false)).map(|(level, _)| level).collect()
 }

@@ -9,14 +9,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     cell::{AXES, Axis, Cell, EngineName, Setting},
-    compare::{Level, Output, Spread, Spreads, Tally},
+    compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
     plan::gate::groups,
     record::About,
     stats::proportion::Proportion,
     suite::question::Question,
-    trace::Launches,
+    trace::{Launches, Sight},
 };
 
 /// A cell that has run.
@@ -26,8 +26,10 @@ pub struct Known {
     pub cell: Cell,
     /// The number of its trace: equal traces have one.
     pub trace: usize,
-    /// One value for all its tokens and logits.
+    /// One value for all its tokens, and for what is seen of what they were chosen from.
     pub root: Digest,
+    /// How much its engine showed.
+    pub sight: Sight,
     /// The launches that really ran.
     pub launches: Launches,
     /// Where.
@@ -55,7 +57,9 @@ pub struct Summary {
     pub suites: BTreeMap<String, Proportion>,
     /// How many tokens were chosen.
     pub tokens: u64,
-    levels: [Sha256; 3],
+    levels: ByLevel<Sha256>,
+    /// Where an output does not show enough.
+    untold: ByLevel<bool>,
 }
 
 impl Summary {
@@ -64,9 +68,9 @@ impl Summary {
         self.suites.values().copied().sum()
     }
 
-    /// One value for all that counts on a level.
-    pub fn level(&self, level: Level) -> Digest {
-        Digest(self.levels[level as usize].clone().finalize().into())
+    /// One value for all that counts on a level; nothing where not all of that is seen.
+    pub fn level(&self, level: Level) -> Option<Digest> {
+        (!self.untold[level]).then(|| Digest(self.levels[level].clone().finalize().into()))
     }
 
     fn add(&mut self, question: &Question, output: &Output<'_>) {
@@ -74,11 +78,13 @@ impl Summary {
         let suite = self.suites.entry(question.suite.clone()).or_default();
         *suite = *suite + right;
         self.tokens += output.tokens.len() as u64;
-        let [bits, tokens, answers] = &mut self.levels;
+        let ByLevel { bits, tokens, answers } = &mut self.levels;
+        self.untold.bits |= output.sight < Sight::Logits;
         bits.update(output.root.0);
         tokens.update((output.tokens.len() as u64).to_le_bytes());
-        for token in output.tokens {
-            tokens.update(token.id.to_le_bytes());
+        for token in output.chosen() {
+            self.untold.tokens |= token.is_none();
+            tokens.update(token.unwrap_or_default().to_le_bytes());
         }
         // No text has the length that stands for no answer.
         let answer = output.answer.unwrap_or_default();
@@ -124,14 +130,14 @@ pub struct Attribution {
     pub axis: Axis,
     /// How many pairs of cells were compared.
     pub pairs: usize,
-    /// In how many pairs the launch, as it was recorded, made a difference.
-    pub exercised: usize,
-    /// How many pairs agree on all bits, on all tokens, on all answers.
-    pub agree: [usize; 3],
-    /// Comparable places with the same logits, over all pairs.
-    pub places: Proportion,
-    /// Items with the same bits, with the same tokens, and with the same answers, over all pairs.
-    pub items: [Proportion; 3],
+    /// In how many pairs the launch, as it was recorded, made a difference; nothing where that is not told of each pair.
+    pub exercised: Option<usize>,
+    /// How many pairs agree on all items, for each level; nothing where that is not told of each pair.
+    pub agree: ByLevel<Option<usize>>,
+    /// Comparable places with the same logits, over all pairs; nothing where that is not told of each place.
+    pub places: Option<Proportion>,
+    /// The items that agree on each level, over all pairs; nothing where that is not told of each item.
+    pub items: ByLevel<Option<Proportion>>,
     /// The first pair whose tokens part, or else whose logits do; nothing where none do.
     pub first: Option<[Cell; 2]>,
 }
@@ -154,11 +160,14 @@ impl Evidence {
         evidence.families = evidence.lay_families(beside);
         let mut pairs: Vec<(Cell, Cell)> = Vec::new();
         for axis in AXES.iter().map(|entry| entry.axis) {
-            pairs.extend(evidence.lines(axis));
+            pairs.extend(lines(plan, axis));
         }
         for gate in gates {
-            let groups = gate.groups(plan);
-            pairs.extend(groups.iter().flat_map(|group| group[1..].iter().map(|cell| (group[0], *cell))));
+            for group in gate.groups(plan) {
+                // What tells whether an axis of the gate was exercised.
+                pairs.extend(AXES.iter().flat_map(|entry| lines(&group, entry.axis)));
+                pairs.extend(group[1..].iter().map(|cell| (group[0], *cell)));
+            }
         }
         pairs.extend(reference.iter().flat_map(|reference| plan.iter().map(|cell| (*reference, *cell))));
         for (one, other) in pairs {
@@ -193,12 +202,6 @@ impl Evidence {
             }
         }
         families
-    }
-
-    /// The pairs that differ on one axis alone: the first of each line with every other.
-    fn lines(&self, axis: Axis) -> Vec<(Cell, Cell)> {
-        let lines = groups(&self.plan, &[axis]);
-        lines.iter().flat_map(|line| line[1..].iter().map(|cell| (line[0], *cell))).collect()
     }
 
     /// Adds an item: what every trace holds of it, in the order of their numbers. Items come in their order.
@@ -246,19 +249,23 @@ impl Evidence {
         self.tallies.get(&(self.known(one)?.trace, self.known(other)?.trace))
     }
 
-    /// Did the axis make a difference to what these cells ran? Nothing where not all have run.
+    /// Did the axis make a difference to what these cells ran? Nothing where not all have run, or where their engines do not
+    /// tell.
     pub fn exercised(&self, axis: Axis, cells: &[Cell]) -> Option<bool> {
         let known: Option<Vec<_>> = cells.iter().map(|cell| self.known(*cell)).collect();
         let known = known?;
         // Whatever the launches say: what differs by nothing else has made a difference.
-        let mut bits: HashMap<Vec<Setting>, Digest> = HashMap::new();
-        let mut moved = |one: &Known| {
-            let others = AXES.iter().map(|entry| entry.axis).filter(|other| *other != axis);
-            let others = others.map(|other| one.cell.get(other)).collect();
-            let of_one = self.summary(one).level(Level::Bits);
-            *bits.entry(others).or_insert(of_one) != of_one
-        };
-        Some(launched_otherwise(axis, &known) || known.iter().any(|one| moved(one)))
+        let differs = |(one, other)| self.tally(one, other)?.agrees(Level::Bits);
+        if lines(cells, axis).into_iter().any(|pair| differs(pair) == Some(false)) {
+            return Some(true);
+        }
+        launched_otherwise(axis, &known)
+    }
+
+    /// The first of these cells of which its engine does not tell what the axis did to its calls.
+    pub fn untold(&self, axis: Axis, cells: &[Cell]) -> Option<Cell> {
+        let mut known = cells.iter().filter_map(|cell| self.known(*cell));
+        known.find(|known| launched_otherwise(axis, &[known]).is_none()).map(|known| known.cell)
     }
 
     /// All cells of every precision.
@@ -269,54 +276,85 @@ impl Evidence {
     /// What each axis alone moves, for those that vary.
     pub fn attributions(&self) -> Vec<Attribution> {
         let of_axis = |axis: Axis| {
-            let pairs = self.lines(axis);
             let mut attribution = Attribution {
                 axis,
                 pairs: 0,
-                exercised: 0,
-                agree: [0; 3],
-                places: Proportion::default(),
-                items: [Proportion::default(); 3],
+                exercised: Some(0),
+                agree: ByLevel::of(|_| Some(0)),
+                places: None,
+                items: ByLevel::default(),
                 first: None,
             };
+            let (mut places, mut items) = (Count::default(), ByLevel::<Count>::default());
             let mut has_text = false;
-            for (one, other) in pairs {
+            for (one, other) in lines(&self.plan, axis) {
                 let Some(tally) = self.tally(one, other) else { continue };
                 attribution.pairs += 1;
-                attribution.exercised += usize::from(self.exercised(axis, &[one, other]) == Some(true));
-                attribution.places = attribution.places + tally.places;
-                for (at, level) in Level::ALL.into_iter().enumerate() {
-                    attribution.agree[at] += usize::from(tally.agreeing(level).misses() == 0);
-                    attribution.items[at] = attribution.items[at] + tally.agreeing(level);
+                let is_exercised = self.exercised(axis, &[one, other]);
+                attribution.exercised = one_more(attribution.exercised, is_exercised);
+                places = places + tally.places;
+                for level in Level::ALL {
+                    attribution.agree[level] = one_more(attribution.agree[level], tally.agrees(level));
+                    items[level] = items[level] + tally.levels[level];
                 }
-                let parts = [tally.first().is_some(), tally.tokens.misses() > 0];
+                let parts = [tally.first().is_some(), tally.agrees(Level::Tokens) == Some(false)];
                 if parts[0] && attribution.first.is_none() || parts[1] && !has_text {
                     attribution.first = Some([one, other]);
                 }
                 has_text |= parts[1];
             }
-            attribution
+            Attribution { places: places.told(), items: items.map(Count::told), ..attribution }
         };
         let all = AXES.iter().map(|entry| of_axis(entry.axis));
         all.filter(|attribution| attribution.pairs > 0).collect()
     }
 }
 
-/// Do the launches on record say that the axis made a difference to what these cells ran?
-fn launched_otherwise(axis: Axis, cells: &[&Known]) -> bool {
+/// The pairs of these cells that differ on one axis alone: the first of each line with every other.
+fn lines(cells: &[Cell], axis: Axis) -> Vec<(Cell, Cell)> {
+    let lines = groups(cells, &[axis]);
+    lines.iter().flat_map(|line| line[1..].iter().map(|cell| (line[0], *cell))).collect()
+}
+
+/// So many, and one more where it is so; nothing once it is not told.
+pub(crate) fn one_more(count: Option<usize>, is_so: Option<bool>) -> Option<usize> {
+    Some(count? + usize::from(is_so?))
+}
+
+/// Do the launches on record say that the axis made a difference to what these cells ran, or that it made none? Nothing
+/// where they do not tell.
+fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
     match axis {
         // An order may follow the threads that were asked for, whether or not all had work.
-        Axis::Threads => differ(cells, |launches| (launches.threads, launches.tree)),
+        Axis::Threads => either(differ(cells, |launches| launches.threads), trees_differ(cells)),
         // Two names may stand for one tree.
-        Axis::Order => differ(cells, |launches| launches.tree),
-        Axis::Batch => differ(cells, |launches| (launches.prefill_rows, launches.decode_rows)),
+        Axis::Order => trees_differ(cells),
+        Axis::Batch => either(
+            differ(cells, |launches| launches.prefill_rows),
+            differ(cells, |launches| launches.decode_rows),
+        ),
         Axis::PrefillChunk => differ(cells, |launches| launches.chunks),
         Axis::Grouping => differ(cells, |launches| launches.groups),
         // Who computes, in which precision and with which noise is what the cell says; a repeat is a run of its own.
-        Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat => true,
+        Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat => Some(true),
     }
 }
 
-fn differ<T: PartialEq>(cells: &[&Known], of: impl Fn(&Launches) -> T) -> bool {
-    cells.iter().any(|known| of(&known.launches) != of(&cells[0].launches))
+/// An engine that adds in an order of its own has no tree on record, and that is told.
+fn trees_differ(cells: &[&Known]) -> Option<bool> {
+    differ(cells, |launches| Some(launches.tree))
+}
+
+fn differ<T: PartialEq>(cells: &[&Known], of: impl Fn(&Launches) -> Option<T>) -> Option<bool> {
+    let all: Vec<_> = cells.iter().map(|known| of(&known.launches)).collect();
+    let mut told = all.iter().flatten();
+    let first = told.next();
+    match told.any(|other| Some(other) != first) {
+        true => Some(true),
+        false => all.iter().all(Option::is_some).then_some(false),
+    }
+}
+
+fn either(one: Option<bool>, other: Option<bool>) -> Option<bool> {
+    if one == Some(true) || other == Some(true) { Some(true) } else { one.and(other) }
 }

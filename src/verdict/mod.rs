@@ -14,9 +14,10 @@ use self::{
 };
 use crate::{
     cell::{Axis, Cell},
-    compare::{Divergence, Level, Tally},
+    compare::{Count, Divergence, Level, Tally},
     plan::gate::{Comparison, Gate, Limit},
     stats::paired,
+    trace::Sight,
 };
 
 /// What became of a gate, from the best to the worst.
@@ -144,8 +145,21 @@ impl<'a> Bench<'a> {
                 .iter()
                 .filter(|group| group.iter().any(|cell| cell.get(*axis) != group[0].get(*axis)))
                 .collect();
-            let idle: Vec<_> =
-                varying.iter().filter(|group| self.evidence.exercised(*axis, group) == Some(false)).collect();
+            let told: Vec<_> = varying.iter().map(|group| self.evidence.exercised(*axis, group)).collect();
+            let untold = varying.iter().find_map(|group| self.evidence.untold(*axis, group));
+            if let (Some(cell), false) = (untold, told.contains(&Some(true))) {
+                let engine = cell.compute.engine();
+                self.findings.push(Finding::unknown(format!(
+                    "whether `{axis}` made a difference cannot be told: {engine} does not say what its calls were"
+                )));
+                continue;
+            }
+            let idle: Vec<_> = varying
+                .iter()
+                .zip(&told)
+                .filter(|(_, told)| **told == Some(false))
+                .map(|(group, _)| group)
+                .collect();
             if idle.is_empty() {
                 continue;
             }
@@ -208,11 +222,13 @@ impl<'a> Bench<'a> {
                             "{cell} was approved on another machine or version of its engine: approve it here"
                         ),
                     ),
-                    Approval::Same => (Outcome::Pass, String::new()),
-                    Approval::Changed(levels) if !levels.contains(&level) => (Outcome::Pass, String::new()),
-                    Approval::Changed(_) => {
-                        (Outcome::Fail, format!("{cell} has other {level} than were approved"))
-                    }
+                    Approval::Beside { same, sights } => match same[level] {
+                        Some(true) => (Outcome::Pass, String::new()),
+                        Some(false) => {
+                            (Outcome::Fail, format!("{cell} has other {level} than were approved"))
+                        }
+                        None => (Outcome::Unknown, untold_since(cell, sights, level)),
+                    },
                 },
             };
             if outcome == Outcome::Pass {
@@ -239,7 +255,7 @@ impl<'a> Bench<'a> {
                 "{one} and {other} ran on different machines, which may be what moved: run both on one kind"
             )));
         }
-        let Some(tally) = self.evidence.tally(one, other).filter(|tally| tally.bits.of > 0) else {
+        let Some(tally) = self.evidence.tally(one, other).filter(|tally| tally.items() > 0) else {
             self.findings.push(Finding::unknown(format!("{one} and {other} have no items to compare")));
             return;
         };
@@ -248,7 +264,12 @@ impl<'a> Bench<'a> {
                 format!("no answer was found in any text of {one} and {other}: let more tokens follow");
             return self.findings.push(Finding::unknown(sentence));
         }
-        let failed = self.gate.limits.iter().filter_map(|limit| breaks(*limit, tally, one, other));
+        let sights = [one, other].map(|cell| self.evidence.known(cell).map(|known| known.sight));
+        // Of two that show as little the sentence names the second, which is not the one that others are held against.
+        let blind = if sights[0] < sights[1] { one } else { other };
+        let sight = sights.into_iter().flatten().min().unwrap_or(Sight::Tokens);
+        let untold = |level: Level| (Outcome::Unknown, untold(&blind.to_string(), sight, level));
+        let failed = self.gate.limits.iter().filter_map(|limit| breaks(*limit, tally, one, other, &untold));
         let Some((outcome, sentence)) = failed.max_by_key(|(outcome, _)| *outcome) else {
             self.held += 1;
             return;
@@ -258,27 +279,55 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// In which way two cells break a limit, if they do.
-fn breaks(limit: Limit, tally: &Tally, one: Cell, other: Cell) -> Option<(Outcome, String)> {
+/// Why a level cannot be told of a cell, and what can.
+pub(crate) fn untold(cell: &str, sight: Sight, level: Level) -> String {
+    match level {
+        Level::Bits => {
+            let not = if sight == Sight::Tokens { ", not all logits" } else { "" };
+            format!("{cell} shows {sight}{not}: require tokens")
+        }
+        _ => format!(
+            "{cell} was given its tokens, and does not show which it would have chosen: require answers"
+        ),
+    }
+}
+
+/// The same of a cell beside what was approved of it.
+fn untold_since(cell: Cell, [then, now]: [Sight; 2], level: Level) -> String {
+    if then < now {
+        untold(&format!("what was approved of {cell}"), then, level)
+    } else {
+        untold(&cell.to_string(), now, level)
+    }
+}
+
+/// In which way two cells break a limit, if they do, or why that cannot be told.
+fn breaks(
+    limit: Limit,
+    tally: &Tally,
+    one: Cell,
+    other: Cell,
+    untold: &dyn Fn(Level) -> (Outcome, String),
+) -> Option<(Outcome, String)> {
     let fail = |sentence: String| Some((Outcome::Fail, sentence));
     let rate = |hits: u64, of: u64| hits as f64 / of as f64;
     match limit {
-        Limit::Require(level) => {
-            let agreeing = tally.agreeing(level);
-            (agreeing.misses() > 0).then_some(())?;
-            fail(format!(
-                "{other} has other {level} than {one} on {} of {} items",
-                agreeing.misses(),
-                agreeing.of
-            ))
-        }
-        Limit::Diverges => {
-            (tally.bits.misses() == 0).then_some(())?;
-            fail(format!(
+        Limit::Require(level) => match tally.agrees(level) {
+            Some(true) => None,
+            None => Some(untold(level)),
+            Some(false) => {
+                let (items, others) = (tally.items(), tally.levels[level].other);
+                fail(format!("{other} has other {level} than {one} on {others} of {items} items"))
+            }
+        },
+        Limit::Diverges => match tally.agrees(Level::Bits) {
+            Some(false) => None,
+            None => Some(untold(Level::Bits)),
+            Some(true) => fail(format!(
                 "{other} has the bits of {one} on all {} items, and should have others",
-                tally.bits.of
-            ))
-        }
+                tally.items()
+            )),
+        },
         Limit::AccuracyDrop { most, confidence } => {
             let found = tally.paired.non_inferiority(most, confidence);
             // Nothing lost is a drop of 0, and not of -0.
@@ -322,18 +371,22 @@ fn breaks(limit: Limit, tally: &Tally, one: Cell, other: Cell) -> Option<(Outcom
             ))
         }
         Limit::DivergenceRate(most) => {
-            let (other_text, of) = (tally.tokens.misses(), tally.tokens.of);
-            (rate(other_text, of) > most).then_some(())?;
-            fail(format!(
-                "{other} has other tokens than {one} on {other_text} of {of} items, where {:.2} % may be",
-                100.0 * most
-            ))
+            let (Count { other: others, untold: unseen, .. }, of) = (tally.levels.tokens, tally.items());
+            if rate(others, of) > most {
+                return fail(format!(
+                    "{other} has other tokens than {one} on {others} of {of} items, where {:.2} % may be",
+                    100.0 * most
+                ));
+            }
+            (rate(others + unseen, of) > most).then(|| untold(Level::Tokens))
         }
         Limit::FirstDivergence(least) => {
-            let first = tally.course.first_part().filter(|first| *first < least)?;
-            fail(format!(
-                "{other} parts from {one} after {first} tokens, where the first {least} must be equal"
-            ))
+            if let Some(first) = tally.course.first_part().filter(|first| *first < least) {
+                return fail(format!(
+                    "{other} parts from {one} after {first} tokens, where the first {least} must be equal"
+                ));
+            }
+            (tally.levels.tokens.untold > 0).then(|| untold(Level::Tokens))
         }
     }
 }

@@ -4,7 +4,7 @@
 
 pub(crate) mod cases;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use reprocheck::{
     compare::{Level, Output, Tally},
@@ -19,7 +19,7 @@ use reprocheck::{
         question::Question,
         style::Style,
     },
-    trace::{Launches, Token, chain},
+    trace::{Launches, Seen, Sight, Token, chain},
     verdict::{
         Outcome, Ruling,
         evidence::{Evidence, Known},
@@ -35,6 +35,10 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) traces: Vec<Option<usize>>,
     pub(crate) launches: Vec<Launches>,
+    /// How much is seen of each trace.
+    pub(crate) sights: Vec<Sight>,
+    /// Were the tokens given, and not chosen?
+    pub(crate) replayed: bool,
     /// Cells that ran on another machine than the rest.
     pub(crate) elsewhere: Vec<usize>,
     /// The text of every output, and of every token.
@@ -76,11 +80,11 @@ impl World {
         let plan =
             Plan::read(Path::new("m.toml"), &text, None).unwrap_or_else(|problems| panic!("{problems}"));
         let launches = |at: usize| Launches {
-            prefill_rows: at,
-            decode_rows: at,
-            chunks: at,
-            threads: at,
-            groups: Digest::of(&at.to_le_bytes()),
+            prefill_rows: Some(at),
+            decode_rows: Some(at),
+            chunks: Some(at),
+            threads: Some(at),
+            groups: Some(Digest::of(&at.to_le_bytes())),
             tree: None,
         };
         let count = plan.cells.len();
@@ -88,6 +92,8 @@ impl World {
             plan,
             traces: (0..count).map(Some).collect(),
             launches: (0..count).map(launches).collect(),
+            sights: vec![Sight::Logits; count],
+            replayed: false,
             elsewhere: Vec::new(),
             text: String::new(),
             name: "m".to_owned(),
@@ -120,6 +126,7 @@ impl World {
             reference: self.plan.reference,
             cells: self.plan.cells.clone(),
             beside: self.plan.beside.clone(),
+            scripts: BTreeMap::new(),
             gates: self.plan.gates.clone(),
         }
     }
@@ -141,17 +148,15 @@ impl World {
                 cell: *cell,
                 trace: (*trace)?,
                 root: Digest::of(&(*trace)?.to_le_bytes()),
+                sight: self.sights[(*trace)?],
                 launches: launches.clone(),
-                environment: Environment {
-                    processor: self.elsewhere.contains(&at).then(|| "another".to_owned()),
-                    ..environment()
-                },
+                environment: environment(self.elsewhere.contains(&at)),
             })
         });
         let mut evidence = Evidence::new(&about, known.collect(), Digest::of(b"about"));
         let traces = self.traces.iter().flatten().max().map_or(0, |most| most + 1);
         for item in 0..items {
-            let made = Outputs::new(self, (0..traces).map(|trace| made(trace, item)));
+            let made = Outputs::new(self, (0..traces).map(|trace| (trace, made(trace, item))));
             evidence.add(&question(item, &self.name), &made.all());
         }
         evidence
@@ -172,7 +177,10 @@ impl World {
             let (Some(now), Some(then)) = (*now, at.and_then(|at| self.traces[at])) else { continue };
             let mut tally = Tally::default();
             for item in 0..items {
-                let outputs = [Outputs::new(self, [was(then, item)]), Outputs::new(after, [is(now, item)])];
+                let outputs = [
+                    Outputs::new(self, [(then, was(then, item))]),
+                    Outputs::new(after, [(now, is(now, item))]),
+                ];
                 let [one, other] = outputs.each_ref().map(|outputs| outputs.all()[0]);
                 tally.add(&question(item, &self.name), one, other);
             }
@@ -199,48 +207,62 @@ impl World {
 
 /// What several traces hold of an item.
 struct Outputs<'w> {
-    text: &'w str,
-    made: Vec<(Vec<Token>, u8)>,
+    world: &'w World,
+    made: Vec<(Sight, Vec<Token>, u8)>,
 }
 
 impl<'w> Outputs<'w> {
-    fn new(world: &'w World, made: impl IntoIterator<Item = Made>) -> Outputs<'w> {
-        let made = made.into_iter().map(|(tokens, answer)| (tokens.into_iter().map(token).collect(), answer));
-        Outputs { text: &world.text, made: made.collect() }
+    /// Of traces by their numbers.
+    fn new(world: &'w World, made: impl IntoIterator<Item = (usize, Made)>) -> Outputs<'w> {
+        let made = made.into_iter().map(|(trace, (tokens, answer))| {
+            let sight = world.sights[trace];
+            (sight, tokens.into_iter().map(|made| token(made, sight)).collect(), answer)
+        });
+        Outputs { world, made: made.collect() }
     }
 
     fn all(&self) -> Vec<Output<'_>> {
-        let output = |(tokens, answer): &'_ (Vec<Token>, u8)| {
-            (chain(tokens.iter().map(|token| (token.token, token.digest))), *answer)
-        };
-        let outputs = self.made.iter().map(|made| (&made.0, output(made)));
-        let outputs = outputs.map(|(tokens, (root, answer))| Output {
+        let outputs = self.made.iter().map(|(sight, tokens, answer)| Output {
             tokens,
-            text: self.text,
-            root,
-            answer: Some(["0", "1", "2"][usize::from(answer)]),
-            correct: answer == 1,
-            replayed: false,
+            sight: *sight,
+            text: &self.world.text,
+            root: chain(*sight, tokens),
+            answer: Some(["0", "1", "2"][usize::from(*answer)]),
+            correct: *answer == 1,
+            replayed: self.world.replayed,
         });
         outputs.collect()
     }
 }
 
-/// One that is the same on every machine.
-fn environment() -> Environment {
-    let [target, isa, candle] = ["x86_64-linux", "avx512", "0.0.0"].map(str::to_owned);
-    Environment { target, processor: None, isa, candle }
+/// One that is the same on every machine, or another.
+fn environment(is_another: bool) -> Environment {
+    let mut facts: BTreeMap<_, _> =
+        [("built for", "x86_64-linux"), ("widest vectors", "avx512")].into_iter().collect();
+    if is_another {
+        facts.insert("processor", "another");
+    }
+    let facts = facts.into_iter().map(|(name, fact)| (name.to_owned(), fact.to_owned())).collect();
+    Environment { engine: "lab 0.0.0".to_owned(), facts }
 }
 
-fn token((token, logits): (u32, u8)) -> Token {
+/// The logits are a byte, of which the best log-probabilities tell all but the last bit.
+fn token((id, logits): (u32, u8), sight: Sight) -> Token {
     let candidate = |token, logit| Candidate { token, logit };
-    Token {
-        token,
-        digest: Digest::of(&[logits]),
-        candidates: vec![candidate(token, 2.0), candidate(token + 1, 1.0)],
-        margin: 1.0,
-        probability: 0.5,
-    }
+    let seen = match sight {
+        Sight::Tokens => Seen::Nothing,
+        Sight::Top => {
+            let below = f32::from(logits / 2);
+            Seen::Top(vec![candidate(id, -0.5 - below), candidate(id + 1, -1.5 - below)])
+        }
+        Sight::Logits => Seen::Logits {
+            digest: Digest::of(&[logits]),
+            candidates: vec![candidate(id, 2.0), candidate(id + 1, 1.0)],
+            margin: 1.0,
+            probability: 0.5,
+        },
+    };
+    Token { id, seen }
 }
 
 fn question(item: u64, suite: &str) -> Question {

@@ -96,7 +96,7 @@ fn survival(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure 
 
 fn drift(courses: &[&CourseRow], names: &[String]) -> Figure {
     let end = places(courses);
-    let all = courses.iter().flat_map(|course| &course.drift).map(|drift| drift.most);
+    let all = courses.iter().flat_map(|course| &course.drift).filter_map(|drift| drift.most);
     let finite = all.filter(|most| *most > 0.0 && most.is_finite());
     let (least, most) = finite.fold((f32::MAX, 0.0_f32), |(least, most), x| (least.min(x), most.max(x)));
     let (from, to) = if most > 0.0 {
@@ -112,8 +112,11 @@ fn drift(courses: &[&CourseRow], names: &[String]) -> Figure {
         _ => 0.0,
     };
     let curves = courses.iter().map(|course| {
-        let points = pooled(course, end)
-            .map(|(x, drifts)| [x, up(drifts.iter().map(|drift| drift.most).fold(0.0, f32::max))]);
+        // Where logits are not seen there is no point.
+        let points = pooled(course, end).filter_map(|(x, drifts)| {
+            let most = drifts.iter().try_fold(0.0, |most: f32, drift| Some(most.max(drift.most?)));
+            Some([x, up(most?)])
+        });
         Curve { points: points.collect(), around: Vec::new() }
     });
     let curves: Vec<_> = curves.collect();
@@ -136,9 +139,9 @@ fn drift(courses: &[&CourseRow], names: &[String]) -> Figure {
 fn moved(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure {
     let end = places(courses);
     let curves = courses.iter().map(|course| {
-        let points = pooled(course, end).map(|(x, drifts)| {
-            let moved = drifts.iter().map(|drift| Proportion { hits: drift.moved, of: drift.outputs });
-            [x, moved.sum::<Proportion>().rate().unwrap_or_default()]
+        let points = pooled(course, end).filter_map(|(x, drifts)| {
+            let moved = drifts.iter().map(|drift| Some(Proportion { hits: drift.moved?, of: drift.outputs }));
+            Some([x, moved.sum::<Option<Proportion>>()?.rate().unwrap_or_default()])
         });
         Curve { points: points.collect(), around: Vec::new() }
     });

@@ -7,7 +7,7 @@ use crate::{
     report::{
         Against, CONFIDENCE, Report,
         data::alike,
-        words::{self, of_one_cell, share, without_shared},
+        words::{self, of_one_cell, share, told, without_shared},
     },
     stats::proportion::Proportion,
 };
@@ -20,8 +20,9 @@ const MOST_RATES: usize = 160;
 /// From which share on: what is all or nothing has a color of its own.
 const CLASSES: [&str; 7] = ["none", "below 10 %", "from 10 %", "from 50 %", "from 90 %", "from 99 %", "all"];
 
-fn class(of: Proportion) -> usize {
-    match of.rate().unwrap_or_default() {
+/// What is not told has none.
+fn class(of: Option<Proportion>) -> Option<usize> {
+    Some(match of?.rate().unwrap_or_default() {
         1.0 => 6,
         rate if rate >= 0.99 => 5,
         rate if rate >= 0.9 => 4,
@@ -29,7 +30,7 @@ fn class(of: Proportion) -> usize {
         rate if rate >= 0.1 => 2,
         rate if rate > 0.0 => 1,
         _ => 0,
-    }
+    })
 }
 
 /// Cells and the levels of agreement.
@@ -44,7 +45,9 @@ pub(super) fn heat(report: &Report) -> Option<Figure> {
         return None;
     }
     // By what a user notices first.
-    let rates = |against: &Against| against.items.map(|items| items.rate().unwrap_or_default());
+    let rates = |against: &Against| {
+        against.items.map(|items| items.and_then(Proportion::rate).unwrap_or_default()).into_values()
+    };
     rows.sort_by(|(_, one, _), (_, other, _)| {
         let pairs = rates(one).into_iter().zip(rates(other)).rev();
         pairs.map(|(one, other)| one.total_cmp(&other)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
@@ -53,7 +56,7 @@ pub(super) fn heat(report: &Report) -> Option<Figure> {
     let all: u64 = rows.iter().map(|(_, _, alike)| alike).sum();
     let same: u64 = rows
         .iter()
-        .filter(|(_, against, _)| against.items[0].rate() == Some(1.0))
+        .filter(|(_, against, _)| against.items.bits.and_then(Proportion::rate) == Some(1.0))
         .map(|(_, _, alike)| alike)
         .sum();
     rows.truncate(MOST_CELLS);
@@ -83,12 +86,18 @@ pub(super) fn heat(report: &Report) -> Option<Figure> {
     for (at, ((_, against, _), label)) in rows.iter().zip(&labels).enumerate() {
         let y = top + (above + high) * at as f64;
         body.text(EDGE, y + 15.5, "mono", "start", label);
-        for (level, items) in against.items.into_iter().enumerate() {
-            let (x, y, class) = (from + wide * level as f64, y + above, class(items));
-            body.add(format_args!(
-                "<path class=\"tile h{class}\" d=\"M{x:.1} {y:.1}h{wide:.1}v{high}h-{wide:.1}z\"/>"
-            ));
-            body.text(x + wide / 2.0, y + 15.5, &format!("on{class}"), "middle", &share(items));
+        for (level, items) in against.items.into_values().into_iter().enumerate() {
+            let (x, y) = (from + wide * level as f64, y + above);
+            let on = match class(items) {
+                Some(class) => {
+                    body.add(format_args!(
+                        "<path class=\"tile h{class}\" d=\"M{x:.1} {y:.1}h{wide:.1}v{high}h-{wide:.1}z\"/>"
+                    ));
+                    format!("on{class}")
+                }
+                None => "soft".to_owned(),
+            };
+            body.text(x + wide / 2.0, y + 15.5, &on, "middle", &told(items, share));
         }
     }
     let rest = if left > 0 {
@@ -179,8 +188,10 @@ mod tests {
     #[test]
     fn all_and_nothing_have_colors_of_their_own() {
         let of = 1000;
-        let classes = [0, 1, 99, 100, 500, 900, 990, 999, of].map(|hits| class(Proportion { hits, of }));
-        assert_eq!(classes, [0, 1, 1, 2, 3, 4, 5, 5, 6]);
-        assert_eq!(class(Proportion::default()), 0, "of no items none is the same");
+        let classes =
+            [0, 1, 99, 100, 500, 900, 990, 999, of].map(|hits| class(Some(Proportion { hits, of })));
+        assert_eq!(classes, [0, 1, 1, 2, 3, 4, 5, 5, 6].map(Some));
+        assert_eq!(class(Some(Proportion::default())), Some(0), "of no items none is the same");
+        assert_eq!(class(None), None);
     }
 }
