@@ -320,7 +320,8 @@ fn a_request_that_candle_cannot_serve_is_refused_before_anything_runs() {
     let mut engine = Candle::open(&checkpoint, stock).unwrap();
     let mut refused = |prompts: &[Prompt], request: &Asked| {
         let mut finished: Vec<Sample> = Vec::new();
-        let error = engine.generate(prompts, request, &mut finished).unwrap_err();
+        let error =
+            in_groups(&mut engine, request.batch, prompts, &request.request, &mut finished).unwrap_err();
         assert_eq!(finished, []);
         let error = error.to_string();
         error.strip_prefix(&format!("{stock}: ")).unwrap_or(&error).to_owned()

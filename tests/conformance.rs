@@ -787,7 +787,7 @@ fn sabotage_is_seen_in_everything_that_goes_row_by_row() {
 
 #[test]
 fn a_table_that_is_not_looked_up_is_seen() {
-    let numerics = numerics(Precision::Fp32, Order::Sequential, 1);
+    let numerics = numerics(Precision::Fp32, Order::SEQUENTIAL, 1);
     let fill = &mut |column: usize, terms: &mut [f32]| terms.fill(1.0 + column as f32);
     let sound = rows_of(&Definition { numerics }, Site::Table, [3, 4], fill, &[2, 0]);
     let skipping = faulty(Isa::best(), numerics, KernelFault::SkipsOperation);

@@ -23,7 +23,6 @@ pub enum Variant {
 
 named! { Variant, "variant": Bits = "bits", Formula = "formula" }
 
-const MAGNITUDE: u32 = 0x7FFF_FFFF;
 const ONE: u32 = 1_f32.to_bits();
 
 impl LMul {
