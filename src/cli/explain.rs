@@ -257,11 +257,12 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
     }
     let unknown = match &gate.comparison {
         Comparison::Within(_) => {
-            "a cell has not run, or no launch on record differs along an axis that was to vary: then nothing was tested"
+            "a cell has not run or does not show enough, or no launch on record differs along an axis that was to vary: then nothing \
+             was tested"
         }
-        Comparison::Reference => "a cell or the reference has not run",
+        Comparison::Reference => "a cell or the reference has not run, or does not show enough",
         Comparison::Baseline => {
-            "a cell has not run or was never approved, or another machine's engine would be compared"
+            "a cell has not run, was never approved or does not show enough, or another machine's engine would be compared"
         }
     };
     writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown, LINE))?;
@@ -272,7 +273,9 @@ fn holds_if(limit: Limit) -> String {
     let percent = |share: f64| format!("{} %", (1e8 * share).round() / 1e6);
     match limit {
         Limit::Require(level) => format!("both have the same {level} on every item"),
-        Limit::Diverges => "they have other logits on at least one item: agreement fails".to_owned(),
+        Limit::Diverges => {
+            "they are seen to have other bits on at least one item: agreement fails".to_owned()
+        }
         Limit::AccuracyDrop { most, confidence } => format!(
             "the loss of accuracy is below {} at {} confidence, over pairs of answers to the same item (the lower end of \
              Newcombe's interval). It fails if it is above even at the upper end; between the two it is undecided, and the \
