@@ -9,9 +9,7 @@
 #![allow(missing_docs, reason = "a benchmark has no readers of its items")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
-use std::{
-    collections::BTreeMap, error::Error, hint::black_box, num::NonZeroUsize, path::Path, time::Instant,
-};
+use std::{collections::BTreeMap, error::Error, hint::black_box, path::Path, time::Instant};
 
 use reprocheck::{
     cell::Cell,

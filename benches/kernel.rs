@@ -18,7 +18,7 @@ use std::{
 use pulp::{Simd, WithSimd};
 use reprocheck::numerics::{
     Numerics,
-    kernel::{Fast, Isa, Kernel},
+    kernel::{At, Fast, Isa, Kernel, matmul},
     order::{ORDERS, Order},
     precision::{PRECISIONS, Precision, Site},
 };
@@ -147,21 +147,21 @@ impl Shape {
         let threads = NonZeroUsize::new(self.threads).expect("threads are counted from one");
         let kernel = Fast::on(isa, Numerics::new(precision, order, threads).expect("it can be computed"))
             .expect("threads start");
-        let weights = kernel.pack(Site::Linear, self.columns, self.depth, &mut |column, terms| {
+        let weights = kernel.pack(At::alone(Site::Linear), self.columns, self.depth, &mut |column, terms| {
             terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
         });
         let mut out = vec![0.0; self.rows * self.columns];
         let mut theirs = out.clone();
         let ours = median(&mut || {
             let begun = Instant::now();
-            kernel.matmul(Site::Linear, black_box(&self.x), self.rows, &weights, &mut out);
+            matmul(&kernel, Site::Linear, black_box(&self.x), self.rows, &weights, &mut out);
             begun.elapsed().as_secs_f64()
         });
         let ratio = median(&mut || {
             let before = Instant::now();
             self.gemm(&mut theirs);
             let between = Instant::now();
-            kernel.matmul(Site::Linear, black_box(&self.x), self.rows, &weights, &mut out);
+            matmul(&kernel, Site::Linear, black_box(&self.x), self.rows, &weights, &mut out);
             (between - before).as_secs_f64() / between.elapsed().as_secs_f64()
         });
         black_box((&out, &theirs));

@@ -70,20 +70,20 @@
 //! ```
 //! use reprocheck::numerics::{
 //!     Numerics,
-//!     kernel::{Definition, Fast, Kernel},
+//!     kernel::{At, Definition, Fast, Kernel, matmul},
 //!     precision::Site,
 //! };
 //!
 //! /// Two rows of four activations times a matrix of four terms and three outputs.
 //! fn product(kernel: &impl Kernel) -> Vec<u32> {
 //!     let activations = [0.1, -2.5, 3e4, 1.0, 7.0, 1e-3, -0.3, 2.0];
-//!     let weights = kernel.pack(Site::Linear, 3, 4, &mut |output, terms| {
+//!     let weights = kernel.pack(At::alone(Site::Linear), 3, 4, &mut |output, terms| {
 //!         for (term, weight) in terms.iter_mut().enumerate() {
 //!             *weight = 1.0 / (1 + output + term) as f32;
 //!         }
 //!     });
 //!     let mut out = [0.0; 2 * 3];
-//!     kernel.matmul(Site::Linear, &activations, 2, &weights, &mut out);
+//!     matmul(kernel, Site::Linear, &activations, 2, &weights, &mut out);
 //!     out.map(f32::to_bits).to_vec()
 //! }
 //!
@@ -106,7 +106,7 @@
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
 //! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |
 //! | [`numerics::elementary`] | exp, tanh, sin and the like, with the same bits on every machine |
-//! | [`numerics::kernel`] | [`Kernel`], and its two implementations, [`Definition`] and [`Fast`] |
+//! | [`numerics::kernel`] | [`Kernel`], the one door to arithmetic, and who stands behind it: [`Definition`], [`Fast`], and [`Faulty`] around either |
 //! | [`numerics::rotary`], [`numerics::activation`] | the angles of rotary embeddings; what a gate passes through |
 //! | [`numerics::choice`] | which token follows: candidates, and draws whose noise two cells share |
 //! | [`numerics::random`] | the counter-based source of that noise |
@@ -120,21 +120,23 @@
 //! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
-//! | [`source`] | a file that a person wrote, and what is wrong with it, each with its place |
+//! | [`source`] | which characters hide; a file that a person wrote, and what is wrong with it, each with its place; whose fault an error is |
 //! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served |
-//! | [`plan`] | what a matrix file means; [`plan::shape`] is all that may stand in one |
+//! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
 //! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
-//! | [`store`] | the only writer of files; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind |
-//! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a pure function for each way to write it down |
+//! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind |
+//! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
 //! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::export`] writes samples for other tools |
 //! | [`cli`] | words only: one file per verb |
 //!
-//! Inside `numerics/kernel`, `definition` stands alone. `fast` hands each job to `prepared`, and from there
-//! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
-//! names the instruction sets.
+//! Inside `numerics/kernel`, whatever is computed is an operation (`op`) at an address (`at`): a kernel around another one,
+//! such as `faulty`, sees each of them, and can act at one place alone. `definition` stands by itself. `fast` hands what goes row by
+//! row to `rows` and each job of a product to `prepared`; from there `float`, `certified` (exact sums) or `integer` drives
+//! the loops of `tile` over the panels of `packed`, and all of them read the job's `task`. `isa` names the instruction sets,
+//! `workers` are the threads, `schedules` keeps what an order came to. No file uses one that uses it.
 //!
 //! Dependencies point one way, `name, json_float <- numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
 //! record <- verdict <- report, store <- run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
@@ -147,16 +149,17 @@
 //!    caches and many jobs at once.
 //! 2. **The declared tree is the revealed one**, for every order (`the_revealed_tree_is_the_declared_one`). Integers and
 //!    narrow floats leave no room for masks; that test names them.
-//! 3. **The checks can fail.** Seeded defects, [`Fault`], must break both of the above
-//!    (`sabotage_is_seen_by_conformance_and_by_the_revealed_tree`).
+//! 3. **The checks can fail.** Every [`KernelFault`] must break both of the above
+//!    (`sabotage_is_seen_by_conformance_and_by_the_revealed_tree`, `sabotage_is_seen_in_everything_that_goes_row_by_row`),
+//!    and no operation of a forward pass can be skipped unseen (`tests/operations.rs`).
 //! 4. **A row has the same bits alone and in any batch, on any number of threads**, unless its order follows the
 //!    launch or its precision is int8 (`a_row_has_the_same_bits_alone_and_in_any_batch`,
 //!    `threads_share_the_work_and_change_no_bit`). The first test also fails if int8 ceases to be an exception.
 //! 5. **An order says that it depends on the launch exactly if its tree does**
 //!    (`an_order_depends_on_the_launch_exactly_if_its_tree_does`, in `order/schedule.rs`).
 //! 6. **Numerics are a value.** A name parses to it, it prints back as that name, and one value has one name; what
-//!    cannot be computed cannot be made (the unit tests of `numerics`, `precision` and `order`). There is no global mode; `clippy.toml` forbids reading the
-//!    environment.
+//!    cannot be computed cannot be made (the unit tests of `numerics`, `precision` and `order`). There is no global
+//!    mode; `clippy.toml` forbids reading the environment.
 //! 7. **No function of the platform whose bits may differ elsewhere.** `clippy.toml` forbids `f32::exp` and its like,
 //!    and this file turns that lint on. What stands in for them is compared with CORE-MATH and with recorded
 //!    digests, in `tests/elementary.rs`.
@@ -166,7 +169,8 @@
 //!    (`specials_convert_as_pinned` in `tests/formats.rs`; the conformance tests send infinities and many NaNs).
 //! 10. **No unsafe code**, but for one prefetch and the 8-bit products of AVX-512, each allowed by name (`unsafe_code`
 //!     is denied, and every block must say why it is sound).
-//! 11. **Only `cli` prints** (`clippy::print_stdout`, `clippy::print_stderr`), data on stdout, complaints on stderr.
+//! 11. **Only `cli` prints** (`clippy::print_stdout`, `clippy::print_stderr`), data on stdout, complaints on stderr, and
+//!     only `store` writes results (`tests/shape.rs`).
 //! 12. **The decoder computes what its architecture says**: logits within 2e-5 of Hugging Face transformers', the same
 //!     greedy tokens, for every fixture and prompt (`tests/parity.rs`, `tests/candle.rs`).
 //! 13. **Batch, grouping, threads, prompt chunks and the cache move no bit of a sequence**, unless its order follows the
@@ -193,6 +197,9 @@
 //!     (`hiding_evidence_makes_any_outcome_unknown_and_none_another`).
 //! 23. **Nothing in a trace or a report holds time, machine or the order in which groups ran**
 //!     (`a_run_ends_with_a_verdict_and_its_report_is_made_again_byte_for_byte`).
+//! 24. **A character that hides is refused in a matrix file, written out in a report and overlooked in an answer**, by one
+//!     list, [`source::hides`] (`whatever_controls_formats_turns_tags_or_selects_hides`).
+//! 25. **No files of one folder use one another in a circle** (`tests/shape.rs`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
@@ -201,7 +208,8 @@
 //! [`Definition`]: numerics::kernel::Definition
 //! [`ENGINES`]: cell::ENGINES
 //! [`Fast`]: numerics::kernel::Fast
-//! [`Fault`]: numerics::kernel::Fault
+//! [`Faulty`]: numerics::kernel::Faulty
+//! [`KernelFault`]: numerics::kernel::KernelFault
 //! [`Kernel`]: numerics::kernel::Kernel
 //! [`Launch`]: numerics::order::Launch
 //! [`NAN`]: numerics::NAN

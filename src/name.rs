@@ -34,7 +34,11 @@ pub(crate) use named;
 
 /// Why a text names nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is no {what}: write {}one of {}", .nearest.map_or(String::new(), |name| format!("`{name}`, or ")), .names.join(", "))]
+#[error(
+    "`{given}` is no {what}: write {}one of {}",
+    .nearest.map_or(String::new(), |name| format!("`{name}`, or ")),
+    .names.join(", ")
+)]
 pub struct NameError {
     given: String,
     what: &'static str,

@@ -318,9 +318,10 @@ fn a_request_that_candle_cannot_serve_is_refused_before_anything_runs() {
     let checkpoint = Checkpoint::open(&fixture("qwen3-tied")).unwrap();
     let stock = stock(Precision::Fp16);
     let mut engine = Candle::open(&checkpoint, stock).unwrap();
-    let mut refused = |prompts: &[Prompt], request: &Request| {
+    let mut refused = |prompts: &[Prompt], request: &Asked| {
         let mut finished: Vec<Sample> = Vec::new();
-        let error = engine.generate(prompts, request, &mut finished).unwrap_err();
+        let error =
+            in_groups(&mut engine, request.batch, prompts, &request.request, &mut finished).unwrap_err();
         assert_eq!(finished, []);
         let error = error.to_string();
         error.strip_prefix(&format!("{stock}: ")).unwrap_or(&error).to_owned()
@@ -395,7 +396,7 @@ fn a_finished_sequence_keeps_its_row_and_moves_no_bit_of_the_others() {
     let other = tokens(&long[1]);
     let stop = tokens(&long[0]).iter().position(|token| !other.contains(token)).unwrap();
     let mut stopping = request(2, 12);
-    stopping.request.request.stop_tokens = vec![long[0].steps[stop].token.id];
+    stopping.request.stop_tokens = vec![long[0].steps[stop].token.id];
     let short = run(&mut engine, &prompts, &stopping).unwrap().samples;
     assert_eq!(short[1], long[1]);
     assert_eq!(short[0].steps, long[0].steps[..=stop]);

@@ -19,6 +19,7 @@ use reprocheck::{
         tokenizer::Tokenizer,
     },
     numerics::{activation::Activation, rotary::Scaling},
+    source::Blame as _,
 };
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use reprocheck::{
     model::{Checkpoint, embedded::MODELS},
     numerics::{
         Numerics,
-        kernel::{Fast, Isa, Job, Kernel},
+        kernel::{At, Fast, Isa, Job, Kernel, Op},
         order::{Launch, ORDERS},
         precision::PRECISIONS,
     },
@@ -77,8 +77,8 @@ impl Input {
     /// SHA-256 of the result's words, little endian.
     fn digest(&self, numerics: Numerics, isa: Isa) -> Digest {
         let kernel = Fast::on(isa, numerics).unwrap();
-        let site = numerics.precision().own_site();
-        let weights = kernel.pack(site, COLUMNS, DEPTH, &mut |column, terms| {
+        let at = At::alone(numerics.precision().own_site());
+        let weights = kernel.pack(at, COLUMNS, DEPTH, &mut |column, terms| {
             terms.copy_from_slice(&self.weights[column * DEPTH..][..DEPTH]);
         });
         let mut out = [0.0; ROWS * COLUMNS];
@@ -89,7 +89,7 @@ impl Input {
             start: Some(&self.start),
             out: &mut out,
         };
-        kernel.run(site, Launch { rows: ROWS, threads: THREADS }, vec![job]);
+        kernel.apply(at, Launch { rows: ROWS, threads: THREADS }, Op::Product(vec![job]));
         Digest::of_logits(&out)
     }
 }

@@ -5,11 +5,10 @@ use std::{collections::HashSet, env, fs, path::Path, process::Command};
 use reprocheck::{
     cell::{AXES, Axis, Cell, ENGINES, Setting},
     compare::Level,
-    numerics::{order::Order, precision::Precision},
     plan::{
         Plan,
         gate::{Comparison, Limit},
-        shape,
+        keys,
     },
 };
 use serde_json::Value;
@@ -359,14 +358,14 @@ fn the_schema_knows_every_key_that_the_reader_knows() {
     let (code, out, _) = reprocheck(&["schema"]);
     assert_eq!(code, 0);
     let schema: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(schema, shape::schema());
+    assert_eq!(schema, keys::schema());
     let keys =
         |value: &Value| value["properties"].as_object().unwrap().keys().cloned().collect::<HashSet<_>>();
     let of_axes = || AXES.iter().map(|entry| entry.name.to_owned());
     let matrix = &schema["properties"]["matrix"];
     assert_eq!(keys(matrix), of_axes().chain(["include", "exclude"].map(str::to_owned)).collect());
     assert_eq!(keys(&schema["properties"]["reference"]), of_axes().collect());
-    let file = shape::FILE.keys.iter().map(|key| key.name.to_owned()).collect();
+    let file = keys::FILE.keys.iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(keys(&schema), file);
     assert_eq!(matrix["additionalProperties"], false);
     // An editor completes names that the reader takes.

@@ -1,4 +1,4 @@
-//! The layers hold: who uses whom, who may reduce floats, print, exit or be unsafe, read off the sources.
+//! The layers hold: who uses whom, who may reduce floats, print, write, exit or be unsafe, read off the sources.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -390,6 +390,28 @@ fn prints_elsewhere(path: &str, text: &str) -> Vec<String> {
     lines_with(path, text, &words, "only cli prints")
 }
 
+/// Results come from `store` alone. The cache of the Hub has its own files, and the doctor tries whether it may have any.
+fn writes_elsewhere(path: &str, text: &str) -> Vec<String> {
+    if path.starts_with("store/") || path.starts_with("model/hub/") || path == "cli/doctor.rs" {
+        return Vec::new();
+    }
+    let words = [
+        "fs::write",
+        "File::create",
+        "File::create_new",
+        "OpenOptions",
+        "fs::rename",
+        "fs::copy",
+        "fs::hard_link",
+        "fs::create_dir",
+        "fs::create_dir_all",
+        "fs::remove_file",
+        "fs::remove_dir",
+        "fs::remove_dir_all",
+    ];
+    lines_with(path, text, &words, "only store writes results")
+}
+
 fn exits(path: &str, text: &str) -> Vec<String> {
     lines_with(
         path,
@@ -475,6 +497,11 @@ fn only_the_kernel_is_unsafe() {
 fn only_the_command_line_prints_and_nobody_exits() {
     hold(prints_elsewhere);
     hold(exits);
+}
+
+#[test]
+fn only_the_store_writes_results() {
+    hold(writes_elsewhere);
 }
 
 #[test]
@@ -617,6 +644,17 @@ fn printing_and_exiting_are_seen() {
         assert_eq!(exits("cli/mod.rs", text).len(), 1, "{text}");
     }
     assert_eq!(exits("main.rs", "use std::process::ExitCode;").len(), 0);
+}
+
+#[test]
+fn writing_outside_the_store_is_seen() {
+    for text in ["fs::write(path, text)?;", "let file = File::create(path);", "std::fs::rename(one, other)"] {
+        assert_eq!(writes_elsewhere("report/html.rs", text).len(), 1, "{text}");
+        for path in ["store/run.rs", "model/hub/cache.rs", "cli/doctor.rs"] {
+            assert_eq!(writes_elsewhere(path, text).len(), 0, "{path}: {text}");
+        }
+    }
+    assert_eq!(writes_elsewhere("cli/plan.rs", "fs::read(path)").len(), 0);
 }
 
 #[test]

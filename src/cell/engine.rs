@@ -239,6 +239,12 @@ impl fmt::Display for Compute {
     }
 }
 
+impl fmt::Display for Stock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Compute::Candle(*self).fmt(f)
+    }
+}
+
 /// Where candle computes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Device {

@@ -40,12 +40,6 @@ pub(super) struct Diff {
     formats: Formats,
 }
 
-impl From<DiffError> for Ended {
-    fn from(error: DiffError) -> Ended {
-        if error.is_environment() { Ended::environment(error) } else { Ended::usage(error) }
-    }
-}
-
 impl Diff {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let sides = (Side::open(&self.one)?, Side::open(&self.other)?);

@@ -10,10 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use tabled::{
-    builder::Builder,
-    settings::{Padding, Style},
-};
+use tabled::builder::Builder;
 
 use super::{Ended, Exit};
 use crate::{
@@ -21,12 +18,12 @@ use crate::{
     model::hub::HubSettings,
     numerics::{
         Numerics,
-        kernel::{Definition, Fast, Isa, Kernel},
+        kernel::{At, Definition, Fast, Isa, Kernel, matmul},
         order::ORDERS,
         precision::{PRECISIONS, Precision},
         random::Stream,
     },
-    report::words::{trimmed, wrapped},
+    report::{text::aligned, words::wrapped},
 };
 
 #[derive(Args, Debug)]
@@ -68,9 +65,7 @@ impl Doctor {
         row("memory", &memory().unwrap_or_else(|| "unknown".to_owned()));
         row("cache", &format!("{}: {}", cache.display(), cache_state.as_ref().map_or("not usable", |s| s)));
         row("Hub", &hub.as_ref().map_or_else(|_| "not within reach".to_owned(), Clone::clone));
-        let mut table = table.build();
-        table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
-        writeln!(out, "{}", trimmed(&table.to_string()))?;
+        writeln!(out, "{}", aligned(table, []))?;
 
         for trouble in [cache_state.err(), hub.err()].into_iter().flatten() {
             writeln!(out, "\n{}.", wrapped(&format!("{trouble:#}"), SENTENCE))?;
@@ -145,7 +140,7 @@ fn self_check(isas: &[Isa]) -> Result<usize, anyhow::Error> {
             let expected = product(&Definition { numerics }, precision);
             for &isa in isas {
                 let kernel = Fast::on(isa, numerics).context("cannot start the threads of a kernel")?;
-                agree(&kernel, &expected)?;
+                agree(&kernel, isa, &expected)?;
             }
             products += 1;
         }
@@ -153,17 +148,16 @@ fn self_check(isas: &[Isa]) -> Result<usize, anyhow::Error> {
     Ok(products)
 }
 
-/// Does this kernel give these bits?
-fn agree(kernel: &Fast, expected: &[f32]) -> Result<(), anyhow::Error> {
+/// Does this kernel, on these vectors, give these bits?
+fn agree(kernel: &impl Kernel, isa: Isa, expected: &[f32]) -> Result<(), anyhow::Error> {
     let numerics = kernel.numerics();
     let given = product(kernel, numerics.precision());
     let Some(at) = given.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits()) else {
         return Ok(());
     };
     bail!(
-        "the {} kernel gives {:#010x} where the definition of {numerics} has {:#010x}: this build on this processor \
+        "the {isa} kernel gives {:#010x} where the definition of {numerics} has {:#010x}: this build on this processor \
          must not be relied on, please report it with the table above",
-        kernel.isa(),
         given[at].to_bits(),
         expected[at].to_bits(),
     )
@@ -175,9 +169,9 @@ fn product(kernel: &impl Kernel, precision: Precision) -> Vec<f32> {
     let mut number = || (2.0 * stream.unit() - 1.0) as f32;
     let activations: Vec<_> = (0..ROWS * DEPTH).map(|_| number()).collect();
     let site = precision.own_site();
-    let weights = kernel.pack(site, COLUMNS, DEPTH, &mut |_, terms| terms.fill_with(&mut number));
+    let weights = kernel.pack(At::alone(site), COLUMNS, DEPTH, &mut |_, terms| terms.fill_with(&mut number));
     let mut out = vec![0.0; ROWS * COLUMNS];
-    kernel.matmul(site, &activations, ROWS, &weights, &mut out);
+    matmul(kernel, site, &activations, ROWS, &weights, &mut out);
     out
 }
 
@@ -274,7 +268,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numerics::kernel::Fault;
+    use crate::numerics::kernel::{Faulty, KernelFault};
 
     #[test]
     fn the_self_check_sees_a_broken_kernel() {
@@ -282,10 +276,10 @@ mod tests {
         let expected = product(&Definition { numerics }, numerics.precision());
         for isa in Isa::available() {
             let kernel = Fast::on(isa, numerics).unwrap();
-            assert!(agree(&kernel, &expected).is_ok(), "{isa}");
-            for fault in [Fault::Reversed, Fault::Dropped] {
-                let kernel = Fast::on(isa, numerics).unwrap().with_fault(fault);
-                let complaint = agree(&kernel, &expected).unwrap_err().to_string();
+            assert!(agree(&kernel, isa, &expected).is_ok(), "{isa}");
+            for fault in KernelFault::ALL {
+                let kernel = Faulty::new(numerics, fault, None, |numerics| Fast::on(isa, numerics)).unwrap();
+                let complaint = agree(&kernel, isa, &expected).unwrap_err().to_string();
                 let begins = format!("the {isa} kernel gives 0x");
                 assert!(
                     complaint.starts_with(&begins) && complaint.contains("fp32/sequential/t1"),

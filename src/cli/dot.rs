@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::{Ended, Exit, complain, up_to};
 use crate::numerics::{
     Numerics,
-    kernel::{Fast, Job, Kernel},
+    kernel::{At, Fast, Job, Kernel, Op},
     order::{Launch, Order},
     precision::Precision,
 };
@@ -127,11 +127,12 @@ impl Dot {
         if a.len() > most {
             return Err(Problem::TooMany(a.len(), most));
         }
-        let weights = kernel.pack(site, 1, a.len(), &mut |_, terms| terms.copy_from_slice(&b));
+        let at = At::alone(site);
+        let weights = kernel.pack(at, 1, a.len(), &mut |_, terms| terms.copy_from_slice(&b));
         let launch = Launch { rows: self.rows, threads: self.threads };
         let mut out = [0.0];
         let job = Job { activations: &a, rows: 1, weights: &weights, start: Some(&[c]), out: &mut out };
-        kernel.run(site, launch, vec![job]);
+        kernel.apply(at, launch, Op::Product(vec![job]));
         Ok(out[0])
     }
 }

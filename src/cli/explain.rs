@@ -17,9 +17,9 @@ use crate::{
     },
     plan::{
         Plan,
-        gate::{Comparison, Gate, Limit},
+        gate::{Comparison, Gate},
     },
-    report::words::{grouped, wrapped, wrapped_after},
+    report::words::{grouped, plural, wrapped, wrapped_after},
     suite::{Suite, definition::Sizes},
 };
 
@@ -74,11 +74,6 @@ const MOST_TERMS: usize = 4096;
 /// Wider pictures fit no terminal, and more probes take no moment.
 const MOST_DRAWN: usize = 64;
 
-/// So many of them: `1 row`, `2 rows`.
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 impl Explain {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         match self {
@@ -98,15 +93,15 @@ impl ExplainOrder {
         writeln!(out, "{order}: {}", entry.sentence)?;
         writeln!(out, "Found in {}.", entry.found_in)?;
         writeln!(out)?;
-        writeln!(out, "terms   {terms}")?;
-        writeln!(out, "depth   {} for the unluckiest term", counted(tree.depth(), "addition"))?;
+        writeln!(out, "terms   {}", grouped(terms as u64))?;
+        writeln!(out, "depth   {} for the unluckiest term", plural(tree.depth() as u64, "addition"))?;
         if order.depends_on_launch() {
             let Launch { rows, threads } = launch;
             writeln!(
                 out,
                 "launch  DEPENDS on it: this is the tree for {} and {}",
-                counted(rows, "row"),
-                counted(threads, "thread")
+                plural(rows as u64, "row"),
+                plural(threads as u64, "thread")
             )?;
         } else {
             writeln!(
@@ -253,7 +248,7 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
     }
     writeln!(out, "\nholds if")?;
     for limit in &gate.limits {
-        writeln!(out, "{}", wrapped_after("  ", &holds_if(*limit), LINE))?;
+        writeln!(out, "{}", wrapped_after("  ", &limit.sentence(), LINE))?;
     }
     let unknown = match &gate.comparison {
         Comparison::Within(_) => {
@@ -267,28 +262,6 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
     };
     writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown, LINE))?;
     Ok(())
-}
-
-fn holds_if(limit: Limit) -> String {
-    let percent = |share: f64| format!("{} %", (1e8 * share).round() / 1e6);
-    match limit {
-        Limit::Require(level) => format!("both have the same {level} on every item"),
-        Limit::Diverges => {
-            "they are seen to have other bits on at least one item: agreement fails".to_owned()
-        }
-        Limit::AccuracyDrop { most, confidence } => format!(
-            "the loss of accuracy is below {} at {} confidence, over pairs of answers to the same item (the lower end of \
-             Newcombe's interval). It fails if it is above even at the upper end; between the two it is undecided, and the \
-             report says how many items would tell",
-            percent(most),
-            percent(confidence)
-        ),
-        Limit::FlipRate(most) => {
-            format!("at most {} of the items turn from right to wrong or from wrong to right", percent(most))
-        }
-        Limit::DivergenceRate(most) => format!("at most {} of the items have other tokens", percent(most)),
-        Limit::FirstDivergence(tokens) => format!("no output parts before {tokens} tokens were the same"),
-    }
 }
 
 impl ExplainSuite {

@@ -10,10 +10,7 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tabled::{
-    builder::Builder,
-    settings::{Alignment, Padding, Style, object::Columns},
-};
+use tabled::builder::Builder;
 
 use super::{Ended, Exit, up_to};
 use crate::{
@@ -22,7 +19,7 @@ use crate::{
     engine::{Engines, Observer, Opener as _, Prompt, Request, script::Script},
     model::{Subject, chat::Message, embedded::MODELS},
     numerics::{choice::Choice, order::Order, precision::Precision},
-    report::words::{grouped, trimmed},
+    report::{text::aligned, words::grouped},
     store,
     trace::{Finish, Sample},
 };
@@ -276,12 +273,7 @@ impl Generate {
                 token.digest().map_or_else(String::new, |digest| digest.to_string()[..16].to_owned()),
             ]);
         }
-        let mut table = table.build();
-        table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
-        for column in [0, 1, 3, 4, 5] {
-            table.modify(Columns::one(column), Alignment::right());
-        }
-        writeln!(out, "{}", trimmed(&table.to_string()))?;
+        writeln!(out, "{}", aligned(table, [0, 1, 3, 4, 5]))?;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 use super::{Ended, Exit};
-use crate::{plan::shape, store};
+use crate::{plan::keys, store};
 
 const MATRIX: &str = include_str!("init/ci.toml");
 const GITHUB: &str = include_str!("init/github.yml");
@@ -35,7 +35,7 @@ enum Ci {
 
 impl Init {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
-        let schema = serde_json::to_string_pretty(&shape::schema()).expect("a schema is JSON") + "\n";
+        let schema = serde_json::to_string_pretty(&keys::schema()).expect("a schema is JSON") + "\n";
         // What JSON escapes in a text, TOML does.
         let model = serde_json::to_string(&self.model).expect("a text is JSON");
         let of_this_version = |workflow: &str| workflow.replace("VERSION", env!("CARGO_PKG_VERSION"));

@@ -3,17 +3,17 @@
 use std::io::Write;
 
 use clap::{Args, ValueEnum};
-use tabled::{
-    builder::Builder,
-    settings::{Padding, Style},
-};
+use tabled::builder::Builder;
 
 use super::{Ended, Exit};
 use crate::{
     cell::AXES,
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
-    report::words::{grouped, trimmed, wrapped},
+    report::{
+        text::aligned,
+        words::{grouped, wrapped},
+    },
     suite::{Suite, definition::Sizes},
 };
 
@@ -53,9 +53,7 @@ impl List {
         for (fields, sentence) in &rows {
             table.push_record(fields.iter().cloned().chain([wrapped(sentence, room)]));
         }
-        let mut table = table.build();
-        table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
-        writeln!(out, "{}", trimmed(&table.to_string()))?;
+        writeln!(out, "{}", aligned(table, []))?;
         let example = match self.what {
             What::Precisions => "reprocheck explain precision lmul:m=4,scope=attention",
             What::Orders => "reprocheck explain order split-k:rows --rows 4",

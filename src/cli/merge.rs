@@ -26,10 +26,9 @@ pub(super) struct Merge {
 impl Merge {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let baseline = self.shown.baseline()?;
-        merge::merge(&self.parts, &self.out, self.fresh).map_err(|error| match &error {
+        merge::merge(&self.parts, &self.out, self.fresh).map_err(|error| match error {
             merge::MergeError::Conflict { .. } => Ended::failed(error),
-            error_ if error_.is_environment() => Ended::environment(error),
-            _ => Ended::usage(error),
+            _ => Ended::from(error),
         })?;
         self.shown.judge(&self.out, baseline.as_ref(), out)
     }

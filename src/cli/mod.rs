@@ -27,8 +27,9 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
-    engine::{EngineError, child},
-    model::{Checkpoint, CheckpointError, Subject, hub::HubSettings, subject::NO_MODEL},
+    engine::child,
+    model::{Checkpoint, Subject, hub::HubSettings, subject::NO_MODEL},
+    source::Blame,
 };
 
 /// What can change the output of a language model, and by how much, bit by bit.
@@ -135,14 +136,8 @@ impl From<io::Error> for Ended {
     }
 }
 
-impl From<EngineError> for Ended {
-    fn from(error: EngineError) -> Ended {
-        if error.is_environment() { Ended::environment(error) } else { Ended::usage(error) }
-    }
-}
-
-impl From<CheckpointError> for Ended {
-    fn from(error: CheckpointError) -> Ended {
+impl<E: Blame + std::error::Error + Send + Sync + 'static> From<E> for Ended {
+    fn from(error: E) -> Ended {
         if error.is_environment() { Ended::environment(error) } else { Ended::usage(error) }
     }
 }

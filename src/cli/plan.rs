@@ -9,17 +9,15 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use tabled::{
-    builder::Builder,
-    settings::{Alignment, Padding, Style, object::Columns},
-};
+use tabled::builder::Builder;
 
 use super::{Ended, Exit, up_to};
 use crate::{
-    plan::{self, shape},
+    plan::{self, keys},
     report::{
         Report,
-        words::{grouped, plural, trimmed},
+        text::aligned,
+        words::{grouped, plural},
     },
     store,
 };
@@ -112,7 +110,7 @@ enum Described {
 impl Schema {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let schema = match self.what {
-            Described::Matrix => shape::schema(),
+            Described::Matrix => keys::schema(),
             Described::Report => Report::schema(),
         };
         writeln!(out, "{schema:#}")?;
@@ -146,12 +144,7 @@ fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
             grouped(plan.most_tokens(asked)),
         ]);
     }
-    let mut table = table.build();
-    table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
-    for column in [1, 3] {
-        table.modify(Columns::one(column), Alignment::right());
-    }
-    writeln!(out, "{}\n", trimmed(&table.to_string()))?;
+    writeln!(out, "{}\n", aligned(table, [1, 3]))?;
     for cell in &plan.cells {
         let note = if Some(*cell) == plan.reference { "  the reference" } else { "" };
         writeln!(out, "{cell}{note}")?;

@@ -12,7 +12,6 @@ use super::{Ended, Exit, plan::Matrix, progress, report::Shown};
 use crate::{
     engine::Engines,
     run::{self, Event, Options, Partition, Present},
-    store::run::RunError,
 };
 
 /// Run a model under every cell of a matrix file, and judge what must hold
@@ -91,17 +90,5 @@ impl Run {
         let model: String = model.trim_matches(['.', '/']).chars().map(kept).collect();
         let profile = self.matrix.profile.iter().map(|profile| format!("-{profile}")).collect::<String>();
         Path::new("results").join(format!("{model}-{}{profile}", stem(&self.matrix.file)))
-    }
-}
-
-impl From<RunError> for Ended {
-    fn from(error: RunError) -> Ended {
-        if error.is_environment() { Ended::environment(error) } else { Ended::usage(error) }
-    }
-}
-
-impl From<run::RunFailure> for Ended {
-    fn from(error: run::RunFailure) -> Ended {
-        if error.is_environment() { Ended::environment(error) } else { Ended::usage(error) }
     }
 }

@@ -86,7 +86,7 @@ impl Child {
                 EngineError::Environment(format!(
                     "{}: cannot start {program} ({error}): see that it may be run, and that no limit on processes \
                      is reached",
-                    Compute::Candle(stock)
+                    stock
                 ))
             })?;
         let (Some(input), Some(output), Some(complaints)) =
@@ -147,14 +147,14 @@ impl Child {
         EngineError::Environment(format!(
             "{}: the process that runs candle ended too early ({how}){said}: try again, with a smaller batch if memory \
              was short",
-            Compute::Candle(self.stock)
+            self.stock
         ))
     }
 
     fn strange(&mut self) -> EngineError {
         EngineError::Environment(format!(
             "{}: the process that runs candle does not answer as it should: let it be started from the same build",
-            Compute::Candle(self.stock)
+            self.stock
         ))
     }
 }

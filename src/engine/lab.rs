@@ -13,15 +13,15 @@ use crate::{
     },
     numerics::{
         Numerics,
-        kernel::{Fast, Kernel, Packed},
+        kernel::{Fast, Kernel},
     },
     trace::{Launched, Sample, Sight, Step},
 };
 
 /// The engine whose numerics are under control.
 #[derive(Debug)]
-pub struct Lab<'a> {
-    decoder: Decoder,
+pub struct Lab<'a, K: Kernel = Fast> {
+    decoder: Decoder<K>,
     tokenizer: Option<&'a Tokenizer>,
 }
 
@@ -38,26 +38,28 @@ impl<'a> Lab<'a> {
         })?;
         Lab::on(checkpoint, kernel)
     }
+}
 
+impl<'a, K: Kernel> Lab<'a, K> {
     /// The same with a kernel of the caller's.
     ///
     /// # Errors
     ///
     /// When a tensor is not as it must be.
-    pub fn on(checkpoint: &'a Checkpoint, kernel: Fast) -> Result<Lab<'a>, EngineError> {
+    pub fn on(checkpoint: &'a Checkpoint, kernel: K) -> Result<Self, EngineError> {
         let decoder = Decoder::load(kernel, checkpoint)?;
         Ok(Lab { decoder, tokenizer: checkpoint.tokenizer.as_ref() })
     }
 
     /// The model.
-    pub fn decoder(&self) -> &Decoder {
+    pub fn decoder(&self) -> &Decoder<K> {
         &self.decoder
     }
 
     /// One call: the sequences' next tokens, and what follows from the logits.
     fn advance(
         &self,
-        calls: &mut [Call<'_, '_>],
+        calls: &mut [Call<'_, '_, K::Weights>],
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError> {
@@ -91,15 +93,16 @@ impl<'a> Lab<'a> {
         }
         // By all threads: a large vocabulary takes as long to hash as a layer to compute.
         let kernel = self.decoder.kernel();
+        let numerics = kernel.numerics();
         let mut seen: Vec<_> = last.iter().map(|(_, logits)| (*logits, None)).collect();
-        kernel.share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Row>)| {
+        kernel.workers().share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Row>)| {
             *seen = Some(Row::of(logits, request.candidates));
         });
         for ((running, _), (logits, seen)) in last.into_iter().zip(seen) {
             let seen = seen.expect("every row has just been seen");
             let place = (running.prompt.item, running.cache.len());
             let given = running.ending.given();
-            let step = seen.step(logits, place, given, request, rows, &kernel.numerics())?;
+            let step = seen.step(logits, place, given, request, rows, &numerics)?;
             running.ending.push(step.token.id);
             running.steps.push(step);
         }
@@ -107,7 +110,7 @@ impl<'a> Lab<'a> {
     }
 }
 
-impl Engine for Lab<'_> {
+impl<K: Kernel> Engine for Lab<'_, K> {
     fn about(&self) -> Environment {
         Environment::here(concat!("reprocheck ", env!("CARGO_PKG_VERSION")).to_owned(), None)
     }
@@ -149,7 +152,7 @@ impl Engine for Lab<'_> {
             }
             self.advance(&mut calls, request, observer)?;
         }
-        let threads = self.decoder.kernel().threads_used();
+        let threads = self.decoder.kernel().workers().used();
         for running in group {
             observer.finished(running.sample(threads));
         }
@@ -158,28 +161,28 @@ impl Engine for Lab<'_> {
 }
 
 /// What one call reads of one sequence.
-struct Call<'r, 'p> {
-    running: &'r mut Running<'p>,
+struct Call<'r, 'p, W> {
+    running: &'r mut Running<'p, W>,
     tokens: Vec<u32>,
     wanted: Wanted,
 }
 
 /// One sequence of a group.
-struct Running<'p> {
+struct Running<'p, W> {
     prompt: &'p Prompt,
-    cache: Cache<Packed>,
+    cache: Cache<W>,
     prefill: Vec<usize>,
     steps: Vec<Step>,
     ending: Ending<'p>,
 }
 
-impl<'p> Running<'p> {
-    fn new(prompt: &'p Prompt, cache: Cache<Packed>, ending: Ending<'p>) -> Running<'p> {
+impl<'p, W> Running<'p, W> {
+    fn new(prompt: &'p Prompt, cache: Cache<W>, ending: Ending<'p>) -> Self {
         Running { prompt, cache, prefill: Vec::new(), steps: Vec::new(), ending }
     }
 
     /// The next part of the prompt, if any is left.
-    fn next_chunk(&mut self, request: &Request, every_position: bool) -> Option<Call<'_, 'p>> {
+    fn next_chunk(&mut self, request: &Request, every_position: bool) -> Option<Call<'_, 'p, W>> {
         let left = &self.prompt.tokens[self.cache.len().min(self.prompt.tokens.len())..];
         let chunk = request.prefill_chunk.map_or(left.len(), |chunk| chunk.get().min(left.len()));
         let wanted = match () {
@@ -191,7 +194,7 @@ impl<'p> Running<'p> {
     }
 
     /// The last token that followed, unless it ended the sample.
-    fn next_token(&mut self) -> Option<Call<'_, 'p>> {
+    fn next_token(&mut self) -> Option<Call<'_, 'p, W>> {
         let token = self.steps.last().filter(|_| self.ending.finish().is_none())?.token.id;
         Some(Call { running: self, tokens: vec![token], wanted: Wanted::Last })
     }

@@ -22,6 +22,7 @@ use crate::{
     digest::Digest,
     model::{Checkpoint, CheckpointError, Subject},
     numerics::choice::{Choice, Place, RankError, Ranking, rank},
+    source::Blame,
     trace::{Sample, Seen, Sight, Step, Token},
 };
 
@@ -219,9 +220,8 @@ pub enum EngineError {
     Environment(String),
 }
 
-impl EngineError {
-    /// Did the machine fail, rather than what it was asked?
-    pub fn is_environment(&self) -> bool {
+impl Blame for EngineError {
+    fn is_environment(&self) -> bool {
         matches!(self, EngineError::Environment(_))
     }
 }

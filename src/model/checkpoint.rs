@@ -39,6 +39,7 @@ use super::{
 use crate::{
     digest::Digest,
     name::{did_you_mean, nearest},
+    source::Blame,
 };
 
 pub use super::{file::FileDigest, weights::Tensor};
@@ -165,9 +166,8 @@ pub enum CheckpointError {
     Hub(#[from] HubError),
 }
 
-impl CheckpointError {
-    /// Did the disk or the network fail, rather than the model?
-    pub fn is_environment(&self) -> bool {
+impl Blame for CheckpointError {
+    fn is_environment(&self) -> bool {
         let file = match self {
             CheckpointError::Hub(error) => return error.is_environment(),
             CheckpointError::File(error) | CheckpointError::Weights(WeightsError::File(error)) => error,

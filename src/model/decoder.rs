@@ -6,7 +6,7 @@
 use super::{Checkpoint, CheckpointError, Config};
 use crate::numerics::{
     elementary::rsqrt,
-    kernel::{Fast, Job, Kernel},
+    kernel::{At, End, Fast, Job, Kernel, Op, Step},
     order::Launch,
     precision::Site,
     rotary::{Rotary, Turn},
@@ -118,22 +118,25 @@ impl<K: Kernel> Decoder<K> {
         let load = Loader { kernel: &kernel, checkpoint };
         let (width, inner) = (config.width, config.inner_width);
         let (queries, keys) = (config.heads * config.head_width, config.kv_heads * config.head_width);
-        let table = |site, name: &str| load.matrix(site, &[(name.to_owned(), config.vocabulary)], width);
+        let table =
+            |step, name: &str| load.matrix(At::outside(step), &[(name.to_owned(), config.vocabulary)], width);
         const EMBEDDING: &str = "model.embed_tokens.weight";
         // One matrix serves as both where they are tied, unless the head's products need it rounded further.
         let shared = config.tied && kernel.numerics().precision().head_is_table();
-        let embedding = table(if shared { Site::Head } else { Site::Table }, EMBEDDING)?;
+        let embedding = table(if shared { Step::Head } else { Step::Embed }, EMBEDDING)?;
         let head = match (shared, config.tied) {
             (true, _) => None,
-            (false, true) => Some(table(Site::Head, EMBEDDING)?),
-            (false, false) => Some(table(Site::Head, "lm_head.weight")?),
+            (false, true) => Some(table(Step::Head, EMBEDDING)?),
+            (false, false) => Some(table(Step::Head, "lm_head.weight")?),
         };
         let layer = |index: usize| {
             let name = |part: &str| format!("model.layers.{index}.{part}");
+            let at = |step| At::layer(index, step);
             let head_norm = |part| config.qk_norm.then(|| load.vector(&name(part), config.head_width));
             Ok(Layer {
                 attention_norm: load.vector(&name("input_layernorm.weight"), width)?,
                 qkv: load.linear(
+                    at(Step::Qkv),
                     &[
                         (name("self_attn.q_proj"), queries),
                         (name("self_attn.k_proj"), keys),
@@ -144,14 +147,25 @@ impl<K: Kernel> Decoder<K> {
                 )?,
                 query_norm: head_norm("self_attn.q_norm.weight").transpose()?,
                 key_norm: head_norm("self_attn.k_norm.weight").transpose()?,
-                output: load.linear(&[(name("self_attn.o_proj"), width)], queries, config.output_bias)?,
+                output: load.linear(
+                    at(Step::Output),
+                    &[(name("self_attn.o_proj"), width)],
+                    queries,
+                    config.output_bias,
+                )?,
                 mlp_norm: load.vector(&name("post_attention_layernorm.weight"), width)?,
                 gate_up: load.linear(
+                    at(Step::GateUp),
                     &[(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)],
                     width,
                     config.mlp_bias,
                 )?,
-                down: load.linear(&[(name("mlp.down_proj"), width)], inner, config.mlp_bias)?,
+                down: load.linear(
+                    at(Step::Down),
+                    &[(name("mlp.down_proj"), width)],
+                    inner,
+                    config.mlp_bias,
+                )?,
                 window: config.windows[index],
             })
         };
@@ -173,11 +187,16 @@ impl<K: Kernel> Decoder<K> {
 
     /// A sequence of no tokens yet.
     pub fn cache(&self) -> Cache<K::Weights> {
-        let grows = |columns, depth| self.kernel.pack(Site::Attention, columns, depth, &mut |_, _| {});
         let width = self.config.head_width;
-        let memory = || Memory { keys: grows(0, width), values: grows(width, 0) };
-        let layer = || (0..self.config.kv_heads).map(|_| memory()).collect();
-        Cache { heads: (0..self.config.layers).map(|_| layer()).collect(), length: 0 }
+        let layer = |index| {
+            let grows = |step, columns, depth| {
+                self.kernel.pack(At::layer(index, step), columns, depth, &mut |_, _| {})
+            };
+            let memory =
+                |_| Memory { keys: grows(Step::Scores, 0, width), values: grows(Step::Context, width, 0) };
+            (0..self.config.kv_heads).map(memory).collect()
+        };
+        Cache { heads: (0..self.config.layers).map(layer).collect(), length: 0 }
     }
 
     /// Reads the spans' tokens, extends their caches, and gives the logits that are wanted: [wanted, vocabulary].
@@ -186,24 +205,35 @@ impl<K: Kernel> Decoder<K> {
     ///
     /// If a token is not in the vocabulary.
     pub fn forward(&self, spans: &mut [Span<'_, K::Weights>]) -> Vec<f32> {
-        let Config { width, inner_width, .. } = self.config;
+        let Config { width, inner_width, activation, .. } = self.config;
         let tokens: Vec<u32> = spans.iter().flat_map(|span| span.tokens.iter().copied()).collect();
         let launch = self.launch(tokens.len());
         let turns: Vec<Turn> = spans.iter().flat_map(positions).map(|at| self.rotary.turn(at)).collect();
         let turns: Vec<&Turn> = turns.iter().collect();
 
-        let mut stream = self.embed(&tokens); // [tokens, width]
+        let mut stream = vec![0.0; tokens.len() * width]; // [tokens, width]
+        let embed = Op::Lookup { table: &self.embedding, columns: &tokens, out: &mut stream };
+        self.kernel.apply(At::outside(Step::Embed), launch, embed);
         for (index, layer) in self.layers.iter().enumerate() {
-            let normed = self.norm(launch, &stream, &layer.attention_norm);
-            let qkv = self.linear(launch, &layer.qkv, &normed);
+            let at = |step| At::layer(index, step);
+            let add = |step, stream: &mut [f32], update: &[f32]| {
+                self.kernel.apply(at(step), launch, Op::Add { stream, update });
+            };
+            let normed = self.norm(at(Step::AttentionNorm), launch, &stream, &layer.attention_norm);
+            let qkv = self.linear(at(Step::Qkv), launch, &layer.qkv, &normed);
             let context = self.attention(launch, index, qkv, &turns, spans); // [tokens, heads * head_width]
-            self.kernel.add(&mut stream, &self.linear(launch, &layer.output, &context));
+            add(
+                Step::AttentionAdd,
+                &mut stream,
+                &self.linear(at(Step::Output), launch, &layer.output, &context),
+            );
 
-            let normed = self.norm(launch, &stream, &layer.mlp_norm);
-            let gate_up = self.linear(launch, &layer.gate_up, &normed);
+            let normed = self.norm(at(Step::MlpNorm), launch, &stream, &layer.mlp_norm);
+            let gate_up = self.linear(at(Step::GateUp), launch, &layer.gate_up, &normed);
             let mut inner = vec![0.0; tokens.len() * inner_width];
-            self.kernel.gate(self.config.activation, &gate_up, inner_width, &mut inner);
-            self.kernel.add(&mut stream, &self.linear(launch, &layer.down, &inner));
+            let gate = Op::Gate { activation, gate_up: &gate_up, width: inner_width, out: &mut inner };
+            self.kernel.apply(at(Step::Gate), launch, gate);
+            add(Step::MlpAdd, &mut stream, &self.linear(at(Step::Down), launch, &layer.down, &inner));
         }
         for span in &mut *spans {
             span.cache.length += span.tokens.len();
@@ -215,9 +245,9 @@ impl<K: Kernel> Decoder<K> {
         }
         let launch = self.launch(wanted.len());
         let rows: Vec<f32> = wanted.iter().flat_map(|row| &stream[row * width..][..width]).copied().collect();
-        let normed = self.norm(launch, &rows, &self.norm);
+        let normed = self.norm(At::outside(Step::Norm), launch, &rows, &self.norm);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        self.product(Site::Head, launch, head, self.config.vocabulary, None, &normed)
+        self.product(At::outside(Step::Head), launch, head, self.config.vocabulary, None, &normed)
     }
 
     /// Rotates, remembers and attends: [tokens, (heads + 2 kv_heads) * head_width] to [tokens, heads * head_width].
@@ -231,17 +261,19 @@ impl<K: Kernel> Decoder<K> {
     ) -> Vec<f32> {
         let Config { heads, kv_heads, head_width, .. } = self.config;
         let layer = &self.layers[index];
+        let at = |step| At::layer(index, step);
         // Which query heads share a head of keys.
         let group = heads / kv_heads;
         let [mut queries, mut keys, values] =
             split(&qkv, [heads, kv_heads, kv_heads].map(|n| n * head_width));
-        for (values, norm, heads) in
-            [(&mut queries, &layer.query_norm, heads), (&mut keys, &layer.key_norm, kv_heads)]
-        {
+        for (values, heads, norm, norm_step, rotation_step) in [
+            (&mut queries, heads, &layer.query_norm, Step::QueryNorm, Step::QueryRotation),
+            (&mut keys, kv_heads, &layer.key_norm, Step::KeyNorm, Step::KeyRotation),
+        ] {
             if let Some(norm) = norm {
-                *values = self.norm(launch, values, norm);
+                *values = self.norm(at(norm_step), launch, values, norm);
             }
-            self.kernel.rotate(values, heads, turns);
+            self.kernel.apply(at(rotation_step), launch, Op::Rotate { values, heads, turns });
         }
 
         let mut context = vec![0.0; queries.len()];
@@ -255,9 +287,11 @@ impl<K: Kernel> Decoder<K> {
                 let memories = &mut span.cache.heads[index];
                 for row in rows.clone() {
                     for (head, memory) in memories.iter_mut().enumerate() {
-                        let at = (row * kv_heads + head) * head_width;
-                        self.kernel.push_column(&mut memory.keys, &keys[at..][..head_width]);
-                        self.kernel.push_row(&mut memory.values, &values[at..][..head_width]);
+                        let part = (row * kv_heads + head) * head_width..;
+                        let key = End::Column(&keys[part.clone()][..head_width]);
+                        let value = End::Row(&values[part][..head_width]);
+                        self.kernel.push(&mut memory.keys, key);
+                        self.kernel.push(&mut memory.values, value);
                     }
                 }
                 let tokens = rows.len();
@@ -279,7 +313,7 @@ impl<K: Kernel> Decoder<K> {
                 jobs.push(Job { activations, rows, weights: &memory.keys, start: None, out });
             }
         }
-        self.kernel.run(Site::Attention, launch, jobs);
+        self.kernel.apply(at(Step::Scores), launch, Op::Product(jobs));
 
         let scale = rsqrt(head_width as f32);
         for span in &mut spans {
@@ -292,7 +326,8 @@ impl<K: Kernel> Decoder<K> {
                 }
             }
             // [kv_heads, tokens, group, length]
-            self.kernel.softmax(launch, &mut span.scores, length, &seen, scale);
+            let softmax = Op::Softmax { scores: &mut span.scores, width: length, seen: &seen, scale };
+            self.kernel.apply(at(Step::Softmax), launch, softmax);
             if span.tokens > 1 {
                 span.pack_seen(kv_heads, group);
             }
@@ -304,14 +339,14 @@ impl<K: Kernel> Decoder<K> {
             let length = span.before + span.tokens;
             for token in 0..span.tokens {
                 for (head, memory) in span.memories.iter().enumerate() {
-                    let at = (head * span.tokens + token) * group * length;
-                    let activations = &span.scores[at..][..group * (span.before + token + 1)];
+                    let first = (head * span.tokens + token) * group * length;
+                    let activations = &span.scores[first..][..group * (span.before + token + 1)];
                     let out = out.next().expect("there is a context for every token and head of keys");
                     jobs.push(Job { activations, rows: group, weights: &memory.values, start: None, out });
                 }
             }
         }
-        self.kernel.run(Site::Attention, launch, jobs);
+        self.kernel.apply(at(Step::Context), launch, Op::Product(jobs));
         context
     }
 
@@ -319,28 +354,21 @@ impl<K: Kernel> Decoder<K> {
         Launch { rows, threads: self.kernel.numerics().threads().get() }
     }
 
-    fn embed(&self, tokens: &[u32]) -> Vec<f32> {
-        let mut stream = vec![0.0; tokens.len() * self.config.width];
-        for (token, row) in tokens.iter().zip(stream.chunks_exact_mut(self.config.width)) {
-            self.kernel.lookup(&self.embedding, *token as usize, row);
-        }
-        stream
-    }
-
-    fn norm(&self, launch: Launch, rows: &[f32], weight: &[f32]) -> Vec<f32> {
+    fn norm(&self, at: At, launch: Launch, rows: &[f32], weight: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; rows.len()];
-        self.kernel.norm(launch, rows, weight, self.config.epsilon, &mut out);
+        let epsilon = self.config.epsilon;
+        self.kernel.apply(at, launch, Op::Norm { rows, weight, epsilon, out: &mut out });
         out
     }
 
-    fn linear(&self, launch: Launch, linear: &Linear<K::Weights>, rows: &[f32]) -> Vec<f32> {
+    fn linear(&self, at: At, launch: Launch, linear: &Linear<K::Weights>, rows: &[f32]) -> Vec<f32> {
         let Linear { weights, outputs, bias } = linear;
-        self.product(Site::Linear, launch, weights, *outputs, bias.as_deref(), rows)
+        self.product(at, launch, weights, *outputs, bias.as_deref(), rows)
     }
 
     fn product(
         &self,
-        site: Site,
+        at: At,
         launch: Launch,
         weights: &K::Weights,
         outputs: usize,
@@ -349,7 +377,7 @@ impl<K: Kernel> Decoder<K> {
     ) -> Vec<f32> {
         let mut out = vec![0.0; launch.rows * outputs];
         let job = Job { activations, rows: launch.rows, weights, start, out: &mut out };
-        self.kernel.run(site, launch, vec![job]);
+        self.kernel.apply(at, launch, Op::Product(vec![job]));
         out
     }
 }
@@ -431,19 +459,14 @@ struct Loader<'a, K> {
 
 impl<K: Kernel> Loader<'_, K> {
     /// Several matrices of the same depth as one, their outputs side by side.
-    fn matrix(
-        &self,
-        site: Site,
-        parts: &[(String, usize)],
-        depth: usize,
-    ) -> Result<K::Weights, CheckpointError> {
+    fn matrix(&self, at: At, parts: &[(String, usize)], depth: usize) -> Result<K::Weights, CheckpointError> {
         let open = |(name, columns): &(String, usize)| self.checkpoint.tensor(name, &[*columns, depth]);
         let mut tensors = parts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let mut rows =
             parts.iter().enumerate().flat_map(|(part, (_, columns))| (0..*columns).map(move |_| part));
         let mut problem = None;
         let columns = parts.iter().map(|(_, columns)| columns).sum();
-        let weights = self.kernel.pack(site, columns, depth, &mut |_, terms| {
+        let weights = self.kernel.pack(at, columns, depth, &mut |_, terms| {
             // After the first problem nothing more is read: the matrix is not used.
             if let (Some(part), None) = (rows.next(), &problem) {
                 problem = tensors[part].next_row(terms).err();
@@ -455,12 +478,13 @@ impl<K: Kernel> Loader<'_, K> {
     /// Projections `name.weight` side by side, with their `name.bias` if they have one.
     fn linear(
         &self,
+        at: At,
         parts: &[(String, usize)],
         depth: usize,
         bias: bool,
     ) -> Result<Linear<K::Weights>, CheckpointError> {
         let part = |kind| parts.iter().map(move |(name, outputs)| (format!("{name}.{kind}"), *outputs));
-        let weights = self.matrix(Site::Linear, &part("weight").collect::<Vec<_>>(), depth)?;
+        let weights = self.matrix(at, &part("weight").collect::<Vec<_>>(), depth)?;
         let biases = part("bias").filter(|_| bias).map(|(name, outputs)| self.vector(&name, outputs));
         let bias = biases.collect::<Result<Vec<_>, _>>()?.concat();
         let outputs = parts.iter().map(|(_, outputs)| outputs).sum();

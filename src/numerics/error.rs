@@ -6,7 +6,7 @@ use rayon::ThreadPoolBuildError;
 
 use super::{
     Numerics,
-    kernel::{Fast, Kernel},
+    kernel::{At, Fast, Kernel, matmul},
     order::Order,
     precision::{Precision, Product},
 };
@@ -52,11 +52,11 @@ impl ProductError {
         let factors: Vec<f32> = (0..GRID).map(|step| 1.0 + (step as f32 + 0.5) / GRID as f32).collect();
         // A vector with the factor and its largest entry, which meets a zero on the other side.
         let x: Vec<f32> = factors.iter().flat_map(|&x| [x, LARGEST, 0.0]).collect();
-        let weights = kernel.pack(site, GRID, 3, &mut |column, terms| {
+        let weights = kernel.pack(At::alone(site), GRID, 3, &mut |column, terms| {
             terms.copy_from_slice(&[factors[column], 0.0, LARGEST]);
         });
         let mut products = vec![0.0; GRID * GRID];
-        kernel.matmul(site, &x, GRID, &weights, &mut products);
+        matmul(&kernel, site, &x, GRID, &weights, &mut products);
         let spread = |left: &dyn Fn(f32) -> f32, right: &dyn Fn(f32) -> f32| {
             let errors = products.iter().enumerate().map(|(index, &product)| {
                 let exact = f64::from(left(factors[index / GRID])) * f64::from(right(factors[index % GRID]));

@@ -1,6 +1,6 @@
 //! Correctly rounded sums of products: the one value that every order of the additions agrees on.
 
-use super::canonical;
+use super::{canonical, product::LMul};
 
 /// 640 bits from 2^-300 up: the largest product lies below 2^256, and the rest is room for carries.
 const LIMBS: usize = 20;
@@ -141,8 +141,19 @@ fn round_at(limbs: &[u64; LIMBS], first: usize) -> f32 {
 
 /// The dot product, rounded once: the definition that [`certify`] is a fast way to.
 pub fn dot(terms: impl IntoIterator<Item = (f32, f32)>) -> f32 {
+    sum(None, 0.0, terms)
+}
+
+/// The sum of `start` and of the factors' products, rounded once: exact products, or those of L-Mul.
+pub fn sum(lmul: Option<LMul>, start: f32, factors: impl IntoIterator<Item = (f32, f32)>) -> f32 {
     let mut sum = Superaccumulator::new();
-    terms.into_iter().for_each(|(a, b)| sum.add_product(a, b));
+    sum.add(start);
+    for (a, b) in factors {
+        match lmul {
+            Some(product) => sum.add(product.multiply(a, b)),
+            None => sum.add_product(a, b),
+        }
+    }
     sum.round()
 }
 

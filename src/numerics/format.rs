@@ -8,11 +8,16 @@ use thiserror::Error;
 use super::canonical;
 use crate::name::named;
 
-const SIGN: u32 = 1 << 31;
+/// The bit of f32's sign.
+pub(super) const SIGN: u32 = 1 << 31;
 /// The bits of f32's infinity; a larger magnitude is a NaN.
-const INFINITY: u32 = 0x7F80_0000;
-/// The one NaN that leaves this module.
-const NAN: u32 = 0x7FC0_0000;
+pub(super) const INFINITY: u32 = 0x7F80_0000;
+/// The bits of the smallest normal f32.
+pub(super) const SMALLEST_NORMAL: u32 = 0x0080_0000;
+/// The bits of the largest finite f32.
+pub(super) const LARGEST_FINITE: u32 = 0x7F7F_FFFF;
+/// The bits of the one NaN that leaves this module.
+pub(super) const NAN: u32 = super::NAN.to_bits();
 
 /// A format of X exponent bits and Y mantissa bits, with its rounding and what it does on overflow.
 ///

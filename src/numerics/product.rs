@@ -1,6 +1,6 @@
 //! How one term of a sum is formed: L-Mul's addition of words, and the integers of the 8-bit precisions.
 
-use super::format::Format;
+use super::format::{Format, INFINITY, LARGEST_FINITE, NAN, SIGN, SMALLEST_NORMAL};
 use crate::name::named;
 
 /// L-Mul (Luo and Sun, 2024): a floating-point product approximated by one integer addition.
@@ -23,13 +23,7 @@ pub enum Variant {
 
 named! { Variant, "variant": Bits = "bits", Formula = "formula" }
 
-const SIGN: u32 = 0x8000_0000;
-const MAGNITUDE: u32 = 0x7FFF_FFFF;
-const SMALLEST_NORMAL: u32 = 0x0080_0000;
-const LARGEST_FINITE: u32 = 0x7F7F_FFFF;
-const INFINITY: u32 = 0x7F80_0000;
-const ONE: u32 = 0x3F80_0000;
-const NAN: u32 = 0x7FC0_0000;
+const ONE: u32 = 1_f32.to_bits();
 
 impl LMul {
     /// All mantissa bits, by the bit trick.
@@ -73,7 +67,7 @@ impl LMul {
     pub fn multiply(self, x: f32, y: f32) -> f32 {
         let (x, y) = (x.to_bits(), y.to_bits());
         let sign = (x ^ y) & SIGN;
-        let (x, y) = (x & MAGNITUDE, y & MAGNITUDE);
+        let (x, y) = (x & !SIGN, y & !SIGN);
         if x >= INFINITY || y >= INFINITY {
             return f32::from_bits(NAN);
         }

@@ -9,7 +9,7 @@ use std::{cmp::Ordering, num::NonZeroUsize};
 
 use super::{
     format::Format,
-    kernel::{Job, Kernel},
+    kernel::{At, Job, Kernel, Op},
     order::{Launch, Order, Rule},
     precision::{Precision, Product, Recipe, Site},
     tree::Tree,
@@ -173,14 +173,16 @@ impl<K: Kernel> Probes<'_, K> {
             for (index, x) in x.iter_mut().enumerate() {
                 *x = place(index / self.terms, index % self.terms).0;
             }
-            let weights = self.kernel.pack(self.site, others.len(), self.terms, &mut |column, terms| {
-                for (term, w) in terms.iter_mut().enumerate() {
-                    *w = place(column, term).1;
-                }
-            });
-            let mut out = vec![0.0; rows * others.len()];
+            let weights =
+                self.kernel.pack(At::alone(self.site), others.len(), self.terms, &mut |column, terms| {
+                    for (term, w) in terms.iter_mut().enumerate() {
+                        *w = place(column, term).1;
+                    }
+                });
+            // No kernel may leave it at that: zero would be the answer of a sum that swallows nothing.
+            let mut out = vec![f32::NAN; rows * others.len()];
             let job = Job { activations: &x, rows, weights: &weights, start: None, out: &mut out };
-            self.kernel.run(self.site, self.launch, vec![job]);
+            self.kernel.apply(At::alone(self.site), self.launch, Op::Product(vec![job]));
             for (row, &j) in others.iter().enumerate() {
                 let survivors = out[row * others.len() + row] / unit_product;
                 if survivors.fract() != 0.0 || !(0.0..self.terms as f32).contains(&survivors) {

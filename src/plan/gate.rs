@@ -9,6 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, json};
 
+use toml::de::DeValue;
+
+use super::shape::{Form, Key, count, key, share};
 use crate::cell::{AXES, Axis, Cell, Setting};
 use crate::compare::Level;
 
@@ -62,6 +65,105 @@ pub enum Limit {
     DivergenceRate(f64),
     /// No text parts before so many tokens were equal.
     FirstDivergence(u64),
+}
+
+/// A limit as a matrix file sets it: a row of [`LIMITS`].
+pub struct LimitEntry {
+    /// The key that sets it.
+    pub key: Key,
+    /// What a value of the key's form means.
+    pub(super) read: fn(&DeValue<'_>) -> Option<Limit>,
+}
+
+/// Of the bound that a loss of accuracy is held to, where a gate says nothing of it.
+const CONFIDENCE: f64 = 0.95;
+
+/// Every limit that a gate may set.
+pub const LIMITS: &[LimitEntry] = &[
+    LimitEntry {
+        key: key("require", Form::Word(Level::NAMES), "what must be equal"),
+        read: |value| value.as_str()?.parse().ok().map(Limit::Require),
+    },
+    LimitEntry {
+        key: key("expect", Form::Word(&["diverges"]), "cells must differ: agreement fails"),
+        read: |_| Some(Limit::Diverges),
+    },
+    LimitEntry {
+        key: key(
+            "max-accuracy-drop",
+            Form::Share,
+            "how much accuracy a cell may lose, held to the bound of its interval",
+        ),
+        read: |value| share(value).map(|most| Limit::AccuracyDrop { most, confidence: CONFIDENCE }),
+    },
+    LimitEntry {
+        key: key("max-flip-rate", Form::Share, "which share of items may turn from right to wrong or back"),
+        read: |value| share(value).map(Limit::FlipRate),
+    },
+    LimitEntry {
+        key: key("max-divergence-rate", Form::Share, "which share of items may have another text"),
+        read: |value| share(value).map(Limit::DivergenceRate),
+    },
+    LimitEntry {
+        key: key("min-first-divergence", Form::Count(1), "how many tokens must be equal before a text parts"),
+        read: |value| count(value).map(Limit::FirstDivergence),
+    },
+];
+
+impl Limit {
+    /// When it holds of two cells, in a sentence without its end.
+    pub fn sentence(&self) -> String {
+        match self {
+            Limit::Require(level) => format!("both have the same {level} on every item"),
+            Limit::Diverges => {
+                "they are seen to have other bits on at least one item: agreement fails".to_owned()
+            }
+            Limit::AccuracyDrop { most, confidence } => format!(
+                "the loss of accuracy is below {} % at {} % confidence, over pairs of answers to the same item (the lower end of \
+                 Newcombe's interval). It fails if it is above even at the upper end; between the two it is undecided, and the \
+                 report says how many items would tell",
+                percent(*most),
+                percent(*confidence)
+            ),
+            Limit::FlipRate(most) => {
+                format!(
+                    "at most {} % of the items turn from right to wrong or from wrong to right",
+                    percent(*most)
+                )
+            }
+            Limit::DivergenceRate(most) => {
+                format!("at most {} % of the items have other tokens", percent(*most))
+            }
+            Limit::FirstDivergence(tokens) => format!("no output parts before {tokens} tokens were the same"),
+        }
+    }
+
+    /// In a few words, for a gate without a name of its own.
+    pub fn name(&self) -> String {
+        match self {
+            Limit::Require(level) => format!("the same {level}"),
+            Limit::Diverges => "other bits".to_owned(),
+            Limit::AccuracyDrop { most, .. } => format!("at most {} pp less accuracy", percent(*most)),
+            Limit::FlipRate(most) => format!("at most {} % flips", percent(*most)),
+            Limit::DivergenceRate(most) => format!("at most {} % other texts", percent(*most)),
+            Limit::FirstDivergence(1) => "the same first token".to_owned(),
+            Limit::FirstDivergence(tokens) => format!("the same first {tokens} tokens"),
+        }
+    }
+
+    /// Does it ask for what cells answer, and so say nothing where they do not?
+    pub fn needs_answers(&self) -> bool {
+        match self {
+            Limit::Require(level) => *level == Level::Answers,
+            Limit::AccuracyDrop { .. } | Limit::FlipRate(_) => true,
+            Limit::Diverges | Limit::DivergenceRate(_) | Limit::FirstDivergence(_) => false,
+        }
+    }
+}
+
+/// Without the digits that only binary has: 0.07 is 7.
+fn percent(share: f64) -> f64 {
+    (1e8 * share).round() / 1e6
 }
 
 /// Cells that have, on each axis named, one of the values.

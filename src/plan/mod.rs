@@ -1,6 +1,7 @@
 //! What a matrix file means: suites, cells and gates, or everything that is wrong with it.
 
 pub mod gate;
+pub mod keys;
 mod read;
 pub mod shape;
 

@@ -1,5 +1,4 @@
-//! What may stand in a matrix file: every key once, with its form and its sentence. The check of a file, the JSON
-//! Schema and the help are made from these tables.
+//! The forms of what stands in a matrix file: how each is checked, and what the JSON Schema says of it.
 
 use std::ops::Range;
 
@@ -11,12 +10,13 @@ use toml::{
 
 use crate::{
     cell::{AXES, Axis, ENGINES},
-    compare::Level,
     name::{did_you_mean, nearest},
     numerics::{choice::Choice, order::ORDERS, precision::PRECISIONS},
-    source::Problems,
-    suite::style::Style,
+    source::{Problems, misleads},
 };
+
+/// What the file as a whole is called, in which a message names no table.
+pub(super) const WHOLE: &str = "the file";
 
 /// A table of the file.
 pub struct Section {
@@ -40,6 +40,7 @@ pub enum AxisForm {
 }
 
 /// What may stand at one place.
+#[derive(Clone, Copy)]
 pub struct Key {
     /// Its name.
     pub name: &'static str,
@@ -78,165 +79,9 @@ pub enum Form {
     Named(&'static Section),
 }
 
-const fn key(name: &'static str, form: Form, sentence: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, form: Form, sentence: &'static str) -> Key {
     Key { name, form, sentence }
 }
-
-/// The items that a suite may be asked for by name.
-pub const SIZES: &[&str] = &["quick", "std", "full"];
-
-const SUITES: Key = key(
-    "suites",
-    Form::Suites(&SUITE),
-    "the suites to run: names, paths with a slash, or tables that say more",
-);
-const ITEMS: Key = key("items", Form::WordOrCount(SIZES), "how many items of each suite");
-const ITEM_SEED: Key = key("item-seed", Form::Count(0), "the seed that items are drawn by");
-const STYLE: Key =
-    key("style", Form::Word(Style::NAMES), "how items are asked; what suits the model where it is left out");
-const SHOTS: Key = key("shots", Form::Count(0), "how many solved examples stand before each item");
-const GENERATE: Key = key("generate", Form::Table(&GENERATION), "how prompts are continued");
-const REFERENCE: Key =
-    key("reference", Form::Table(&REFERENCE_CELL), "the cell that all others are compared with");
-const MATRIX: Key = key("matrix", Form::Table(&MATRIX_AXES), "what is varied: every combination is a cell");
-const GATE: Key = key("gate", Form::Tables(&GATES), "what must hold");
-
-/// The file as a whole.
-pub static FILE: Section = Section {
-    name: "the file",
-    sentence: "what runs under which cells, and what must hold",
-    keys: &[
-        key("$schema", Form::Text, "where an editor finds the schema of this file"),
-        SUITES,
-        ITEMS,
-        ITEM_SEED,
-        STYLE,
-        SHOTS,
-        key("model", Form::Text, "the model, unless the command line names one"),
-        GENERATE,
-        REFERENCE,
-        MATRIX,
-        GATE,
-        key("profile", Form::Named(&PROFILE), "other values for `--profile NAME`"),
-    ],
-    axes: None,
-};
-
-/// A profile.
-static PROFILE: Section = Section {
-    name: "profile",
-    sentence: "what differs under `--profile NAME`: a key here replaces that of the file, a gate that of its name",
-    keys: &[
-        key(
-            "inherits",
-            Form::Text,
-            "the profile that this one differs from; the file itself where it is left out",
-        ),
-        SUITES,
-        ITEMS,
-        ITEM_SEED,
-        STYLE,
-        SHOTS,
-        GENERATE,
-        REFERENCE,
-        MATRIX,
-        GATE,
-    ],
-    axes: None,
-};
-
-static SUITE: Section = Section {
-    name: "suites",
-    sentence: "a suite that is run otherwise than the others",
-    keys: &[key("name", Form::Text, "its name, or its path"), ITEMS, ITEM_SEED, STYLE, SHOTS],
-    axes: None,
-};
-
-static GENERATION: Section = Section {
-    name: "generate",
-    sentence: "how prompts are continued",
-    keys: &[
-        key(
-            "max-new-tokens",
-            Form::Count(1),
-            "how many tokens may follow a prompt; as many as its suite says where it is left out",
-        ),
-        key("choice", Form::Choice, "how a token is chosen: greedy, or sampled:temperature=0.8,top-p=0.95"),
-        key("candidates", Form::Count(2), "how many of the best tokens to keep for each position"),
-        key(
-            "replay",
-            Form::Flag,
-            "whether cells read what the reference wrote, so that every token is compared and none follows another one",
-        ),
-    ],
-    axes: None,
-};
-
-static REFERENCE_CELL: Section = Section {
-    name: "reference",
-    sentence: "the cell that all others are compared with; what it does not say is the matrix's first value",
-    keys: &[],
-    axes: Some(AxisForm::One),
-};
-
-static MATRIX_AXES: Section = Section {
-    name: "matrix",
-    sentence: "the values of every axis; every combination is a cell",
-    keys: &[
-        key(
-            "include",
-            Form::Tables(&INCLUDED),
-            "cells beside the product; what one does not say is the reference's",
-        ),
-        key(
-            "exclude",
-            Form::Tables(&FILTER),
-            "combinations to leave out: those that match all that one says",
-        ),
-    ],
-    axes: Some(AxisForm::OneOrMore),
-};
-
-static INCLUDED: Section =
-    Section { name: "include", sentence: "a cell beside the product", keys: &[], axes: Some(AxisForm::One) };
-
-static FILTER: Section = Section {
-    name: "where",
-    sentence: "the cells that have, on each axis named, one of the values",
-    keys: &[],
-    axes: Some(AxisForm::OneOrMore),
-};
-
-static GATES: Section = Section {
-    name: "gate",
-    sentence: "something that must hold",
-    keys: &[
-        key("name", Form::Text, "what the report calls it"),
-        key("where", Form::Table(&FILTER), "which cells it is about; all where it is left out"),
-        key("vary", Form::Axes, "compares the cells that differ on these axes alone"),
-        key(
-            "against",
-            Form::Word(&["reference", "baseline"]),
-            "compares each cell with the reference, or with its approved digests",
-        ),
-        key("require", Form::Word(Level::NAMES), "what must be equal"),
-        key("expect", Form::Word(&["diverges"]), "cells must differ: agreement fails"),
-        key(
-            "max-accuracy-drop",
-            Form::Share,
-            "how much accuracy a cell may lose, held to the bound of its interval",
-        ),
-        key("max-flip-rate", Form::Share, "which share of items may turn from right to wrong or back"),
-        key("max-divergence-rate", Form::Share, "which share of items may have another text"),
-        key("min-first-divergence", Form::Count(1), "how many tokens must be equal before a text parts"),
-        key(
-            "confidence",
-            Form::Share,
-            "of the bound that `max-accuracy-drop` is held to; 95% where it is left out",
-        ),
-    ],
-    axes: None,
-};
 
 impl Section {
     /// Checks a table, and all in it: what has no meaning, and what has another form.
@@ -249,8 +94,7 @@ impl Section {
             } else if let Some((axis, form)) = axis {
                 check_axis(axis, form, value, problems);
             } else {
-                let here =
-                    if self.name == FILE.name { String::new() } else { format!(" in `{}`", self.name) };
+                let here = if self.name == WHOLE { String::new() } else { format!(" in `{}`", self.name) };
                 let names = self.names();
                 let near = did_you_mean(nearest(text, names.iter().copied()));
                 problems.add(
@@ -268,7 +112,7 @@ impl Section {
     }
 
     /// Its part of the JSON Schema.
-    fn schema(&self) -> Value {
+    pub(super) fn schema(&self) -> Value {
         let mut properties = Map::new();
         for Key { name, form, sentence } in self.keys {
             let mut schema = form.schema();
@@ -289,14 +133,6 @@ impl Section {
     }
 }
 
-/// The JSON Schema of a matrix file, for an editor.
-pub fn schema() -> Value {
-    let mut schema = FILE.schema();
-    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
-    schema["title"] = json!("a matrix file of reprocheck");
-    schema
-}
-
 /// Names in a sentence, after words of ours.
 pub(super) fn all_of(words: &str, names: &[&str]) -> String {
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -309,12 +145,6 @@ pub(super) fn all_of(words: &str, names: &[&str]) -> String {
 /// The same where only one is wanted.
 fn any_of(words: &str, names: &[&str]) -> String {
     all_of(words, names).replace(" and ", " or ")
-}
-
-/// Does a terminal act on it: a control character, or one that turns the direction of text?
-fn is_invisible(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What a value is, for a sentence.
@@ -456,8 +286,8 @@ impl Form {
             (Form::Text, DeValue::String(text)) if text.trim().is_empty() => {
                 Some(format!("`{name}` is empty: write something, or leave it out"))
             }
-            (Form::Text, _) if text.is_some_and(|text| text.chars().any(is_invisible)) => Some(format!(
-                "`{name}` has characters that a terminal acts on: write it in plain ones, on one line"
+            (Form::Text, _) if text.is_some_and(|text| text.chars().any(misleads)) => Some(format!(
+                "`{name}` has characters that hide or that a terminal acts on: write it in plain ones, on one line"
             )),
             (Form::Text, _) if text.is_some() => None,
             (Form::Text, _) => wrong("write a text in quotes"),

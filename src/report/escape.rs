@@ -1,10 +1,12 @@
 //! Texts from outside, such as names, prompts and answers, made harmless before any format adds escapes of its own.
 
+use crate::source::misleads;
+
 /// On one line, with nothing that hides, turns or commands a terminal: such a character stands as its code.
 pub(crate) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        if hides(character) {
+        if misleads(character) {
             out.extend(character.escape_default());
         } else {
             out.push(character);
@@ -24,16 +26,6 @@ pub(crate) fn clipped(text: &str, most: usize) -> String {
     shown.chars().take(most - 1).chain(['…']).collect()
 }
 
-/// Control characters, line and paragraph separators, marks of direction, what has no width, and noncharacters. Joiners
-/// stay, because emoji and scripts need them.
-pub(crate) fn hides(character: char) -> bool {
-    let unseen = matches!(character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{fdd0}'..='\u{fdef}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e0fff}');
-    character.is_control() || unseen || u32::from(character) & 0xfffe == 0xfffe
-}
-
 /// A text for HTML and XML, between tags and in attributes. What cannot be seen, or turns what can be seen around, is
 /// shown as it is written in Rust.
 pub(crate) fn markup(text: &str) -> String {
@@ -46,7 +38,7 @@ pub(crate) fn markup(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' | '\r' | '\t' => out.extend(c.escape_default()),
-            c if hides(c) => out.extend(c.escape_unicode()),
+            c if misleads(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }

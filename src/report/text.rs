@@ -12,7 +12,7 @@ use super::{
     Other, Report,
     escape::visible,
     tables::{self, Room, Table},
-    words::{self, FINDINGS, grouped, plural, provenance, sentence, trimmed, wrapped, wrapped_after},
+    words::{self, FINDINGS, grouped, plural, provenance, sentence, wrapped, wrapped_after},
 };
 use crate::verdict::{Outcome, Ruling};
 
@@ -158,11 +158,18 @@ fn drawn(Table { columns, rows, .. }: &Table) -> String {
     let mut table = Builder::default();
     table.push_record(columns.iter().map(|column| column.head));
     rows.iter().for_each(|row| table.push_record(row.iter().map(|field| visible(field))));
-    let mut table = table.build();
-    table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
     let words = columns.iter().take_while(|column| column.is_word).count();
-    table.modify(Columns::new(words..columns.len()), Alignment::right());
-    trimmed(&table.to_string())
+    aligned(table, words..columns.len())
+}
+
+/// Rows in columns, of which some hold numbers, without blanks at the ends of lines.
+pub(crate) fn aligned(rows: Builder, numbers: impl IntoIterator<Item = usize>) -> String {
+    let mut table = rows.build();
+    table.with(Style::blank()).with(Padding::new(0, 1, 0, 0));
+    for column in numbers {
+        table.modify(Columns::one(column), Alignment::right());
+    }
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -121,11 +121,6 @@ pub(crate) fn wrapped_after(begin: &str, sentence: &str, width: usize) -> String
     begin.to_owned() + &lines.replace('\n', &format!("\n{}", " ".repeat(indent)))
 }
 
-/// Without the blanks at the ends of lines.
-pub(crate) fn trimmed(table: &str) -> String {
-    table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
-}
-
 /// What stands around a place of a text, on one line and with nothing that a terminal would act on.
 pub(crate) fn excerpt(text: &str, place: usize) -> String {
     let all: Vec<char> = text.chars().collect();

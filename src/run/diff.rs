@@ -12,6 +12,7 @@ use crate::{
     digest::Digest,
     record::Record,
     report::Report,
+    source::Blame,
     stats::paired::Paired,
     store::{
         run::{Run, RunError, cell_of_file},
@@ -73,9 +74,8 @@ pub enum DiffError {
     Kinds,
 }
 
-impl DiffError {
-    /// Did the machine fail, rather than what it was asked?
-    pub fn is_environment(&self) -> bool {
+impl Blame for DiffError {
+    fn is_environment(&self) -> bool {
         matches!(self, DiffError::Run(error) if error.is_environment())
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     cell::Cell,
     record::Record,
+    source::Blame,
     store::{
         StoreError,
         run::{Locked, Run, RunError},
@@ -55,9 +56,8 @@ pub enum MergeError {
     Write(#[from] StoreError),
 }
 
-impl MergeError {
-    /// Did the machine fail, rather than what it was asked?
-    pub fn is_environment(&self) -> bool {
+impl Blame for MergeError {
+    fn is_environment(&self) -> bool {
         match self {
             MergeError::Run(error) => error.is_environment(),
             MergeError::Copy(CopyError::Write(_)) | MergeError::Write(_) => true,

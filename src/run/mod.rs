@@ -24,6 +24,7 @@ use crate::{
     numerics::order::{Launch, Order},
     plan::Plan,
     record::{About, Asked, Done, Elapsed, Failed, Model, Record},
+    source::Blame,
     store::{
         StoreError,
         lines::{Lines, LinesError},
@@ -59,9 +60,8 @@ pub enum RunFailure {
     Lines(#[from] LinesError),
 }
 
-impl RunFailure {
-    /// Did the machine fail, rather than what it was asked?
-    pub fn is_environment(&self) -> bool {
+impl Blame for RunFailure {
+    fn is_environment(&self) -> bool {
         match self {
             RunFailure::Question(_) => false,
             RunFailure::Run(error) => error.is_environment(),

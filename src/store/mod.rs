@@ -1,4 +1,4 @@
-//! The only writer of files; what it writes is whole or not there.
+//! The only writer of results; what it writes is whole or not there.
 
 pub mod lines;
 pub mod parts;

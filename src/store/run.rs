@@ -31,6 +31,7 @@ use crate::{
     cell::Cell,
     digest::Digest,
     record::{About, PROGRAM, Record},
+    source::Blame,
     suite::question::Question,
 };
 
@@ -119,9 +120,8 @@ pub enum RunError {
     Write(#[from] StoreError),
 }
 
-impl RunError {
-    /// Did the machine fail, rather than what it was asked?
-    pub fn is_environment(&self) -> bool {
+impl Blame for RunError {
+    fn is_environment(&self) -> bool {
         matches!(self, RunError::Read { .. } | RunError::Write(_) | RunError::Busy(_))
     }
 }

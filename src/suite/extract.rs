@@ -20,7 +20,7 @@ use super::{
     answer::{Kind, number},
     style::Style,
 };
-use crate::name::named;
+use crate::{name::named, source::hides};
 
 /// By which rule an answer was found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -107,8 +107,8 @@ pub fn extract(text: &str, style: Style, filter: Filter, kind: Kind) -> Found {
     found.map_or(Found::Nothing, Found::Answer)
 }
 
-/// A text without what cannot be seen: no controls but newline and tab, no marks of zero width or of direction,
-/// one kind of space, one minus, one end of line.
+/// A text without what hides in it: no controls but newline and tab, nothing without a width, one kind of space, one minus,
+/// one end of line.
 fn cleaned(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
     if text.bytes().all(is_plain) {
@@ -121,12 +121,8 @@ fn cleaned(text: &str) -> Cow<'_, str> {
             '\r' => cleaned.extend(characters.peek().is_none_or(|&next| next != '\n').then_some('\n')),
             '\n' | '\t' => cleaned.push(c),
             '\u{2212}' => cleaned.push('-'),
-            '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}'
-            | '\u{feff}'
-            | '\u{ad}' => {}
             c if c.is_control() || c.is_whitespace() => cleaned.push(' '),
+            c if hides(c) => {}
             c => cleaned.push(c),
         }
     }

@@ -259,10 +259,7 @@ impl<'a> Bench<'a> {
             self.findings.push(Finding::unknown(format!("{one} and {other} have no items to compare")));
             return;
         };
-        let about_answers = |limit: &Limit| {
-            matches!(limit, Limit::Require(Level::Answers) | Limit::AccuracyDrop { .. } | Limit::FlipRate(_))
-        };
-        if tally.answered.hits == 0 && self.gate.limits.iter().any(about_answers) {
+        if tally.answered.hits == 0 && self.gate.limits.iter().any(Limit::needs_answers) {
             let sentence =
                 format!("no answer was found in any text of {one} and {other}: let more tokens follow");
             return self.findings.push(Finding::unknown(sentence));

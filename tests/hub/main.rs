@@ -17,8 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reprocheck::model::hub::{
-    Check, HubError, HubSettings, Patience, RepoId, Snapshot, Step, Token, snapshot,
+use reprocheck::{
+    model::hub::{Check, HubError, HubSettings, Patience, RepoId, Snapshot, Step, Token, snapshot},
+    source::Blame as _,
 };
 use server::{Answer, Repo, Request, Server, git_blob, is_in_lfs, sha256};
 

@@ -141,6 +141,7 @@ const ROWS: &[Row] = &[
     ("İİ ANSWERİ: 3 answer: 12", Chat, Kind::Integer, "12", WHOLE, "correct answer-line `12`", SAME),
     ("Answer: ١٢", Chat, Kind::Integer, "12", WHOLE, "no_answer", SAME),
     ("\u{feff}12", Completion, Kind::Integer, "12", WHOLE, "correct whole `12`", SAME),
+    ("Answer: 1\u{61c}2\u{e0041}3\u{fe0f}", Chat, Kind::Integer, "123", WHOLE, "correct answer-line `123`", SAME),
     // Completion.
     (" 143", Completion, Kind::Integer, "143", WHOLE, "correct whole `143`", SAME),
     (" 143\n\nQuestion: What is 5 plus 5?\nAnswer: 10", Completion, Kind::Integer, "143", WHOLE, "correct whole `143`", SAME),

@@ -14,7 +14,7 @@ use super::{
     environment::{CANDLE, Environment},
 };
 use crate::{
-    cell::{Compute, Device, Stock},
+    cell::{Device, Stock},
     model::Checkpoint,
     numerics::precision::Precision,
     trace::{Launched, Sample, Sight, Step},
@@ -34,7 +34,7 @@ fn dtype(stock: Stock) -> Result<DType, EngineError> {
 }
 
 fn unsupported(stock: Stock, sentence: &str) -> EngineError {
-    EngineError::Unsupported(format!("{}: {sentence}", Compute::Candle(stock)))
+    EngineError::Unsupported(format!("{}: {sentence}", stock))
 }
 
 fn failed(stock: Stock, error: &candle_core::Error) -> EngineError {
@@ -43,7 +43,7 @@ fn failed(stock: Stock, error: &candle_core::Error) -> EngineError {
     let sentence = error.lines().next().unwrap_or_default();
     EngineError::Environment(format!(
         "{}: candle failed: {sentence}: try fp32 on the CPU, or the lab engine",
-        Compute::Candle(stock)
+        stock
     ))
 }
 
@@ -261,7 +261,7 @@ impl<'a> Sequence<'a> {
     ) -> Result<(), EngineError> {
         let seen = Row::of(logits, request.candidates);
         let place = (self.prompt.item, read);
-        let step = seen.step(logits, place, self.ending.given(), request, rows, &Compute::Candle(stock))?;
+        let step = seen.step(logits, place, self.ending.given(), request, rows, &stock)?;
         self.ending.push(step.token.id);
         self.steps.push(step);
         Ok(())

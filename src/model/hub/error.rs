@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use crate::source::Blame;
+
 /// Why a repository cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
@@ -167,10 +169,8 @@ pub enum HubError {
     },
 }
 
-impl HubError {
-    /// May the same command succeed later or on another machine? If not, the command itself is wrong.
-    #[must_use]
-    pub fn is_environment(&self) -> bool {
+impl Blame for HubError {
+    fn is_environment(&self) -> bool {
         use HubError as E;
         match self {
             E::NotBuilt
@@ -184,7 +184,9 @@ impl HubError {
             E::NotCached { .. } | E::Cache { .. } => true,
         }
     }
+}
 
+impl HubError {
     /// Is it worth trying again at once?
     #[cfg(feature = "hub")]
     pub(super) fn is_passing(&self) -> bool {

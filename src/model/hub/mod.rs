@@ -129,7 +129,7 @@ pub enum Step<'a> {
 ///
 /// # Errors
 ///
-/// What is wrong and the way out of it; [`HubError::is_environment`] tells whether trying again makes sense.
+/// What is wrong and the way out of it; [`is_environment`](crate::source::Blame::is_environment) tells whether trying again makes sense.
 pub fn snapshot(
     id: &RepoId,
     settings: &HubSettings,

@@ -5,13 +5,12 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    float::{lmul_edges, lmul_formula},
     packed::{Bound, FloatRow, PANEL},
-    prepared::{Activations, Block, Out, Prepared},
-    tile::{AHEAD, Arithmetic, Row, Sums, groups, prefetch, store},
+    task::{Activations, Block, Out, Task},
+    tile::{AHEAD, Arithmetic, LMulEdges, LMulFormula, Row, Sums, groups, prefetch, store},
 };
 use crate::numerics::{
-    exact::{Superaccumulator, certify_lane, error_bound, is_exact},
+    exact::{self, certify_lane, error_bound, is_exact},
     format::Format,
     precision::Product,
     product::{LMul, Variant},
@@ -34,9 +33,9 @@ impl<'a> ExactRows<'a> {
         }
     }
 
-    pub(super) fn multiply(&self, job: &Prepared<'_>, panels: Range<usize>, out: &mut Out<'_>) {
-        let known = job.weights.bounds.as_deref().expect("a matrix packed for exact sums has its bounds");
-        let lmul = match job.recipe.product {
+    pub(super) fn multiply(&self, task: &Task<'_>, panels: Range<usize>, out: &mut Out<'_>) {
+        let known = task.weights.bounds.as_deref().expect("a matrix packed for exact sums has its bounds");
+        let lmul = match task.recipe.product {
             Product::LMul(product) => Some(product),
             _ => None,
         };
@@ -47,8 +46,8 @@ impl<'a> ExactRows<'a> {
             .collect();
         let mut scratch = Vec::new();
         for panel in panels {
-            let floats = job.widened(panel, &mut scratch);
-            let begin = job.begin(panel).0.map(|start| job.recipe.sum.round(start));
+            let floats = task.widened(panel, &mut scratch);
+            let begin = task.begin(panel).0.map(|start| task.recipe.sum.round(start));
             let begins = begin.iter().any(|&start| start != 0.0);
             let mut columns = [Bound::of(&[]); PANEL];
             for ((bound, known), start) in columns.iter_mut().zip(&known[panel * PANEL..]).zip(begin) {
@@ -57,17 +56,17 @@ impl<'a> ExactRows<'a> {
             for (block, x) in &blocks {
                 let mut sums = [begin.map(f64::from); TALLEST];
                 match (lmul, block.height) {
-                    (Some(product), _) => term_sums(job, product, block, floats, &mut sums),
-                    (None, 1) => wide_sums::<1, 4>(job, x, floats, &mut sums),
-                    (None, 4) => wide_sums::<4, 2>(job, x, floats, &mut sums),
-                    (None, _) => wide_sums::<8, 2>(job, x, floats, &mut sums),
+                    (Some(product), _) => term_sums(task, product, block, floats, &mut sums),
+                    (None, 1) => wide_sums::<1, 4>(task, x, floats, &mut sums),
+                    (None, 4) => wide_sums::<4, 2>(task, x, floats, &mut sums),
+                    (None, _) => wide_sums::<8, 2>(task, x, floats, &mut sums),
                 }
                 let mut values = [[0.0; PANEL]; TALLEST];
                 for (row, (values, sums)) in values.iter_mut().zip(&sums).enumerate().take(block.rows) {
                     let bound = self.bounds[block.first + row];
                     let bound = if begins { bound.and(Bound::of(&[1.0])) } else { bound };
-                    let terms = job.depth + 1;
-                    let certain = job.isa.dispatch(Certify {
+                    let terms = task.depth + 1;
+                    let certain = task.isa.dispatch(Certify {
                         terms,
                         row: bound,
                         columns: &columns,
@@ -76,15 +75,15 @@ impl<'a> ExactRows<'a> {
                         values,
                     });
                     for lane in (0..PANEL).filter(|&lane| !certain[lane]) {
-                        values[lane] =
-                            exactly(lmul, begin[lane], block.row(row).zip(floats.iter().map(|w| w.0[lane])));
+                        let factors = block.row(row).zip(floats.iter().map(|w| w.0[lane]));
+                        values[lane] = exact::sum(lmul, begin[lane], factors);
                     }
                 }
                 let values = &mut values[..block.rows];
-                if job.recipe.sum != Format::F32 {
-                    job.round(job.recipe.sum, values);
+                if task.recipe.sum != Format::F32 {
+                    task.round(task.recipe.sum, values);
                 }
-                job.round(job.recipe.result, values);
+                task.round(task.recipe.result, values);
                 for (row, values) in values.iter().enumerate() {
                     out.put(block.first + row, panel, values);
                 }
@@ -93,31 +92,18 @@ impl<'a> ExactRows<'a> {
     }
 }
 
-/// A sum as the definition makes it.
-pub(super) fn exactly(lmul: Option<LMul>, start: f32, pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
-    let mut sum = Superaccumulator::new();
-    sum.add(start);
-    for (x, w) in pairs {
-        match lmul {
-            Some(product) => sum.add(product.multiply(x, w)),
-            None => sum.add_product(x, w),
-        }
-    }
-    sum.round()
-}
-
 fn wide_sums<const R: usize, const V: usize>(
-    job: &Prepared<'_>,
+    task: &Task<'_>,
     x: &[f64],
     panel: &[FloatRow],
     sums: &mut [[f64; PANEL]; TALLEST],
 ) {
     let sums = sums.first_chunk_mut::<R>().expect("no block is taller than the tallest");
-    job.isa.dispatch(WideSums::<R, V> { x: x.as_chunks().0, panel, sums });
+    task.isa.dispatch(WideSums::<R, V> { x: x.as_chunks().0, panel, sums });
 }
 
 fn term_sums(
-    job: &Prepared<'_>,
+    task: &Task<'_>,
     product: LMul,
     block: &Block<'_>,
     panel: &[FloatRow],
@@ -127,10 +113,10 @@ fn term_sums(
         let x: Vec<f32> = block.row(row).collect();
         match product.variant {
             Variant::Bits => {
-                job.isa.dispatch(TermSums { arithmetic: lmul_edges(product), x: &x, panel, sums })
+                task.isa.dispatch(TermSums { arithmetic: LMulEdges::of(product), x: &x, panel, sums })
             }
             Variant::Formula => {
-                job.isa.dispatch(TermSums { arithmetic: lmul_formula(product), x: &x, panel, sums })
+                task.isa.dispatch(TermSums { arithmetic: LMulFormula::of(product), x: &x, panel, sums })
             }
         }
     }

@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use super::{Job, Kernel};
+use super::{At, End, Job, Kernel, Op, Workers, op::pairs};
 use crate::numerics::{
-    Numerics, Reduction,
-    exact::Superaccumulator,
+    Numerics, Reduction, elementary, exact,
     format::Format,
     order::{Adder, Launch, Order, Rule, Schedule},
-    precision::{Precision, Product, Recipe, Site, Threshold},
+    precision::{Precision, Product, Recipe, Site},
     product::{
-        Quantized, outlier_columns, outlier_weight, quantize_int8, quantize_w8a8, rescale_int8, rescale_w8a8,
+        Quantized, Threshold, outlier_columns, outlier_weight, quantize_int8, quantize_w8a8, rescale_int8,
+        rescale_w8a8,
     },
 };
 
@@ -24,10 +24,12 @@ pub struct Definition {
 /// A matrix as it is, output after output.
 #[derive(Clone, Debug)]
 pub struct Plain {
-    site: Site,
+    format: Format,
     depth: usize,
     columns: Vec<Vec<f32>>,
 }
+
+static ALONE: Workers = Workers::alone();
 
 impl Kernel for Definition {
     type Weights = Plain;
@@ -36,112 +38,151 @@ impl Kernel for Definition {
         self.numerics
     }
 
-    fn pack(
-        &self,
-        site: Site,
-        columns: usize,
-        depth: usize,
-        fill: &mut dyn FnMut(usize, &mut [f32]),
-    ) -> Plain {
-        let most = self.numerics.precision.recipe(site).most_terms();
+    fn workers(&self) -> &Workers {
+        &ALONE
+    }
+
+    fn pack(&self, at: At, columns: usize, depth: usize, fill: &mut dyn FnMut(usize, &mut [f32])) -> Plain {
+        let recipe = self.numerics.precision().recipe(at.site());
+        let most = recipe.most_terms();
         assert!(depth <= most, "{depth} products of 8-bit integers may overflow a sum of 32 bits");
-        let mut plain = Plain { site, depth, columns: vec![vec![0.0; depth]; columns] };
+        let mut plain = Plain { format: recipe.weights, depth, columns: vec![vec![0.0; depth]; columns] };
         for (column, terms) in plain.columns.iter_mut().enumerate() {
             fill(column, terms);
-            self.round(site, terms);
+            terms.iter_mut().for_each(|term| *term = plain.format.round(*term));
         }
         plain
     }
 
-    fn push_column(&self, weights: &mut Plain, terms: &[f32]) {
-        assert_eq!(terms.len(), weights.depth, "a key is as long as the others");
-        let mut terms = terms.to_vec();
-        self.round(weights.site, &mut terms);
-        weights.columns.push(terms);
-    }
-
-    fn push_row(&self, weights: &mut Plain, terms: &[f32]) {
-        assert_eq!(terms.len(), weights.columns.len(), "a value is as long as the others");
-        let mut terms = terms.to_vec();
-        self.round(weights.site, &mut terms);
-        for (column, term) in weights.columns.iter_mut().zip(terms) {
-            column.push(term);
-        }
-        weights.depth += 1;
-    }
-
-    fn lookup(&self, weights: &Plain, column: usize, out: &mut [f32]) {
-        out.copy_from_slice(&weights.columns[column]);
-    }
-
-    fn run(&self, site: Site, launch: Launch, jobs: Vec<Job<'_, Plain>>) {
-        let recipe = self.numerics.precision.recipe(site);
-        let order = self.numerics.order_of(Reduction::Product(site));
-        for job in jobs {
-            let columns = job.weights.columns.len();
-            let depth = job.activations.len().checked_div(job.rows).unwrap_or(0);
-            let activations: Vec<f32> =
-                job.activations.iter().map(|&value| recipe.activations.round(value)).collect();
-            let outliers = match recipe.product {
-                Product::Int8(threshold) => outlier_columns(&activations, depth, threshold),
-                _ => Vec::new(),
-            };
-            for row in 0..job.rows {
-                let x = &activations[row * depth..][..depth];
-                for column in 0..columns {
-                    let w = &job.weights.columns[column][..depth];
-                    let start = job.start.map_or(0.0, |start| start[column]);
-                    let sum = match recipe.product {
-                        Product::Int8(threshold) => {
-                            int8(&recipe, order, launch, threshold, &outliers, start, x, w)
-                        }
-                        Product::W8A8 => w8a8(start, x, w),
-                        _ => {
-                            let schedule = order.schedule(depth, launch);
-                            reduce(&recipe, order.rule(), &schedule, start, |term| (x[term], w[term]))
-                        }
-                    };
-                    job.out[row * columns + column] = recipe.result.round(sum);
+    fn push(&self, weights: &mut Plain, end: End<'_>) {
+        match end {
+            End::Column(terms) => {
+                assert_eq!(terms.len(), weights.depth, "a key is as long as the others");
+                weights.columns.push(terms.iter().map(|&term| weights.format.round(term)).collect());
+            }
+            End::Row(terms) => {
+                assert_eq!(terms.len(), weights.columns.len(), "a value is as long as the others");
+                for (column, &term) in weights.columns.iter_mut().zip(terms) {
+                    column.push(weights.format.round(term));
                 }
+                weights.depth += 1;
             }
         }
     }
 
-    fn sum(&self, launch: Launch, terms: &[f32]) -> f32 {
-        sum_of_products(self.numerics.order_of(Reduction::Row), launch, terms.len(), |term| {
-            (terms[term], 1.0)
-        })
-    }
-
-    fn sum_of_squares(&self, launch: Launch, terms: &[f32]) -> f32 {
-        sum_of_products(self.numerics.order_of(Reduction::Row), launch, terms.len(), |term| {
-            (terms[term], terms[term])
-        })
+    fn apply(&self, at: At, launch: Launch, op: Op<'_, Plain>) {
+        op.check();
+        let precision = self.numerics.precision();
+        let (format, order) = (precision.activations(), self.numerics.order_of(Reduction::Row));
+        match op {
+            Op::Product(jobs) => {
+                let recipe = precision.recipe(at.site());
+                let order = self.numerics.order_of(Reduction::Product(at.site()));
+                jobs.into_iter().for_each(|job| product(&recipe, order, launch, job));
+            }
+            Op::Lookup { table, columns, out } => {
+                let terms: Vec<f32> =
+                    columns.iter().flat_map(|&column| &table.columns[column as usize]).copied().collect();
+                out.copy_from_slice(&terms);
+            }
+            Op::Norm { rows, weight, epsilon, out } => {
+                let width = weight.len().max(1);
+                for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+                    let squares = sum_of_products(order, launch, width, |term| (row[term], row[term]));
+                    let scale = elementary::rsqrt(squares / width as f32 + epsilon);
+                    for ((out, x), weight) in out.iter_mut().zip(row).zip(weight) {
+                        *out = format.round(weight * format.round(x * scale));
+                    }
+                }
+            }
+            Op::Softmax { scores, width, seen, scale } => {
+                for (row, seen) in scores.chunks_exact_mut(width.max(1)).zip(seen) {
+                    let terms = &mut row[..seen.end];
+                    terms[..seen.start].fill(0.0);
+                    let visible = &mut terms[seen.start..];
+                    let mut largest = f32::NEG_INFINITY;
+                    for score in visible.iter_mut() {
+                        *score = format.round(scale * *score);
+                        largest = largest.max(*score);
+                    }
+                    for score in visible.iter_mut() {
+                        *score = elementary::exp(*score - largest);
+                    }
+                    let sum = sum_of_products(order, launch, seen.end, |term| (terms[term], 1.0));
+                    for term in &mut terms[seen.start..] {
+                        *term = format.round(*term / sum);
+                    }
+                }
+            }
+            Op::Rotate { values, heads, turns } => {
+                let half = pairs(turns);
+                for (token, turn) in values.chunks_exact_mut((2 * half * heads).max(1)).zip(turns) {
+                    for head in token.chunks_exact_mut(2 * half) {
+                        let (first, second) = head.split_at_mut(half);
+                        for (((first, second), cos), sin) in
+                            first.iter_mut().zip(second).zip(&turn.cos).zip(&turn.sin)
+                        {
+                            let (x, y) = (*first, *second);
+                            *first = format.round(x * cos - y * sin);
+                            *second = format.round(y * cos + x * sin);
+                        }
+                    }
+                }
+            }
+            Op::Gate { activation, gate_up, width, out } => {
+                let width = width.max(1);
+                for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+                    let (gate, up) = row.split_at(width);
+                    for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
+                        *out = format.round(format.round(activation.apply(gate)) * up);
+                    }
+                }
+            }
+            Op::Add { stream, update } => {
+                for (value, update) in stream.iter_mut().zip(update) {
+                    *value = format.round(*value + update);
+                }
+            }
+        }
     }
 }
 
-impl Definition {
-    fn round(&self, site: Site, terms: &mut [f32]) {
-        let format = self.numerics.precision.recipe(site).weights;
-        for term in terms {
-            *term = format.round(*term);
+/// Rows of activations times a matrix.
+fn product(recipe: &Recipe, order: Order, launch: Launch, job: Job<'_, Plain>) {
+    let columns = job.weights.columns.len();
+    let depth = job.activations.len().checked_div(job.rows).unwrap_or(0);
+    let activations: Vec<f32> =
+        job.activations.iter().map(|&value| recipe.activations.round(value)).collect();
+    let outliers = match recipe.product {
+        Product::Int8(threshold) => outlier_columns(&activations, depth, threshold),
+        _ => Vec::new(),
+    };
+    for row in 0..job.rows {
+        let x = &activations[row * depth..][..depth];
+        for column in 0..columns {
+            let w = &job.weights.columns[column][..depth];
+            let start = job.start.map_or(0.0, |start| start[column]);
+            let sum = match recipe.product {
+                Product::Int8(threshold) => int8(recipe, order, launch, threshold, &outliers, start, x, w),
+                Product::W8A8 => w8a8(start, x, w),
+                _ => {
+                    let schedule = order.schedule(depth, launch);
+                    reduce(recipe, order.rule(), &schedule, start, |term| (x[term], w[term]))
+                }
+            };
+            job.out[row * columns + column] = recipe.result.round(sum);
         }
     }
 }
 
 /// A sum of products in f32.
-pub(super) fn sum_of_products(
-    order: Order,
-    launch: Launch,
-    terms: usize,
-    pair: impl Fn(usize) -> (f32, f32),
-) -> f32 {
+fn sum_of_products(order: Order, launch: Launch, terms: usize, pair: impl Fn(usize) -> (f32, f32)) -> f32 {
     let recipe = Precision::Fp32.recipe(Site::Linear);
     reduce(&recipe, order.rule(), &order.schedule(terms, launch), 0.0, pair)
 }
 
 /// One sum of products that begins at `start`; `pair(term)` gives the factors.
-pub(super) fn reduce(
+fn reduce(
     recipe: &Recipe,
     rule: Rule,
     schedule: &Schedule,
@@ -149,15 +190,12 @@ pub(super) fn reduce(
     pair: impl Fn(usize) -> (f32, f32),
 ) -> f32 {
     if rule == Rule::Exact {
-        let mut sum = Superaccumulator::new();
-        sum.add(recipe.sum.round(start));
-        for (x, w) in (0..schedule.terms).map(pair) {
-            match recipe.product {
-                Product::LMul(product) => sum.add(product.multiply(x, w)),
-                _ => sum.add_product(x, w),
-            }
-        }
-        return recipe.sum.round(sum.round());
+        let lmul = match recipe.product {
+            Product::LMul(product) => Some(product),
+            _ => None,
+        };
+        let sum = exact::sum(lmul, recipe.sum.round(start), (0..schedule.terms).map(pair));
+        return recipe.sum.round(sum);
     }
     schedule.reduce(&mut Scalar { recipe, rule, schedule, start, pair }, &mut Vec::new())
 }

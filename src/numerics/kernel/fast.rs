@@ -1,31 +1,22 @@
 //! The fast twin: the definition's bits, on vectors, by as many threads as asked for.
 
-use std::{
-    collections::HashMap,
-    ops::Range,
-    sync::{
-        Arc, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::ops::Range;
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder, prelude::*};
+use rayon::ThreadPoolBuildError;
 
 use super::{
-    Isa, Job, Kernel, Packed, check_rows, check_seen, check_turns,
+    At, End, Isa, Job, Kernel, Op, Packed, Workers,
+    op::pairs,
     packed::PANEL,
     prepared::Prepared,
     rows::{
         Activated, Divided, Exponentials, Gated, Normed, RowSums, Scaled, TOGETHER, Terms, Turned, Updated,
         rounded,
     },
+    schedules::Schedules,
 };
 use crate::numerics::{
-    Numerics, Reduction,
-    activation::Activation,
-    elementary,
-    order::{Launch, Order, Schedule},
-    precision::Site,
+    Numerics, Reduction, activation::Activation, elementary, format::Format, order::Launch, precision::Site,
     rotary::Turn,
 };
 
@@ -38,29 +29,14 @@ const WORTH_SHARING_ROWS: usize = 1 << 18;
 const COST_OF_SUM: usize = 3;
 /// What a value costs where an exponential is taken of it.
 const COST_OF_EXP: usize = 20;
-/// Terms of all schedules that are kept: a cache that grows asks for one of every length.
-const MOST_SCHEDULED: usize = 1 << 22;
 
 /// The fast kernel.
 #[derive(Debug)]
 pub struct Fast {
-    pub(super) numerics: Numerics,
-    pub(super) isa: Isa,
-    /// As many threads as the numerics ask for; one is the caller's own.
-    pool: Option<ThreadPool>,
-    /// How many threads a call could use, the most of all calls since somebody asked.
-    used: AtomicUsize,
-    schedules: RwLock<Schedules>,
-    pub(super) fault: Option<Fault>,
-}
-
-/// A defect to put into the kernel, for showing that an audit would have seen it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Fault {
-    /// The terms come in the opposite order.
-    Reversed,
-    /// The last term of the walk is left out.
-    Dropped,
+    numerics: Numerics,
+    isa: Isa,
+    workers: Workers,
+    schedules: Schedules,
 }
 
 impl Fast {
@@ -84,18 +60,8 @@ impl Fast {
     /// If the machine lacks the instruction set.
     pub fn on(isa: Isa, numerics: Numerics) -> Result<Fast, ThreadPoolBuildError> {
         assert!(isa.is_available(), "this machine has no {isa}");
-        let threads = numerics.threads.get();
-        let pool = match threads {
-            1 => None,
-            _ => Some(ThreadPoolBuilder::new().num_threads(threads).build()?),
-        };
-        let used = AtomicUsize::new(1);
-        Ok(Fast { numerics, isa, pool, used, schedules: RwLock::default(), fault: None })
-    }
-
-    /// The same kernel with a defect.
-    pub fn with_fault(self, fault: Fault) -> Fast {
-        Fast { fault: Some(fault), ..self }
+        let workers = Workers::new(numerics.threads())?;
+        Ok(Fast { numerics, isa, workers, schedules: Schedules::default() })
     }
 
     /// The instruction set in use.
@@ -106,12 +72,12 @@ impl Fast {
     /// How many of so many rows go into one share, given what all of them cost: all, or few enough that every thread
     /// finds several, because rows differ in cost.
     fn share_of(&self, rows: usize, cost: usize) -> usize {
-        let threads = self.numerics.threads.get();
+        let threads = self.workers.threads();
         if threads == 1 || cost < WORTH_SHARING_ROWS {
             return rows.max(1);
         }
         let share = rows.div_ceil(4 * threads).max(1);
-        self.used.fetch_max(threads.min(rows.div_ceil(share)), Ordering::Relaxed);
+        self.workers.note(rows.div_ceil(share));
         share
     }
 
@@ -124,116 +90,65 @@ impl Fast {
         match shares.len() {
             0 => {}
             1 => shares.by_ref().for_each(work),
-            _ => self.share(shares.collect(), work),
+            _ => self.workers.share(shares.collect(), work),
         }
     }
 
     fn row_sums(&self, terms: usize, launch: Launch) -> RowSums {
         let order = self.numerics.order_of(Reduction::Row);
-        let schedule = self.schedule(order, terms, launch);
-        RowSums { isa: self.isa, rule: order.rule(), schedule, fault: self.fault }
+        RowSums { isa: self.isa, rule: order.rule(), schedule: self.schedules.of(order, terms, launch) }
     }
 
-    pub(super) fn schedule(&self, order: Order, terms: usize, launch: Launch) -> Arc<Schedule> {
-        let key = (order.under(launch), terms);
-        const POISONED: &str = "nothing panics while it holds the schedules";
-        if let Some(schedule) = self.schedules.read().expect(POISONED).known.get(&key) {
-            return Arc::clone(schedule);
-        }
-        let schedule = Arc::new(key.0.schedule(terms, launch));
-        let mut schedules = self.schedules.write().expect(POISONED);
-        if schedules.terms > MOST_SCHEDULED {
-            *schedules = Schedules::default();
-        }
-        schedules.terms += terms;
-        Arc::clone(schedules.known.entry(key).or_insert(schedule))
-    }
-}
-
-/// The schedules made so far.
-#[derive(Debug, Default)]
-struct Schedules {
-    known: HashMap<(Order, usize), Arc<Schedule>>,
-    /// The terms of them all.
-    terms: usize,
-}
-
-impl Kernel for Fast {
-    type Weights = Packed;
-
-    fn numerics(&self) -> Numerics {
-        self.numerics
-    }
-
-    fn pack(
-        &self,
-        site: Site,
-        columns: usize,
-        depth: usize,
-        fill: &mut dyn FnMut(usize, &mut [f32]),
-    ) -> Packed {
-        Packed::new(self.numerics, site, columns, depth, fill)
-    }
-
-    fn push_column(&self, weights: &mut Packed, terms: &[f32]) {
-        weights.push_column(terms);
-    }
-
-    fn push_row(&self, weights: &mut Packed, terms: &[f32]) {
-        weights.push_row(terms);
-    }
-
-    fn lookup(&self, weights: &Packed, column: usize, out: &mut [f32]) {
-        let order = self.numerics.order_of(Reduction::Product(Site::Table));
-        let schedule = self.schedule(order, weights.depth, Launch::default());
-        weights.column(column, schedule.walk.as_deref(), out);
-    }
-
-    fn run(&self, site: Site, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
-        let recipe = self.numerics.precision.recipe(site);
+    fn product(&self, site: Site, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
+        let recipe = self.numerics.precision().recipe(site);
         let order = self.numerics.order_of(Reduction::Product(site));
+        let prepare = |job| Prepared::new(self.isa, recipe, order, launch, &self.schedules, job);
+        let panels = |job: &Job<'_, Packed>| job.weights.columns.div_ceil(PANEL);
         let cost = |job: &Job<'_, Packed>| job.activations.len() * job.weights.columns;
-        let pool = self.pool.as_ref().filter(|_| jobs.iter().map(cost).sum::<usize>() >= WORTH_SHARING);
-        let Some(pool) = pool else {
+        let threads = self.workers.threads();
+        if threads == 1 || jobs.iter().map(cost).sum::<usize>() < WORTH_SHARING {
             for job in jobs {
-                let whole = 0..job.weights.columns.div_ceil(PANEL);
-                let (product, out) = Prepared::new(self, order, recipe, launch, job);
+                let whole = 0..panels(&job);
+                let (product, out) = prepare(job);
                 product.panels(whole, out);
             }
             return;
-        };
-        let threads = self.numerics.threads.get();
-        let panels: usize = jobs.iter().map(|job| job.weights.columns.div_ceil(PANEL)).sum();
-        self.used.fetch_max(threads.min(panels), Ordering::Relaxed);
-        pool.install(|| {
-            // Few jobs are shared by their outputs, many by their number.
-            let shares = if jobs.len() >= 4 * threads { 1 } else { threads };
-            jobs.into_par_iter().with_max_len(1).for_each(|job| {
-                let panels = job.weights.columns.div_ceil(PANEL);
-                let bounds: Vec<usize> = (0..=shares).map(|share| panels * share / shares).collect();
-                let columns = job.weights.columns;
-                let (product, out) = Prepared::new(self, order, recipe, launch, job);
-                let ends = bounds[1..].iter().map(|&panel| columns.min(panel * PANEL));
-                split_columns(out, columns, ends)
-                    .into_par_iter()
-                    .with_max_len(1)
-                    .zip(bounds.par_windows(2))
-                    .for_each(|(out, bounds)| product.panels(bounds[0]..bounds[1], out));
+        }
+        self.workers.note(jobs.iter().map(panels).sum());
+        // Few jobs are shared by their outputs, many by their number.
+        let shares = if jobs.len() >= 4 * threads { 1 } else { threads };
+        self.workers.share(jobs, |job| {
+            let (panels, columns) = (panels(&job), job.weights.columns);
+            let bounds: Vec<usize> = (0..=shares).map(|share| panels * share / shares).collect();
+            let (product, out) = prepare(job);
+            let ends = bounds[1..].iter().map(|&panel| columns.min(panel * PANEL));
+            let outs = split_columns(out, columns, ends);
+            self.workers.share(outs.into_iter().zip(bounds.windows(2)).collect(), |(out, bounds)| {
+                product.panels(bounds[0]..bounds[1], out);
             });
         });
     }
 
-    fn sum(&self, launch: Launch, terms: &[f32]) -> f32 {
-        self.row_sums(terms.len(), launch).of(Terms::Values, &[terms])[0]
+    fn lookup(&self, site: Site, table: &Packed, columns: &[u32], out: &mut [f32]) {
+        let order = self.numerics.order_of(Reduction::Product(site));
+        table.must_walk(order);
+        assert_eq!(out.len(), columns.len() * table.depth, "there is room for every term");
+        let schedule = self.schedules.of(order, table.depth, Launch::default());
+        for (&column, out) in columns.iter().zip(out.chunks_exact_mut(table.depth.max(1))) {
+            table.column(column as usize, schedule.walk.as_deref(), out);
+        }
     }
 
-    fn sum_of_squares(&self, launch: Launch, terms: &[f32]) -> f32 {
-        self.row_sums(terms.len(), launch).of(Terms::Squares, &[terms])[0]
-    }
-
-    fn norm(&self, launch: Launch, rows: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-        check_rows(rows.len(), weight.len(), out.len());
-        let (format, width) = (self.numerics.precision.activations(), weight.len().max(1));
+    fn norm(
+        &self,
+        format: Format,
+        launch: Launch,
+        rows: &[f32],
+        weight: &[f32],
+        epsilon: f32,
+        out: &mut [f32],
+    ) {
+        let width = weight.len().max(1);
         let sums = self.row_sums(weight.len(), launch);
         let share = self.share_of(rows.len() / width, COST_OF_SUM * rows.len());
         let shares = rows.chunks(share * width).zip(out.chunks_mut(share * width));
@@ -251,9 +166,16 @@ impl Kernel for Fast {
         });
     }
 
-    fn softmax(&self, launch: Launch, scores: &mut [f32], width: usize, seen: &[Range<usize>], scale: f32) {
-        check_seen(scores.len(), width, seen);
-        let (format, width) = (self.numerics.precision.activations(), width.max(1));
+    fn softmax(
+        &self,
+        format: Format,
+        launch: Launch,
+        scores: &mut [f32],
+        width: usize,
+        seen: &[Range<usize>],
+        scale: f32,
+    ) {
+        let width = width.max(1);
         let terms = seen.iter().map(|seen| seen.end).sum::<usize>();
         let share = self.share_of(seen.len(), COST_OF_EXP * terms);
         self.in_shares(scores.chunks_mut(share * width).zip(seen.chunks(share)), |(scores, seen)| {
@@ -282,17 +204,14 @@ impl Kernel for Fast {
         });
     }
 
-    fn rotate(&self, values: &mut [f32], heads: usize, turns: &[&Turn]) {
-        let half = check_turns(values.len(), heads, turns);
-        let format = self.numerics.precision.activations();
+    fn rotate(&self, format: Format, values: &mut [f32], heads: usize, turns: &[&Turn]) {
         let share = self.share_of(turns.len(), values.len());
-        let shares = values.chunks_mut((share * heads * 2 * half).max(1)).zip(turns.chunks(share));
+        let shares = values.chunks_mut((share * heads * 2 * pairs(turns)).max(1)).zip(turns.chunks(share));
         self.in_shares(shares, |(values, turns)| rounded(self.isa, format, Turned { values, heads, turns }));
     }
 
-    fn gate(&self, activation: Activation, gate_up: &[f32], width: usize, out: &mut [f32]) {
-        check_rows(gate_up.len(), 2 * width, 2 * out.len());
-        let (format, width) = (self.numerics.precision.activations(), width.max(1));
+    fn gate(&self, format: Format, activation: Activation, gate_up: &[f32], width: usize, out: &mut [f32]) {
+        let width = width.max(1);
         let share = self.share_of(out.len() / width, COST_OF_EXP * out.len());
         let shares = gate_up.chunks(share * 2 * width).zip(out.chunks_mut(share * width));
         self.in_shares(shares, |(gate_up, out)| {
@@ -305,26 +224,56 @@ impl Kernel for Fast {
         });
     }
 
-    fn add(&self, stream: &mut [f32], update: &[f32]) {
-        assert_eq!(stream.len(), update.len(), "there is an update for every value");
-        let format = self.numerics.precision.activations();
+    fn add(&self, format: Format, stream: &mut [f32], update: &[f32]) {
         let share = self.share_of(stream.len(), stream.len());
         self.in_shares(stream.chunks_mut(share).zip(update.chunks(share)), |(values, update)| {
             rounded(self.isa, format, Updated { values, update });
         });
     }
+}
 
-    fn share<T: Send>(&self, jobs: Vec<T>, work: impl Fn(T) + Send + Sync) {
-        match &self.pool {
-            Some(pool) if jobs.len() > 1 => {
-                pool.install(|| jobs.into_par_iter().with_max_len(1).for_each(work));
-            }
-            _ => jobs.into_iter().for_each(work),
+impl Kernel for Fast {
+    type Weights = Packed;
+
+    fn numerics(&self) -> Numerics {
+        self.numerics
+    }
+
+    fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    fn pack(&self, at: At, columns: usize, depth: usize, fill: &mut dyn FnMut(usize, &mut [f32])) -> Packed {
+        let recipe = self.numerics.precision().recipe(at.site());
+        let order = self.numerics.order_of(Reduction::Product(at.site()));
+        Packed::new(recipe, order, columns, depth, fill)
+    }
+
+    fn push(&self, weights: &mut Packed, end: End<'_>) {
+        match end {
+            End::Column(terms) => weights.push_column(terms),
+            End::Row(terms) => weights.push_row(terms),
         }
     }
 
-    fn threads_used(&self) -> usize {
-        self.used.swap(1, Ordering::Relaxed)
+    fn apply(&self, at: At, launch: Launch, op: Op<'_, Packed>) {
+        op.check();
+        let format = self.numerics.precision().activations();
+        match op {
+            Op::Product(jobs) => self.product(at.site(), launch, jobs),
+            Op::Lookup { table, columns, out } => self.lookup(at.site(), table, columns, out),
+            Op::Norm { rows, weight, epsilon, out } => {
+                self.norm(format, launch, rows, weight, epsilon, out);
+            }
+            Op::Softmax { scores, width, seen, scale } => {
+                self.softmax(format, launch, scores, width, seen, scale);
+            }
+            Op::Rotate { values, heads, turns } => self.rotate(format, values, heads, turns),
+            Op::Gate { activation, gate_up, width, out } => {
+                self.gate(format, activation, gate_up, width, out);
+            }
+            Op::Add { stream, update } => self.add(format, stream, update),
+        }
     }
 }
 

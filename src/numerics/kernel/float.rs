@@ -1,19 +1,22 @@
 //! Products in floating point: everything that is chosen once is chosen here, before a tile runs.
 
-use std::{marker::PhantomData, ops::Range};
+use std::{
+    marker::PhantomData,
+    ops::{Range, RangeInclusive},
+};
 
 use pulp::{Simd, WithSimd};
 
 use super::{
     packed::{Bf16Row, FloatRow, Magnitudes, PANEL, Store},
-    prepared::{Activations, Block, Out, Prepared},
+    task::{Activations, Block, Out, Task},
     tile::{
-        Added, Arithmetic, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier,
-        Plain, Row, Running, Tile, Trees, groups, store,
+        Arithmetic, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier, Plain,
+        Row, Running, Tile, Trees, groups, store,
     },
 };
 use crate::numerics::{
-    format::Format,
+    format::{Format, LARGEST_FINITE, SMALLEST_NORMAL},
     order::{Rule, Schedule},
     precision::Product,
     product::{LMul, Variant},
@@ -32,13 +35,15 @@ impl<'a> FloatRows<'a> {
         FloatRows { blocks: Block::all(activations, tallest) }
     }
 
-    pub(super) fn multiply(&self, job: &Prepared<'_>, panels: Range<usize>, out: &mut Out<'_>) {
-        let together = if job.rows == 1 { SINGLE } else { 1 };
+    pub(super) fn multiply(&self, task: &Task<'_>, panels: Range<usize>, out: &mut Out<'_>) {
+        let together = if task.rows == 1 { SINGLE } else { 1 };
         // Only the plain fused product widens bfloat16 in its registers; everything else is widened once.
-        let plain = job.rule == Rule::Plain && !job.schedule.has_trees();
-        let direct =
-            plain && job.in_order() && job.recipe.product == Product::Fused && job.recipe.sum == Format::F32;
-        let lmul = match job.recipe.product {
+        let plain = task.rule == Rule::Plain && !task.schedule.has_trees();
+        let direct = plain
+            && task.in_order()
+            && task.recipe.product == Product::Fused
+            && task.recipe.sum == Format::F32;
+        let lmul = match task.recipe.product {
             Product::LMul(product) if plain => Some(product),
             _ => None,
         };
@@ -51,10 +56,10 @@ impl<'a> FloatRows<'a> {
             let width = together.min(panels.end - first);
             // Where panels are missing the last one stands in, and its results are not kept.
             let panel = |slot: usize| first + slot.min(width - 1);
-            let begin = std::array::from_fn(|slot| job.begin(panel(slot)));
-            let rows = match &job.weights.store {
+            let begin = std::array::from_fn(|slot| task.begin(panel(slot)));
+            let rows = match &task.weights.store {
                 Store::Bf16(panels) if direct => {
-                    PanelRows::Bf16(std::array::from_fn(|slot| panels.panel(panel(slot), job.depth)))
+                    PanelRows::Bf16(std::array::from_fn(|slot| panels.panel(panel(slot), task.depth)))
                 }
                 _ => {
                     let mut scratch = scratch.iter_mut();
@@ -62,21 +67,21 @@ impl<'a> FloatRows<'a> {
                     for (slot, (widened, scratch)) in
                         widened.iter_mut().zip(&mut scratch).take(width).enumerate()
                     {
-                        *widened = job.widened(panel(slot), scratch);
+                        *widened = task.widened(panel(slot), scratch);
                     }
                     PanelRows::Float(std::array::from_fn(|slot| widened[slot.min(width - 1)]))
                 }
             };
             for (index, block) in self.blocks.iter().enumerate() {
                 let words = lmul.and_then(|product| {
-                    let panels = job.weights.magnitudes.as_ref()?[first..first + width].iter();
+                    let panels = task.weights.magnitudes.as_ref()?[first..first + width].iter();
                     product.plain_words(
                         known[index],
                         panels.fold(Magnitudes::NONE, |all, one| all.or(*one)),
                         &begin,
                     )
                 });
-                let piece = Piece { job, block, rows, begin: &begin, words, result: job.recipe.result };
+                let piece = Piece { task, block, rows, begin: &begin, words, result: task.recipe.result };
                 piece.multiply(|slot, row, values| {
                     if slot < width {
                         out.put(block.first + row, first + slot, values);
@@ -96,7 +101,7 @@ pub(super) enum PanelRows<'a> {
 
 /// One block of rows times one panel, or one row times several.
 pub(super) struct Piece<'a> {
-    pub(super) job: &'a Prepared<'a>,
+    pub(super) task: &'a Task<'a>,
     pub(super) block: &'a Block<'a>,
     pub(super) rows: PanelRows<'a>,
     pub(super) begin: &'a [FloatRow; SINGLE],
@@ -109,24 +114,16 @@ pub(super) struct Piece<'a> {
 impl Piece<'_> {
     /// Calls `put(panel, row, outputs)` for every row of every panel.
     fn multiply(&self, put: impl FnMut(usize, usize, &[f32; PANEL])) {
-        let schedule = &self.job.schedule;
-        match (self.job.recipe.product, self.job.recipe.sum) {
+        let schedule = &self.task.schedule;
+        match (self.task.recipe.product, self.task.recipe.sum) {
             (Product::LMul(product), _) => match (product.variant, self.words) {
-                (Variant::Formula, _) => self.running(lmul_formula(product), schedule, put),
-                (Variant::Bits, None) => self.running(lmul_edges(product), schedule, put),
+                (Variant::Formula, _) => self.running(LMulFormula::of(product), schedule, put),
+                (Variant::Bits, None) => self.running(LMulEdges::of(product), schedule, put),
                 (Variant::Bits, Some(true)) => {
-                    self.shapes::<_, Plain>(
-                        Added(LMulWords::<true> { offset: product.offset() }),
-                        schedule,
-                        put,
-                    );
+                    self.shapes::<_, Plain>(LMulWords::<true>::of(product), schedule, put);
                 }
                 (Variant::Bits, Some(false)) => {
-                    self.shapes::<_, Plain>(
-                        Added(LMulWords::<false> { offset: product.offset() }),
-                        schedule,
-                        put,
-                    );
+                    self.shapes::<_, Plain>(LMulWords::<false>::of(product), schedule, put);
                 }
             },
             (_, Format::BF16) => self.running(FusedBf16, schedule, put),
@@ -149,7 +146,7 @@ impl Piece<'_> {
         schedule: &Schedule,
         put: impl FnMut(usize, usize, &[f32; PANEL]),
     ) {
-        match self.job.rule {
+        match self.task.rule {
             Rule::Plain if schedule.has_trees() => self.shapes::<A, Trees>(arithmetic, schedule, put),
             Rule::Plain => self.shapes::<A, Plain>(arithmetic, schedule, put),
             Rule::Kahan => self.shapes::<A, Kahan>(arithmetic, schedule, put),
@@ -196,7 +193,7 @@ impl Piece<'_> {
     ) {
         const FITS: &str = "no tile takes more panels than a single row does";
         let mut out = [[[0.0; PANEL]; R]; P];
-        self.job.isa.dispatch(Tiles::<A, U, W, R, P, V> {
+        self.task.isa.dispatch(Tiles::<A, U, W, R, P, V> {
             arithmetic,
             schedule,
             x: self.block.x.as_chunks().0,
@@ -207,7 +204,7 @@ impl Piece<'_> {
         });
         // The tile leaves every NaN as the one there is, which is all that f32 asks.
         if self.result != Format::F32 {
-            self.job.round(self.result, out.as_flattened_mut());
+            self.task.round(self.result, out.as_flattened_mut());
         }
         for (slot, rows) in out.iter().enumerate() {
             for (row, values) in rows.iter().enumerate().take(self.block.rows) {
@@ -217,18 +214,10 @@ impl Piece<'_> {
     }
 }
 
-pub(super) fn lmul_edges(product: LMul) -> Added<LMulEdges> {
-    Added(LMulEdges { offset: product.offset() })
-}
-
-pub(super) fn lmul_formula(product: LMul) -> Added<LMulFormula> {
-    Added(LMulFormula { correction: f32::from_bits(0x3F80_0000 - (product.correction_exponent() << 23)) })
-}
-
 impl LMul {
     /// Can the words of all these factors be added without a look at the edges? If so, are there zeros in w?
     fn plain_words(self, x: Magnitudes, w: Magnitudes, begin: &[FloatRow; SINGLE]) -> Option<bool> {
-        const NORMAL: std::ops::RangeInclusive<u64> = 0x0080_0000..=0x7F7F_FFFF;
+        const NORMAL: RangeInclusive<u64> = SMALLEST_NORMAL as u64..=LARGEST_FINITE as u64;
         let normal = |values: Magnitudes| {
             NORMAL.contains(&values.smallest()) && NORMAL.contains(&u64::from(values.largest))
         };

@@ -5,13 +5,13 @@ use std::{ops::Range, sync::Arc};
 use pulp::{Simd, WithSimd};
 
 use super::{
-    certified::exactly,
     float::{PanelRows, Piece, SINGLE},
     isa::Isa,
     packed::{FloatRow, PANEL, QUAD, QuadRow, Store},
-    prepared::{Activations, Block, Out, Prepared},
+    task::{Activations, Block, Out, Task},
 };
 use crate::numerics::{
+    exact,
     format::Format,
     order::{Rule, Schedule},
     precision::Product,
@@ -90,21 +90,22 @@ impl IntegerRows {
         }
     }
 
-    pub(super) fn multiply(&self, job: &Prepared<'_>, panels: Range<usize>, out: &mut Out<'_>) {
-        let Store::Integer(stored, scales) = &job.weights.store else {
+    pub(super) fn multiply(&self, task: &Task<'_>, panels: Range<usize>, out: &mut Out<'_>) {
+        let Store::Integer(stored, scales) = &task.weights.store else {
             unreachable!("a matrix for integer products is packed as integers");
         };
         for panel in panels {
-            let weights = stored.panel(panel, job.depth.div_ceil(QUAD));
+            let weights = stored.panel(panel, task.depth.div_ceil(QUAD));
             let columns = &scales[panel * PANEL..];
             let columns = &columns[..columns.len().min(PANEL)];
-            let outliers = self.outliers.as_ref().map(|outliers| outliers.multiply(job, weights, columns));
-            let side = Side { job, panel, columns, outliers: outliers.as_deref(), begin: job.begin(panel).0 };
+            let outliers = self.outliers.as_ref().map(|outliers| outliers.multiply(task, weights, columns));
+            let side =
+                Side { task, panel, columns, outliers: outliers.as_deref(), begin: task.begin(panel).0 };
             if let Some(single) = &self.single {
-                side.put(0, &self.scales, single.sums(job.isa, weights), out);
+                side.put(0, &self.scales, single.sums(task.isa, weights), out);
             }
             for (block, rows) in self.blocks.iter().zip(self.scales.chunks(ROWS)).enumerate() {
-                side.put(block * ROWS, rows.1, rows.0.sums(job.isa, weights), out);
+                side.put(block * ROWS, rows.1, rows.0.sums(task.isa, weights), out);
             }
         }
     }
@@ -112,7 +113,7 @@ impl IntegerRows {
 
 /// Everything that scales a panel's integer sums back.
 struct Side<'a> {
-    job: &'a Prepared<'a>,
+    task: &'a Task<'a>,
     panel: usize,
     columns: &'a [f32],
     outliers: Option<&'a [[f32; PANEL]]>,
@@ -124,18 +125,18 @@ impl Side<'_> {
     fn put<const R: usize>(&self, first: usize, rows: &[f32], sums: [[i32; PANEL]; R], out: &mut Out<'_>) {
         let mut values = [[0.0; PANEL]; R];
         let values = &mut values[..rows.len()];
-        let int8 = matches!(self.job.recipe.product, Product::Int8(_));
+        let int8 = matches!(self.task.recipe.product, Product::Int8(_));
         let (columns, begin) = (self.columns, &self.begin);
-        self.job.isa.dispatch(Rescale { int8, sums: &sums, rows, columns, begin, values });
+        self.task.isa.dispatch(Rescale { int8, sums: &sums, rows, columns, begin, values });
         if let Some(outliers) = self.outliers {
-            self.job.round(Format::F16, values);
+            self.task.round(Format::F16, values);
             for (values, outliers) in values.iter_mut().zip(&outliers[first..]) {
                 for (value, outlier) in values.iter_mut().zip(outliers) {
                     *value += outlier;
                 }
             }
         }
-        self.job.round(self.job.recipe.result, values);
+        self.task.round(self.task.recipe.result, values);
         for (row, values) in values.iter().enumerate() {
             out.put(first + row, self.panel, values);
         }
@@ -144,7 +145,7 @@ impl Side<'_> {
 
 impl Outliers {
     /// The 16-bit part of every row's sums for one panel.
-    fn multiply(&self, job: &Prepared<'_>, panel: &[QuadRow], scales: &[f32]) -> Vec<[f32; PANEL]> {
+    fn multiply(&self, task: &Task<'_>, panel: &[QuadRow], scales: &[f32]) -> Vec<[f32; PANEL]> {
         let weights = |&column: &usize| {
             let mut row = FloatRow([0.0; PANEL]);
             for (lane, (weight, &scale)) in row.0.iter_mut().zip(scales).enumerate() {
@@ -153,17 +154,17 @@ impl Outliers {
             row
         };
         let weights: Vec<FloatRow> = self.columns.iter().map(weights).collect();
-        let mut sums = vec![[0.0; PANEL]; job.rows];
+        let mut sums = vec![[0.0; PANEL]; task.rows];
         for block in &self.blocks {
-            if job.rule == Rule::Exact {
+            if task.rule == Rule::Exact {
                 for row in 0..block.rows {
                     for (lane, sum) in sums[block.first + row].iter_mut().enumerate() {
-                        *sum = exactly(None, 0.0, block.row(row).zip(weights.iter().map(|w| w.0[lane])));
+                        *sum = exact::dot(block.row(row).zip(weights.iter().map(|w| w.0[lane])));
                     }
                 }
             } else {
                 let piece = Piece {
-                    job,
+                    task,
                     block,
                     rows: PanelRows::Float([&weights; SINGLE]),
                     begin: &[FloatRow([0.0; PANEL]); SINGLE],

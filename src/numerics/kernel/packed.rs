@@ -6,11 +6,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::numerics::{
-    Numerics, Reduction,
     exact::{grid, norm_bound},
-    format::{Format, Lanes},
-    order::Rule,
-    precision::{Product, Recipe, Site},
+    format::{Format, Lanes, SIGN},
+    order::{Order, Rule},
+    precision::{Product, Recipe},
     product::{quantize_int8, quantize_w8a8},
 };
 
@@ -153,8 +152,9 @@ enum Growth {
 pub struct Packed {
     pub(super) columns: usize,
     pub(super) depth: usize,
-    /// What entries round to.
-    format: Format,
+    /// How products with it are formed, and in which order their terms are added: what it was packed for.
+    recipe: Recipe,
+    order: Order,
     /// Do the rows stand in walking order?
     pub(super) walked: bool,
     growth: Growth,
@@ -169,24 +169,23 @@ impl Packed {
     /// Packs `columns` outputs of `depth` terms, which `fill` writes one output at a time. Only one panel is
     /// ever held in f32 beside the packed ones.
     pub(super) fn new(
-        numerics: Numerics,
-        site: Site,
+        recipe: Recipe,
+        order: Order,
         columns: usize,
         depth: usize,
         fill: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Packed {
-        let recipe = numerics.precision.recipe(site);
         assert!(
             depth <= recipe.most_terms(),
             "{depth} products of 8-bit integers may overflow a sum of 32 bits"
         );
-        let order = numerics.order_of(Reduction::Product(site));
         let walk = order.walk(depth);
         let panels = columns.div_ceil(PANEL);
         let mut packed = Packed {
             columns,
             depth,
-            format: recipe.weights,
+            recipe,
+            order,
             // How many terms there will be decides how they are walked.
             walked: depth > 0,
             growth: Growth::None,
@@ -216,6 +215,25 @@ impl Packed {
             _ => Growth::None,
         };
         packed
+    }
+
+    /// Panics unless this is what it was packed for: the terms stand in one order's walk, in one recipe's codes.
+    pub(super) fn must_be_for(&self, recipe: &Recipe, order: Order) {
+        self.must_walk(order);
+        assert!(
+            self.recipe == *recipe,
+            "a matrix packed for {:?} is not one for {recipe:?}: pack it at the place where it is multiplied",
+            self.recipe
+        );
+    }
+
+    /// Panics unless its terms stand as this order walks them.
+    pub(super) fn must_walk(&self, order: Order) {
+        assert!(
+            self.order == order,
+            "a matrix packed for the order {} is not one for {order}: pack it with the kernel that multiplies",
+            self.order
+        );
     }
 
     /// Outputs.
@@ -274,7 +292,7 @@ impl Packed {
             Some(walk) => walk.iter().map(|&term| terms[term as usize]).collect(),
             None => terms.to_vec(),
         };
-        self.format.round_slice(&mut terms);
+        self.recipe.weights.round_slice(&mut terms);
         let (panel, lane) = (self.columns / PANEL, self.columns % PANEL);
         self.store.make_room(self.depth, panel + 1);
         self.store.set_column(panel, lane, &terms);
@@ -293,7 +311,7 @@ impl Packed {
         assert_eq!(terms.len(), self.columns, "a value is as long as the others");
         assert!(matches!(self.growth, Growth::Rows), "only a matrix that began without terms grows by one");
         let mut terms = terms.to_vec();
-        self.format.round_slice(&mut terms);
+        self.recipe.weights.round_slice(&mut terms);
         self.store.make_room(self.depth + 1, self.columns.div_ceil(PANEL));
         for (panel, terms) in terms.chunks(PANEL).enumerate() {
             self.store.set_row(panel, self.depth, terms);
@@ -327,7 +345,7 @@ impl Magnitudes {
     /// Of these values too.
     pub(super) fn and(self, values: &[f32]) -> Magnitudes {
         values.iter().fold(self, |known, value| {
-            let magnitude = value.to_bits() & 0x7FFF_FFFF;
+            let magnitude = value.to_bits() & !SIGN;
             Magnitudes {
                 // Zero wraps to the largest word of all.
                 before_smallest: known.before_smallest.min(magnitude.wrapping_sub(1)),

@@ -5,15 +5,18 @@
 
 #![expect(clippy::needless_range_loop, reason = "the loops run over several arrays of registers at once")]
 
-use std::{array, borrow::Cow, marker::PhantomData, ops::Range, sync::Arc};
+use std::{array, marker::PhantomData, ops::Range, sync::Arc};
 
-use pulp::{Simd, WithSimd};
+use pulp::{Scalar, Simd, WithSimd};
 
-use super::{Fault, Isa};
+use super::{
+    Isa,
+    tile::{Fused, Kahan, Neumaier, Running, Trees},
+};
 use crate::numerics::{
     activation::Activation,
     canonical, elementary,
-    exact::{Superaccumulator, certify, error_bound, norm_bound},
+    exact::{certify, dot, error_bound, norm_bound},
     format::{Format, Lanes, Rounding},
     order::{Adder, Leaves, Rule, Schedule, tree_of_leaves},
     rotary::Turn,
@@ -27,7 +30,6 @@ pub(super) struct RowSums {
     pub(super) isa: Isa,
     pub(super) rule: Rule,
     pub(super) schedule: Arc<Schedule>,
-    pub(super) fault: Option<Fault>,
 }
 
 /// What is added.
@@ -42,16 +44,6 @@ pub(super) enum Terms {
 impl RowSums {
     /// The sums of up to [`TOGETHER`] rows.
     pub(super) fn of(&self, terms: Terms, rows: &[&[f32]]) -> [f32; TOGETHER] {
-        let defective: Vec<Cow<'_, [f32]>>;
-        let mut spoilt: [&[f32]; TOGETHER] = [&[]; TOGETHER];
-        let rows = match self.fault {
-            None => rows,
-            Some(fault) => {
-                defective = rows.iter().map(|row| self.spoil(fault, row)).collect();
-                spoilt.iter_mut().zip(&defective).for_each(|(spoilt, row)| *spoilt = row);
-                &spoilt[..rows.len()]
-            }
-        };
         let mut sums = [0.0; TOGETHER];
         match (self.rule, rows) {
             (_, []) => {}
@@ -79,13 +71,13 @@ impl RowSums {
         let rows = rows.map(|row| &row[..schedule.terms]);
         match self.rule {
             Rule::Kahan => {
-                self.isa.dispatch(Chains::<Kahan, R, SQUARES> { schedule, rows, along: PhantomData })
+                self.isa.dispatch(Chains::<Kahan, R, SQUARES> { schedule, rows, running: PhantomData })
             }
             Rule::Neumaier => {
-                self.isa.dispatch(Chains::<Neumaier, R, SQUARES> { schedule, rows, along: PhantomData })
+                self.isa.dispatch(Chains::<Neumaier, R, SQUARES> { schedule, rows, running: PhantomData })
             }
             Rule::Plain => {
-                self.isa.dispatch(Chains::<Plain, R, SQUARES> { schedule, rows, along: PhantomData })
+                self.isa.dispatch(Chains::<Trees, R, SQUARES> { schedule, rows, running: PhantomData })
             }
             Rule::Exact => unreachable!("exact sums are certified"),
         }
@@ -99,29 +91,8 @@ impl RowSums {
             Terms::Values => (row.len() as f64).sqrt() * (1.0 + f64::EPSILON),
             Terms::Squares => norm_bound(row),
         };
-        certify(sum, error_bound(row.len(), norm_bound(row), other)).unwrap_or_else(|| {
-            let mut sum = Superaccumulator::new();
-            for &x in row {
-                sum.add_product(x, if terms == Terms::Squares { x } else { 1.0 });
-            }
-            sum.round()
-        })
-    }
-
-    /// The row that gives the sum which a defective kernel makes of this one.
-    fn spoil<'r>(&self, fault: Fault, row: &'r [f32]) -> Cow<'r, [f32]> {
-        let terms = self.schedule.terms;
-        let mut spoilt = row.to_vec();
-        match fault {
-            Fault::Reversed => {
-                for position in 0..terms {
-                    spoilt[self.schedule.term(position)] = row[self.schedule.term(terms - 1 - position)];
-                }
-            }
-            Fault::Dropped if terms > 0 => spoilt[self.schedule.term(terms - 1)] = 0.0,
-            Fault::Dropped => {}
-        }
-        spoilt.into()
+        certify(sum, error_bound(row.len(), norm_bound(row), other))
+            .unwrap_or_else(|| dot(row.iter().map(|&x| (x, if terms == Terms::Squares { x } else { 1.0 }))))
     }
 }
 
@@ -130,70 +101,17 @@ fn array_of<'r, const R: usize>(rows: &[&'r [f32]]) -> [&'r [f32]; R] {
     array::from_fn(|row| rows[row.min(rows.len() - 1)])
 }
 
-/// How the additions of a running sum are carried out, as the definition does it.
-trait Along {
-    /// Does it take part in balanced trees?
-    const TREES: bool = false;
-
-    /// Adds the product; `lost` is what compensation remembers.
-    fn step(sum: &mut f32, lost: &mut f32, x: f32, w: f32);
-
-    /// The end of the running sum.
-    #[inline(always)]
-    fn finish(sum: f32, _: f32) -> f32 {
-        sum
-    }
-}
-
-struct Plain;
-
-impl Along for Plain {
-    const TREES: bool = true;
-
-    #[inline(always)]
-    fn step(sum: &mut f32, _: &mut f32, x: f32, w: f32) {
-        *sum = x.mul_add(w, *sum);
-    }
-}
-
-struct Kahan;
-
-impl Along for Kahan {
-    #[inline(always)]
-    fn step(sum: &mut f32, lost: &mut f32, x: f32, w: f32) {
-        let term = x * w - *lost;
-        let next = *sum + term;
-        *lost = (next - *sum) - term;
-        *sum = next;
-    }
-}
-
-struct Neumaier;
-
-impl Along for Neumaier {
-    #[inline(always)]
-    fn step(sum: &mut f32, lost: &mut f32, x: f32, w: f32) {
-        let term = x * w;
-        let next = *sum + term;
-        let added = next - *sum;
-        *lost += (*sum - (next - added)) + (term - added);
-        *sum = next;
-    }
-
-    #[inline(always)]
-    fn finish(sum: f32, lost: f32) -> f32 {
-        sum + lost
-    }
-}
+/// A row's sum is one lane: rows lie apart in memory, so there is no vector of them to load.
+const ONE_LANE: Scalar = Scalar;
 
 /// The sums of `R` rows.
 struct Chains<'a, U, const R: usize, const SQUARES: bool> {
     schedule: &'a Schedule,
     rows: [&'a [f32]; R],
-    along: PhantomData<U>,
+    running: PhantomData<U>,
 }
 
-impl<U: Along, const R: usize, const SQUARES: bool> WithSimd for Chains<'_, U, R, SQUARES> {
+impl<U: Running, const R: usize, const SQUARES: bool> WithSimd for Chains<'_, U, R, SQUARES> {
     type Output = [f32; R];
 
     #[inline(always)]
@@ -208,7 +126,7 @@ struct Chained<'a, S, U, const R: usize, const SQUARES: bool> {
     chains: &'a Chains<'a, U, R, SQUARES>,
 }
 
-impl<S: Simd, U: Along, const R: usize, const SQUARES: bool> Adder for Chained<'_, S, U, R, SQUARES> {
+impl<S: Simd, U: Running, const R: usize, const SQUARES: bool> Adder for Chained<'_, S, U, R, SQUARES> {
     type Sum = [f32; R];
 
     // A function of its own, where the sums are sure to stay in registers.
@@ -221,7 +139,7 @@ impl<S: Simd, U: Along, const R: usize, const SQUARES: bool> Adder for Chained<'
     fn tree(&mut self, positions: Range<usize>) -> [f32; R] {
         if U::TREES {
             let mut terms =
-                TreeTerms::<U, R, SQUARES> { rows: self.chains.part(&positions), along: PhantomData };
+                TreeTerms::<U, R, SQUARES> { rows: self.chains.part(&positions), running: PhantomData };
             tree_of_leaves(&mut terms, positions.len())
         } else {
             unreachable!("compensated sums have no trees")
@@ -234,7 +152,7 @@ impl<S: Simd, U: Along, const R: usize, const SQUARES: bool> Adder for Chained<'
     }
 }
 
-impl<U: Along, const R: usize, const SQUARES: bool> Chains<'_, U, R, SQUARES> {
+impl<U: Running, const R: usize, const SQUARES: bool> Chains<'_, U, R, SQUARES> {
     /// The same part of every row.
     #[inline(always)]
     fn part(&self, positions: &Range<usize>) -> [&[f32]; R] {
@@ -250,7 +168,7 @@ impl<U: Along, const R: usize, const SQUARES: bool> Chains<'_, U, R, SQUARES> {
     fn step(sums: &mut [f32; R], lost: &mut [f32; R], rows: &[&[f32]; R], term: usize) {
         for row in 0..R {
             let x = rows[row][term];
-            U::step(&mut sums[row], &mut lost[row], x, if SQUARES { x } else { 1.0 });
+            U::step(ONE_LANE, Fused, &mut sums[row], &mut lost[row], x, if SQUARES { x } else { 1.0 });
         }
     }
 }
@@ -261,7 +179,7 @@ struct Run<'a, U, const R: usize, const SQUARES: bool> {
     positions: Range<usize>,
 }
 
-impl<U: Along, const R: usize, const SQUARES: bool> WithSimd for Run<'_, U, R, SQUARES> {
+impl<U: Running, const R: usize, const SQUARES: bool> WithSimd for Run<'_, U, R, SQUARES> {
     type Output = [f32; R];
 
     #[inline(always)]
@@ -282,7 +200,7 @@ impl<U: Along, const R: usize, const SQUARES: bool> WithSimd for Run<'_, U, R, S
             }
         }
         for row in 0..R {
-            sums[row] = U::finish(sums[row], lost[row]);
+            sums[row] = U::finish(ONE_LANE, Fused, sums[row], lost[row]);
         }
         sums
     }
@@ -291,10 +209,10 @@ impl<U: Along, const R: usize, const SQUARES: bool> WithSimd for Run<'_, U, R, S
 /// The terms of a balanced tree over `R` rows, which stand as they came.
 struct TreeTerms<'a, U, const R: usize, const SQUARES: bool> {
     rows: [&'a [f32]; R],
-    along: PhantomData<U>,
+    running: PhantomData<U>,
 }
 
-impl<U: Along, const R: usize, const SQUARES: bool> Leaves for TreeTerms<'_, U, R, SQUARES> {
+impl<U: Running, const R: usize, const SQUARES: bool> Leaves for TreeTerms<'_, U, R, SQUARES> {
     type Sum = [f32; R];
 
     #[inline(always)]

@@ -11,8 +11,9 @@ use pulp::{Simd, WithSimd};
 
 use super::packed::{Bf16Row, FloatRow, PANEL};
 use crate::numerics::{
-    NAN,
+    format::{INFINITY, LARGEST_FINITE, NAN, SIGN, SMALLEST_NORMAL},
     order::{Adder, Leaves, tree_of_leaves},
+    product::LMul,
 };
 
 /// How terms are formed and sums rounded, on vectors: each the twin of one in the definition.
@@ -64,9 +65,9 @@ impl Arithmetic for FusedBf16 {
         let odd = simd.and_u32s(simd.wrapping_dyn_shr_u32s(word, simd.splat_u32s(16)), simd.splat_u32s(1));
         let nudged = simd.add_u32s(simd.add_u32s(word, simd.splat_u32s(0x7FFF)), odd);
         let rounded = simd.and_u32s(nudged, simd.splat_u32s(0xFFFF_0000));
-        let magnitude = simd.and_u32s(word, simd.splat_u32s(0x7FFF_FFFF));
-        let nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(0x7F80_0000));
-        simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(0x7FC0_0000), rounded))
+        let magnitude = simd.and_u32s(word, simd.splat_u32s(!SIGN));
+        let nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(INFINITY));
+        simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(NAN), rounded))
     }
 }
 
@@ -78,11 +79,11 @@ impl Arithmetic for FusedF16 {
     #[inline(always)]
     fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s {
         let word = simd.transmute_u32s_f32s(value);
-        let sign = simd.and_u32s(word, simd.splat_u32s(0x8000_0000));
-        let magnitude = simd.and_u32s(word, simd.splat_u32s(0x7FFF_FFFF));
+        let sign = simd.and_u32s(word, simd.splat_u32s(SIGN));
+        let magnitude = simd.and_u32s(word, simd.splat_u32s(!SIGN));
         // Adding 1.5 * 2^13 times the leading power of two leaves ten bits behind it, and the smallest
         // normal half's leading power leaves the subnormals' grid.
-        let power = simd.and_u32s(word, simd.splat_u32s(0x7F80_0000));
+        let power = simd.and_u32s(word, simd.splat_u32s(INFINITY));
         let power = simd.max_u32s(power, simd.splat_u32s((127 - 14) << 23));
         let power = simd.min_u32s(power, simd.splat_u32s((127 + 16) << 23));
         let magic = simd.transmute_f32s_u32s(simd.add_u32s(power, simd.splat_u32s((13 << 23) | (1 << 22))));
@@ -101,7 +102,7 @@ pub(super) trait Multiply: Copy {
 
 /// The arithmetic of such a product, in f32.
 #[derive(Clone, Copy)]
-pub(super) struct Added<M>(pub(super) M);
+pub(super) struct Added<M>(M);
 
 impl<M: Multiply> Arithmetic for Added<M> {
     #[inline(always)]
@@ -120,7 +121,13 @@ impl<M: Multiply> Arithmetic for Added<M> {
 /// looked at only if there are any; the sign of what they give cannot be seen in a sum.
 #[derive(Clone, Copy)]
 pub(super) struct LMulWords<const ZEROS: bool> {
-    pub(super) offset: u32,
+    offset: u32,
+}
+
+impl<const ZEROS: bool> LMulWords<ZEROS> {
+    pub(super) fn of(product: LMul) -> Added<Self> {
+        Added(LMulWords { offset: product.offset() })
+    }
 }
 
 impl<const ZEROS: bool> Multiply for LMulWords<ZEROS> {
@@ -136,7 +143,13 @@ impl<const ZEROS: bool> Multiply for LMulWords<ZEROS> {
 /// L-Mul's bit trick with all its edges.
 #[derive(Clone, Copy)]
 pub(super) struct LMulEdges {
-    pub(super) offset: u32,
+    offset: u32,
+}
+
+impl LMulEdges {
+    pub(super) fn of(product: LMul) -> Added<Self> {
+        Added(LMulEdges { offset: product.offset() })
+    }
 }
 
 impl Multiply for LMulEdges {
@@ -145,9 +158,9 @@ impl Multiply for LMulEdges {
         let (magnitudes, edges) = Edges::of(simd, x, w);
         let sum = simd.add_u32s(magnitudes.0, magnitudes.1);
         let offset = simd.splat_u32s(self.offset);
-        let too_small = simd.less_than_u32s(sum, simd.splat_u32s(self.offset + SMALLEST));
+        let too_small = simd.less_than_u32s(sum, simd.splat_u32s(self.offset + SMALLEST_NORMAL));
         // Of no concern where it wraps: that is where it is too small.
-        let word = simd.min_u32s(simd.sub_u32s(sum, offset), simd.splat_u32s(LARGEST));
+        let word = simd.min_u32s(simd.sub_u32s(sum, offset), simd.splat_u32s(LARGEST_FINITE));
         edges.finish(simd, simd.select_u32s(too_small, simd.splat_u32s(0), word))
     }
 }
@@ -155,7 +168,15 @@ impl Multiply for LMulEdges {
 /// L-Mul's printed formula with all its edges.
 #[derive(Clone, Copy)]
 pub(super) struct LMulFormula {
-    pub(super) correction: f32,
+    correction: f32,
+}
+
+impl LMulFormula {
+    pub(super) fn of(product: LMul) -> Added<Self> {
+        // 2^-l.
+        let correction = 1_f32.to_bits() - (product.correction_exponent() << 23);
+        Added(LMulFormula { correction: f32::from_bits(correction) })
+    }
 }
 
 impl Multiply for LMulFormula {
@@ -170,24 +191,20 @@ impl Multiply for LMulFormula {
         let corrected =
             simd.add_f32s(simd.sub_f32s(mantissa(magnitudes.1), one), simd.splat_f32s(self.correction));
         let sum = simd.transmute_u32s_f32s(simd.add_f32s(mantissa(magnitudes.0), corrected));
-        let exponents = simd.splat_u32s(0x7F80_0000);
+        let exponents = simd.splat_u32s(INFINITY);
         let exponents =
             simd.add_u32s(simd.and_u32s(magnitudes.0, exponents), simd.and_u32s(magnitudes.1, exponents));
         // The word is sum + exponents - 2 * 127 << 23; compared before the subtraction can wrap. Both
         // exponents are at most 254 and the sum's is 127 or 128, so the addition may wrap: halve first.
         let half = |word| simd.wrapping_dyn_shr_u32s(word, simd.splat_u32s(1));
-        let halved = simd.add_u32s(half(simd.and_u32s(sum, simd.splat_u32s(0x7F80_0000))), half(exponents));
+        let halved = simd.add_u32s(half(simd.and_u32s(sum, simd.splat_u32s(INFINITY))), half(exponents));
         let too_small = simd.less_than_u32s(halved, simd.splat_u32s((2 * 127 + 1) << 22));
         let too_large = simd.greater_than_u32s(halved, simd.splat_u32s((2 * 127 + 254) << 22));
         let word = simd.sub_u32s(simd.add_u32s(sum, exponents), simd.splat_u32s((2 * 127) << 23));
-        let word = simd.select_u32s(too_large, simd.splat_u32s(LARGEST), word);
+        let word = simd.select_u32s(too_large, simd.splat_u32s(LARGEST_FINITE), word);
         edges.finish(simd, simd.select_u32s(too_small, simd.splat_u32s(0), word))
     }
 }
-
-/// The words of the smallest normal and the largest finite number.
-const SMALLEST: u32 = 0x0080_0000;
-const LARGEST: u32 = 0x7F7F_FFFF;
 
 /// What L-Mul does with factors that are no normal numbers.
 struct Edges<S: Simd> {
@@ -201,8 +218,8 @@ impl<S: Simd> Edges<S> {
     #[inline(always)]
     fn of(simd: S, x: S::f32s, w: S::f32s) -> ((S::u32s, S::u32s), Self) {
         let (x, w) = (simd.transmute_u32s_f32s(x), simd.transmute_u32s_f32s(w));
-        let sign = simd.and_u32s(simd.xor_u32s(x, w), simd.splat_u32s(0x8000_0000));
-        let magnitude = simd.splat_u32s(0x7FFF_FFFF);
+        let sign = simd.and_u32s(simd.xor_u32s(x, w), simd.splat_u32s(SIGN));
+        let magnitude = simd.splat_u32s(!SIGN);
         let (x, w) = (simd.and_u32s(x, magnitude), simd.and_u32s(w, magnitude));
         ((x, w), Edges { sign, smaller: simd.min_u32s(x, w), larger: simd.max_u32s(x, w) })
     }
@@ -210,11 +227,11 @@ impl<S: Simd> Edges<S> {
     /// The product, its magnitude being right for normal factors.
     #[inline(always)]
     fn finish(self, simd: S, word: S::u32s) -> S::f32s {
-        let zero = simd.less_than_u32s(self.smaller, simd.splat_u32s(SMALLEST));
+        let zero = simd.less_than_u32s(self.smaller, simd.splat_u32s(SMALLEST_NORMAL));
         let word = simd.select_u32s(zero, simd.splat_u32s(0), word);
         let word = simd.or_u32s(word, self.sign);
-        let nan = simd.greater_than_u32s(self.larger, simd.splat_u32s(LARGEST));
-        simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(0x7FC0_0000), word))
+        let nan = simd.greater_than_u32s(self.larger, simd.splat_u32s(LARGEST_FINITE));
+        simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(NAN), word))
     }
 }
 
@@ -609,7 +626,7 @@ pub(super) fn store<S: Simd, const R: usize, const P: usize, const V: usize>(
 #[inline(always)]
 fn canonical<S: Simd>(simd: S, value: S::f32s) -> S::f32s {
     let word = simd.transmute_u32s_f32s(value);
-    let magnitude = simd.and_u32s(word, simd.splat_u32s(0x7FFF_FFFF));
-    let nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(0x7F80_0000));
-    simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(NAN.to_bits()), word))
+    let magnitude = simd.and_u32s(word, simd.splat_u32s(!SIGN));
+    let nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(INFINITY));
+    simd.transmute_f32s_u32s(simd.select_u32s(nan, simd.splat_u32s(NAN), word))
 }

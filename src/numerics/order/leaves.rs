@@ -1,6 +1,7 @@
 //! The balanced tree over a few terms, spelled out for every number of them: it stays in registers.
 
-/// The most terms of one [`Step::Tree`](super::Step::Tree): as many partial sums as the vector code can hold in registers.
+/// The most terms of one [`Step::Tree`](super::Step::Tree): as many partial sums as the vector code can hold in
+/// registers.
 pub const LEAVES: usize = 16;
 
 /// What a balanced tree of few terms is built from.

@@ -1,0 +1,117 @@
+//! Where in a forward pass an operation stands: an address that every operation has, and no two of one pass share.
+
+use std::fmt;
+
+use crate::numerics::precision::Site;
+
+/// The place of an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct At {
+    /// The layer, counted from 0; none before the first and behind the last.
+    pub layer: Option<usize>,
+    /// What it does there.
+    pub step: Step,
+}
+
+impl At {
+    /// A step of a layer.
+    pub const fn layer(layer: usize, step: Step) -> At {
+        At { layer: Some(layer), step }
+    }
+
+    /// A step outside of the layers.
+    pub const fn outside(step: Step) -> At {
+        At { layer: None, step }
+    }
+
+    /// An operation on its own, which belongs to no forward pass; its product is one of this site.
+    pub const fn alone(site: Site) -> At {
+        At::outside(Step::Alone(site))
+    }
+
+    /// Whose recipe holds here. What goes row by row rounds to what the linear layers give, and so stands with them.
+    pub const fn site(self) -> Site {
+        match self.step {
+            Step::Embed => Site::Table,
+            Step::Scores | Step::Context => Site::Attention,
+            Step::Head => Site::Head,
+            Step::Alone(site) => site,
+            _ => Site::Linear,
+        }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.layer {
+            Some(layer) => write!(f, "{} of layer {layer}", self.step.name()),
+            None => f.write_str(self.step.name()),
+        }
+    }
+}
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $step:ident = $name:literal,)*) => {
+        /// What an operation does in a forward pass, in the order in which it comes.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Step {
+            $($(#[$doc])* $step,)*
+            /// Something on its own, outside of a forward pass.
+            Alone(Site),
+        }
+
+        impl Step {
+            /// Every step of a forward pass.
+            pub const ALL: &[Step] = &[$(Step::$step),*];
+
+            /// Its name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Step::$step => $name,)*
+                    Step::Alone(_) => "alone",
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    /// The tokens' rows of the embedding.
+    Embed = "embed",
+    /// The norm before attention.
+    AttentionNorm = "attention-norm",
+    /// The product that gives queries, keys and values.
+    Qkv = "qkv",
+    /// The norm of each head of queries.
+    QueryNorm = "query-norm",
+    /// The rotation of the queries by their positions.
+    QueryRotation = "query-rotation",
+    /// The norm of each head of keys.
+    KeyNorm = "key-norm",
+    /// The rotation of the keys by their positions.
+    KeyRotation = "key-rotation",
+    /// The product of queries with keys.
+    Scores = "scores",
+    /// The softmax of the scores.
+    Softmax = "softmax",
+    /// The product of probabilities with values.
+    Context = "context",
+    /// The product behind attention.
+    Output = "output",
+    /// The addition of its result to the residual stream.
+    AttentionAdd = "attention-add",
+    /// The norm before the gated layers.
+    MlpNorm = "mlp-norm",
+    /// The product that gives what is gated, and by what.
+    GateUp = "gate-up",
+    /// The gate.
+    Gate = "gate",
+    /// The product behind the gate.
+    Down = "down",
+    /// The addition of its result to the residual stream.
+    MlpAdd = "mlp-add",
+    /// The norm behind the last layer.
+    Norm = "norm",
+    /// The product that gives the logits.
+    Head = "head",
+}

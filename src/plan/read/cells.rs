@@ -1,0 +1,211 @@
+//! The cells that a matrix file means: the product of its axes, what is left out of it and what stands beside it.
+
+use std::{collections::HashSet, num::NonZeroUsize, ops::Range};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{Reader, many, tables};
+use crate::{
+    cell::{AXES, Axis, Cell, Refusal, Setting},
+    plan::{
+        Generation,
+        gate::Filter,
+        shape::{self, all_of},
+    },
+};
+
+/// More than anybody waits for.
+const MOST_CELLS: usize = 100_000;
+
+/// The values of the axes that a table names, with their places.
+pub(super) type Axes = Vec<(Axis, Range<usize>, Vec<(Range<usize>, Setting)>)>;
+
+fn axes(table: &DeTable<'_>) -> Axes {
+    let of_axis = |axis: Axis| {
+        let value = table.get(axis.entry().name)?;
+        let settings = many(value).into_iter().filter_map(|value| {
+            let setting = axis.parse(&shape::setting_text(value.get_ref())?).ok()?;
+            Some((value.span(), setting))
+        });
+        Some((axis, value.span(), settings.collect()))
+    };
+    AXES.iter().filter_map(|entry| of_axis(entry.axis)).collect()
+}
+
+impl Reader<'_, '_> {
+    /// The values of every axis that the matrix names, and all combinations that it does not exclude.
+    pub(super) fn matrix(&mut self, generation: &Generation) -> (Axes, Vec<Cell>) {
+        let Some(matrix) = self.table.get("matrix").and_then(|value| value.get_ref().as_table()) else {
+            self.problems.add(None, "`[matrix]` is missing: say what is varied, such as batch = [1, 8]");
+            return (Vec::new(), Vec::new());
+        };
+        let mut axes = axes(matrix);
+        for (axis, span, settings) in &mut axes {
+            // A number of runs, not the number of one.
+            if let ([(place, Setting::Repeat(count))], Axis::Repeat) = (&settings[..], *axis)
+                && !matches!(matrix.get("repeat").map(Spanned::get_ref), Some(DeValue::Array(_)))
+            {
+                let (place, count) = (place.clone(), *count);
+                let repeat = |number| (place.clone(), Setting::Repeat(number));
+                // One more than there may be says that there are too many.
+                let count = count.get().min(MOST_CELLS + 1);
+                *settings = (1..=count).filter_map(NonZeroUsize::new).map(repeat).collect();
+            }
+            let mut seen = HashSet::new();
+            for (place, setting) in settings.iter().filter(|(_, setting)| !seen.insert(*setting)) {
+                self.problems.add(place.clone(), format!("`{setting}` comes up twice: take one out"));
+            }
+            if *axis == Axis::Seed && generation.replay {
+                self.problems.add(
+                    span.clone(),
+                    "under `replay` every cell reads what the reference wrote, so seeds vary nothing: take `seed` out, or take \
+                     `replay` out",
+                );
+            } else if *axis == Axis::Seed && generation.choice.takes_the_best() {
+                self.problems.add(
+                    span.clone(),
+                    "seeds vary nothing where the best token is always taken: take `seed` out, or let tokens be drawn with \
+                     choice = \"sampled:temperature=0.8\" in [generate]",
+                );
+            }
+        }
+        let product = axes.iter().map(|(_, _, settings)| settings.len()).fold(1, usize::saturating_mul);
+        if product > MOST_CELLS {
+            let sentence =
+                format!("these are more than {MOST_CELLS} cells: take values out, or make two files of it");
+            self.problems.add(self.at("matrix"), sentence);
+            return (axes, Vec::new());
+        }
+        let mut points: Vec<Vec<Setting>> = vec![Vec::new()];
+        for (_, _, settings) in &axes {
+            let with_each = |point: &Vec<Setting>| {
+                let longer = |(_, setting): &(_, Setting)| [&point[..], &[*setting]].concat();
+                settings.iter().map(longer).collect::<Vec<_>>()
+            };
+            points = points.iter().flat_map(with_each).collect();
+        }
+        let mut cells = Vec::new();
+        for point in points {
+            match Cell::default().with(point) {
+                Ok(cell) => cells.push(cell),
+                Err(refusal) => self.refuse(&refusal, None, &axes),
+            }
+        }
+        // What an engine does not take makes no difference to it: one cell stands for all settings of ours.
+        let mut seen = HashSet::new();
+        cells.retain(|cell| seen.insert(*cell));
+        for (span, table) in tables(matrix.get("exclude")) {
+            let filter = self.filter(table, &cells);
+            let before = cells.len();
+            cells.retain(|cell| !filter.matches(cell));
+            if filter.0.is_empty() {
+                self.problems.add(span, "this would exclude every cell: name axes and values");
+            } else if cells.len() == before {
+                self.problems
+                    .add(span, "this excludes nothing: no cell has all of these values; take it out");
+            }
+        }
+        let span = self.at("matrix");
+        if cells.is_empty() && self.problems.count() == 0 {
+            self.problems.add(span, "every cell is excluded: leave one");
+        }
+        self.possible(&cells, &axes);
+        (axes, cells)
+    }
+
+    /// What an engine cannot do is told before anything runs.
+    fn possible(&mut self, cells: &[Cell], axes: &Axes) {
+        for cell in cells {
+            for refusal in cell.refusals() {
+                self.refuse(&refusal, Some(cell), axes);
+            }
+        }
+    }
+
+    /// Says why a cell cannot be, where its setting stands.
+    fn refuse(&mut self, refusal: &Refusal, cell: Option<&Cell>, axes: &Axes) {
+        let place = axes.iter().find(|(other, ..)| *other == refusal.axis).map(|(_, span, settings)| {
+            let found =
+                settings.iter().find(|(_, other)| cell.is_some_and(|cell| cell.get(refusal.axis) == *other));
+            found.map_or_else(|| span.clone(), |(span, _)| span.clone())
+        });
+        self.problems.add(place, refusal.sentence.clone());
+    }
+
+    /// A cell that differs from another as a table says.
+    fn cell(&mut self, table: &DeTable<'_>, span: Range<usize>, base: Cell) -> Cell {
+        let axes = axes(table);
+        let settings = axes.iter().flat_map(|(_, _, settings)| settings).map(|(_, setting)| *setting);
+        let places: Axes = axes.iter().map(|(axis, ..)| (*axis, span.clone(), Vec::new())).collect();
+        let cell = base.with(settings).unwrap_or_else(|refusal| {
+            self.refuse(&refusal, None, &places);
+            base
+        });
+        for (axis, place, _) in &axes {
+            let engine = cell.compute.entry();
+            if !engine.takes(*axis) {
+                let kind = engine.kind();
+                let sentence = format!(
+                    "{kind} takes no {axis}: take `{axis}` out, or name an engine that does, such as lab"
+                );
+                self.problems.add(place.clone(), sentence);
+            }
+        }
+        self.possible(&[cell], &places);
+        cell
+    }
+
+    pub(super) fn reference(&mut self, matrix: &Axes) -> Option<Cell> {
+        let value = self.table.get("reference")?;
+        let table = value.get_ref().as_table()?;
+        let first = matrix.iter().filter_map(|(_, _, settings)| settings.first());
+        // What cannot be is told of the matrix itself.
+        let base = Cell::default().with(first.map(|(_, setting)| *setting)).unwrap_or_default();
+        Some(self.cell(table, value.span(), base))
+    }
+
+    pub(super) fn cells(
+        &mut self,
+        reference: Option<Cell>,
+        product: Vec<Cell>,
+        beside: &mut Vec<Cell>,
+    ) -> Vec<Cell> {
+        let mut cells: Vec<Cell> = reference.into_iter().collect();
+        cells.extend(product.into_iter().filter(|cell| Some(*cell) != reference));
+        let matrix = self.table.get("matrix").and_then(|value| value.get_ref().as_table());
+        for (span, table) in tables(matrix.and_then(|matrix| matrix.get("include"))) {
+            let base = reference.or(cells.first().copied()).unwrap_or_default();
+            let cell = self.cell(table, span.clone(), base);
+            if cells.contains(&cell) {
+                self.problems.add(span, format!("{cell} is in the matrix already: take this one out"));
+            } else {
+                cells.push(cell);
+                beside.push(cell);
+            }
+        }
+        cells
+    }
+
+    /// The cells that a table is about; every value that it names must come up in one.
+    pub(super) fn filter(&mut self, table: &DeTable<'_>, cells: &[Cell]) -> Filter {
+        let mut filter = Vec::new();
+        for (axis, _, settings) in axes(table) {
+            let mut there_are: Vec<String> = cells.iter().map(|cell| cell.get(axis).to_string()).collect();
+            let mut seen = HashSet::new();
+            there_are.retain(|name| seen.insert(name.clone()));
+            let names: Vec<_> = there_are.iter().map(String::as_str).collect();
+            for (place, setting) in &settings {
+                if !cells.is_empty() && !cells.iter().any(|cell| cell.get(axis) == *setting) {
+                    let sentence =
+                        format!("no cell has the {axis} `{setting}`: {}", all_of("there are", &names));
+                    self.problems.add(place.clone(), sentence);
+                }
+            }
+            filter.push((axis, settings.into_iter().map(|(_, setting)| setting).collect()));
+        }
+        Filter(filter)
+    }
+}
