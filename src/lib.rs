@@ -192,7 +192,9 @@
 //!     (`shards_that_are_merged_give_the_report_of_one_run`).
 //! 21. **No byte of a store is believed that its digest does not cover**
 //!     (`a_store_with_a_flipped_byte_or_a_truncated_file_is_repaired_or_refused_and_never_trusted`).
-//! 22. **Missing evidence is no pass**, nor is an axis that made no difference to what ran (`tests/verdict.rs`).
+//! 22. **Missing evidence is not a pass**, nor is an axis that made no difference to what ran, and what is not seen is never
+//!     equal: hiding evidence makes an outcome unknown, and never another one
+//!     (`hiding_evidence_makes_any_outcome_unknown_and_none_another`).
 //! 23. **Nothing in a trace or a report holds time, machine or the order in which groups ran**
 //!     (`a_run_ends_with_a_verdict_and_its_report_is_made_again_byte_for_byte`).
 //! 24. **A character that hides is refused in a matrix file, written out in a report and overlooked in an answer**, by one

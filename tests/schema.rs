@@ -320,7 +320,7 @@ fn a_form_does_not_change() {
     assert!(
         same,
         "a report has another schema than in {}. If it has other fields, or one of them means something else, raise FORM in \
-         src/report/mod.rs. If there are only new names (of a precision, an order, an axis), run\n  \
+         src/report/data.rs. If there are only new names (of a precision, an order, an axis), run\n  \
          REPROCHECK_ACCEPT=1 cargo test --release --test schema",
         file.display()
     );

@@ -309,7 +309,6 @@ fn what_is_not_seen_is_never_equal_and_what_is_seen_to_differ_is_other() {
         ("require = \"tokens\"", Sight::Top, pass),
         ("min-first-divergence = 2", Sight::Tokens, unknown),
         ("max-divergence-rate = \"5%\"", Sight::Tokens, unknown),
-        ("max-divergence-rate = 1", Sight::Tokens, pass),
         ("require = \"answers\"", Sight::Tokens, pass),
     ] {
         let mut world = batch(limit);
@@ -480,13 +479,14 @@ fn kind(kind: u8) -> Made {
 const SIGHTS: [Sight; 3] = [Sight::Tokens, Sight::Top, Sight::Logits];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// A run whose engine shows less can never pass what it could not have been seen to pass.
     #[test]
     fn hiding_evidence_makes_any_outcome_unknown_and_none_another(
         kinds in prop::collection::vec(prop::collection::vec(0..30_u8, 4), 10),
-        sights in prop::collection::vec((0..3_usize, 0..3_usize), 10),
+        sees_logits: bool,
+        sights in prop::collection::vec((0..2_usize, 0..3_usize), 10),
         launches in prop::collection::vec((0..2_usize, any::<bool>()), 5),
         replayed: bool,
     ) {
@@ -508,14 +508,17 @@ proptest! {
             let rulings = judge(&world.plan.gates, &run, Some(&baseline));
             rulings.into_iter().map(|ruling| (ruling.gate, ruling.outcome)).collect::<Vec<_>>()
         };
-        let seen = |at: usize| SIGHTS[sights[at].0];
+        // Either all logits are seen or none: those of the one cell say nothing beside the log-probabilities of another, which
+        // would if they were hidden.
+        let level = |at: usize| if sees_logits { 2 } else { sights[at].0 };
+        let seen = |at: usize| SIGHTS[level(at)];
         let full = outcomes(&mut world, &seen);
         for (at, (_, hidden)) in launches.iter().enumerate() {
             if *hidden {
                 world.launches[at] = Launches { tree: world.launches[at].tree, ..Launches::default() };
             }
         }
-        let hidden = |at: usize| SIGHTS[sights[at].0.min(sights[at].1)];
+        let hidden = |at: usize| SIGHTS[level(at).min(sights[at].1)];
         for ((gate, was), (_, is)) in full.into_iter().zip(outcomes(&mut world, &hidden)) {
             prop_assert!(is == was || is == Outcome::Unknown, "{}: {} became {}", gate, was, is);
             let is_blind = |from: usize| (from..from + 5).all(|at| hidden(at) < Sight::Logits);

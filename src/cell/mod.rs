@@ -251,7 +251,8 @@ impl JsonSchema for Cell {
         let of_engine = |engine: &EngineEntry| {
             let taken = AXES[1..].iter().filter(|entry| engine.takes(entry.axis));
             let parts = taken.map(|AxisEntry { axis, tag, always, .. }| {
-                let part = format!("/{tag}{}", axis.pattern());
+                // The usual grouping is left out.
+                let part = format!("/{tag}{}", axis.pattern().replace("in-order|", ""));
                 if *always { part } else { format!("({part})?") }
             });
             format!("{}{}", engine.pattern, parts.collect::<String>())

@@ -252,11 +252,12 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
     }
     let unknown = match &gate.comparison {
         Comparison::Within(_) => {
-            "a cell has not run, or no launch on record differs along an axis that was to vary: then nothing was tested"
+            "a cell has not run or does not show enough, or no launch on record differs along an axis that was to vary: then nothing \
+             was tested"
         }
-        Comparison::Reference => "a cell or the reference has not run",
+        Comparison::Reference => "a cell or the reference has not run, or does not show enough",
         Comparison::Baseline => {
-            "a cell has not run or was never approved, or another machine's engine would be compared"
+            "a cell has not run, was never approved or does not show enough, or another machine's engine would be compared"
         }
     };
     writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown, LINE))?;

@@ -115,7 +115,9 @@ impl Limit {
     pub fn sentence(&self) -> String {
         match self {
             Limit::Require(level) => format!("both have the same {level} on every item"),
-            Limit::Diverges => "they have other logits on at least one item: agreement fails".to_owned(),
+            Limit::Diverges => {
+                "they are seen to have other bits on at least one item: agreement fails".to_owned()
+            }
             Limit::AccuracyDrop { most, confidence } => format!(
                 "the loss of accuracy is below {} % at {} % confidence, over pairs of answers to the same item (the lower end of \
                  Newcombe's interval). It fails if it is above even at the upper end; between the two it is undecided, and the \
