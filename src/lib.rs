@@ -111,6 +111,7 @@
 //! | [`numerics::special`], [`numerics::total`] | quantiles and tails of distributions; sums rounded once |
 //! | [`numerics::reveal`] | the tree that a kernel adds by, found with masks |
 //! | [`numerics::error`] | the relative error of one product, measured through the kernel |
+//! | `http` | one exchange over blocking sockets, with the environment's proxies and the system's certificates |
 //! | [`trace`] | digests, and what one cell leaves behind of a prompt |
 //! | [`stats`] | spread, intervals, paired tests and survival, out of counts |
 //! | [`model`] | checkpoints from a folder, the Hub or this binary, and the one decoder |
@@ -132,7 +133,7 @@
 //! `float`, `certified` (exact sums) or `integer` drives the loops of `tile` over the panels of `packed`; `isa`
 //! names the instruction sets.
 //!
-//! Dependencies point one way, `numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
+//! Dependencies point one way, `numerics, http <- trace, stats, source <- model, suite <- compare, engine <- plan <-
 //! record <- verdict <- report, store <- run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
@@ -214,6 +215,8 @@
 pub mod cli;
 pub mod compare;
 pub mod engine;
+#[cfg(feature = "hub")]
+mod http;
 pub mod model;
 pub mod numerics;
 pub mod plan;

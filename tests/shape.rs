@@ -7,6 +7,7 @@ use std::{
 
 /// The modules at the root of the crate, each with its layer: one uses only those below it and itself.
 const LAYERS: &[(&str, u32)] = &[
+    ("http", 0),
     ("numerics", 0),
     ("source", 1),
     ("trace", 1),
