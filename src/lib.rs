@@ -114,6 +114,7 @@
 //! | [`numerics::reveal`] | the tree that a kernel adds by, found with masks |
 //! | [`numerics::error`] | the relative error of one product, measured through the kernel |
 //! | [`digest`] | SHA-256 of bytes, logits and files, and the Merkle tree over many |
+//! | `http` | one exchange over blocking sockets, with the environment's proxies and the system's certificates |
 //! | [`trace`] | what one cell leaves behind of a prompt |
 //! | [`stats`] | spread, intervals, paired tests and survival, out of counts |
 //! | [`model`] | checkpoints from a folder, the Hub or this binary, and the one decoder |
@@ -138,7 +139,7 @@
 //! the loops of `tile` over the panels of `packed`, and all of them read the job's `task`. `isa` names the instruction sets,
 //! `workers` are the threads, `schedules` keeps what an order came to. No file uses one that uses it.
 //!
-//! Dependencies point one way, `name, json_float <- numerics <- trace, stats, source <- model, suite <- compare, engine <- plan <-
+//! Dependencies point one way, `name, json_float, http <- numerics <- digest, source, stats <- cell, model, suite, trace <- compare, engine <- plan <-
 //! record <- verdict <- report, store <- run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
@@ -232,6 +233,8 @@ pub mod cli;
 pub mod compare;
 pub mod digest;
 pub mod engine;
+#[cfg(feature = "hub")]
+mod http;
 pub(crate) mod json_float;
 pub mod model;
 pub mod name;

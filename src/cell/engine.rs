@@ -2,7 +2,11 @@
 
 use std::{fmt, mem::discriminant, num::NonZeroUsize, str::FromStr};
 
-use super::{Axis, Cell, Grouping, Name, Refusal, axis::AXES};
+use super::{
+    Cell, Refusal,
+    axis::{AXES, Axis},
+    name::Name,
+};
 use crate::numerics::{Numerics, precision::Precision};
 
 /// Who computes, as a setting of its axis.
@@ -142,7 +146,7 @@ fn candle_refuses(cell: &Cell) -> Vec<Refusal> {
         );
         refusals.push(Refusal { axis: Axis::Precision, sentence });
     }
-    if cell.serving.batch.get() > 1 && cell.serving.grouping != Grouping::ByLength {
+    if cell.serving.batch.get() > 1 && !cell.serving.groups_by_length() {
         let sentence = "candle's models know no padding, so prompts of several lengths cannot share a batch: set \
                         grouping = \"by-length\", or leave such cells out";
         refusals.push(Refusal { axis: Axis::Batch, sentence: sentence.to_owned() });

@@ -6,6 +6,7 @@
 mod axis;
 mod engine;
 mod name;
+mod setting;
 
 use std::{borrow::Cow, fmt, num::NonZeroUsize, str::FromStr};
 
@@ -13,9 +14,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use self::{
-    axis::{AXES, Axis, AxisEntry, Grouping, Setting},
+    axis::{AXES, Axis, AxisEntry},
     engine::{Compute, Device, DeviceError, ENGINES, EngineEntry, EngineName, Stock},
     name::Name,
+    setting::{Grouping, Setting},
 };
 use crate::numerics::{Impossible, Numerics, order::Order, precision::Precision, sharing};
 
@@ -41,6 +43,13 @@ pub struct Serving {
     pub grouping: Grouping,
     /// The seed of every draw.
     pub seed: u64,
+}
+
+impl Serving {
+    /// Do only prompts of one length share a batch?
+    pub fn groups_by_length(&self) -> bool {
+        self.grouping == Grouping::ByLength
+    }
 }
 
 impl Default for Serving {

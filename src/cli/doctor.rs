@@ -6,6 +6,7 @@ use std::{
     num::NonZeroUsize,
     path::Path,
     process, thread,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -15,7 +16,7 @@ use tabled::builder::Builder;
 use super::{Ended, Exit};
 use crate::{
     engine::environment,
-    model::hub::HubSettings,
+    model::hub::{self, HubError, HubSettings, Ping},
     numerics::{
         Numerics,
         kernel::{At, Definition, Fast, Isa, Kernel, matmul},
@@ -85,7 +86,7 @@ impl Doctor {
         if self.offline {
             return Ok("not asked, because of --offline".to_owned());
         }
-        hub_reachable()
+        hub_reachable(settings)
     }
 }
 
@@ -211,58 +212,23 @@ fn try_to_write(folder: &Path) -> io::Result<()> {
 
 // --------------------------------------------------------------------------------------------------- the Hub
 
-/// Asks the Hub who we are, which is the smallest question that it has an answer for.
-#[cfg(feature = "hub")]
-fn hub_reachable() -> Result<String, anyhow::Error> {
-    use hf_hub::{HFClient, HFClientSync, HFError};
-    use std::{sync::mpsc, time::Duration};
+const PATIENCE: Duration = Duration::from_secs(10);
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+fn hub_reachable(settings: &HubSettings) -> Result<String, anyhow::Error> {
+    let endpoint = &settings.endpoint;
     let way_out =
         "check the network, the proxy and HF_ENDPOINT; models in folders and in the cache work without it";
-    let client = HFClient::builder().retry_max_attempts(0).build();
-    let client = client
-        .context("HF_ENDPOINT is no address of a Hub: write it as https://huggingface.co, or unset it")?;
-    let endpoint = client.endpoint().to_owned();
-    let client = HFClientSync::from_inner(client).context("cannot start the thread that asks the Hub")?;
-    let (sender, receiver) = mpsc::channel();
-    // The client knows no time limit: its thread is left behind when it takes too long.
-    thread::spawn(move || {
-        // Nobody listens any more if it took too long.
-        let _ = sender.send(client.whoami().send());
-    });
-    match receiver.recv_timeout(PATIENCE) {
-        Ok(Ok(_)) => Ok(format!("{endpoint} answers and accepts the token")),
-        Ok(Err(HFError::AuthRequired { .. })) => {
+    match hub::ping(settings, PATIENCE) {
+        Ok(Ping::Known) => Ok(format!("{endpoint} answers and accepts the token")),
+        Ok(Ping::Stranger) => {
             Ok(format!("{endpoint} answers; no token that it accepts, which only gated models need"))
         }
-        Ok(Err(HFError::Request { source, .. })) if source.is_decode() => {
-            Err(anyhow::anyhow!("{endpoint} answers, but not as a Hub does: {way_out}"))
-        }
-        Ok(Err(error @ HFError::Request { .. })) => {
-            Err(anyhow::anyhow!("{endpoint} cannot be reached ({}): {way_out}", innermost(&error)))
-        }
         // Whatever it says, it is there.
-        Ok(Err(error)) => Ok(format!("{endpoint} answers: {error}")),
-        Err(_) => {
-            Err(anyhow::anyhow!("{endpoint} gave no answer in {} seconds: {way_out}", PATIENCE.as_secs()))
-        }
+        Ok(Ping::Answers(status)) => Ok(format!("{endpoint} answers: {status}")),
+        Err(HubError::NotAHub { .. }) => bail!("{endpoint} answers, but not as a Hub does: {way_out}"),
+        Err(HubError::Unreachable { why, .. }) => bail!("{endpoint} cannot be reached ({why}): {way_out}"),
+        Err(error) => Err(error.into()),
     }
-}
-
-#[cfg(not(feature = "hub"))]
-fn hub_reachable() -> Result<String, anyhow::Error> {
-    unreachable!("nobody asks for a Hub that is not built in")
-}
-
-/// What lies at the bottom of an error: what the layers above it say is always the same.
-#[cfg(feature = "hub")]
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]

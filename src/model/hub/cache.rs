@@ -10,6 +10,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use hf_hub::{CacheRepo, Repo};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
@@ -116,11 +117,13 @@ pub(super) struct Cache {
     root: PathBuf,
     /// `models--owner--name`.
     folder: String,
+    layout: CacheRepo,
 }
 
 impl Cache {
     pub(super) fn new(settings: &HubSettings, id: &RepoId) -> Cache {
-        Cache { root: settings.cache.clone(), folder: format!("models--{}", id.repo().replace('/', "--")) }
+        let (root, repo) = (settings.cache.clone(), Repo::model(id.repo().to_owned()));
+        Cache { folder: repo.folder_name(), layout: hf_hub::Cache::new(root.clone()).repo(repo), root }
     }
 
     fn repo(&self) -> PathBuf {
@@ -128,16 +131,16 @@ impl Cache {
     }
 
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
-        self.repo().join("snapshots").join(commit)
+        self.layout.pointer_path(commit)
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.repo().join("blobs").join(&digest.0)
+        self.layout.blob_path(&digest.0)
     }
 
     /// Where a blob grows; nothing else is ever written to under the name of a blob.
     pub(super) fn partial(&self, digest: &Digest) -> PathBuf {
-        self.repo().join("blobs").join(format!("{}.incomplete", digest.0))
+        self.layout.blob_path(&format!("{}.incomplete", digest.0))
     }
 
     /// Is it there, and not merely a link to what is gone?

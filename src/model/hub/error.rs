@@ -219,13 +219,3 @@ fn refusal(repo: &str, endpoint: &str, gated: bool, token: Option<&str>) -> Stri
         ),
     }
 }
-
-/// An error with all its causes in one line: the last of them is the one that says something.
-#[cfg(feature = "hub")]
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
-    })
-}

@@ -1,7 +1,7 @@
 //! Checkpoints by their name on the Hugging Face Hub: found, fetched, and checked against what the Hub says.
 //!
 //! ```text
-//!   owner/name@revision ── hf-hub: which commit, which files ──► names
+//!   owner/name@revision ── the API: which commit, which files ──► names
 //!                                                                  │  each file that the cache lacks
 //!                     ┌────────────────────────────────────────────┘
 //!                     ▼
@@ -18,12 +18,14 @@
 //! or without it: a disk that forgets must not look like a model that changed. That costs one reading of the files at
 //! the speed of SHA-256, and the files are then in memory for whoever maps them next.
 //!
-//! hf-hub is asked which commit a revision is and which files it has, and no more. Its own transfers go through a
-//! library that reports on them to the Hub, unless an environment variable forbids it, and no option of the client
-//! does; nor do they look at what they have written. Bytes therefore come by plain HTTP, here.
+//! hf-hub knows where the API is asked for a revision, what it answers, and how the cache is laid out. Its own transfers do
+//! not look at what they have written, wait without end, and trust other certificates than the system does. Bytes
+//! therefore come by plain HTTP, here.
 
 #[cfg(feature = "hub")]
 mod cache;
+#[cfg(feature = "hub")]
+mod endpoint;
 mod error;
 mod id;
 #[cfg(feature = "hub")]
@@ -32,7 +34,7 @@ mod settings;
 #[cfg(feature = "hub")]
 mod transfer;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 pub use self::{
     error::HubError,
@@ -140,6 +142,32 @@ pub fn snapshot(
     #[cfg(not(feature = "hub"))]
     {
         let _ = (id, settings, progress);
+        Err(HubError::NotBuilt)
+    }
+}
+
+/// What became of the question whether the Hub is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ping {
+    /// It answers, and accepts the token.
+    Known,
+    /// It answers; there is no token, or none that it accepts.
+    Stranger,
+    /// It answers something else: this status.
+    Answers(String),
+}
+
+/// Asks the Hub who we are, once, and waits no longer than this for a connection and for each part of the answer.
+///
+/// # Errors
+///
+/// It cannot be reached, or is not a Hub.
+pub fn ping(settings: &HubSettings, patience: Duration) -> Result<Ping, HubError> {
+    #[cfg(feature = "hub")]
+    return endpoint::ping(settings, patience);
+    #[cfg(not(feature = "hub"))]
+    {
+        let _ = (settings, patience);
         Err(HubError::NotBuilt)
     }
 }

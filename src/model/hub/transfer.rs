@@ -2,38 +2,26 @@
 
 use std::{
     collections::BTreeSet,
-    error::Error as _,
     fs::File,
     io::{Read, Write},
-    iter::successors,
     path::PathBuf,
     thread,
     time::Duration,
 };
 
-use hf_hub::{HFClientSync, HFError};
-use reqwest::{
-    Method, StatusCode, Url,
-    blocking::{Client, Response},
-    header::{
-        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LOCATION,
-    },
-    header::{RANGE, RETRY_AFTER},
-    redirect::Policy,
-};
+use hf_hub::{Repo, RepoType, api::RepoInfo};
 
 use super::{
     HubError, HubSettings, RepoId, SnapshotFile, Step,
     cache::{Cache, Digest, Hasher, create_parent, remove},
-    error::chain,
+    endpoint::{Endpoint, Response, json},
     id::is_commit,
 };
-
-/// The only way to tell hf-hub that nobody in particular asks: without a token it looks for one of its own, and one
-/// that no header can hold is left out.
-const NO_TOKEN: &str = "\n";
-
-const AGENT: &str = concat!("reprocheck/", env!("CARGO_PKG_VERSION"));
+use crate::http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, bare,
+    header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, LOCATION, RETRY_AFTER},
+    join, said,
+};
 
 /// A chain of redirects that is longer goes in circles.
 const REDIRECTS: usize = 10;
@@ -52,80 +40,13 @@ pub(super) struct Promised {
 
 /// A repository at the Hub.
 pub(super) struct Remote<'a> {
-    settings: &'a HubSettings,
+    hub: Endpoint<'a>,
     id: &'a RepoId,
-    endpoint: Url,
-    /// For the API.
-    hub: HFClientSync,
-    /// For files; follows no redirect by itself.
-    http: Client,
-    authorization: Option<HeaderValue>,
 }
 
 impl<'a> Remote<'a> {
     pub(super) fn new(settings: &'a HubSettings, id: &'a RepoId) -> Result<Remote<'a>, HubError> {
-        let patience = settings.patience;
-        let endpoint = Url::parse(&settings.endpoint).ok().filter(|url| {
-            ["http", "https"].contains(&url.scheme())
-                && url.has_host()
-                && url.query().or(url.fragment()).is_none()
-        });
-        let endpoint = endpoint.ok_or_else(|| {
-            let endpoint = &settings.endpoint;
-            HubError::Settings(format!(
-                "{endpoint:?} is no address of a Hub: set HF_ENDPOINT to one that begins with https://, or unset it"
-            ))
-        })?;
-        let bearer = |secret: &str| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {secret}")).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        };
-        let authorization = match &settings.token {
-            None => None,
-            Some(token) => Some(bearer(token.secret()).ok_or_else(|| {
-                HubError::Settings(format!(
-                    "what is in {} is no token: a token is one word of letters and digits; set HF_TOKEN to it",
-                    token.origin()
-                ))
-            })?),
-        };
-        let unusable = |why: String| {
-            HubError::Settings(format!("no network client can be made ({why}): check the proxy settings"))
-        };
-        let asker = reqwest::Client::builder()
-            .user_agent(AGENT)
-            .connect_timeout(patience.connect)
-            .read_timeout(patience.silence)
-            .build()
-            .map_err(|error| unusable(chain(&error)))?;
-        let hub = HFClientSync::from_inner(
-            hf_hub::HFClient::builder()
-                .endpoint(&settings.endpoint)
-                .token(settings.token.as_ref().map_or(NO_TOKEN, |token| token.secret()))
-                .cache_dir(&settings.cache)
-                .user_agent(AGENT)
-                .client(asker)
-                // It tries again after some troubles, and not after others: here all are treated alike.
-                .retry_max_attempts(0)
-                .build()
-                .map_err(|error| unusable(chain(&error)))?,
-        );
-        let http = Client::builder()
-            .user_agent(AGENT)
-            .redirect(Policy::none())
-            .connect_timeout(patience.connect)
-            // Of a blocking client this is the time between bytes, not that of the whole file.
-            .timeout(patience.silence)
-            .build();
-        Ok(Remote {
-            settings,
-            id,
-            endpoint,
-            hub: hub.map_err(|error| unusable(chain(&error)))?,
-            http: http.map_err(|error| unusable(chain(&error)))?,
-            authorization,
-        })
+        Ok(Remote { hub: Endpoint::new(settings)?, id })
     }
 
     /// The commit that the revision is, and the names of its files.
@@ -133,20 +54,22 @@ impl<'a> Remote<'a> {
         &self,
         progress: &mut dyn FnMut(Step<'_>),
     ) -> Result<(String, BTreeSet<String>), HubError> {
-        let (owner, name) = hf_hub::split_id(self.id.repo());
-        let repository = self.hub.model(owner, name);
-        let info = self.patiently(progress, || {
-            repository.info().revision(self.id.revision()).send().map_err(|error| self.explain(error))
+        let (repo, revision) = (self.id.repo().to_owned(), self.id.revision().to_owned());
+        let repo = Repo::with_revision(repo, RepoType::Model, revision);
+        let url = self.hub.at(&format!("api/{}", repo.api_url()));
+        let info: RepoInfo = self.patiently(progress, || {
+            let (_, response) = self.get(&url, 0)?;
+            // From wherever it came, it is the Hub's own answer.
+            json(&url, self.accept(&url, response)?, "it names no commit with its files")
         })?;
-        let url = format!("{}/api/models/{}", self.settings.endpoint, self.id.repo());
-        let wrong = |what: &str| HubError::NotAHub { url: url.clone(), what: what.to_owned() };
-        let commit =
-            info.sha.filter(|commit| is_commit(commit)).ok_or_else(|| wrong("it names no commit"))?;
-        if is_commit(self.id.revision()) && commit != self.id.revision() {
+        let wrong = |what: &str| HubError::NotAHub { url: bare(&url), what: what.to_owned() };
+        if !is_commit(&info.sha) {
+            return Err(wrong("it names no commit"));
+        }
+        if is_commit(self.id.revision()) && info.sha != self.id.revision() {
             return Err(wrong("it names another commit than the one asked for"));
         }
-        let names = info.siblings.ok_or_else(|| wrong("it lists no files"))?;
-        Ok((commit, names.into_iter().map(|file| file.rfilename).collect()))
+        Ok((info.sha, info.siblings.into_iter().map(|file| file.rfilename).collect()))
     }
 
     /// What the Hub says of a file, without its bytes.
@@ -219,7 +142,7 @@ impl<'a> Remote<'a> {
     /// Reads what is still to come of a file, in as many requests as it takes.
     fn receive(
         &self,
-        url: &Url,
+        url: &Uri,
         name: &str,
         incoming: &mut Incoming,
         progress: &mut dyn FnMut(Step<'_>),
@@ -238,7 +161,7 @@ impl<'a> Remote<'a> {
                 Err(error) => return Err(error),
             };
             failures = if incoming.received >= before + HEADWAY { 1 } else { failures + 1 };
-            if failures > self.settings.patience.retries {
+            if failures > self.hub.settings.patience.retries {
                 return Err(error);
             }
             self.pause(failures, &error, progress);
@@ -247,13 +170,14 @@ impl<'a> Remote<'a> {
 
     fn receive_once(
         &self,
-        url: &Url,
+        url: &Uri,
         name: &str,
         incoming: &mut Incoming,
         progress: &mut dyn FnMut(Step<'_>),
     ) -> Result<(), HubError> {
         let size = incoming.size;
-        let mut response = self.get(url, incoming.received)?;
+        let (from, response) = self.get(url, incoming.received)?;
+        let response = self.accept(&from, response)?;
         let continues = response.status() == StatusCode::PARTIAL_CONTENT
             && response
                 .headers()
@@ -263,6 +187,7 @@ impl<'a> Remote<'a> {
         if !continues && incoming.received > 0 {
             incoming.restart()?;
         }
+        let mut bytes = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 18];
         loop {
             let broke_off = |incoming: &Incoming, why: String| HubError::BrokeOff {
@@ -271,9 +196,9 @@ impl<'a> Remote<'a> {
                 size,
                 why,
             };
-            let count = match response.read(&mut buffer) {
+            let count = match bytes.read(&mut buffer) {
                 Ok(count) => count,
-                Err(error) => return Err(broke_off(incoming, chain(&error))),
+                Err(error) => return Err(broke_off(incoming, said(&error))),
             };
             if count == 0 && incoming.received < size {
                 return Err(broke_off(incoming, "the connection was closed".to_owned()));
@@ -296,22 +221,18 @@ impl<'a> Remote<'a> {
         }
     }
 
-    fn file(&self, commit: &str, name: &str) -> Url {
-        let mut url = self.endpoint.clone();
-        // Commit and name hold nothing that would have to be escaped.
-        let path = format!("{}/{}/resolve/{commit}/{name}", url.path().trim_end_matches('/'), self.id.repo());
-        url.set_path(&path);
-        url
+    fn file(&self, commit: &str, name: &str) -> Uri {
+        self.hub.at(&format!("{}/resolve/{commit}/{name}", self.id.repo()))
     }
 
     /// The headers that describe a file: those of the Hub itself, not of where it sends us for the bytes.
-    fn head(&self, url: &Url) -> Result<HeaderMap, HubError> {
+    fn head(&self, url: &Uri) -> Result<HeaderMap, HubError> {
         let mut url = url.clone();
         for _ in 0..REDIRECTS {
-            let response = self.send(Method::HEAD, &url, 0)?;
+            let response = self.hub.send(Method::HEAD, &url, 0)?;
             match redirect(&url, &response)? {
                 Some(_) if is_described(response.headers()) => return Ok(response.headers().clone()),
-                Some(next) if next.origin() == self.endpoint.origin() => url = next,
+                Some(next) if !self.hub.is_elsewhere(&next) => url = next,
                 Some(_) => {
                     let what = "it sends us elsewhere and does not say what is there".to_owned();
                     return Err(HubError::NotAHub { url: bare(&url), what });
@@ -322,60 +243,45 @@ impl<'a> Remote<'a> {
         Err(circles(&url))
     }
 
-    /// The bytes of a file from here on, from wherever they come.
-    fn get(&self, url: &Url, from: u64) -> Result<Response, HubError> {
+    /// What lies at an address from this byte on, and where it really came from.
+    fn get(&self, url: &Uri, from: u64) -> Result<(Uri, Response), HubError> {
         let mut url = url.clone();
         for _ in 0..REDIRECTS {
-            let response = self.send(Method::GET, &url, from)?;
+            let response = self.hub.send(Method::GET, &url, from)?;
             match redirect(&url, &response)? {
                 Some(next) => url = next,
                 // There is no such rest: the whole, then.
                 None if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && from > 0 => {
-                    return self.accept(&url, self.send(Method::GET, &url, 0)?);
+                    let response = self.hub.send(Method::GET, &url, 0)?;
+                    return Ok((url, response));
                 }
-                None => return self.accept(&url, response),
+                None => return Ok((url, response)),
             }
         }
         Err(circles(&url))
     }
 
-    /// One request. The token goes to the endpoint and to nobody else.
-    fn send(&self, method: Method, url: &Url, from: u64) -> Result<Response, HubError> {
-        let mut request = self.http.request(method, url.clone()).header(ACCEPT_ENCODING, "identity");
-        if let Some(authorization) = &self.authorization
-            && url.origin() == self.endpoint.origin()
-        {
-            request = request.header(AUTHORIZATION, authorization.clone());
-        }
-        if from > 0 {
-            request = request.header(RANGE, format!("bytes={from}-"));
-        }
-        request
-            .send()
-            .map_err(|error| HubError::Unreachable { url: bare(url), why: chain(&error.without_url()) })
-    }
-
     /// Only a success is an answer.
-    fn accept(&self, url: &Url, response: Response) -> Result<Response, HubError> {
+    fn accept(&self, url: &Uri, response: Response) -> Result<Response, HubError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
-        let retry_after =
-            response.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-        Err(self.refused(url, status, code, retry_after.map(Duration::from_secs)))
+        let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let retry_after = text(RETRY_AFTER.as_str()).and_then(|seconds| seconds.parse().ok());
+        Err(self.refused(url, status, text("x-error-code"), retry_after.map(Duration::from_secs)))
     }
 
     fn refused(
         &self,
-        url: &Url,
+        url: &Uri,
         status: StatusCode,
         code: Option<&str>,
         retry_after: Option<Duration>,
     ) -> HubError {
-        let (repo, endpoint) = (self.id.repo().to_owned(), self.settings.endpoint.clone());
-        let is_elsewhere = url.origin() != self.endpoint.origin();
+        let settings = self.hub.settings;
+        let (repo, endpoint) = (self.id.repo().to_owned(), settings.endpoint.clone());
+        let is_elsewhere = self.hub.is_elsewhere(url);
         let url = bare(url);
         match status {
             // Where the bytes lie, an address is good for a while: the Hub gives another.
@@ -384,7 +290,7 @@ impl<'a> Remote<'a> {
                 repo,
                 endpoint,
                 gated: code == Some("GatedRepo"),
-                token: self.settings.token.as_ref().map(|token| token.origin().to_owned()),
+                token: settings.token.as_ref().map(|token| token.origin().to_owned()),
             },
             StatusCode::NOT_FOUND if code == Some("RevisionNotFound") => {
                 HubError::NoRevision { repo, revision: self.id.revision().to_owned(), endpoint }
@@ -401,32 +307,6 @@ impl<'a> Remote<'a> {
         }
     }
 
-    /// What hf-hub says, in our words.
-    fn explain(&self, error: HFError) -> HubError {
-        let url = &self.endpoint;
-        match error {
-            HFError::AuthRequired { context }
-            | HFError::Forbidden { context }
-            | HFError::Http { context } => {
-                self.refused(url, context.status, context.error_code.as_deref(), None)
-            }
-            HFError::RepoNotFound { context, .. } | HFError::RevisionNotFound { context, .. } => {
-                let code = context.and_then(|context| context.error_code);
-                self.refused(url, StatusCode::NOT_FOUND, code.as_deref(), None)
-            }
-            HFError::RateLimited { retry_after, context } => {
-                self.refused(url, context.status, None, retry_after)
-            }
-            HFError::Request { source, .. } if is_about_json(&source) => {
-                HubError::NotAHub { url: bare(url), what: chain(&source.without_url()) }
-            }
-            HFError::Request { source, .. } => {
-                HubError::Unreachable { url: bare(url), why: chain(&source.without_url()) }
-            }
-            error => HubError::NotAHub { url: bare(url), what: chain(&error) },
-        }
-    }
-
     /// Tries until it succeeds, fails for good, or patience is at its end.
     fn patiently<T>(
         &self,
@@ -436,7 +316,7 @@ impl<'a> Remote<'a> {
         let mut failures = 0;
         loop {
             match attempt() {
-                Err(error) if error.is_passing() && failures < self.settings.patience.retries => {
+                Err(error) if error.is_passing() && failures < self.hub.settings.patience.retries => {
                     failures += 1;
                     self.pause(failures, &error, progress);
                 }
@@ -448,7 +328,7 @@ impl<'a> Remote<'a> {
     /// Waits before the next attempt, longer each time, or as long as the server asks.
     fn pause(&self, failures: usize, error: &HubError, progress: &mut dyn FnMut(Step<'_>)) {
         progress(Step::Retrying { error });
-        let doubled = self.settings.patience.pause * (1 << (failures - 1).min(10));
+        let doubled = self.hub.settings.patience.pause * (1 << (failures - 1).min(10));
         let asked = match error {
             HubError::Server { retry_after: Some(asked), .. } => *asked,
             _ => Duration::ZERO,
@@ -517,17 +397,16 @@ impl Incoming {
 }
 
 /// Where an answer sends us on to, if it does. From https nobody is sent to where others can read along.
-fn redirect(url: &Url, response: &Response) -> Result<Option<Url>, HubError> {
+fn redirect(url: &Uri, response: &Response) -> Result<Option<Uri>, HubError> {
     if !response.status().is_redirection() {
         return Ok(None);
     }
     let wrong = |what: &str| HubError::NotAHub { url: bare(url), what: what.to_owned() };
     let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-    let next = location
-        .and_then(|location| url.join(location).ok())
-        .ok_or_else(|| wrong("it redirects to nowhere"))?;
-    match (url.scheme(), next.scheme()) {
-        (_, "https") | ("http", "http") => Ok(Some(next)),
+    let next =
+        location.and_then(|location| join(url, location)).ok_or_else(|| wrong("it redirects to nowhere"))?;
+    match (url.scheme_str(), next.scheme_str()) {
+        (_, Some("https")) | (Some("http"), Some("http")) => Ok(Some(next)),
         _ => Err(wrong("it redirects away from https")),
     }
 }
@@ -537,22 +416,6 @@ fn is_described(headers: &HeaderMap) -> bool {
     headers.contains_key("x-linked-etag") && headers.contains_key("x-linked-size")
 }
 
-/// Did an answer come in full, and make no sense?
-fn is_about_json(error: &reqwest::Error) -> bool {
-    successors(error.source(), |error| (*error).source()).any(|error| error.is::<serde_json::Error>())
-}
-
-fn circles(url: &Url) -> HubError {
+fn circles(url: &Uri) -> HubError {
     HubError::NotAHub { url: bare(url), what: "it redirects in circles".to_owned() }
-}
-
-/// An address without what only a server should read.
-fn bare(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    // Fails for addresses that cannot hold a password.
-    let _ = url.set_password(None);
-    let _ = url.set_username("");
-    url.to_string()
 }
