@@ -13,7 +13,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 use reprocheck::{
-    cell::AXES,
+    cell::{AXES, ENGINES},
     model::embedded::MODELS,
     numerics::{order::ORDERS, precision::PRECISIONS},
 };
@@ -95,6 +95,7 @@ fn the_lists_hold_every_row_and_fit_a_terminal() {
         ("precisions", PRECISIONS.iter().map(|entry| entry.name).collect::<Vec<_>>()),
         ("orders", ORDERS.iter().map(|entry| entry.name).collect()),
         ("axes", AXES.iter().map(|entry| entry.name).collect()),
+        ("engines", ENGINES.iter().map(|entry| entry.name).collect()),
         ("models", MODELS.iter().map(|entry| entry.name).collect()),
     ] {
         let out = held(&["list", what]);
@@ -241,8 +242,8 @@ fn a_wrong_name_ends_with_a_suggestion() {
 #[test]
 fn wrong_usage_says_what_would_be_right() {
     for (arguments, hint) in [
-        (&["list"][..], "precisions|orders|axes|suites|models"),
-        (&["list", "foo"], "possible values: precisions, orders, axes, suites, models"),
+        (&["list"][..], "precisions|orders|axes|engines|suites|models"),
+        (&["list", "foo"], "possible values: precisions, orders, axes, engines, suites, models"),
         (&["lst"], "'list'"),
         (&["explain", "bf16"], "order|precision|suite"),
         (&["suite"], "show|export"),

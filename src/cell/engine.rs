@@ -71,7 +71,7 @@ pub struct EngineEntry {
 pub const ENGINES: &[EngineEntry] = &[
     EngineEntry {
         name: "lab",
-        sentence: "our decoder: any precision, any order of addition, the same bits on every machine",
+        sentence: "our decoder: any precision, any order of addition",
         example: EngineName::Lab,
         offered: &["lab"],
         pattern: "lab",

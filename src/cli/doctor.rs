@@ -15,6 +15,7 @@ use tabled::builder::Builder;
 
 use super::{Ended, Exit};
 use crate::{
+    cell::ENGINES,
     engine::environment,
     model::hub::{self, HubError, HubSettings, Ping},
     numerics::{
@@ -63,6 +64,8 @@ impl Doctor {
             &thread::available_parallelism()
                 .map_or_else(|_| "unknown".to_owned(), |threads| threads.to_string()),
         );
+        let engines: Vec<_> = ENGINES.iter().map(|entry| entry.name).collect();
+        row("engines", &engines.join(", "));
         row("memory", &memory().unwrap_or_else(|| "unknown".to_owned()));
         row("cache", &format!("{}: {}", cache.display(), cache_state.as_ref().map_or("not usable", |s| s)));
         row("Hub", &hub.as_ref().map_or_else(|_| "not within reach".to_owned(), Clone::clone));

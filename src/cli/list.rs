@@ -7,7 +7,7 @@ use tabled::builder::Builder;
 
 use super::{Ended, Exit};
 use crate::{
-    cell::AXES,
+    cell::{AXES, ENGINES},
     model::{Checkpoint, embedded::MODELS},
     numerics::{order::ORDERS, precision::PRECISIONS},
     report::{
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(super) struct List {
     /// Of what
-    #[arg(value_name = "precisions|orders|axes|suites|models")]
+    #[arg(value_name = "precisions|orders|axes|engines|suites|models")]
     what: What,
 }
 
@@ -32,6 +32,8 @@ enum What {
     Orders,
     /// What a matrix varies
     Axes,
+    /// Who computes, and what each engine can be set to
+    Engines,
     /// The families of problems inside this binary
     Suites,
     /// The models inside this binary
@@ -58,6 +60,7 @@ impl List {
             What::Precisions => "reprocheck explain precision lmul:m=4,scope=attention",
             What::Orders => "reprocheck explain order split-k:rows --rows 4",
             What::Axes => "reprocheck plan --matrix FILE.toml",
+            What::Engines => "reprocheck generate --model qwen --engine candle --prompt 12+34=",
             What::Suites => "reprocheck explain suite carry_chain",
             What::Models => "reprocheck generate --model qwen --prompt 12+34=",
         };
@@ -90,6 +93,16 @@ impl What {
                     (vec![entry.name.to_owned(), wrapped(entry.example, SETTINGS)], entry.sentence.to_owned())
                 });
                 (&["axis", "settings", "what it is"], rows.collect())
+            }
+            What::Engines => {
+                let rows = ENGINES.iter().map(|entry| {
+                    let axes: Vec<_> = entry.axes[1..].iter().map(ToString::to_string).collect();
+                    let bits = if entry.pinned { "on all machines" } else { "on this one" };
+                    let fields =
+                        vec![entry.name.to_owned(), bits.to_owned(), wrapped(&axes.join(", "), SETTINGS)];
+                    (fields, entry.sentence.to_owned())
+                });
+                (&["engine", "same bits", "takes", "what it is"], rows.collect())
             }
             What::Suites => {
                 let rows = Suite::all().map(|suite| {

@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::{Ended, Exit, plan::Matrix, progress, report::Shown};
 use crate::{
+    cell::Cell,
     engine::Engines,
     run::{self, Event, Options, Partition, Present},
 };
@@ -51,6 +52,13 @@ impl Run {
         let baseline = self.shown.baseline()?;
         let model_files = super::Model::open(model)?;
         let subject = model_files.subject()?;
+        let weights = |cell: &&Cell| cell.compute.entry().weights;
+        if let Some(cell) = plan.cells.iter().find(weights).filter(|_| model_files.checkpoint().is_none()) {
+            return Err(Ended::usage(anyhow!(
+                "{cell} reads a model's weights, and `{model}` has none: name another model with --model, or take such \
+                 cells out"
+            )));
+        }
         let folder = self.out.clone().unwrap_or_else(|| self.default_folder(model));
         let program = super::program()?;
         let engines = Engines {

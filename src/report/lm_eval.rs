@@ -247,7 +247,7 @@ pub fn results(about: &About, cell: Cell, tasks: &[(&Task, Vec<Proportion>)]) ->
     let device = match cell.compute {
         Compute::Lab(_) => "cpu".to_owned(),
         Compute::Candle(stock) => stock.device.to_string(),
-        Compute::Script(_) => "none".to_owned(),
+        _ => "none".to_owned(),
     };
     let mut results = json!({
         "results": figures,
