@@ -1,14 +1,12 @@
 //! Gates against evidence that is made for the purpose: every limit just kept and just broken, and everything that nobody
 //! can tell.
 
-mod world;
-
+use crate::world::{Made, World};
 use reprocheck::{
     plan::axis::Axis,
     stats::proportion::Proportion,
     verdict::{Outcome, worst},
 };
-use world::{Made, World};
 
 fn same() -> Made {
     (vec![(1, 0), (2, 0)], 1)
