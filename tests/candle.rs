@@ -1,7 +1,5 @@
 //! The stock engine: agrees with transformers, refuses what it would do otherwise than asked, and is not batch-invariant.
 
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -11,6 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use crate::support::{difference, expected, trained};
 use reprocheck::{
     cell::{Axis, Cell, Compute, Device, Refusal, Stock},
     digest::Digest,
@@ -30,7 +29,6 @@ use reprocheck::{
 };
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
-use support::{difference, expected, trained};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)

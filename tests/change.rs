@@ -1,7 +1,6 @@
 //! One run held against another: what became of each cell, what tells those that changed, and which gates are worse.
 
-mod world;
-
+use crate::world::{Made, World};
 use reprocheck::{
     cell::Axis,
     compare::Level,
@@ -11,7 +10,6 @@ use reprocheck::{
     },
     verdict::Outcome,
 };
-use world::{Made, World};
 
 const MATRIX: &str = "[matrix]\nprecision = [\"fp32\", \"bf16\"]\nbatch = [1, 8]\n";
 const GATE: &str = "[[gate]]\nname = \"batches\"\nvary = \"batch\"\nrequire = \"bits\"\n";

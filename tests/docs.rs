@@ -174,8 +174,8 @@ fn the_code_of_the_tutorial_does_what_it_says() {
         assert!(said.status.success(), "cargo {arguments:?}\n{}{}", text(said.stdout), text(said.stderr));
         text(said.stdout)
     };
-    cargo(&["test", "--release", "--locked", "--test", "conformance"]);
-    cargo(&["test", "--release", "--locked", "--test", "cli", "every_order"]);
+    cargo(&["test", "--release", "--locked", "--test", "all", "conformance::"]);
+    cargo(&["test", "--release", "--locked", "--test", "all", "cli::every_order"]);
     let mut sessions = 0;
     for session in blocks(CHANGES, "text") {
         for (command, shown) in exchanges(&session) {

@@ -461,7 +461,7 @@ mod core_math_oracle {
     macro_rules! every_input_of {
         ($($name:ident)*) => {$(
             #[test]
-            #[ignore = "minutes; run with: cargo test --release --test elementary -- --ignored"]
+            #[ignore = "minutes; run with: cargo test --release --test all elementary:: -- --ignored"]
             fn $name() {
                 every_input(stringify!($name));
             }

@@ -330,7 +330,7 @@ fn all_f32(check: impl Fn(&[f32]) + Sync) {
 }
 
 #[test]
-#[ignore = "all 2^32 values take minutes: cargo test --release --test formats -- --ignored"]
+#[ignore = "all 2^32 values take minutes: cargo test --release --test all formats:: -- --ignored"]
 fn every_f32_agrees_with_half_and_float8() {
     all_f32(|xs| {
         let compare = |format: Format, oracle: fn(f32) -> f32| {

@@ -1,10 +1,9 @@
 //! The bits of every precision in every order, pinned, of one product and of a whole model, and the items of every suite:
 //! a change that moves one is on purpose, or does not pass.
 
-mod support;
-
 use std::{collections::BTreeSet, env, fmt::Write, fs, num::NonZeroUsize, path::Path};
 
+use crate::support::{fixed_prompts, fixture, request};
 use reprocheck::{
     digest::Digest,
     engine::{in_groups, lab::Lab},
@@ -18,7 +17,6 @@ use reprocheck::{
     suite::{Suite, style::Style},
     trace::Sight,
 };
-use support::{fixed_prompts, fixture, request};
 
 const ACCEPT: &str = "REPROCHECK_ACCEPT";
 
@@ -172,7 +170,7 @@ fn holds(name: &str, tables: impl IntoIterator<Item = (String, String)>) {
             changed.is_empty(),
             "{way}, {} lines of tests/golden/{name} changed:\n  {}\n\
              Results of earlier versions are no longer reproduced. If that is on purpose, run\n  \
-             {ACCEPT}=1 cargo test --release --test golden\n\
+             {ACCEPT}=1 cargo test --release --test all golden::\n\
              and commit the file with the reason. (It is never rewritten where CI is set.)",
             changed.len(),
             changed.join("\n  "),

@@ -1,9 +1,8 @@
 //! What may not move a bit, does not: the batch, its grouping, threads, chunks of the prompt, the cache, the vectors.
 
-mod support;
-
 use std::num::NonZeroUsize;
 
+use crate::support::{Logits, facts, fixed_prompts, fixture, request};
 use proptest::{prelude::*, test_runner::TestCaseError};
 use reprocheck::{
     digest::Digest,
@@ -20,7 +19,6 @@ use reprocheck::{
     },
     trace::{Finish, Sample},
 };
-use support::{Logits, facts, fixed_prompts, fixture, request};
 
 const NEW_TOKENS: usize = 6;
 

@@ -1,13 +1,12 @@
 //! A run as files of lm-evaluation-harness: our own reader reads them back, and results are what their samples say.
 
-mod world;
-
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
+use crate::world::World;
 use reprocheck::{
     cell::Cell,
     digest::Digest,
@@ -33,7 +32,6 @@ use reprocheck::{
 };
 use serde_json::{Value, value::RawValue};
 use tempfile::TempDir;
-use world::World;
 
 /// Six cells, of which some get the same trace.
 const MATRIX: &str = r#"

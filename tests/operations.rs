@@ -1,9 +1,8 @@
 //! Every operation of a forward pass has an address of its own, and a fault at any of them is seen.
 
-mod support;
-
 use std::sync::Mutex;
 
+use crate::support::{facts, fixed_prompts, fixture, request};
 use reprocheck::{
     engine::{Engine, lab::Lab},
     model::{
@@ -16,7 +15,6 @@ use reprocheck::{
         order::Launch,
     },
 };
-use support::{facts, fixed_prompts, fixture, request};
 
 fn numerics() -> Numerics {
     "fp32/sequential/t1".parse().unwrap()

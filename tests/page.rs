@@ -1,9 +1,8 @@
 //! The page and its figures on all kinds of reports: well-formed, closed to texts from outside, and bounded.
 
-mod world;
-
 use std::{collections::BTreeSet, sync::OnceLock};
 
+use crate::world::{Made, World, thousand};
 use reprocheck::{
     compare::{Drift, MARGINS},
     report::{
@@ -13,7 +12,6 @@ use reprocheck::{
     stats::{proportion::Proportion, survival::Survival},
     verdict::Outcome,
 };
-use world::{Made, World, thousand};
 
 const WICKED: &str = "<script>alert(1)</script>\"><img src=x onerror=\"alert(1)\">]]>🦀\u{202e}evil\u{1b}[2J\0{{7*7}}\
                       {% raw %}</style><!--</svg>&amp;' onload='x\u{2028}\u{feff}\u{ffff}\r\n";
@@ -505,7 +503,7 @@ fn equal_texts_have_no_mark() {
     assert!(text.contains("Where two cells first part") && !text.contains("<mark>"));
 }
 
-/// For a look at them: `PAGES=folder cargo test --test page -- --ignored`.
+/// For a look at them: `PAGES=folder cargo test --test all page:: -- --ignored`.
 #[test]
 #[ignore = "writes files"]
 fn pages_for_a_look() {

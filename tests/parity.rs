@@ -1,14 +1,12 @@
 //! The lab computes what Hugging Face transformers computes, for every fixture and prompt.
 
-mod support;
-
 use std::num::NonZeroUsize;
 
+use crate::support::{Logits, difference, expected, fixtures, request, trained};
 use reprocheck::{
     engine::{Engine, Prompt, Request, in_groups, lab::Lab},
     model::{Checkpoint, embedded::MODELS},
 };
-use support::{Logits, difference, expected, fixtures, request, trained};
 
 /// The largest difference allowed, as a part of the largest logit of its position.
 const LIMIT: f32 = 2e-5;

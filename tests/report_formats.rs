@@ -1,10 +1,12 @@
 //! Reports as other programs read them: what each format says of every verdict, and that no text from outside gets out of
 //! its place.
 
-mod world;
-
 use std::{env, fs, path::Path, time::Instant};
 
+use crate::world::{
+    cases::{BITS, DROP, every, failing, other, wicked, world},
+    thousand,
+};
 use reprocheck::{
     digest::Digest,
     record::PROGRAM,
@@ -12,10 +14,6 @@ use reprocheck::{
     verdict::Outcome,
 };
 use serde_json::{Value, json};
-use world::{
-    cases::{BITS, DROP, every, failing, other, wicked, world},
-    thousand,
-};
 
 /// No version of the program is to change what was accepted.
 const PINNED: &str = "reprocheck 1.2.3";

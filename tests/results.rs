@@ -1,15 +1,13 @@
 //! What is published: the tables beside the runs say what the runs say, and the reports have the form that they name.
 
-mod validate;
-
 use std::{fs, path::Path};
 
+use crate::validate::Validator;
 use reprocheck::{
     report::{CONFIDENCE, Report},
     stats::{paired::Paired, proportion::Proportion},
 };
 use serde_json::Value;
-use validate::Validator;
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);

@@ -1,11 +1,10 @@
 //! What programs read, held against what others wrote: JSON against its schema, that against the schema of schemas, SARIF
 //! against types made from the standard, and JUnit against another reader.
 
-mod validate;
-mod world;
-
 use std::{env, fs, path::Path, sync::LazyLock};
 
+use crate::validate::Validator;
+use crate::world::cases::{every, failing};
 use junit_parser::{TestStatus, TestSuites};
 use reprocheck::{
     cell::Cell,
@@ -16,8 +15,6 @@ use reprocheck::{
 };
 use serde_json::{Value, json};
 use serde_sarif::sarif::Sarif;
-use validate::Validator;
-use world::cases::{every, failing};
 
 static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| Validator::new(&Report::schema()).unwrap());
 
@@ -321,7 +318,7 @@ fn a_form_does_not_change() {
         same,
         "a report has another schema than in {}. If it has other fields, or one of them means something else, raise FORM in \
          src/report/data.rs. If there are only new names (of a precision, an order, an axis), run\n  \
-         REPROCHECK_ACCEPT=1 cargo test --release --test schema",
+         REPROCHECK_ACCEPT=1 cargo test --release --test all schema::",
         file.display()
     );
 }

@@ -1,8 +1,7 @@
 //! Gates against evidence that is made for the purpose: every limit just kept and just broken, and everything that nobody
 //! can tell.
 
-mod world;
-
+use crate::world::{Made, World};
 use proptest::prelude::*;
 use reprocheck::{
     cell::{Axis, Cell},
@@ -10,7 +9,6 @@ use reprocheck::{
     trace::{Launches, Sight},
     verdict::{Outcome, baseline::Baseline, judge, worst},
 };
-use world::{Made, World};
 
 fn same() -> Made {
     (vec![(1, 0), (2, 0)], 1)

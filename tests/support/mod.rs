@@ -1,7 +1,5 @@
 //! What several tests share: the fixtures, what they must give, and a request to begin with.
 
-#![allow(dead_code, reason = "no test needs all of it")]
-
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,7 +1,5 @@
 //! Evidence that is made for the purpose: a matrix file's cells and gates, and whatever their traces shall hold.
 
-#![allow(dead_code, reason = "no test needs all of it")]
-
 pub(crate) mod cases;
 
 use std::{collections::BTreeMap, path::Path};

@@ -1,0 +1,36 @@
+//! Every test but those of the Hub, in one binary: a file each, and what several of them share.
+
+mod candle;
+mod change;
+mod chat;
+mod checkpoint;
+mod choice;
+mod cli;
+mod compare;
+mod conformance;
+mod docs;
+mod doctor;
+mod elementary;
+mod exact;
+mod formats;
+mod generate;
+mod golden;
+mod invariance;
+mod lm_eval;
+mod operations;
+mod page;
+mod parity;
+mod plan;
+mod report_formats;
+mod results;
+mod run;
+mod schema;
+mod script;
+mod shape;
+mod stats;
+mod store;
+mod suites;
+mod support;
+mod validate;
+mod verdict;
+mod world;
