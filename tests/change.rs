@@ -8,6 +8,7 @@ use reprocheck::{
         Report,
         text::{self, Look},
     },
+    trace::Sight,
     verdict::Outcome,
 };
 
@@ -209,4 +210,28 @@ fn a_wide_terminal_sees_more_columns_and_a_narrow_one_shorter_names() {
     }
     let colored = text::shown(&report, Look { color: true, ..Look::PLAIN });
     assert!(colored.starts_with("\u{1b}[1m\u{1b}[35mUNKNOWN\u{1b}[0m: "), "{colored}");
+}
+
+#[test]
+fn what_is_not_seen_is_not_as_it_was() {
+    let mut worlds = [world(), world()];
+    worlds[1].sights[3] = Sight::Tokens;
+    worlds.iter_mut().for_each(|world| world.plan.gates.clear());
+    let [before, after] = &worlds;
+    let report = before.change(after, 10, Level::Bits, same, same);
+    assert_eq!(report.verdict, Outcome::Unknown);
+    let cells = &report.rulings[0];
+    assert_eq!((cells.held, cells.findings.len()), (3, 1));
+    assert_eq!(
+        cells.findings[0].sentence,
+        "lab/bf16/sequential/t1/b8 after shows tokens alone, not all logits: require tokens"
+    );
+    let shown = text::report(&report);
+    let begin = "UNKNOWN: whether the bits of 1 cell are what they were cannot be told\n";
+    assert!(shown.starts_with(begin), "{shown}");
+    let of_batch: Vec<_> = report.before.as_ref().unwrap().settings.iter().collect();
+    assert!(of_batch.iter().any(|row| row.agree.bits.is_none() && row.agree.tokens == Some(row.cells)));
+    assert_eq!(before.change(after, 10, Level::Tokens, same, same).verdict, Outcome::Pass);
+    // Other tokens are other bits, whatever is seen.
+    assert_eq!(before.change(after, 10, Level::Bits, same, batch_moves).rulings[0].findings.len(), 2);
 }

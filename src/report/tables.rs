@@ -274,6 +274,11 @@ fn cells(report: &Report) -> Table {
         )
     });
     let shows = if is_seen { None } else { Some(Column::word("shows")) };
+    let shown = if is_seen {
+        ""
+    } else {
+        " Each shows all logits, the best log-probabilities (top), or tokens alone: what does not show all is alike to none."
+    };
     Table {
         title: "Cells, the worst first".to_owned(),
         rows: rows.collect(),
@@ -294,7 +299,7 @@ fn cells(report: &Report) -> Table {
                 Column::extra("p"),
             ])
             .collect(),
-        sentence: format!("Cells that are alike to the last bit stand in one row.{beside}"),
+        sentence: format!("Cells that are alike to the last bit stand in one row.{shown}{beside}"),
         noun: "cell",
         alike: Some(groups.iter().map(|(_, alike)| *alike).collect()),
     }

@@ -176,15 +176,28 @@ pub(crate) fn sentence(report: &Report) -> String {
 fn sentence_of_change(report: &Report, Before { level, .. }: &Before) -> String {
     let Some((cells, gates)) = report.rulings.split_first() else { return String::new() };
     let worse = gates.iter().filter(|ruling| ruling.outcome != Outcome::Pass).count() as u64;
-    let changed = (cells.comparisons - cells.held) as u64;
+    let found = |outcome: Outcome| {
+        let found =
+            cells.findings.iter().filter(|finding| finding.outcome == outcome && finding.cells.is_some());
+        found.count() as u64
+    };
+    let (changed, untold) = (found(Outcome::Fail), found(Outcome::Unknown));
     let compared = plural(cells.comparisons as u64, "cell");
     let missing = report.missing.len() as u64;
     let mut parts = match (changed, cells.comparisons) {
         (_, 0) => vec!["no cell has run in both".to_owned()],
-        (0, _) => vec![format!("the {level} of {compared} are what they were")],
+        _ if cells.findings.iter().any(|finding| finding.cells.is_none()) => {
+            vec!["nothing was compared".to_owned()]
+        }
+        (0, _) if untold == 0 => vec![format!("the {level} of {compared} are what they were")],
+        (0, _) => Vec::new(),
         (1, _) => vec![format!("1 of {compared} has other {level} than before")],
         _ => vec![format!("{} of {compared} have other {level} than before", grouped(changed))],
     };
+    if untold > 0 {
+        let untold = plural(untold, "cell");
+        parts.push(format!("whether the {level} of {untold} are what they were cannot be told"));
+    }
     if worse > 0 {
         let are = if worse == 1 { "is" } else { "are" };
         parts.push(format!("{} of {} {are} worse", grouped(worse), plural(gates.len() as u64, "gate")));

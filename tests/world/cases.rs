@@ -3,6 +3,7 @@
 use reprocheck::{
     compare::Level,
     report::{Missing, Report},
+    trace::{Launches, Sight},
     verdict::Outcome,
 };
 
@@ -100,8 +101,16 @@ pub(crate) fn wicked() -> Report {
     report
 }
 
+/// Cells of engines that show less than the reference, one of which does not tell what its calls were.
+fn blind() -> Report {
+    let mut world = world(&[BITS, DROP]);
+    world.sights = vec![Sight::Logits, Sight::Tokens, Sight::Top];
+    world.launches[1] = Launches::default();
+    world.report(400, other(3))
+}
+
 /// Every case by its name, with its verdict.
-pub(crate) fn every() -> [(&'static str, Outcome, Report); 8] {
+pub(crate) fn every() -> [(&'static str, Outcome, Report); 9] {
     [
         ("passing", Outcome::Pass, passing()),
         ("failing", Outcome::Fail, failing()),
@@ -111,5 +120,6 @@ pub(crate) fn every() -> [(&'static str, Outcome, Report); 8] {
         ("one-cell", Outcome::Unknown, one_cell()),
         ("changed", Outcome::Fail, changed()),
         ("wicked", Outcome::Fail, wicked()),
+        ("blind", Outcome::Fail, blind()),
     ]
 }
