@@ -831,7 +831,7 @@ fn a_comparison_of_two_runs_is_written_in_every_format_that_one_run_is_enough_fo
     assert_eq!(place.call(&["diff", "out", "full", "--require", "answers"]).code, 1);
     assert_eq!(place.call(&["diff", "out", "out", "--require", "answers"]).code, 0);
     for (arguments, sentence) in [
-        (&["diff", "out", "full", "--require", "word"][..], "write bits, tokens or answers"),
+        (&["diff", "out", "full", "--require", "word"][..], "write one of bits, tokens, answers"),
         (
             &["diff", "out", "full", "--format", "json,csv"],
             "several formats go to files: say where with --out",
