@@ -30,9 +30,6 @@ const LAYERS: &[(&str, u32)] = &[
     ("cli", 10),
 ];
 
-/// Circles that are still there: their folder, and their files.
-const CIRCLES_LEFT: &[(&str, &[&str])] = &[];
-
 fn layer(module: &str) -> Option<u32> {
     LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
 }
