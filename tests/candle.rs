@@ -318,15 +318,14 @@ fn a_request_that_candle_cannot_serve_is_refused_before_anything_runs() {
     let mut engine = Candle::open(&checkpoint, stock).unwrap();
     let mut refused = |prompts: &[Prompt], request: &Asked| {
         let mut finished: Vec<Sample> = Vec::new();
-        let error =
-            in_groups(&mut engine, request.batch, prompts, &request.request, &mut finished).unwrap_err();
+        let error = engine.generate(prompts, &request.request, &mut finished).unwrap_err();
         assert_eq!(finished, []);
         let error = error.to_string();
         error.strip_prefix(&format!("{stock}: ")).unwrap_or(&error).to_owned()
     };
     let good = prompt(1, &[1, 2]);
     assert_eq!(
-        refused(&[good.clone(), good.clone(), prompt(7, &[1]), prompt(9, &[1, 2, 3])], &request(2, 1)),
+        refused(&[prompt(7, &[1]), prompt(9, &[1, 2, 3])], &request(2, 1)),
         "candle's models know no padding, and item 7 has 1 tokens, item 9 has 3 tokens: group prompts of equal length, \
          or use batch 1"
     );

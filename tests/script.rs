@@ -79,7 +79,9 @@ impl Place {
             .output()
             .unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout) + &text(output.stderr))
+        let all = text(output.stdout) + &text(output.stderr);
+        // As one line, wherever it was broken for a terminal.
+        (output.status.code().unwrap(), all.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 }
 

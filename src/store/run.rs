@@ -445,7 +445,7 @@ fn read_sealed<T: DeserializeOwned>(path: &Path, way_out: &'static str) -> Resul
         .map_err(|error| damaged(format!("it is not what was written: it does not read ({error})")))?;
     if sealed.form != FORM || sealed.program != PROGRAM {
         return Err(damaged(format!(
-            "{} wrote it, in form {}, and this is {PROGRAM}, which reads form {FORM}",
+            "{} wrote it, in form {}, and can read it; this is {PROGRAM}, which reads form {FORM}",
             sealed.program, sealed.form
         )));
     }
