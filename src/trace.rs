@@ -228,7 +228,7 @@ pub struct Launches {
     pub threads: Option<usize>,
     /// One value for which prompts shared their calls, whatever the order in which they came.
     pub groups: Option<Digest>,
-    /// The digest of the trees by which a long sum of the model was added in the largest calls: an order may have the tree of another,
+    /// The digest of the trees by which sums of every length that the weights have were added in the largest calls: an order may have the tree of another,
     /// or follow the threads that were asked for. Nothing where the engine adds in an order of its own.
     pub tree: Option<Digest>,
 }

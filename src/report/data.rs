@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    cell::{Axis, Cell},
+    cell::{Axis, Cell, Setting},
     compare::{ByLevel, Divergence, Drift, Level, MARGINS, Spreads},
     digest::Digest,
     engine::environment::Environment,
@@ -102,12 +102,13 @@ pub struct PrecisionRow {
 }
 
 impl PrecisionRow {
-    /// What it is called: a precision of the lab by itself.
+    /// What it is called: a precision of the usual engine by itself, and an engine that takes none likewise.
     pub(crate) fn name(&self) -> String {
-        if self.engine == "lab" {
-            self.precision.clone()
-        } else {
-            format!("{} {}", self.engine, self.precision)
+        let usual = Cell::default().compute.engine().to_string();
+        match (self.engine == usual, self.precision == Setting::Own(Axis::Precision).to_string()) {
+            (true, _) => self.precision.clone(),
+            (false, true) => self.engine.clone(),
+            (false, false) => format!("{} {}", self.engine, self.precision),
         }
     }
 }
