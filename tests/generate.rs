@@ -134,6 +134,11 @@ fn what_cannot_be_done_is_a_sentence_with_the_way_out_and_an_exit_code() {
             2,
             "no machine has 20000 threads for one call: write up to 1024",
         ),
+        (
+            &["--model", "qwen", "--prompt", "a", "--cell", "lab/fp32/exact/t1/b1/s7"],
+            2,
+            "generate runs one prompt once, without seed: leave it out of lab/fp32/exact/t1/b1/s7",
+        ),
         (&["--model", "qwen", "--prompt", "a", "--logits", "/no/where"], 4, "choose another place"),
         (
             &["--model", "qwen", "--prompt", "ab", "--engine", "candle", "--logits", "/no/where"],

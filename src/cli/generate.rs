@@ -14,7 +14,7 @@ use tabled::builder::Builder;
 
 use super::{Ended, Exit, up_to};
 use crate::{
-    cell::{Cell, Compute, EngineName, Name, Setting},
+    cell::{Axis, Cell, Compute, EngineName, Name, Setting},
     digest::Digest,
     engine::{Engines, Observer, Opener as _, Prompt, Request, script::Script},
     model::{Subject, chat::Message, embedded::MODELS},
@@ -105,6 +105,14 @@ impl Shorthand {
             .unwrap_or_default()
             .with(settings())
             .map_err(|refusal| Ended::usage(anyhow!("{refusal}")))?;
+        // One prompt has one group, runs once, and draws by the seed of --choice.
+        for axis in [Axis::Grouping, Axis::Seed, Axis::Repeat] {
+            if cell.get(axis) != Cell::default().get(axis) && cell.get(axis) != Setting::Own(axis) {
+                let sentence =
+                    format!("generate runs one prompt once, without {axis}: leave it out of {cell}");
+                return Err(Ended::usage(anyhow!(sentence)));
+            }
+        }
         let engine = cell.compute.entry();
         if let Some(axis) = settings().map(Setting::axis).find(|axis| !engine.takes(*axis)) {
             let sentence =
