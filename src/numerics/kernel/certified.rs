@@ -99,7 +99,13 @@ fn wide_sums<const R: usize, const V: usize>(
     sums: &mut [[f64; PANEL]; TALLEST],
 ) {
     let sums = sums.first_chunk_mut::<R>().expect("no block is taller than the tallest");
-    task.isa.dispatch(WideSums::<R, V> { x: x.as_chunks().0, panel, sums });
+    let sums = WideSums::<R, V> { x: x.as_chunks().0, panel, sums };
+    if const { R > 4 } {
+        let done = task.isa.dispatch_tall(sums);
+        assert!(done.is_ok(), "blocks of {R} rows are made where there are many registers");
+    } else {
+        task.isa.dispatch(sums);
+    }
 }
 
 fn term_sums(

@@ -36,7 +36,7 @@ impl<'a> FloatRows<'a> {
     }
 
     pub(super) fn multiply(&self, task: &Task<'_>, panels: Range<usize>, out: &mut Out<'_>) {
-        let together = if task.rows == 1 { SINGLE } else { 1 };
+        let together = if self.blocks.iter().all(|block| block.height == 1) { SINGLE } else { 1 };
         // Only the plain fused product widens bfloat16 in its registers; everything else is widened once.
         let plain = task.rule == Rule::Plain && !task.schedule.has_trees();
         let direct = plain
@@ -177,9 +177,15 @@ impl Piece<'_> {
         match self.block.height {
             1 if U::TREES => self.tile::<A, U, W, 1, SINGLE, 1>(arithmetic, rows, schedule, put),
             1 => self.tile::<A, U, W, 1, SINGLE, 2>(arithmetic, rows, schedule, put),
-            4 if U::TREES => self.tile::<A, U, W, 4, 1, 1>(arithmetic, rows, schedule, put),
-            4 => self.tile::<A, U, W, 4, 1, 2>(arithmetic, rows, schedule, put),
-            _ if U::TALL => self.tile::<A, U, W, 8, 1, 2>(arithmetic, rows, schedule, put),
+            4 if U::TREES && const { A::STEPS.are_shared(U::TALL) } => {
+                self.tile::<A, U, W, 4, 1, 1>(arithmetic, rows, schedule, put)
+            }
+            4 if const { A::STEPS.are_shared(U::TALL) } => {
+                self.tile::<A, U, W, 4, 1, 2>(arithmetic, rows, schedule, put)
+            }
+            8 if U::TALL && const { A::STEPS.are_shared(U::TALL) } => {
+                self.tile::<A, U, W, 8, 1, 2>(arithmetic, rows, schedule, put)
+            }
             height => unreachable!("no tile of {height} rows is made for this order"),
         }
     }
@@ -193,7 +199,7 @@ impl Piece<'_> {
     ) {
         const FITS: &str = "no tile takes more panels than a single row does";
         let mut out = [[[0.0; PANEL]; R]; P];
-        self.task.isa.dispatch(Tiles::<A, U, W, R, P, V> {
+        let tiles = Tiles::<A, U, W, R, P, V> {
             arithmetic,
             schedule,
             x: self.block.x.as_chunks().0,
@@ -201,7 +207,13 @@ impl Piece<'_> {
             start: self.begin.first_chunk().expect(FITS),
             out: &mut out,
             running: PhantomData,
-        });
+        };
+        if const { R > 4 } {
+            let done = self.task.isa.dispatch_tall(tiles);
+            assert!(done.is_ok(), "blocks of {R} rows are made where there are many registers");
+        } else {
+            self.task.isa.dispatch(tiles);
+        }
         // The tile leaves every NaN as the one there is, which is all that f32 asks.
         if self.result != Format::F32 {
             self.task.round(self.result, out.as_flattened_mut());

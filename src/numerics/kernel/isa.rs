@@ -46,22 +46,36 @@ impl Isa {
         }
     }
 
+    /// Has it the registers for the sums of eight rows?
+    pub(in crate::numerics) fn has_many_registers(self) -> bool {
+        matches!(self, Isa::Avx512 | Isa::Neon)
+    }
+
     /// Runs `op` compiled for this instruction set.
     pub(in crate::numerics) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
-        const CHECKED: &str = "a kernel is only made for an instruction set that the machine has";
+        match self.dispatch_tall(op) {
+            Ok(output) => output,
+            #[cfg(target_arch = "x86_64")]
+            Err(op) if self == Isa::Avx2 => Simd::vectorize(pulp::x86::V3::try_new().expect(CHECKED), op),
+            Err(op) if self == Isa::Scalar => Simd::vectorize(pulp::Scalar::new(), op),
+            Err(_) => unreachable!("{CHECKED}"),
+        }
+    }
+
+    /// Runs `op`, or gives it back where there are not [many registers](Self::has_many_registers): for such an
+    /// instruction set it is not even compiled.
+    pub(in crate::numerics) fn dispatch_tall<Op: WithSimd>(self, op: Op) -> Result<Op::Output, Op> {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Simd::vectorize(pulp::x86::V4::try_new().expect(CHECKED), op),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Simd::vectorize(pulp::x86::V3::try_new().expect(CHECKED), op),
+            Isa::Avx512 => Ok(Simd::vectorize(pulp::x86::V4::try_new().expect(CHECKED), op)),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Simd::vectorize(pulp::aarch64::Neon::try_new().expect(CHECKED), op),
-            Isa::Scalar => Simd::vectorize(pulp::Scalar::new(), op),
-            #[allow(unreachable_patterns, reason = "which patterns are left depends on the target")]
-            _ => unreachable!("{CHECKED}"),
+            Isa::Neon => Ok(Simd::vectorize(pulp::aarch64::Neon::try_new().expect(CHECKED), op)),
+            _ => Err(op),
         }
     }
 }
+
+const CHECKED: &str = "a kernel is only made for an instruction set that the machine has";
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::numerics::{
     format::Format,
-    order::{Launch, Order, Rule, Schedule},
+    order::{Launch, Order, Rule},
     precision::{Product, Recipe},
+    product::{LMul, Variant},
 };
 
 /// Everything that a share of a job's panels is computed from.
@@ -59,7 +60,7 @@ impl<'a> Prepared<'a> {
         }
         let activations = Activations { values, rows, depth, terms: schedule.walk.as_deref() };
         let rule = order.rule();
-        let tallest = tallest_tile(isa, &schedule, rule);
+        let tallest = tallest_tile(isa, &recipe, rule, schedule.has_trees());
         let packed = match recipe.product {
             Product::Int8(_) | Product::W8A8 => {
                 Rows::Integer(IntegerRows::new(isa, recipe.product, &activations, tallest, |terms| {
@@ -87,9 +88,19 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// How many rows a tile takes at most: what its sums leave of the registers decides.
-fn tallest_tile(isa: Isa, schedule: &Schedule, rule: Rule) -> usize {
-    let many_registers = matches!(isa, Isa::Avx512 | Isa::Neon);
-    let one_sum_each = matches!(rule, Rule::Plain | Rule::Exact) && !schedule.has_trees();
-    if many_registers && one_sum_each { 8 } else { 4 }
+/// How many rows a tile takes at most: what its sums leave of the registers decides, and whether it pays to load the
+/// weights once for several rows. Where a step takes ten instructions it does not.
+fn tallest_tile(isa: Isa, recipe: &Recipe, rule: Rule, trees: bool) -> usize {
+    let one_sum_each = matches!(rule, Rule::Plain | Rule::Exact) && !trees;
+    let long_step = match recipe.product {
+        Product::Fused => recipe.sum != Format::F32,
+        Product::LMul(LMul { variant: Variant::Formula, .. }) => true,
+        Product::LMul(LMul { variant: Variant::Bits, .. }) => !one_sum_each,
+        Product::Int8(_) | Product::W8A8 => false,
+    };
+    match (long_step && rule != Rule::Exact, one_sum_each && isa.has_many_registers()) {
+        (true, _) => 1,
+        (false, true) => 8,
+        (false, false) => 4,
+    }
 }

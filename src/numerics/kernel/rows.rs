@@ -51,9 +51,6 @@ impl RowSums {
                 sums.iter_mut().zip(rows).for_each(|(sum, row)| *sum = self.exact(terms, row));
             }
             (_, [row]) => sums[..1].copy_from_slice(&self.together(terms, [row])),
-            (_, [_, rest @ ..]) if rest.len() < 4 => {
-                sums[..4].copy_from_slice(&self.together::<4>(terms, array_of(rows)));
-            }
             _ => sums = self.together(terms, array_of(rows)),
         }
         sums

@@ -116,7 +116,7 @@ impl<'a> Block<'a> {
         while first < activations.rows {
             let left = activations.rows - first;
             blocks.push(match left {
-                _ if activations.rows == 1 => Block::of::<1>(&activations, first),
+                _ if activations.rows == 1 || tallest == 1 => Block::of::<1>(&activations, first),
                 _ if left > 4 && tallest > 4 => Block::of::<8>(&activations, first),
                 _ => Block::of::<4>(&activations, first),
             });

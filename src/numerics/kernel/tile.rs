@@ -16,8 +16,30 @@ use crate::numerics::{
     product::LMul,
 };
 
+/// Whether several rows share a tile: where a step is long it does not pay to load the weights once for all of them, and
+/// every tile is compiled for every instruction set.
+#[derive(Clone, Copy)]
+pub(super) enum Steps {
+    Short,
+    /// Long, but a stand-in along runs of plain additions, where blocks were made for something shorter.
+    StandIn,
+    Long,
+}
+
+impl Steps {
+    pub(super) const fn are_shared(self, plain_run: bool) -> bool {
+        match self {
+            Steps::Short => true,
+            Steps::StandIn => plain_run,
+            Steps::Long => false,
+        }
+    }
+}
+
 /// How terms are formed and sums rounded, on vectors: each the twin of one in the definition.
 pub(super) trait Arithmetic: Copy {
+    const STEPS: Steps = Steps::Long;
+
     /// What every result rounds to.
     #[inline(always)]
     fn round<S: Simd>(self, _: S, value: S::f32s) -> S::f32s {
@@ -51,7 +73,9 @@ pub(super) trait Arithmetic: Copy {
 #[derive(Clone, Copy)]
 pub(super) struct Fused;
 
-impl Arithmetic for Fused {}
+impl Arithmetic for Fused {
+    const STEPS: Steps = Steps::Short;
+}
 
 /// Fused multiply-add in f32, each result rounded to bfloat16.
 #[derive(Clone, Copy)]
@@ -97,6 +121,8 @@ impl Arithmetic for FusedF16 {
 
 /// A product that is a number of its own, added as it is.
 pub(super) trait Multiply: Copy {
+    const STEPS: Steps = Steps::Long;
+
     fn multiply<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s;
 }
 
@@ -105,6 +131,8 @@ pub(super) trait Multiply: Copy {
 pub(super) struct Added<M>(M);
 
 impl<M: Multiply> Arithmetic for Added<M> {
+    const STEPS: Steps = M::STEPS;
+
     #[inline(always)]
     fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
         simd.add_f32s(sum, self.0.multiply(simd, x, w))
@@ -131,6 +159,8 @@ impl<const ZEROS: bool> LMulWords<ZEROS> {
 }
 
 impl<const ZEROS: bool> Multiply for LMulWords<ZEROS> {
+    const STEPS: Steps = Steps::Short;
+
     #[inline(always)]
     fn multiply<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
         let zero = simd.equal_f32s(w, simd.splat_f32s(0.0));
@@ -153,6 +183,8 @@ impl LMulEdges {
 }
 
 impl Multiply for LMulEdges {
+    const STEPS: Steps = Steps::StandIn;
+
     #[inline(always)]
     fn multiply<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
         let (magnitudes, edges) = Edges::of(simd, x, w);
