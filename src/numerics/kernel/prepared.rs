@@ -93,14 +93,14 @@ impl<'a> Prepared<'a> {
 fn tallest_tile(isa: Isa, recipe: &Recipe, rule: Rule, trees: bool) -> usize {
     let one_sum_each = matches!(rule, Rule::Plain | Rule::Exact) && !trees;
     let long_step = match recipe.product {
-        Product::Fused => recipe.sum != Format::F32,
-        Product::LMul(LMul { variant: Variant::Formula, .. }) => true,
-        Product::LMul(LMul { variant: Variant::Bits, .. }) => !one_sum_each,
+        Product::LMul(LMul { variant: Variant::Formula, .. }) => rule != Rule::Exact,
+        Product::Fused if recipe.sum == Format::F32 => false,
+        Product::Fused | Product::LMul(_) => !one_sum_each,
         Product::Int8(_) | Product::W8A8 => false,
     };
-    match (long_step && rule != Rule::Exact, one_sum_each && isa.has_many_registers()) {
-        (true, _) => 1,
-        (false, true) => 8,
-        (false, false) => 4,
+    match one_sum_each && isa.has_many_registers() {
+        _ if long_step => 1,
+        true => 8,
+        false => 4,
     }
 }

@@ -16,13 +16,13 @@ use crate::numerics::{
     product::LMul,
 };
 
-/// Whether several rows share a tile: where a step is long it does not pay to load the weights once for all of them, and
+/// Whether several rows share a tile: where a step is long it hardly pays to load the weights once for all of them, and
 /// every tile is compiled for every instruction set.
 #[derive(Clone, Copy)]
 pub(super) enum Steps {
     Short,
-    /// Long, but a stand-in along runs of plain additions, where blocks were made for something shorter.
-    StandIn,
+    /// Short along runs of plain additions, and nowhere else.
+    ShortInRuns,
     Long,
 }
 
@@ -30,7 +30,7 @@ impl Steps {
     pub(super) const fn are_shared(self, plain_run: bool) -> bool {
         match self {
             Steps::Short => true,
-            Steps::StandIn => plain_run,
+            Steps::ShortInRuns => plain_run,
             Steps::Long => false,
         }
     }
@@ -82,6 +82,8 @@ impl Arithmetic for Fused {
 pub(super) struct FusedBf16;
 
 impl Arithmetic for FusedBf16 {
+    const STEPS: Steps = Steps::ShortInRuns;
+
     #[inline(always)]
     fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s {
         let word = simd.transmute_u32s_f32s(value);
@@ -100,6 +102,8 @@ impl Arithmetic for FusedBf16 {
 pub(super) struct FusedF16;
 
 impl Arithmetic for FusedF16 {
+    const STEPS: Steps = Steps::ShortInRuns;
+
     #[inline(always)]
     fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s {
         let word = simd.transmute_u32s_f32s(value);
@@ -183,7 +187,7 @@ impl LMulEdges {
 }
 
 impl Multiply for LMulEdges {
-    const STEPS: Steps = Steps::StandIn;
+    const STEPS: Steps = Steps::ShortInRuns;
 
     #[inline(always)]
     fn multiply<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
