@@ -18,6 +18,7 @@ use serde::{
 };
 
 use super::file::{FileError, PIECE, Source, Texts};
+use crate::numerics::format::widen_f16;
 
 /// The one file of a checkpoint that has only one.
 pub(super) const SINGLE: &str = "model.safetensors";
@@ -634,7 +635,7 @@ impl Tensor<'_> {
             let finite = match self.stored {
                 Stored::F32 => widen(bytes, out, f32::from_le_bytes),
                 Stored::Bf16 => widen(bytes, out, from_bf16),
-                Stored::F16 => widen(bytes, out, from_f16),
+                Stored::F16 => widen(bytes, out, widen_f16),
             };
             if !finite {
                 return Err(self.not_finite(out, column));
@@ -688,13 +689,4 @@ const INFINITE: u32 = 0x7F80_0000;
 
 fn from_bf16(bytes: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
-}
-
-fn from_f16(bytes: [u8; 2]) -> f32 {
-    let code = u32::from(u16::from_le_bytes(bytes));
-    let magnitude = (code & 0x7FFF) << 13;
-    // The exponent moves to its new bias by a product that is exact, for subnormal values as well.
-    let value = f32::from_bits(magnitude) * f32::from_bits((127 + 127 - 15) << 23);
-    let special = if code & 0x7C00 == 0x7C00 { INFINITE } else { 0 };
-    f32::from_bits(value.to_bits() | special | (code & 0x8000) << 16)
 }

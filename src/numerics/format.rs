@@ -294,6 +294,19 @@ impl Format {
     }
 }
 
+/// The value of an f16 in its two bytes, low one first: exactly, with a NaN's sign and payload.
+///
+/// The same as [`Format::F16`]'s [`decode`](Format::decode), which has one NaN, and faster.
+#[inline(always)]
+pub const fn widen_f16(bytes: [u8; 2]) -> f32 {
+    let code = u16::from_le_bytes(bytes) as u32;
+    let magnitude = (code & 0x7FFF) << 13;
+    // The exponent moves to its new bias by a product that is exact, for subnormal values as well.
+    let value = f32::from_bits(magnitude) * f32::from_bits((127 + 127 - 15) << 23);
+    let special = if code & 0x7C00 == 0x7C00 { INFINITY } else { 0 };
+    f32::from_bits(value.to_bits() | special | (code & 0x8000) << 16)
+}
+
 /// A format's constants, worked out before a loop, and what the loop does with an element: without
 /// branches, so that the compiler makes vectors of it. Rounds to nearest even, whatever the format says.
 #[derive(Clone, Copy)]
