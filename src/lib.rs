@@ -100,6 +100,7 @@
 //! | `json_float` | an f32 in JSON, infinities included |
 //! | [`numerics`] | [`Numerics`], and the one NaN that a result may be; knows nothing of models |
 //! | [`numerics::format`] | binary formats up to f32: how a value rounds, which code stands for it |
+//! | [`numerics::block`] | the block formats of GGUF: where the bits of their values lie, and what each is worth |
 //! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a [`Site`] |
 //! | [`numerics::product`] | terms that are no ordinary product: L-Mul, and the integers of int8 and w8a8 |
 //! | [`numerics::order`] | the table [`ORDERS`], schedules, and the one generic `reduce` |
