@@ -138,7 +138,7 @@ impl Tokenizer {
 }
 
 /// A text as it fits a sentence.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     const MOST: usize = 40;
     match text.char_indices().nth(MOST) {
         None => format!("{text:?}"),
