@@ -379,7 +379,7 @@ fn a_name_that_stands_for_nothing_gets_the_three_ways() {
     );
     assert_eq!(
         resolve("./Cargo.toml").unwrap_err().to_string(),
-        "./Cargo.toml is not a folder: name the folder that holds the model's config.json"
+        "./Cargo.toml is not a folder: name the folder that holds the model's config.json, or a file that ends in .gguf"
     );
 }
 
@@ -1112,7 +1112,7 @@ fn tensors_that_do_not_fit_the_config_are_named() {
     );
     assert_eq!(
         refused(&|_| (), json!({"vocab_size": 4_294_967_296_u64})),
-        "DIR/model.safetensors: the tensor `model.embed_tokens.weight` has the shape [6, 4], but config.json makes it \
+        "DIR/model.safetensors: the tensor `model.embed_tokens.weight` has the shape [6, 4], but the model's config makes it \
          [4294967296, 4]: see that both are of the same model"
     );
     assert_eq!(
@@ -1120,7 +1120,7 @@ fn tensors_that_do_not_fit_the_config_are_named() {
         "DIR/model.safetensors: there is no tensor `model.layers.1.input_layernorm.weight`: fetch the model again, or see \
          that its config.json is its own"
     );
-    let foreign = "has no place in the qwen2 of 1 layers that config.json describes: see that both are of the same model";
+    let foreign = "has no place in the qwen2 of 1 layers that the model's config describes: see that both are of the same model";
     for extra in ["model.layers.0.self_attn.o_proj.bias", "model.layers.1.input_layernorm.weight"] {
         let add = |tensors: &mut BTreeMap<String, Stored>| {
             drop(tensors.insert(extra.to_owned(), ("F32", vec![4], vec![0; 16])))

@@ -11,6 +11,8 @@
 //! | `chat_template.jinja`, if there | the chat template, before that of `tokenizer_config.json` |
 //! | `model.safetensors`, or `model.safetensors.index.json` and what it names | the weights |
 //!
+//! A file of GGUF holds all of this in one, see [`gguf`](super::gguf).
+//!
 //! Once a checkpoint is open, every tensor that its config asks for is known to be there, in its shape and in a type that
 //! is read, and no layer holds another.
 
@@ -31,7 +33,8 @@ use super::{
     chat::{ChatError, ChatTemplate},
     config::{self, Architecture, Config, ConfigError},
     embedded::{self, MODELS},
-    file::{FileError, Folder, Texts},
+    file::{FileError, Folder, Source, Texts},
+    gguf::{Gguf, GgufError, names::ROPE_FACTORS},
     hub::{self, HubError, HubSettings, RepoIdError, Snapshot, Step},
     tokenizer::{Tokenizer, TokenizerError},
     weights::{Weights, WeightsError},
@@ -62,8 +65,8 @@ pub struct Checkpoint {
     pub tokenizer: Option<Tokenizer>,
     /// How it wants conversations written, if it says so.
     pub chat: Option<ChatTemplate>,
-    /// Where the files lie, unless they are in the binary.
-    folder: Option<PathBuf>,
+    /// Where the folder or the file lies, unless it is in the binary.
+    path: Option<PathBuf>,
     weights: Weights,
     /// Of those files that were read as a whole.
     texts: Vec<FileDigest>,
@@ -79,6 +82,8 @@ pub enum Origin {
     Embedded,
     /// In a folder.
     Folder(PathBuf),
+    /// In a file of GGUF.
+    File(PathBuf),
     /// From the Hugging Face Hub.
     Hub {
         /// `owner/name`.
@@ -94,7 +99,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Embedded => write!(f, "inside this binary"),
-            Origin::Folder(folder) => write!(f, "{}", folder.display()),
+            Origin::Folder(path) | Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Hub { repo, revision, commit } => write!(f, "{repo}@{revision}, commit {commit}"),
         }
     }
@@ -105,8 +110,8 @@ impl fmt::Display for Origin {
 pub enum CheckpointError {
     /// A name that stands for nothing.
     #[error(
-        "there is no model `{name}`: {suggestion}write {} for one in this binary, `./folder` for files here, \
-         or `owner/name` for the Hugging Face Hub",
+        "there is no model `{name}`: {suggestion}write {} for one in this binary, `./folder` or `./file.gguf` for files \
+         here, or `owner/name` for the Hugging Face Hub",
         embedded::names()
     )]
     Unknown {
@@ -119,14 +124,19 @@ pub enum CheckpointError {
     #[error("there is no folder {0}: name one that holds a model, or `owner/name` for the Hugging Face Hub")]
     NoFolder(String),
     /// A file in place of a folder.
-    #[error("{0} is not a folder: name the folder that holds the model's config.json")]
+    #[error(
+        "{0} is not a folder: name the folder that holds the model's config.json, or a file that ends in .gguf"
+    )]
     NotAFolder(String),
     /// A folder without a model.
     #[error("{0} holds no config.json: name a folder in the layout of Hugging Face")]
     NoConfig(String),
+    /// A file that is not there.
+    #[error("there is no file {0}: name one of GGUF, or `owner/name/file.gguf` for the Hugging Face Hub")]
+    NoFile(String),
     /// A tensor of a layer that the model does not have.
     #[error(
-        "the tensor `{tensor}` has no place in the {architecture} of {layers} layers that config.json describes: \
+        "the tensor `{tensor}` has no place in the {architecture} of {layers} layers that the model's config describes: \
          see that both are of the same model"
     )]
     Unexpected {
@@ -158,6 +168,9 @@ pub enum CheckpointError {
     /// Weights that cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A file of GGUF that cannot be used.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// No name of a repository.
     #[error(transparent)]
     RepoId(#[from] RepoIdError),
@@ -170,7 +183,11 @@ impl Blame for CheckpointError {
     fn is_environment(&self) -> bool {
         let file = match self {
             CheckpointError::Hub(error) => return error.is_environment(),
-            CheckpointError::File(error) | CheckpointError::Weights(WeightsError::File(error)) => error,
+            CheckpointError::File(error)
+            | CheckpointError::Weights(WeightsError::File(error))
+            | CheckpointError::Gguf(GgufError::File(error) | GgufError::Weights(WeightsError::File(error))) => {
+                error
+            }
             _ => return false,
         };
         matches!(file, FileError::System { .. } | FileError::Shrunk { .. })
@@ -178,8 +195,9 @@ impl Blame for CheckpointError {
 }
 
 impl Checkpoint {
-    /// Opens the model that a text stands for: the name of one in the binary; a folder, if it begins like a path or
-    /// there is one; `owner/name[@revision]` on the Hub, which is then fetched as far as it is not here.
+    /// Opens the model that a text stands for: the name of one in the binary; a folder or a file of GGUF, if it begins
+    /// like a path or there is one; `owner/name[@revision]` on the Hub, or one file of GGUF in it,
+    /// `owner/name[@revision]/file.gguf`, which are then fetched as far as they are not here.
     ///
     /// # Errors
     ///
@@ -192,7 +210,7 @@ impl Checkpoint {
         let path = Path::new(model);
         let mut checkpoint = if let Some(entry) = MODELS.iter().find(|entry| entry.name == model) {
             Checkpoint::embedded(entry)?
-        } else if path.is_absolute() || model.starts_with('.') || model.starts_with('/') || path.is_dir() {
+        } else if path.is_absolute() || model.starts_with('.') || path.exists() {
             Checkpoint::open(path)?
         } else if model.contains('/') {
             Checkpoint::from_snapshot(hub::snapshot(&model.parse()?, settings, progress)?)?
@@ -204,13 +222,16 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens a folder in the Hugging Face layout.
+    /// Opens a folder in the Hugging Face layout, or a file of GGUF.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
     pub fn open(folder: &Path) -> Result<Checkpoint, CheckpointError> {
         let name = folder.display().to_string();
+        if is_gguf(folder) && !folder.is_dir() {
+            return Checkpoint::read_file(folder, name, Origin::File(folder.to_owned()));
+        }
         match folder.metadata() {
             Ok(about) if about.is_dir() => {}
             Ok(_) => return Err(CheckpointError::NotAFolder(name)),
@@ -240,8 +261,13 @@ impl Checkpoint {
     pub fn from_snapshot(snapshot: Snapshot) -> Result<Checkpoint, CheckpointError> {
         let Snapshot { folder, repo, revision, commit, files } = snapshot;
         let name = format!("{repo}@{revision}");
-        let mut checkpoint =
-            Checkpoint::read(Folder::Disk(folder), name, Origin::Hub { repo, revision, commit })?;
+        let origin = Origin::Hub { repo, revision, commit };
+        let mut checkpoint = match files.as_slice() {
+            [file] if is_gguf(Path::new(&file.name)) => {
+                Checkpoint::read_file(&folder.join(&file.name), format!("{name}/{}", file.name), origin)?
+            }
+            _ => Checkpoint::read(Folder::Disk(folder), name, origin)?,
+        };
         let known = files.into_iter().filter_map(|file| {
             let sha256 = file.sha256.parse().ok()?;
             Some(FileDigest { name: file.name, size: file.size, sha256 })
@@ -261,21 +287,10 @@ impl Checkpoint {
         }
 
         let weights = Weights::open(&mut texts)?;
-        let mut expected = HashSet::new();
-        for (tensor, shape) in config.tensors() {
-            weights.check(&tensor, &shape)?;
-            expected.insert(tensor);
-        }
-        let foreign = weights.names().find(|tensor| {
-            // Old conversions of Llama store these angles, which follow from the config.
-            tensor.starts_with("model.layers.")
-                && !tensor.ends_with(".rotary_emb.inv_freq")
-                && !expected.contains(*tensor)
-        });
-        if let Some(tensor) = foreign {
-            let (architecture, layers) = (config.architecture, config.layers);
-            return Err(CheckpointError::Unexpected { tensor: tensor.to_owned(), architecture, layers });
-        }
+        // Old conversions of Llama store these angles, which follow from the config.
+        let is_layer =
+            |tensor: &str| tensor.starts_with("model.layers.") && !tensor.ends_with(".rotary_emb.inv_freq");
+        check(&config, &weights, is_layer)?;
         let head = "lm_head.weight";
         if config.tied && weights.has(head) && !weights.are_equal(head, "model.embed_tokens.weight")? {
             return Err(CheckpointError::TwoHeads);
@@ -287,30 +302,30 @@ impl Checkpoint {
             .transpose()?;
         let chat = chat_template(&mut texts)?;
         let texts = texts.read;
-        let folder = match folder {
+        let path = match folder {
             Folder::Disk(folder) => Some(folder),
             Folder::Embedded { .. } => None,
         };
-        Ok(Checkpoint {
-            name,
-            origin,
-            config,
-            tokenizer,
-            chat,
-            folder,
-            weights,
-            texts,
-            known: Vec::new(),
-            files: OnceLock::new(),
-        })
+        let (known, files) = (Vec::new(), OnceLock::new());
+        Ok(Checkpoint { name, origin, config, tokenizer, chat, path, weights, texts, known, files })
+    }
+
+    fn read_file(path: &Path, name: String, origin: Origin) -> Result<Checkpoint, CheckpointError> {
+        let Some(source) = Source::open(path, name.clone())? else {
+            return Err(CheckpointError::NoFile(name));
+        };
+        let file = path.file_name().map_or_else(|| name.clone(), |file| file.to_string_lossy().into_owned());
+        let Gguf { config, tokenizer, chat, weights } = Gguf::read(&file, source)?;
+        check(&config, &weights, |tensor| tensor != ROPE_FACTORS)?;
+        let (path, known) = (Some(path.to_owned()), Vec::new());
+        let (texts, files) = (Vec::new(), OnceLock::new());
+        Ok(Checkpoint { name, origin, config, tokenizer, chat, path, weights, texts, known, files })
     }
 
     /// What to ask [`resolve`](Self::resolve) for in another process, to open the same files.
     pub fn reopen(&self) -> String {
-        match &self.folder {
-            Some(folder) => {
-                std::path::absolute(folder).unwrap_or_else(|_| folder.clone()).display().to_string()
-            }
+        match &self.path {
+            Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string(),
             None => self.name.clone(),
         }
     }
@@ -340,6 +355,16 @@ impl Checkpoint {
             .tensors()
             .map(|(_, shape)| shape.iter().map(|&length| length as u64).product::<u64>())
             .sum()
+    }
+
+    /// The types in which its tensors are stored, that of most bytes first.
+    pub fn stored(&self) -> Vec<String> {
+        self.weights.stored().iter().map(ToString::to_string).collect()
+    }
+
+    /// Is it one file of GGUF?
+    pub fn is_gguf(&self) -> bool {
+        self.path.as_deref().is_some_and(is_gguf) && self.texts.is_empty()
     }
 
     /// Every file that the model was read from, in the order of their names, with its digest.
@@ -398,6 +423,32 @@ impl Checkpoint {
         })?;
         Ok(files)
     }
+}
+
+/// Is every tensor there that the config asks for, and none else of those for which it must have a place?
+fn check(
+    config: &Config,
+    weights: &Weights,
+    must_be_known: impl Fn(&str) -> bool,
+) -> Result<(), CheckpointError> {
+    let mut expected = HashSet::new();
+    for (tensor, shape) in config.tensors() {
+        weights.check(&tensor, &shape)?;
+        expected.insert(tensor);
+    }
+    match weights.names().find(|tensor| must_be_known(tensor) && !expected.contains(*tensor)) {
+        None => Ok(()),
+        Some(tensor) => Err(CheckpointError::Unexpected {
+            tensor: tensor.to_owned(),
+            architecture: config.architecture,
+            layers: config.layers,
+        }),
+    }
+}
+
+/// Does the name say that it is a file of GGUF?
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 /// The chat template, from either of the places where it may stand.

@@ -139,7 +139,7 @@ enum Bytes {
 }
 
 impl Source {
-    fn open(path: &Path, label: String) -> Result<Option<Source>, FileError> {
+    pub(super) fn open(path: &Path, label: String) -> Result<Option<Source>, FileError> {
         let system = |source| FileError::System { file: label.clone(), source };
         // Before it is opened: opening a pipe would wait for whoever writes to it.
         let about = match fs::metadata(path) {

@@ -6,6 +6,7 @@ pub mod config;
 pub mod decoder;
 pub mod embedded;
 pub mod file;
+pub mod gguf;
 pub mod hub;
 pub mod subject;
 pub mod tokenizer;

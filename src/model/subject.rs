@@ -49,7 +49,10 @@ impl<'a> Subject<'a> {
         let config = &checkpoint.config;
         Ok(Subject {
             name: &checkpoint.name,
-            origin: checkpoint.origin.to_string(),
+            origin: match checkpoint.is_gguf() {
+                true => format!("{}, stored as {}", checkpoint.origin, checkpoint.stored().join(" and ")),
+                false => checkpoint.origin.to_string(),
+            },
             architecture: config.architecture.to_string(),
             parameters: checkpoint.parameters(),
             digest: checkpoint.digest()?,

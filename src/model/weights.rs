@@ -18,7 +18,7 @@ use serde::{
 };
 
 use super::file::{FileError, PIECE, Source, Texts};
-use crate::numerics::format::widen_f16;
+use crate::numerics::{block::BlockFormat, format::widen_f16};
 
 /// The one file of a checkpoint that has only one.
 pub(super) const SINGLE: &str = "model.safetensors";
@@ -218,7 +218,7 @@ pub enum WeightsError {
     },
     /// A tensor that the model needs.
     #[error(
-        "{files}: there is no tensor `{tensor}`: fetch the model again, or see that its config.json is its own"
+        "{files}: there is no tensor `{tensor}`: fetch the model again, or see that its config is its own"
     )]
     Missing {
         /// Where it was looked for.
@@ -228,7 +228,7 @@ pub enum WeightsError {
     },
     /// A tensor of another shape than the model needs.
     #[error(
-        "{file}: the tensor `{tensor}` has the shape {found:?}, but config.json makes it {expected:?}: \
+        "{file}: the tensor `{tensor}` has the shape {found:?}, but the model's config makes it {expected:?}: \
          see that both are of the same model"
     )]
     Shape {
@@ -288,13 +288,22 @@ pub(super) struct Shard {
 
 /// Where a tensor is.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     shard: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
+    stored: Stored,
+    pub(super) shape: Vec<usize>,
     /// In the file, not in its values.
-    begin: u64,
-    end: u64,
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    /// The height of the blocks whose rows stand pair by pair, if they do: row i of the first half, then of the second.
+    pub(super) paired: Option<usize>,
+}
+
+impl Place {
+    /// A place in the first file.
+    pub(super) fn new(stored: Stored, shape: Vec<usize>, begin: u64, end: u64) -> Place {
+        Place { shard: 0, stored, shape, begin, end, paired: None }
+    }
 }
 
 impl Weights {
@@ -333,6 +342,25 @@ impl Weights {
         Ok(weights)
     }
 
+    /// The tensors of one file that says itself where they are.
+    pub(super) fn of_one(name: String, source: Source, tensors: BTreeMap<String, Place>) -> Weights {
+        Weights { shards: vec![Shard { name, source }], tensors }
+    }
+
+    /// The types in which the tensors are stored, what there is most of first.
+    pub(super) fn stored(&self) -> Vec<Stored> {
+        let mut types = Vec::<(Stored, u64)>::new();
+        for place in self.tensors.values() {
+            let bytes = place.end - place.begin;
+            match types.iter_mut().find(|(stored, _)| *stored == place.stored) {
+                Some((_, all)) => *all += bytes,
+                None => types.push((place.stored, bytes)),
+            }
+        }
+        types.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
+        types.into_iter().map(|(stored, _)| stored).collect()
+    }
+
     pub(super) fn shards(&self) -> &[Shard] {
         &self.shards
     }
@@ -361,24 +389,13 @@ impl Weights {
             let (found, expected) = (place.shape.clone(), shape.to_vec());
             return Err(WeightsError::Shape { file, tensor, found, expected });
         }
-        let stored = match place.dtype {
-            Dtype::F32 => Stored::F32,
-            Dtype::BF16 => Stored::Bf16,
-            Dtype::F16 => Stored::F16,
-            dtype => return Err(WeightsError::Type { file, tensor, dtype }),
-        };
+        if let Stored::Other(dtype) = place.stored {
+            return Err(WeightsError::Type { file, tensor, dtype });
+        }
         let width = shape.last().copied().unwrap_or(1);
-        Ok(Tensor {
-            name,
-            source,
-            stored,
-            width,
-            row: 0,
-            next: place.begin,
-            end: place.end,
-            buffer: Vec::new(),
-            used: 0,
-        })
+        let tensor =
+            Tensor { name, source, place, width, row: 0, next: place.begin, buffer: Vec::new(), used: 0 };
+        Ok(tensor)
     }
 
     /// Do both tensors hold the same bytes?
@@ -386,7 +403,7 @@ impl Weights {
         let (Some(first), Some(second)) = (self.tensors.get(first), self.tensors.get(second)) else {
             return Ok(false);
         };
-        if (first.dtype, &first.shape) != (second.dtype, &second.shape) {
+        if (first.stored, &first.shape) != (second.stored, &second.shape) {
             return Ok(false);
         }
         let mut bytes = [vec![0; PIECE], vec![0; PIECE]];
@@ -470,12 +487,9 @@ fn header(source: &Source, shard: usize) -> Result<BTreeMap<String, Place>, Weig
     }
 
     let values = 8 + length;
-    let place = |info: Info| Place {
-        shard,
-        dtype: info.dtype,
-        shape: info.shape.0,
-        begin: values + info.data_offsets.0,
-        end: values + info.data_offsets.1,
+    let place = |info: Info| {
+        let (begin, end) = (values + info.data_offsets.0, values + info.data_offsets.1);
+        Place { shard, ..Place::new(Stored::of_dtype(info.dtype), info.shape.0, begin, end) }
     };
     Ok(tensors.into_iter().map(|(tensor, info)| (tensor, place(info))).collect())
 }
@@ -584,11 +598,86 @@ impl<'de> Deserialize<'de> for Shape {
 }
 
 /// How a tensor's values are stored.
-#[derive(Clone, Copy, Debug)]
-enum Stored {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stored {
     F32,
     Bf16,
     F16,
+    /// Whole blocks of them.
+    Block(BlockFormat),
+    /// A type that is not read.
+    Other(Dtype),
+}
+
+impl Stored {
+    fn of_dtype(dtype: Dtype) -> Stored {
+        match dtype {
+            Dtype::F32 => Stored::F32,
+            Dtype::BF16 => Stored::Bf16,
+            Dtype::F16 => Stored::F16,
+            dtype => Stored::Other(dtype),
+        }
+    }
+
+    pub(super) fn of_ggml_type(number: u32) -> Option<Stored> {
+        match number {
+            0 => Some(Stored::F32),
+            1 => Some(Stored::F16),
+            30 => Some(Stored::Bf16),
+            number => BlockFormat::of_ggml_type(number).map(Stored::Block),
+        }
+    }
+
+    /// Those that there are in GGUF.
+    pub(super) fn ggml_types() -> impl Iterator<Item = String> {
+        let plain = [Stored::F32, Stored::F16, Stored::Bf16];
+        let blocks = BlockFormat::ALL.iter().map(|&block| Stored::Block(block));
+        plain.into_iter().chain(blocks).map(|stored| stored.to_string())
+    }
+
+    /// How many values stand together.
+    pub(super) fn values(self) -> usize {
+        match self {
+            Stored::Block(block) => block.values(),
+            Stored::F32 | Stored::Bf16 | Stored::F16 | Stored::Other(_) => 1,
+        }
+    }
+
+    /// How many bytes those take.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Stored::F32 => 4,
+            Stored::Bf16 | Stored::F16 => 2,
+            Stored::Block(block) => block.bytes(),
+            Stored::Other(dtype) => dtype.bitsize().div_ceil(8),
+        }
+    }
+
+    /// Every value as f32; is each of them finite?
+    fn widen(self, bytes: &[u8], out: &mut [f32]) -> bool {
+        match self {
+            Stored::F32 => widen(bytes, out, f32::from_le_bytes),
+            Stored::Bf16 => widen(bytes, out, from_bf16),
+            Stored::F16 => widen(bytes, out, widen_f16),
+            Stored::Block(block) => {
+                block.dequantize(bytes, out);
+                out.iter().all(|value| value.is_finite())
+            }
+            Stored::Other(dtype) => unreachable!("a tensor of {dtype} is not read"),
+        }
+    }
+}
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stored::F32 => f.write_str("F32"),
+            Stored::Bf16 => f.write_str("BF16"),
+            Stored::F16 => f.write_str("F16"),
+            Stored::Block(block) => write!(f, "{block}"),
+            Stored::Other(dtype) => write!(f, "{dtype}"),
+        }
+    }
 }
 
 /// One tensor, a row at a time.
@@ -596,13 +685,12 @@ enum Stored {
 pub struct Tensor<'a> {
     name: &'a str,
     source: &'a Source,
-    stored: Stored,
+    place: &'a Place,
     width: usize,
     /// Which row is next.
     row: usize,
     /// Where in the file the buffer's end is.
     next: u64,
-    end: u64,
     buffer: Vec<u8>,
     /// How much of the buffer has been handed out.
     used: usize,
@@ -620,37 +708,42 @@ impl Tensor<'_> {
     /// When `out` is not as long as a row, or there is no row left: the shape was given when the tensor was asked for.
     pub fn next_row(&mut self, out: &mut [f32]) -> Result<(), WeightsError> {
         assert_eq!(out.len(), self.width, "a row of `{}`", self.name);
-        let size = match self.stored {
-            Stored::F32 => 4,
-            Stored::Bf16 | Stored::F16 => 2,
-        };
+        let stored = self.place.stored;
+        let mut end = self.place.end;
+        if let Some(height) = self.place.paired {
+            let (block, row) = (self.row / height * height, self.row % height);
+            let row = block + row % (height / 2) * 2 + row / (height / 2);
+            let bytes = (self.width / stored.values() * stored.bytes()) as u64;
+            // Rows are read from here and there: what follows this one is not read along.
+            self.next = self.place.begin + row as u64 * bytes;
+            end = self.next + bytes;
+            self.buffer.clear();
+            self.used = 0;
+        }
         let mut column = 0;
         while column < out.len() {
             if self.used == self.buffer.len() {
-                self.refill()?;
+                self.refill(end)?;
             }
             let bytes = &self.buffer[self.used..];
-            let values = (bytes.len() / size).min(out.len() - column);
-            let (bytes, out) = (&bytes[..values * size], &mut out[column..][..values]);
-            let finite = match self.stored {
-                Stored::F32 => widen(bytes, out, f32::from_le_bytes),
-                Stored::Bf16 => widen(bytes, out, from_bf16),
-                Stored::F16 => widen(bytes, out, widen_f16),
-            };
-            if !finite {
+            let units = (bytes.len() / stored.bytes()).min((out.len() - column) / stored.values());
+            let (values, used) = (units * stored.values(), units * stored.bytes());
+            let (bytes, out) = (&bytes[..used], &mut out[column..][..values]);
+            if !stored.widen(bytes, out) {
                 return Err(self.not_finite(out, column));
             }
             column += values;
-            self.used += values * size;
+            self.used += used;
         }
         self.row += 1;
         Ok(())
     }
 
-    fn refill(&mut self) -> Result<(), WeightsError> {
-        assert!(self.next < self.end, "`{}` has no row {}", self.name, self.row);
-        // A whole number of values: `PIECE` is, and so is what is left of a tensor.
-        let length = (self.end - self.next).min(PIECE as u64) as usize;
+    fn refill(&mut self, end: u64) -> Result<(), WeightsError> {
+        assert!(self.next < end, "`{}` has no row {}", self.name, self.row);
+        // Whole values or blocks, of which there is a whole number in a tensor.
+        let piece = PIECE - PIECE % self.place.stored.bytes();
+        let length = (end - self.next).min(piece as u64) as usize;
         self.buffer.resize(length, 0);
         self.source.read(&mut self.buffer, self.next)?;
         self.next += length as u64;

@@ -73,6 +73,11 @@ pub struct Turn {
 }
 
 impl Rotary {
+    /// How much every pair turns from one position to the next, in radians.
+    pub fn frequencies(&self) -> &[f32] {
+        &self.frequencies
+    }
+
     /// The angles of heads of this width, of which half are pairs. `theta` is the base of the frequencies.
     pub fn new(head_width: usize, theta: f64, scaling: Scaling) -> Rotary {
         let width = head_width as f32;

@@ -1,5 +1,7 @@
 //! What several tests share: the fixtures, what they must give, and a request to begin with.
 
+pub(crate) mod gguf;
+
 use std::{
     fs,
     path::{Path, PathBuf},

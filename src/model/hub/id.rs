@@ -5,13 +5,14 @@ use std::{fmt, str::FromStr};
 /// The branch that is meant when none is named.
 const DEFAULT_REVISION: &str = "main";
 
-/// `owner/name` or `owner/name@revision`.
+/// `owner/name` or `owner/name@revision`, and `/file.gguf` behind either for that one file.
 ///
-/// Both become parts of paths and addresses, so nothing else than the Hub's own characters gets in.
+/// All become parts of paths and addresses, so nothing else than the Hub's own characters gets in.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RepoId {
     repo: String,
     revision: String,
+    file: Option<String>,
 }
 
 /// Why a text names no repository.
@@ -35,6 +36,11 @@ pub enum RepoIdError {
          commit of 40 hex digits names any other"
     )]
     Revision(String),
+    /// The file is none that the Hub could hold beside the others.
+    #[error(
+        "{0:?} is no file of GGUF: write its name in letters, digits, `-`, `_`, `.` and `+`, at most 200 of them"
+    )]
+    File(String),
 }
 
 impl RepoId {
@@ -49,13 +55,22 @@ impl RepoId {
     pub fn revision(&self) -> &str {
         &self.revision
     }
+
+    /// The one file that is meant, if it is no folder of Hugging Face's layout.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
 }
 
 impl FromStr for RepoId {
     type Err = RepoIdError;
 
     fn from_str(text: &str) -> Result<RepoId, RepoIdError> {
-        let (repo, revision) = text.split_once('@').unwrap_or((text, DEFAULT_REVISION));
+        // Nothing else of a repository's name ends like that.
+        let file = text.rsplit_once('/').filter(|(_, file)| is_gguf(file));
+        let (whole, file) = file.map_or((text, None), |(whole, file)| (whole, Some(file)));
+        let (repo, revision) = whole.split_once('@').unwrap_or((whole, DEFAULT_REVISION));
         let parts: Vec<_> = repo.split('/').collect();
         if parts.len() != 2 {
             return Err(RepoIdError::Shape(text.to_owned()));
@@ -66,17 +81,20 @@ impl FromStr for RepoId {
         if !is_revision(revision) {
             return Err(RepoIdError::Revision(revision.to_owned()));
         }
-        Ok(RepoId { repo: repo.to_owned(), revision: revision.to_owned() })
+        if let Some(file) = file.filter(|file| !is_file(file)) {
+            return Err(RepoIdError::File(file.to_owned()));
+        }
+        Ok(RepoId { repo: repo.to_owned(), revision: revision.to_owned(), file: file.map(str::to_owned) })
     }
 }
 
 impl fmt::Display for RepoId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.repo)?;
-        match self.revision.as_str() {
-            DEFAULT_REVISION => Ok(()),
-            revision => write!(f, "@{revision}"),
+        if self.revision != DEFAULT_REVISION {
+            write!(f, "@{}", self.revision)?;
         }
+        self.file.iter().try_for_each(|file| write!(f, "/{file}"))
     }
 }
 
@@ -90,6 +108,15 @@ fn is_part(part: &str) -> bool {
         && !part.contains("--")
         && !part.contains("..")
         && !part.ends_with(".git")
+}
+
+fn is_gguf(name: &str) -> bool {
+    name.len() > ".gguf".len() && name.to_ascii_lowercase().ends_with(".gguf")
+}
+
+fn is_file(name: &str) -> bool {
+    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c));
+    is_plain && !name.starts_with('.') && name.len() <= 200
 }
 
 fn is_revision(revision: &str) -> bool {
@@ -111,13 +138,22 @@ mod tests {
 
     #[test]
     fn a_name_parses_and_prints_back() {
-        for text in ["Qwen/Qwen3-0.6B", "a/b", "meta-llama/Llama-3.2-1B@refs/pr/7", "o_w/n.a@v1.0+x"] {
+        for text in [
+            "Qwen/Qwen3-0.6B",
+            "a/b",
+            "meta-llama/Llama-3.2-1B@refs/pr/7",
+            "o_w/n.a@v1.0+x",
+            "a/b/c-Q4_K_M.gguf",
+            "a/b@refs/pr/7/c.GGUF",
+        ] {
             let id: RepoId = text.parse().expect(text);
             assert_eq!(id.to_string(), text);
         }
         let id: RepoId = "Qwen/Qwen3-0.6B@main".parse().expect("main may be written out");
         assert_eq!((id.repo(), id.revision()), ("Qwen/Qwen3-0.6B", "main"));
         assert_eq!(id.to_string(), "Qwen/Qwen3-0.6B");
+        let id: RepoId = "a/b@refs/pr/7/c.gguf".parse().expect("the file is what follows the last slash");
+        assert_eq!((id.revision(), id.file()), ("refs/pr/7", Some("c.gguf")));
     }
 
     #[test]
@@ -137,6 +173,9 @@ mod tests {
             ("a/ü", "ü"),
         ] {
             assert_eq!(text.parse::<RepoId>(), Err(RepoIdError::Part(part.to_owned())), "{text}");
+        }
+        for file in ["..gguf", "c d.gguf", "%2f.gguf"] {
+            assert_eq!(format!("a/b/{file}").parse::<RepoId>(), Err(RepoIdError::File(file.to_owned())));
         }
         for revision in
             ["", "/x", "x/", "a//b", "../x", "a..b", ".x", "a/.b", "a b", "a\\b", "a:b", "a@b", "-x"]

@@ -67,6 +67,15 @@ impl Opening<'_> {
         let remote = Remote::new(self.settings, self.id)?;
         let (commit, names) = remote.resolve(self.progress)?;
         (self.progress)(Step::Resolved { commit: &commit });
+        if let Some(file) = self.id.file() {
+            let file = file.to_owned();
+            if !names.contains(&file) {
+                return Err(HubError::NoFile { repo: self.id.repo().to_owned(), commit, file });
+            }
+            let files = self.obtain(&remote, &commit, &[file])?;
+            self.remember(&commit)?;
+            return Ok(self.finished(commit, files));
+        }
         let no_file = |file: &str| HubError::NoFile {
             repo: self.id.repo().to_owned(),
             commit: commit.clone(),
@@ -97,15 +106,26 @@ impl Opening<'_> {
         for name in OPTIONAL.iter().copied().chain([WEIGHTS, INDEX]).filter(|name| !names.contains(*name)) {
             self.cache.mark_absent(&commit, name)?;
         }
-        // Last, so that whoever finds the revision finds all of it.
-        if self.id.revision() != commit {
-            self.cache.remember(self.id.revision(), &commit)?;
-        }
+        self.remember(&commit)?;
         Ok(self.finished(commit, files))
+    }
+
+    /// Last, so that whoever finds the revision finds all of it.
+    fn remember(&mut self, commit: &str) -> Result<(), HubError> {
+        if self.id.revision() == commit { Ok(()) } else { self.cache.remember(self.id.revision(), commit) }
     }
 
     fn cached(&mut self, commit: String) -> Result<Snapshot, HubError> {
         let has = |name: &str| self.cache.has(&commit, name);
+        if let Some(file) = self.id.file() {
+            if !has(file) {
+                return Err(self.not_cached(file));
+            }
+            let names = [file.to_owned()];
+            (self.progress)(Step::Resolved { commit: &commit });
+            let files = self.verify(&commit, &names)?;
+            return Ok(self.finished(commit, files));
+        }
         if let Some(missing) = REQUIRED.iter().find(|name| !has(name)) {
             return Err(self.not_cached(missing));
         }
@@ -129,6 +149,9 @@ impl Opening<'_> {
     /// Is everything here that this commit has of what is wanted, as far as one can know without asking?
     fn is_complete(&self, commit: &str) -> bool {
         let has = |name: &str| self.cache.has(commit, name);
+        if let Some(file) = self.id.file() {
+            return has(file);
+        }
         let is_settled = |name: &str| has(name) || self.cache.is_absent(commit, name);
         let weights = has(WEIGHTS)
             || (self.cache.is_absent(commit, WEIGHTS)

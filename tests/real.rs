@@ -1,0 +1,84 @@
+//! A real language model, which is not in the repository: what others make of it, the lab makes of it too.
+//!
+//! `.ci/model` fetches it and prints where it lies; these tests take it from the environment.
+
+use std::{fs, path::PathBuf};
+
+use reprocheck::{
+    digest::Digest,
+    engine::{Engine, Prompt, lab::Lab},
+    model::Checkpoint,
+};
+use safetensors::SafeTensors;
+
+use crate::support::{Logits, request};
+
+/// As in the fixtures: the largest difference allowed, as a part of the largest logit of its position.
+const LIMIT: f32 = 2e-5;
+
+fn model() -> Checkpoint {
+    let path = std::env::var("REPROCHECK_REAL_MODEL")
+        .expect("REPROCHECK_REAL_MODEL names the file that `.ci/model` fetches: set it to what that prints");
+    Checkpoint::open(&PathBuf::from(path)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn expected() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/real")
+}
+
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn its_weights_are_those_that_the_package_gguf_reads() {
+    let model = model();
+    assert_eq!(model.stored(), ["Q4_1", "Q8_0", "F32"]);
+    assert_eq!(model.parameters(), 134_515_008);
+    let theirs = fs::read_to_string(expected().join("weights.txt")).unwrap();
+    let mut theirs: Vec<_> = theirs.lines().map(|line| line.split_once("  ").unwrap().0).collect();
+    let mut digests = Vec::new();
+    for (tensor, shape) in model.config.tensors() {
+        let mut rows = model.tensor(&tensor, &shape).unwrap();
+        let mut values = vec![0.0; shape.iter().product()];
+        values.chunks_exact_mut(*shape.last().unwrap()).for_each(|row| rows.next_row(row).unwrap());
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        digests.push(Digest::of(&bytes).to_string());
+    }
+    // Their names differ from ours, and no two of these tensors are the same.
+    theirs.sort_unstable();
+    digests.sort_unstable();
+    assert_eq!(digests, theirs);
+}
+
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn its_logits_and_tokens_are_those_of_transformers() {
+    let model = model();
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let bytes = fs::read(expected().join("expected.safetensors")).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let texts = header.metadata().as_ref().unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let words = |name: &str| file.tensor(name).unwrap().data().as_chunks().0.to_vec();
+    let tokens = |name: &str| -> Vec<u32> { words(name).into_iter().map(u32::from_le_bytes).collect() };
+    let numbers = |name: &str| -> Vec<f32> { words(name).into_iter().map(f32::from_le_bytes).collect() };
+    let columns = tokens("columns");
+    let mut lab = Lab::load(&model, "fp32/sequential/t2".parse().unwrap()).unwrap();
+    for index in 0..texts.len() {
+        let prompt = format!("prompt.{index}");
+        let read = tokenizer.encode(&texts[&prompt], true).unwrap();
+        assert_eq!(read, tokens(&format!("{prompt}.tokens")), "{:?}", texts[&prompt]);
+        let mut seen = Logits { items: vec![Vec::new()], samples: Vec::new() };
+        let prompts = [Prompt { item: 0, tokens: read.clone(), replay: None }];
+        lab.generate(&prompts, &request(64), &mut seen).unwrap();
+        let answer: Vec<_> = seen.samples[0].steps.iter().map(|step| step.token.id).collect();
+        assert_eq!(answer, tokens(&format!("{prompt}.greedy")), "{:?}", texts[&prompt]);
+        let (theirs, largest) = (numbers(&format!("{prompt}.logits")), numbers(&format!("{prompt}.largest")));
+        let rows = seen.items[0].chunks_exact(model.config.vocabulary).take(read.len());
+        assert_eq!(rows.len(), largest.len());
+        for ((row, theirs), largest) in rows.zip(theirs.chunks_exact(columns.len())).zip(largest) {
+            for (&column, theirs) in columns.iter().zip(theirs) {
+                let apart = (row[column as usize] - theirs).abs() / largest;
+                assert!(apart < LIMIT, "{:?}: {apart:e}", texts[&prompt]);
+            }
+        }
+    }
+}
