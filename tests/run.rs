@@ -157,6 +157,23 @@ fn a_run_ends_with_a_verdict_and_its_report_is_made_again_byte_for_byte() {
 }
 
 #[test]
+fn a_plan_that_is_measured_says_how_long_it_takes() {
+    let place = Place::new(MATRIX);
+    let plan = |more: &[&str]| place.call(&[&["plan", "--matrix", "m.toml"], more].concat());
+    let cells = plan(&[]).out;
+    let measured = plan(&["--time", "--model", "qwen"]).out;
+    let (begin, time) = measured.split_at(cells.len());
+    assert_eq!(begin, cells);
+    let words = time.strip_suffix(" here, as a few tokens of each say\n").unwrap();
+    assert!(words.starts_with("at most about "), "{time}");
+    let with_time = json(plan(&["--time", "--model", "qwen", "--format", "json"]).out.as_bytes());
+    assert!(with_time["seconds"].is_u64());
+    let ran = plan(&["--time"]);
+    assert!(ran.code == 2 && ran.err.contains("no model is named"), "{}", ran.err);
+    assert_eq!(plan(&["--model", "qwen"]).code, 2);
+}
+
+#[test]
 fn a_report_fits_a_terminal_and_names_the_first_divergence() {
     let ran = Place::new(MATRIX).run(&[]);
     for line in ran.out.lines() {
@@ -463,6 +480,63 @@ fn a_run_killed_at_any_moment_is_resumed_to_the_same_report() {
         killed >= 15 && early < 25,
         "{killed} of 30 were killed before their end, {early} before their beginning"
     );
+}
+
+/// One that has begun its first cell.
+#[cfg(unix)]
+fn begun(place: &Place) -> std::process::Child {
+    let mut command = place.command(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while fs::read_dir(place.path("out/traces")).map_or(0, Iterator::count) == 0 {
+        assert!(child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(2));
+    }
+    child
+}
+
+#[cfg(unix)]
+fn signal(child: &std::process::Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_asked_to_end_says_how_it_goes_on() {
+    let matrix = MATRIX.replace("items  = 8", "items  = 32");
+    let whole = Place::new(&matrix);
+    assert_eq!(whole.run(&[]).code, 0);
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let place = Place::new(&matrix);
+        let child = begun(&place);
+        signal(&child, name);
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{said}");
+        let sentence = "error: stopped as asked: what is done is safe, and --resume goes on with it\n";
+        assert!(said.ends_with(sentence), "{said}");
+        assert!(!place.path("out/report.json").exists());
+        let ran = place.run(&["--resume"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(place.report("out") == whole.report("out"), "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    // One call for all items of a suite: whoever waits for it waits long.
+    let place = Place::new("suites = [\"mul_ladder\"]\nitems = 256\n[matrix]\nbatch = [256]\n");
+    let mut child = begun(&place);
+    signal(&child, "INT");
+    thread::sleep(Duration::from_millis(50));
+    assert!(child.try_wait().unwrap().is_none(), "it waits for what is in flight");
+    signal(&child, "INT");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!said.contains("stopped as asked"), "{said}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod dot;
 mod explain;
 mod generate;
 mod init;
+mod interrupt;
 mod list;
 mod manual;
 mod merge;
@@ -27,8 +28,10 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
+    cell::Cell,
     engine::child,
     model::{Checkpoint, Subject, hub::HubSettings, subject::NO_MODEL},
+    plan::Plan,
     source::Blame,
 };
 
@@ -50,7 +53,7 @@ Begin with
 Exit codes
   0  it holds, or is the same          3  nobody can tell: evidence is missing, or items are too few
   1  a gate failed, or runs differ     4  the machine would not: files, network, memory
-  2  the usage or a file is wrong";
+  2  the usage or a file is wrong      130 or 143: stopped by Ctrl-C or SIGTERM, to be resumed";
 
 #[derive(Subcommand, Debug)]
 enum Verb {
@@ -106,6 +109,10 @@ enum Exit {
     Undecided = 3,
     /// The machine would not: files, threads.
     Environment = 4,
+    /// Ctrl-C has ended it.
+    Interrupted = 130,
+    /// SIGTERM has ended it.
+    Terminated = 143,
 }
 
 /// An error with the exit code that belongs to it.
@@ -154,6 +161,19 @@ struct Model(Option<Checkpoint>);
 impl Model {
     fn open(model: &str) -> Result<Model, Ended> {
         Ok(Model(if model == NO_MODEL { None } else { Some(open(model)?) }))
+    }
+
+    /// With the weights that cells of a plan read.
+    fn for_plan(model: &str, plan: &Plan) -> Result<Model, Ended> {
+        let opened = Model::open(model)?;
+        let weights = |cell: &&Cell| cell.compute.entry().weights;
+        match plan.cells.iter().find(weights).filter(|_| opened.checkpoint().is_none()) {
+            Some(cell) => Err(Ended::usage(anyhow::anyhow!(
+                "{cell} reads a model's weights, and `{model}` has none: name another model with --model, or take such \
+                 cells out"
+            ))),
+            None => Ok(opened),
+        }
     }
 
     fn checkpoint(&self) -> Option<&Checkpoint> {

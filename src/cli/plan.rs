@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::anyhow;
@@ -13,12 +14,14 @@ use tabled::builder::Builder;
 
 use super::{Ended, Exit, up_to};
 use crate::{
+    engine::Engines,
     plan::{self, keys},
     report::{
         Report,
         text::aligned,
         words::{grouped, plural},
     },
+    run::{forecast, pace::in_words},
     store,
 };
 
@@ -27,6 +30,13 @@ use crate::{
 pub(super) struct Plan {
     #[command(flatten)]
     matrix: Matrix,
+    /// Measure how long a run will take here: it loads the model, and has it choose a few tokens under every cell that
+    /// computes otherwise
+    #[arg(long)]
+    time: bool,
+    /// The model to measure; the matrix file's where it is left out
+    #[arg(long, value_name = "MODEL", requires = "time")]
+    model: Option<String>,
     /// How to show it
     #[arg(long, default_value = "text")]
     format: Format,
@@ -70,14 +80,39 @@ impl Matrix {
             })
         })
     }
+
+    /// The model of the command line, or that of the file.
+    pub(super) fn model<'m>(&self, named: Option<&'m str>, plan: &'m plan::Plan) -> Result<&'m str, Ended> {
+        named.or(plan.model.as_deref()).ok_or_else(|| {
+            Ended::usage(anyhow!(
+                "no model is named: add --model qwen, or model = \"qwen\" to {}",
+                self.file.display()
+            ))
+        })
+    }
 }
 
 impl Plan {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let plan = self.matrix.plan()?;
+        let time = if self.time { Some(self.measure(&plan)?) } else { None };
         match self.format {
-            Format::Text => text(&plan, out)?,
-            Format::Json => writeln!(out, "{:#}", as_json(&plan))?,
+            Format::Text => {
+                text(&plan, out)?;
+                if let Some((time, refused)) = time {
+                    writeln!(out, "at most about {} here, as a few tokens of each say", in_words(time))?;
+                    if refused > 0 {
+                        writeln!(out, "{} of these cells cannot run here", grouped(refused as u64))?;
+                    }
+                }
+            }
+            Format::Json => {
+                let mut json = as_json(&plan);
+                if let Some((time, _)) = time {
+                    json["seconds"] = json!(time.as_secs());
+                }
+                writeln!(out, "{json:#}")?;
+            }
         }
         if let Some(jobs) = self.github_output {
             let file = github_output().ok_or_else(|| {
@@ -88,6 +123,19 @@ impl Plan {
             store::append(&file, outputs(&plan, jobs).as_bytes()).map_err(Ended::environment)?;
         }
         Ok(Exit::Held)
+    }
+
+    /// How long it takes, and how many cells cannot run.
+    fn measure(&self, plan: &plan::Plan) -> Result<(Duration, usize), Ended> {
+        let model = super::Model::for_plan(self.matrix.model(self.model.as_deref(), plan)?, plan)?;
+        let (subject, program) = (model.subject()?, super::program()?);
+        let engines = Engines {
+            checkpoint: model.checkpoint(),
+            program: &program,
+            scripts: &plan.scripts,
+            subject: &subject,
+        };
+        Ok(forecast::at_most(plan, &subject, &engines)?)
     }
 }
 

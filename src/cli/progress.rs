@@ -1,14 +1,26 @@
-//! What a person sees on a terminal while a model comes from the Hub or a plan runs; a log gets a line for each cell.
+//! What a person sees on a terminal while a model comes from the Hub or a plan runs; a log gets a line for each
+//! cell, and whatever happens two a minute.
 
 use std::{
     io::IsTerminal as _,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{complain, in_ci, is_dumb};
-use crate::{model::hub::Step, record::Record, report::words::grouped, run::Event};
+use crate::{
+    model::hub::Step,
+    record::Record,
+    report::words::{grouped, plural},
+    run::{Event, pace::Pace},
+};
 
 /// A bar on stderr that is gone when its work is done.
 #[derive(Debug)]
@@ -84,84 +96,243 @@ fn is_watched() -> bool {
 
 /// How far a plan has come: a bar where somebody watches, and lines in a log.
 pub(super) struct Cells {
-    bar: ProgressBar,
-    /// Is the bar drawn?
-    drawn: bool,
-    cells: usize,
-    number: usize,
-    items: u64,
-    tokens: u64,
-    start: Instant,
+    shown: Arc<Mutex<Shown>>,
+    /// Speaks up while a cell says nothing; it ends when nobody can tell it anything any more.
+    ticker: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
+/// A run of seconds needs no lines but those of its cells.
+const QUIET: Duration = Duration::from_secs(10);
+/// Less than half a minute, however late somebody looks at the clock.
+const BEAT: Duration = Duration::from_secs(25);
+
 impl Cells {
-    /// Before anything runs.
-    pub(super) fn new() -> Cells {
+    /// Before anything runs; `stop` is set by somebody who wants it to end.
+    pub(super) fn new(stop: Arc<AtomicBool>) -> Cells {
         let drawn = is_watched() && std::io::stderr().is_terminal();
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = "{wide_msg} [{bar:20}] {pos}/{len} items {eta}";
+        let style = "{wide_msg}\n[{bar:20}] {pos}/{len} items {prefix}";
         let style =
             ProgressStyle::with_template(style).expect("a template that parses").progress_chars("=> ");
         let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
-        Cells { bar, drawn, cells: 0, number: 0, items: 0, tokens: 0, start: Instant::now() }
+        let shown = Arc::new(Mutex::new(Shown { bar, drawn, log: Log::default(), stop }));
+        let (done, nothing) = mpsc::channel();
+        let ticked = Arc::clone(&shown);
+        let ticker = std::thread::spawn(move || {
+            while nothing.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                lock(&ticked).tick(Instant::now());
+            }
+        });
+        Cells { shown, ticker: Some((done, ticker)) }
     }
 
     /// Takes note of what happens.
     pub(super) fn show(&mut self, event: Event<'_>) {
-        match event {
-            Event::Planned { cells, done, items } => {
-                (self.cells, self.number, self.items) = (cells, done, items);
-                self.bar.set_length(items * (cells - done) as u64);
-                self.bar.reset_eta();
-                if done > 0 {
-                    self.say(&format!("{done} of {cells} cells are done already"));
-                }
-            }
-            Event::Distrusted { cell, problem } => self.say(&format!("{cell} runs again: {problem}")),
-            Event::Began(cell) => {
-                self.number += 1;
-                (self.tokens, self.start) = (0, Instant::now());
-                self.bar.set_message(format!("{}/{} {cell}", self.number, self.cells));
-            }
-            Event::Continued { items, tokens } => {
-                self.tokens += tokens as u64;
-                self.bar.inc(items as u64);
-            }
-            Event::Ended(Record::Failed(failed)) => {
-                self.say(&format!("{} could not run: {}", failed.cell, failed.sentence));
-            }
-            Event::Ended(Record::Done(done)) => {
-                if !self.drawn {
-                    let seconds = self.start.elapsed().as_secs_f64();
-                    let speed = (self.tokens as f64 / seconds.max(1e-3)) as u64;
-                    self.say(&format!(
-                        "{}/{} {}: {} items, {} tokens, {seconds:.1} s, {} tokens/s",
-                        self.number,
-                        self.cells,
-                        done.cell,
-                        grouped(self.items),
-                        grouped(self.tokens),
-                        grouped(speed)
-                    ));
-                }
-            }
-        }
-    }
-
-    fn say(&self, line: &str) {
-        if self.drawn { self.bar.println(line) } else { complain(&line) }
+        lock(&self.shown).show(event, Instant::now());
     }
 }
 
 impl Drop for Cells {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        if let Some((done, ticker)) = self.ticker.take() {
+            drop(done);
+            let _ = ticker.join();
+        }
+        lock(&self.shown).bar.finish_and_clear();
+    }
+}
+
+fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is seen of a run.
+struct Shown {
+    bar: ProgressBar,
+    /// Is the bar drawn?
+    drawn: bool,
+    log: Log,
+    stop: Arc<AtomicBool>,
+}
+
+impl Shown {
+    fn show(&mut self, event: Event<'_>, now: Instant) {
+        if self.drawn {
+            match event {
+                Event::Planned { left, items, .. } => self.bar.set_length(items * left.len() as u64),
+                Event::Continued { items, .. } => self.bar.inc(items as u64),
+                _ => {}
+            }
+        }
+        let line = self.log.note(event, now);
+        if let Event::Began(_) = event {
+            let pace = &self.log.pace;
+            self.bar.set_message(pace.current.map_or_else(String::new, |current| {
+                format!("{}/{} {}", pace.number, pace.cells, current.cell)
+            }));
+        }
+        match event {
+            // The bar has told it.
+            Event::Ended(Record::Done(_)) if self.drawn => {}
+            _ => self.say(line),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let stopping = self.log.stopping(self.stop.load(Ordering::Relaxed));
+        self.say(stopping.map(str::to_owned));
+        if self.drawn {
+            let pace = &self.log.pace;
+            self.bar.set_prefix(pace.current.map_or_else(String::new, |current| {
+                format!("{} tokens/s, {}", grouped(current.speed(now)), pace.left(now))
+            }));
+        } else {
+            let lines = self.log.due(now);
+            self.say(lines);
+        }
+    }
+
+    fn say(&self, line: Option<String>) {
+        match line {
+            Some(line) if self.drawn => self.bar.println(line),
+            Some(line) => complain(&line),
+            None => {}
+        }
+    }
+}
+
+/// The words of a log. It reads no clock.
+#[derive(Default)]
+struct Log {
+    pace: Pace,
+    /// When it has something to say next, from the plan on, and whether it has said anything.
+    next: Option<(Instant, bool)>,
+    is_stopping: bool,
+}
+
+impl Log {
+    /// What is said of an event at once.
+    fn note(&mut self, event: Event<'_>, now: Instant) -> Option<String> {
+        let before = self.pace.current;
+        self.pace.note(event, now);
+        let pace = &self.pace;
+        match event {
+            Event::Planned { cells, left, .. } => {
+                self.next = Some((now + QUIET, false));
+                let done = cells - left.len();
+                (done > 0).then(|| format!("{done} of {cells} cells are done already"))
+            }
+            Event::Distrusted { cell, problem } => Some(format!("{cell} runs again: {problem}")),
+            Event::Began(_) | Event::Continued { .. } => None,
+            Event::Ended(Record::Failed(failed)) => {
+                Some(format!("{} could not run: {}", failed.cell, failed.sentence))
+            }
+            Event::Ended(Record::Done(_)) => before.map(|current| {
+                format!(
+                    "{}/{} {}: {} items, {} tokens, {:.1} s, {} tokens/s",
+                    pace.number,
+                    pace.cells,
+                    current.cell,
+                    grouped(pace.items),
+                    grouped(current.tokens),
+                    current.time(now).as_secs_f64(),
+                    grouped(current.speed(now))
+                )
+            }),
+        }
+    }
+
+    /// What is said because it has been long.
+    fn due(&mut self, now: Instant) -> Option<String> {
+        let (next, has_spoken) = self.next?;
+        let current = self.pace.current.filter(|_| now >= next)?;
+        self.next = Some((now + BEAT, true));
+        let Pace { cells, number, items, .. } = self.pace;
+        let all = match has_spoken {
+            true => String::new(),
+            false => format!("{} of {} each\n", plural(cells as u64, "cell"), plural(items, "item")),
+        };
+        Some(format!(
+            "{all}{number}/{cells} {}: {} of {} items, {} tokens, {} tokens/s, {}",
+            current.cell,
+            grouped(current.items),
+            grouped(items),
+            grouped(current.tokens),
+            grouped(current.speed(now)),
+            self.pace.left(now)
+        ))
+    }
+
+    /// What is said once to whoever has asked it to end.
+    fn stopping(&mut self, is_asked: bool) -> Option<&'static str> {
+        let is_new = is_asked && !self.is_stopping && self.pace.current.is_some();
+        self.is_stopping |= is_new;
+        is_new.then_some("stopping when the items in flight are done: a second signal stops at once")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{cell::Cell, record::Failed};
+
+    /// A day by a clock that nobody waits for.
+    #[test]
+    fn a_log_is_never_silent_for_half_a_minute_and_says_nothing_of_a_run_of_seconds() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut log = Log::default();
+        let cells =
+            ["lab/fp32/exact/t1/b1", "lab/bf16/sequential/t1/b4"].map(|cell| cell.parse::<Cell>().unwrap());
+        let planned = Event::Planned { cells: 2, left: &cells, items: 1000, most_tokens: 64_000 };
+        assert_eq!(log.note(planned, at(0)), None);
+        assert_eq!(log.note(Event::Began(cells[0]), at(0)), None);
+        let mut lines = Vec::new();
+        for second in 0..86_400 {
+            if second % 50 == 49 {
+                assert_eq!(log.note(Event::Continued { items: 0, tokens: 50 }, at(second)), None);
+            }
+            if second % 500 == 499 {
+                assert_eq!(log.note(Event::Continued { items: 5, tokens: 0 }, at(second)), None);
+            }
+            lines.extend(log.due(at(second)).map(|line| (second, line)));
+        }
+        assert_eq!(
+            lines[0],
+            (
+                10,
+                "2 cells of 1,000 items each\n1/2 lab/fp32/exact/t1/b1: 0 of 1,000 items, 0 tokens, 0 tokens/s, \
+                 nobody knows how long"
+                    .to_owned()
+            )
+        );
+        assert_eq!(
+            lines[2].1,
+            "1/2 lab/fp32/exact/t1/b1: 0 of 1,000 items, 50 tokens, 0 tokens/s, at most 2 days left"
+        );
+        assert_eq!(
+            lines[2000].1,
+            "1/2 lab/fp32/exact/t1/b1: 500 of 1,000 items, 50,000 tokens, 0 tokens/s, about 2 days left"
+        );
+        assert!(lines.windows(2).all(|two| two[1].0 - two[0].0 <= 30), "{lines:?}");
+        // A cell that cannot run is told at once; then there is nothing to wait for.
+        let failed = Record::Failed(Failed { cell: cells[0], sentence: "why".to_owned() });
+        assert_eq!(
+            log.note(Event::Ended(&failed), at(86_400)).unwrap(),
+            "lab/fp32/exact/t1/b1 could not run: why"
+        );
+        assert_eq!(log.due(at(90_000)), None);
+    }
+
+    #[test]
+    fn who_asks_a_run_to_end_is_answered_once() {
+        let mut log = Log::default();
+        assert_eq!(log.stopping(true), None, "nothing is in flight");
+        log.note(Event::Began(Cell::default()), Instant::now());
+        assert_eq!(log.stopping(false), None);
+        assert!(log.stopping(true).unwrap().starts_with("stopping when the items in flight are done"));
+        assert_eq!(log.stopping(true), None);
+    }
 
     #[test]
     fn the_bar_counts_every_file_once_whatever_happens_to_it() {

@@ -5,14 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::anyhow;
 use clap::Args;
 
-use super::{Ended, Exit, plan::Matrix, progress, report::Shown};
+use super::{Ended, Exit, interrupt::Interrupt, plan::Matrix, progress, report::Shown};
 use crate::{
-    cell::Cell,
     engine::Engines,
-    run::{self, Event, Options, Partition, Present},
+    run::{self, Event, Options, Partition, Present, RunFailure},
 };
 
 /// Run a model under every cell of a matrix file, and judge what must hold
@@ -43,22 +41,10 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let plan = self.matrix.plan()?;
-        let model = self.model.as_ref().or(plan.model.as_ref()).ok_or_else(|| {
-            Ended::usage(anyhow!(
-                "no model is named: add --model qwen, or model = \"qwen\" to {}",
-                self.matrix.file.display()
-            ))
-        })?;
+        let model = self.matrix.model(self.model.as_deref(), &plan)?;
         let baseline = self.shown.baseline()?;
-        let model_files = super::Model::open(model)?;
+        let model_files = super::Model::for_plan(model, &plan)?;
         let subject = model_files.subject()?;
-        let weights = |cell: &&Cell| cell.compute.entry().weights;
-        if let Some(cell) = plan.cells.iter().find(weights).filter(|_| model_files.checkpoint().is_none()) {
-            return Err(Ended::usage(anyhow!(
-                "{cell} reads a model's weights, and `{model}` has none: name another model with --model, or take such \
-                 cells out"
-            )));
-        }
         let folder = self.out.clone().unwrap_or_else(|| self.default_folder(model));
         let program = super::program()?;
         let engines = Engines {
@@ -67,6 +53,7 @@ impl Run {
             scripts: &plan.scripts,
             subject: &subject,
         };
+        let interrupt = Interrupt::watch()?;
         let options = Options {
             out: folder.clone(),
             present: match () {
@@ -76,10 +63,18 @@ impl Run {
             },
             partition: self.partition,
             matrix: (self.matrix.file.display().to_string(), self.matrix.profile.clone()),
+            stop: interrupt.asked.clone(),
         };
-        let mut cells = progress::Cells::new();
-        run::run(&plan, &subject, &engines, &options, &mut |event: Event<'_>| cells.show(event))?;
+        let mut cells = progress::Cells::new(interrupt.asked.clone());
+        let ran = run::run(&plan, &subject, &engines, &options, &mut |event: Event<'_>| cells.show(event));
         drop(cells);
+        match ran {
+            Err(stopped @ RunFailure::Stopped) => {
+                return Err(Ended { exit: interrupt.exit(), error: stopped.into() });
+            }
+            ran => ran?,
+        };
+        drop(interrupt);
         if let Some(partition) = self.partition {
             writeln!(
                 out,

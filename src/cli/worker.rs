@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 
 use clap::Args;
 
-use super::{Ended, Exit};
+use super::{Ended, Exit, interrupt::Interrupt};
 use crate::{
     engine::{EngineError, child},
     model::{Checkpoint, hub::HubSettings},
@@ -15,6 +15,8 @@ pub(super) struct Worker {}
 
 impl Worker {
     pub(super) fn run(&self, input: impl BufRead, out: &mut impl Write) -> Result<Exit, Ended> {
+        // A terminal's Ctrl-C goes to both processes: the other one says when this one ends.
+        let _interrupt = Interrupt::watch()?;
         child::serve(input, out, |model| {
             // Whoever asks has fetched it, and names the folder.
             Checkpoint::resolve(model, &HubSettings::from_environment(), &mut |_| {})

@@ -50,6 +50,7 @@ enum Answer {
         read: usize,
         bits: Vec<u32>,
     },
+    Chose(usize),
     Finished(Sample),
     Done,
     Failed(EngineError),
@@ -182,6 +183,7 @@ impl Engine for Child {
                     let logits: Vec<_> = bits.into_iter().map(f32::from_bits).collect();
                     observer.logits(item, read, &logits);
                 }
+                Answer::Chose(tokens) => observer.chose(tokens),
                 Answer::Finished(sample) => observer.finished(sample),
                 Answer::Done => return Ok(()),
                 Answer::Failed(error) => return Err(error),
@@ -252,6 +254,10 @@ impl<W: Write> Teller<W> {
 impl<W: Write> Observer for Teller<W> {
     fn finished(&mut self, sample: Sample) {
         self.tell(&Answer::Finished(sample));
+    }
+
+    fn chose(&mut self, tokens: usize) {
+        self.tell(&Answer::Chose(tokens));
     }
 
     fn wants_logits(&self) -> bool {

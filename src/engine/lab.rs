@@ -98,6 +98,7 @@ impl<'a, K: Kernel> Lab<'a, K> {
         kernel.workers().share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Row>)| {
             *seen = Some(Row::of(logits, request.candidates));
         });
+        let chosen = last.len();
         for ((running, _), (logits, seen)) in last.into_iter().zip(seen) {
             let seen = seen.expect("every row has just been seen");
             let place = (running.prompt.item, running.cache.len());
@@ -106,6 +107,7 @@ impl<'a, K: Kernel> Lab<'a, K> {
             running.ending.push(step.token.id);
             running.steps.push(step);
         }
+        observer.chose(chosen);
         Ok(())
     }
 }

@@ -59,6 +59,11 @@ pub trait Observer {
     /// Sees a sample; those of one group come together, in the order of their prompts.
     fn finished(&mut self, sample: Sample);
 
+    /// Is told after every call how many tokens it has chosen, for all prompts of the group: a sample may take minutes.
+    fn chose(&mut self, tokens: usize) {
+        let _ = tokens;
+    }
+
     /// Does it want to see logits? Nothing is computed or copied for one that does not.
     fn wants_logits(&self) -> bool {
         false

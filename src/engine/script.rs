@@ -308,6 +308,7 @@ impl Engine for Scripted<'_> {
                 ending.push(id);
                 steps.push(step);
             }
+            observer.chose(steps.len());
             observer.finished(Sample {
                 item: prompt.item,
                 prompt: prompt.tokens.clone(),

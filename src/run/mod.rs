@@ -2,8 +2,10 @@
 
 pub mod diff;
 pub mod export;
+pub mod forecast;
 mod groups;
 pub mod merge;
+pub mod pace;
 mod questions;
 pub mod review;
 
@@ -12,6 +14,10 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -19,7 +25,7 @@ use self::groups::Layout;
 use crate::{
     cell::{Cell, Compute},
     digest::Digest,
-    engine::{Engine, EngineError, Opener, Prompt, Request},
+    engine::{Engine, EngineError, Observer, Opener, Prompt, Request},
     model::Subject,
     numerics::order::{Launch, Order},
     plan::Plan,
@@ -49,6 +55,9 @@ pub enum RunFailure {
         /// What the engine said.
         error: EngineError,
     },
+    /// Somebody has asked it to end.
+    #[error("stopped as asked: what is done is safe, and --resume goes on with it")]
+    Stopped,
     /// The folder cannot be used.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -63,7 +72,7 @@ pub enum RunFailure {
 impl Blame for RunFailure {
     fn is_environment(&self) -> bool {
         match self {
-            RunFailure::Question(_) => false,
+            RunFailure::Question(_) | RunFailure::Stopped => false,
             RunFailure::Run(error) => error.is_environment(),
             RunFailure::Engine { .. } | RunFailure::Write(_) | RunFailure::Lines(_) => true,
         }
@@ -81,6 +90,8 @@ pub struct Options {
     pub partition: Option<Partition>,
     /// What the matrix file is called, and the profile.
     pub matrix: (String, Option<String>),
+    /// Set by somebody who wants it to end; it does so when the items in flight are done.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What to do with a run that is there.
@@ -158,10 +169,12 @@ pub enum Event<'a> {
     Planned {
         /// All of this part.
         cells: usize,
-        /// Those that are done.
-        done: usize,
+        /// Those that are not done.
+        left: &'a [Cell],
         /// Questions of each.
         items: u64,
+        /// How many tokens may follow them all.
+        most_tokens: u64,
     },
     /// What was there of a cell cannot be trusted, so it runs again.
     Distrusted {
@@ -172,11 +185,11 @@ pub enum Event<'a> {
     },
     /// A cell begins.
     Began(Cell),
-    /// Some items of it are done.
+    /// It has come further.
     Continued {
-        /// How many.
+        /// How many items are done now that were not.
         items: usize,
-        /// How many tokens were chosen for them.
+        /// How many tokens have been chosen, for these or for others.
         tokens: usize,
     },
     /// A cell has come to its end.
@@ -210,9 +223,9 @@ pub fn run(
             }
         }
     }
-    let (cells, done) = (cells.len(), cells.len() - left.len());
-    watch(Event::Planned { cells, done, items: run.about.questions });
-    let mut work = Work::new(&run, subject, opener)?;
+    let (items, (_, most_tokens)) = (run.about.questions, plan.cost());
+    watch(Event::Planned { cells: cells.len(), left: &left, items, most_tokens });
+    let mut work = Work::new(&run, subject, opener, &options.stop)?;
     for cell in left {
         watch(Event::Began(cell));
         let record = match work.cell(cell, watch) {
@@ -295,6 +308,7 @@ struct Work<'a> {
     run: &'a Run,
     subject: &'a Subject<'a>,
     opener: &'a dyn Opener,
+    stop: &'a AtomicBool,
     questions: Lines<Question>,
     layout: Layout,
     /// The open engine, and for which cells it is.
@@ -304,7 +318,12 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(run: &'a Run, subject: &'a Subject<'a>, opener: &'a dyn Opener) -> Result<Work<'a>, RunFailure> {
+    fn new(
+        run: &'a Run,
+        subject: &'a Subject<'a>,
+        opener: &'a dyn Opener,
+        stop: &'a AtomicBool,
+    ) -> Result<Work<'a>, RunFailure> {
         let mut questions = run.questions()?;
         let mut layout = Layout { suites: Vec::new(), lengths: Vec::new() };
         let mut suite = String::new();
@@ -324,6 +343,7 @@ impl<'a> Work<'a> {
             run,
             subject,
             opener,
+            stop,
             questions,
             layout,
             engine: None,
@@ -343,17 +363,18 @@ impl<'a> Work<'a> {
         let mut writer = Writer::new(self.folder, self.open().sight())?;
         let (mut launches, mut tokens) = (Launches::none(), 0);
         for group in self.layout.groups(cell.serving.grouping, cell.serving.batch) {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(RunFailure::Stopped);
+            }
             let group =
                 group.into_iter().map(|item| self.questions.get(item)).collect::<Result<Vec<_>, _>>()?;
-            let samples = self.answer(cell, &group, is_replayed)?;
+            let samples = self.answer(cell, &group, is_replayed, watch)?;
             launches.add(&samples);
             for (question, sample) in group.iter().zip(&samples) {
                 let scores = question.score(&sample.text, sample.finish == Finish::Length);
                 writer.add(sample, scores)?;
             }
-            let chosen = samples.iter().map(|sample| sample.steps.len()).sum();
-            tokens += chosen as u64;
-            watch(Event::Continued { items: samples.len(), tokens: chosen });
+            tokens += samples.iter().map(|sample| sample.steps.len() as u64).sum::<u64>();
         }
         if let Compute::Lab(numerics) = cell.compute {
             let threads = numerics.threads().get();
@@ -384,6 +405,7 @@ impl<'a> Work<'a> {
         cell: Cell,
         group: &[Question],
         is_replayed: bool,
+        watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Vec<Sample>, RunFailure> {
         let mut prompts = Vec::new();
         for question in group {
@@ -404,10 +426,14 @@ impl<'a> Work<'a> {
             choice: generation.choice.with_seed(cell.serving.seed),
             candidates: generation.candidates,
         };
-        let mut samples = Vec::new();
+        let mut watched = Watched { samples: Vec::new(), told: 0, watch };
         self.open()
-            .generate(&prompts, &request, &mut samples)
+            .generate(&prompts, &request, &mut watched)
             .map_err(|error| RunFailure::Engine { cell: Box::new(cell), error })?;
+        let Watched { samples, told, watch } = watched;
+        // An engine may have kept to itself what it was doing.
+        let chosen: usize = samples.iter().map(|sample| sample.steps.len()).sum();
+        watch(Event::Continued { items: samples.len(), tokens: chosen.saturating_sub(told) });
         Ok(samples)
     }
 
@@ -443,5 +469,24 @@ impl<'a> Work<'a> {
         };
         self.replayed = Some(trace::lines(self.folder, done.trace)?);
         Ok(())
+    }
+}
+
+/// The samples of a group, and somebody who is told of every token that one of them gets.
+struct Watched<'w> {
+    samples: Vec<Sample>,
+    /// Of how many tokens.
+    told: usize,
+    watch: &'w mut dyn FnMut(Event<'_>),
+}
+
+impl Observer for Watched<'_> {
+    fn finished(&mut self, sample: Sample) {
+        self.samples.push(sample);
+    }
+
+    fn chose(&mut self, tokens: usize) {
+        self.told += tokens;
+        (self.watch)(Event::Continued { items: 0, tokens });
     }
 }

@@ -166,6 +166,7 @@ impl<'a> Candle<'a> {
             }
             let logits = self.forward(&tokens, prompts.len(), read)?;
             read += rows / prompts.len();
+            let mut chosen = 0;
             for (sequence, logits) in
                 sequences.iter_mut().zip(logits.chunks_exact(self.checkpoint.config.vocabulary))
             {
@@ -177,8 +178,10 @@ impl<'a> Candle<'a> {
                 }
                 if next.is_empty() {
                     sequence.step(logits, request, read, rows, self.stock)?;
+                    chosen += 1;
                 }
             }
+            observer.chose(chosen);
         }
         let launch = Launched { prefill, threads: self.stock.threads.get() };
         for sequence in sequences {
