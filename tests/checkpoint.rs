@@ -366,7 +366,7 @@ fn a_model_is_named_in_three_ways() {
 
 #[test]
 fn a_name_that_stands_for_nothing_gets_the_three_ways() {
-    let ways = "write `qwen` or `qwen-full` for one in this binary, `./folder` for files here, or `owner/name` for the Hugging Face Hub";
+    let ways = "write `qwen` or `qwen-full` for one in this binary, `./folder` or `./file.gguf` for files here, or `owner/name` for the Hugging Face Hub";
     for (name, suggestion) in
         [("qwem", "did you mean `qwen`? "), ("Qwen", "did you mean `qwen`? "), ("gpt", "")]
     {
@@ -1107,7 +1107,7 @@ fn tensors_that_do_not_fit_the_config_are_named() {
     assert_eq!(
         refused(&|tensors| drop(tensors.remove(query)), nothing.clone()),
         format!(
-            "DIR/model.safetensors: there is no tensor `{query}`: fetch the model again, or see that its config.json is its own"
+            "DIR/model.safetensors: there is no tensor `{query}`: fetch the model again, or see that its config is its own"
         )
     );
     assert_eq!(
@@ -1118,7 +1118,7 @@ fn tensors_that_do_not_fit_the_config_are_named() {
     assert_eq!(
         refused(&|_| (), json!({"num_hidden_layers": 16_384})),
         "DIR/model.safetensors: there is no tensor `model.layers.1.input_layernorm.weight`: fetch the model again, or see \
-         that its config.json is its own"
+         that its config is its own"
     );
     let foreign = "has no place in the qwen2 of 1 layers that the model's config describes: see that both are of the same model";
     for extra in ["model.layers.0.self_attn.o_proj.bias", "model.layers.1.input_layernorm.weight"] {

@@ -1,9 +1,9 @@
 //! Models in files of GGUF: they are what their folders are, and a file that lies is told so.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use reprocheck::{
-    model::{Checkpoint, Config},
+    model::{Checkpoint, Config, chat::Message},
     numerics::{
         block::BlockFormat,
         rotary::{Rotary, Scaling},
@@ -145,7 +145,15 @@ fn small() -> File {
         file.set(&format!("llama.{key}"), Value::U32(value));
     }
     file.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
-    file.set("tokenizer.ggml.model", Value::Text("none".to_owned()));
+    let texts = |texts: &[&str]| Value::Texts(texts.iter().map(|&text| text.to_owned()).collect());
+    file.set("tokenizer.ggml.model", Value::Text("gpt2".to_owned()));
+    file.set("tokenizer.ggml.pre", Value::Text("gpt-2".to_owned()));
+    file.set("tokenizer.ggml.tokens", texts(&["a", "b", "Ġ", "ab", "<|im_end|>", "<s>"]));
+    file.set("tokenizer.ggml.token_type", Value::I32s(vec![1, 1, 1, 1, 3, 3]));
+    file.set("tokenizer.ggml.merges", texts(&["a b"]));
+    file.set("tokenizer.ggml.bos_token_id", Value::U32(5));
+    file.set("tokenizer.ggml.add_bos_token", Value::Bool(true));
+    file.set("tokenizer.chat_template", Value::Text("{{ bos_token }}{{ messages[0].content }}".to_owned()));
     for (name, lengths) in [
         ("token_embd.weight", &[4, 6][..]),
         ("blk.0.attn_norm.weight", &[4]),
@@ -169,6 +177,16 @@ fn small() -> File {
         });
     }
     file
+}
+
+#[test]
+fn a_file_brings_its_tokenizer_its_special_tokens_and_its_chat_template() {
+    let model = opened(&small().bytes()).unwrap();
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    assert_eq!(tokenizer.encode("ab a<|im_end|>", true).unwrap(), [5, 3, 2, 0, 4]);
+    assert_eq!((model.config.beginning_token, &*model.config.stop_tokens), (Some(5), &[4][..]));
+    let prompt = model.chat.unwrap().render(&[Message::new("user", "b")], true, &BTreeMap::new());
+    assert_eq!(prompt.unwrap(), "<s>b");
 }
 
 #[test]
@@ -203,7 +221,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             changed(&key("llama.context_length", Value::Raw(9, [&[4, 0, 0, 0][..], &[255; 8]].concat()))),
-            "FILE: at byte 146: `llama.context_length` should hold 18446744073709551615 entries, for which the 1486 bytes that follow are too few: fetch the file again",
+            "FILE: at byte 146: `llama.context_length` should hold 18446744073709551615 entries, for which the 1934 bytes that follow are too few: fetch the file again",
         ),
         (
             changed(&key("llama.context_length", Value::Raw(13, Vec::new()))),
@@ -218,15 +236,15 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             changed(&key("llama.use", Value::Raw(7, vec![2]))),
-            "FILE: at byte 423: `llama.use` is 2, which is neither false nor true: fetch the file again",
+            "FILE: at byte 874: `llama.use` is 2, which is neither false nor true: fetch the file again",
         ),
         (
             changed(&|file: &mut File| file.keys.push(file.keys[0].clone())),
-            "FILE: at byte 402: the key `general.architecture` stands there twice: fetch the file again",
+            "FILE: at byte 853: the key `general.architecture` stands there twice: fetch the file again",
         ),
         (
             changed(&|file: &mut File| file.tensors.push(file.tensors[0].clone())),
-            "FILE: at byte 1038: the tensor `token_embd.weight` stands there twice: fetch the file again",
+            "FILE: at byte 1489: the tensor `token_embd.weight` stands there twice: fetch the file again",
         ),
         (
             changed(&key("general.alignment", Value::U32(24))),
@@ -265,6 +283,18 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
             "FILE: `llama.rope.scaling.type` is \"longrope\", and the types that are computed here are default, linear, llama3 and yarn: choose a model with one of those",
         ),
         (
+            changed(&|file: &mut File| {
+                let table = file.tensor("token_embd.weight");
+                table.lengths = vec![4, 4];
+                table.bytes.truncate(64);
+            }),
+            "FILE has the token \"<s>\" with the number 5, but the model has embeddings for 4 only: see that the tokenizer and config.json are of the same model",
+        ),
+        (
+            changed(&key("tokenizer.ggml.pre", Value::Text("poro-chat".to_owned()))),
+            "FILE: `tokenizer.ggml.pre` is \"poro-chat\", and how that cuts a text is not known; known here are default, gpt-2, phi-2, mpt, olmo, smollm, starcoder, refact, command-r, llama-bpe, llama-v3, llama3, dbrx, smaug-bpe, qwen2, deepseek-r1-qwen, qwen35, tekken, deepseek-coder: take the model in the layout of Hugging Face, which brings its tokenizer along",
+        ),
+        (
             changed(&key("split.count", Value::U32(3))),
             "FILE: `split.count` is 3, and a model in several files is not read: join them with llama-gguf-split --merge",
         ),
@@ -278,7 +308,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             changed(&tensor(|tensor| tensor.lengths = vec![1; 5])),
-            "FILE: at byte 895: the tensor `blk.0.ffn_up.weight` has 5 dimensions, and there are no more than 4: fetch the file again",
+            "FILE: at byte 1346: the tensor `blk.0.ffn_up.weight` has 5 dimensions, and there are no more than 4: fetch the file again",
         ),
         (
             changed(&tensor(|tensor| tensor.lengths = vec![u64::MAX, u64::MAX])),
@@ -302,7 +332,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             changed(&tensor(|tensor| tensor.offset = Some(1 << 40))),
-            "FILE: the tensor `blk.0.ffn_up.weight`: it ends at byte 1099511628896, but the file has 1632: fetch the file again, or choose another version of the model",
+            "FILE: the tensor `blk.0.ffn_up.weight`: it ends at byte 1099511629344, but the file has 2080: fetch the file again, or choose another version of the model",
         ),
         (
             changed(&tensor(|tensor| tensor.name = "blk.1.ffn_up.weight".to_owned())),
@@ -316,11 +346,11 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             opened(&[small().bytes(), vec![0; ALIGNMENT]].concat()).unwrap_err(),
-            "FILE: at byte 1616: the last 48 bytes belong to no tensor: fetch the file again",
+            "FILE: at byte 2064: the last 48 bytes belong to no tensor: fetch the file again",
         ),
         (
             opened(&small().bytes()[..1_500]).unwrap_err(),
-            "FILE: the tensor `blk.0.ffn_down.weight`: it ends at byte 1600, but the file has 1500: fetch the file again, or choose another version of the model",
+            "FILE: the tensor `blk.0.attn_k.weight`: it ends at byte 1728, but the file has 1500: fetch the file again, or choose another version of the model",
         ),
     ];
     for (found, expected) in cases {

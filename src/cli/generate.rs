@@ -27,7 +27,7 @@ use crate::{
 /// Continue a prompt under one cell, and show what every token was chosen from
 #[derive(Args, Debug)]
 pub(super) struct Generate {
-    /// The model: `qwen`, a folder such as `./checkpoint`, or `owner/name[@revision]` on the Hub
+    /// The model: `qwen`, a folder such as `./checkpoint`, `./file.gguf`, or `owner/name[@revision]` on the Hub
     #[arg(long, value_name = "MODEL")]
     model: String,
     /// The prompt, as text

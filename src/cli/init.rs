@@ -18,7 +18,7 @@ pub(super) struct Init {
     /// Where to
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// The model that the matrix file names: `qwen`, a folder, or `owner/name[@revision]` on the Hub
+    /// The model that the matrix file names: `qwen`, a folder, a file of GGUF, or `owner/name[@revision]` on the Hub
     #[arg(long, value_name = "MODEL", default_value = "qwen")]
     model: String,
     /// Whose workflow to write

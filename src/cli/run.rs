@@ -16,7 +16,7 @@ use crate::{
 /// Run a model under every cell of a matrix file, and judge what must hold
 #[derive(Args, Debug)]
 pub(super) struct Run {
-    /// The model: `qwen`, a folder such as `./checkpoint`, or `owner/name[@revision]` on the Hub; the matrix file's where
+    /// The model: `qwen`, a folder such as `./checkpoint`, `./file.gguf`, or `owner/name[@revision]` on the Hub; the matrix file's where
     /// it is left out
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
