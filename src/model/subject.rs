@@ -49,9 +49,11 @@ impl<'a> Subject<'a> {
         let config = &checkpoint.config;
         Ok(Subject {
             name: &checkpoint.name,
-            origin: match checkpoint.is_gguf() {
-                true => format!("{}, stored as {}", checkpoint.origin, checkpoint.stored().join(" and ")),
-                false => checkpoint.origin.to_string(),
+            origin: match (&checkpoint.origin, checkpoint.is_gguf()) {
+                (origin, false) => origin.to_string(),
+                // Its name is its path.
+                (Origin::File(_), true) => format!("one file of GGUF in {}", listed(&checkpoint.stored())),
+                (origin, true) => format!("{origin}, in {}", listed(&checkpoint.stored())),
             },
             architecture: config.architecture.to_string(),
             parameters: checkpoint.parameters(),
@@ -82,6 +84,14 @@ impl<'a> Subject<'a> {
             stop_tokens: &[],
             sums: [0; 4],
         }
+    }
+}
+
+/// As a sentence lists them.
+fn listed(types: &[String]) -> String {
+    match types {
+        [rest @ .., one, last] => [rest, &[format!("{one} and {last}")]].concat().join(", "),
+        _ => types.concat(),
     }
 }
 
