@@ -142,6 +142,12 @@ pub struct Elapsed {
 }
 
 impl About {
+    /// One value for all that decides what an engine is asked.
+    pub fn work(&self) -> Digest {
+        let work = (self.model.digest, self.items, self.vocabulary, &self.generation, &self.scripts);
+        Digest::of(&serde_json::to_vec(&work).expect("values are JSON"))
+    }
+
     /// What another run does otherwise, if anything. What must hold does not count: it is judged afterwards.
     pub fn difference(&self, new: &About) -> Option<String> {
         let two = |what: &str, old: String, new: String| Some(format!("{what} {old}, not {new}"));

@@ -445,17 +445,20 @@ fn a_report_is_written_down_in_every_format_that_is_asked_for() {
 
 // ------------------------------------------------------------------------------------------- killed and damaged
 
-/// Thirty runs, each killed at a moment of its own, and each resumed to the report of one that was left alone.
+/// Thirty runs, each killed at a moment of its own, and each resumed to the report of one that was left alone: most of
+/// them within a cell, whose items that were done do not run again.
 #[test]
 fn a_run_killed_at_any_moment_is_resumed_to_the_same_report() {
-    let whole = Place::new(MATRIX);
+    let matrix = MATRIX.replace("items  = 8", "items  = 12");
+    let whole = Place::new(&matrix);
     let start = Instant::now();
     assert_eq!(whole.run(&[]).code, 0);
     let whole_takes = start.elapsed();
     let report = whole.report("out");
+    let files: Vec<_> = whole.files("out").iter().map(|file| file.file_name().unwrap().to_owned()).collect();
     let mut stream = Stream::new(30, 0);
-    let place = Place::new(MATRIX);
-    let (mut killed, mut early) = (0, 0);
+    let place = Place::new(&matrix);
+    let (mut killed, mut early, mut within) = (0, 0, 0);
     for round in 0..30 {
         let _ = fs::remove_dir_all(place.path("out"));
         let mut child = place
@@ -464,7 +467,8 @@ fn a_run_killed_at_any_moment_is_resumed_to_the_same_report() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        thread::sleep(Duration::from_secs_f64(whole_takes.as_secs_f64() * stream.unit()));
+        // Not to the very end: how long a run takes depends on who else computes here.
+        thread::sleep(Duration::from_secs_f64(0.8 * whole_takes.as_secs_f64() * stream.unit()));
         // SIGKILL: nothing in the program can do anything about it.
         child.kill().unwrap();
         killed += u32::from(!child.wait().unwrap().success());
@@ -473,12 +477,142 @@ fn a_run_killed_at_any_moment_is_resumed_to_the_same_report() {
         let ran = place.run(&["--resume"]);
         assert_eq!(ran.code, 0, "round {round}: {}", ran.err);
         assert!(place.report("out") == report, "round {round}");
-        let names = fs::read_dir(place.path("out/traces")).unwrap().map(|entry| entry.unwrap().file_name());
-        assert!(names.into_iter().all(|name| name.len() == 64), "round {round} leaves something behind");
+        within += u32::from(ran.err.contains(" goes on after "));
+        let names: Vec<_> =
+            place.files("out").iter().map(|file| file.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, files, "round {round} leaves something behind");
     }
     assert!(
-        killed >= 15 && early < 25,
-        "{killed} of 30 were killed before their end, {early} before their beginning"
+        killed >= 15 && early < 25 && within >= 8,
+        "{killed} of 30 were killed before their end, {early} before their beginning, {within} within a cell"
+    );
+}
+
+/// The same run again and again, and killed again and again: it comes to its end all the same.
+#[test]
+fn a_run_that_is_killed_before_every_cell_is_done_comes_to_its_end() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    let report = place.report("out");
+    let _ = fs::remove_dir_all(place.path("out"));
+    let partials = |place: &Place| {
+        let lines =
+            |path: PathBuf| fs::read(path).map_or(0, |bytes| bytes.iter().filter(|b| **b == b'\n').count());
+        let names = ["fp32_exact_t1_b1", "bf16_sequential_t1_b1"];
+        names
+            .map(|name| lines(place.path(&format!("out/cells/lab_{name}.partial"))))
+            .into_iter()
+            .max()
+            .unwrap()
+    };
+    for lines in [1, 4, 7, 10, 13] {
+        let mut child = place
+            .command(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out", "--resume"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Whoever is too slow to see so many lines sees the end of the run.
+        while partials(&place) < lines && child.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(place.run(&["--resume"]).code, 0);
+    assert!(place.report("out") == report);
+}
+
+/// A run that was killed in its third cell, each of whose items is a line of its file.
+fn within_a_cell(place: &Place) -> PathBuf {
+    let partial = place.path("out/cells/lab_bf16_sequential_t1_b1.partial");
+    let mut child = place
+        .command(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while fs::read(&partial).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count()) < 4 {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    partial
+}
+
+#[test]
+fn what_is_done_of_a_cell_is_believed_as_far_as_it_is_what_was_written() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run(&[]).code, 0);
+    let report = place.report("out");
+    fs::remove_dir_all(place.path("out")).unwrap();
+    let partial = within_a_cell(&place);
+    let good = fs::read(&partial).unwrap();
+    let ends: Vec<_> = (1..).zip(&good).filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end).collect();
+    let first = fs::read(place.path("out/cells/lab_fp32_exact_t1_b1.json")).unwrap();
+    let flipped = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        bad
+    };
+    let text = String::from_utf8(good[..ends[3]].to_vec()).unwrap();
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    let swapped = [lines[0], lines[2], lines[1]].concat();
+    // Whoever writes a line anew may seal it anew, but not of another cell.
+    for (bad, items, problem) in [
+        (good[..ends[3]].to_vec(), 4, "items\n"),
+        (good[..ends[2] + 10].to_vec(), 3, "its last line has no end"),
+        (flipped(ends[1] + 9), 2, "it is not what was written"),
+        (flipped(ends[1] + (ends[2] - ends[1]) / 2), 2, "it is not what was written"),
+        (flipped(ends[2] - 1), 2, "it is not what was written"),
+        (swapped.into_bytes(), 1, "its items do not share a call in this cell"),
+        ([lines[0], lines[0]].concat().into_bytes(), 1, "its items do not share a call in this cell"),
+        (
+            text.replace("\"program\":\"reprocheck 0", "\"program\":\"reprocheck 9").into_bytes(),
+            0,
+            "9.2.0 wrote it",
+        ),
+        (first, 0, "it does not read"),
+    ] {
+        fs::write(&partial, &bad).unwrap();
+        let _ = fs::remove_file(place.path("out/cells/lab_bf16_sequential_t1_b1.json"));
+        let ran = place.run(&["--resume"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let said = format!("lab/bf16/sequential/t1/b1 goes on after {items} of 16 items");
+        assert!(ran.err.contains(&said) && ran.err.contains(problem), "{problem}: {}", ran.err);
+        assert!(place.report("out") == report, "{problem}");
+        assert!(!partial.exists());
+    }
+    // Another cell's, and one that a kill left beside the cell itself.
+    fs::write(&partial, &good[..ends[0]]).unwrap();
+    assert_eq!(place.run(&["--resume"]).err, "5 of 5 cells are done already\n");
+    assert!(!partial.exists());
+    let other = place.path("out/cells/lab_bf16_split-k~rows_t1_b1");
+    fs::remove_file(other.with_extension("json")).unwrap();
+    fs::write(other.with_extension("partial"), &good[..ends[0]]).unwrap();
+    let ran = place.run(&["--resume"]);
+    assert!(ran.err.contains("goes on after 0 of 16 items: "), "{}", ran.err);
+    assert!(
+        ran.err.contains("it is about lab/bf16/sequential/t1/b1; the items from there on run again"),
+        "{}",
+        ran.err
+    );
+    assert!(place.report("out") == report);
+    // One of a run that asks otherwise.
+    fs::write(&partial, &good[..ends[0]]).unwrap();
+    let file = place.path("out/cells/lab_bf16_sequential_t1_b1.json");
+    fs::remove_file(&file).unwrap();
+    place.write("m.toml", &MATRIX.replace("[matrix]", "[generate]\ncandidates = 3\n[matrix]"));
+    assert_eq!(place.run(&["--fresh"]).code, 0);
+    assert!(!partial.exists(), "a fresh run begins with nothing");
+    fs::remove_file(&file).unwrap();
+    fs::write(&partial, &good[..ends[0]]).unwrap();
+    let ran = place.run(&["--resume"]);
+    assert!(
+        ran.err.contains("goes on after 0 of 16 items: ") && ran.err.contains("it is of another run"),
+        "{}",
+        ran.err
     );
 }
 

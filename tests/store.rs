@@ -4,13 +4,21 @@ use std::{fs, path::Path};
 
 use proptest::prelude::*;
 use reprocheck::{
+    cell::Cell,
     digest::{Digest, MerkleTree},
+    engine::environment::Environment,
     numerics::choice::Candidate,
     store::{
+        partial::{Maker, Partial},
         parts::Parts,
         trace::{Line, Reader, TraceError, TreeFile, Writer, lines, sweep, verify},
     },
-    suite::score::{Outcome, Score, Scores},
+    suite::{
+        answer::Answer,
+        question::Question,
+        score::{Outcome, Score, Scores},
+        style::Style,
+    },
     trace::{Finish, Launched, Sample, Seen, Sight, Step, Token},
 };
 use safetensors::SafeTensors;
@@ -309,4 +317,112 @@ fn parts_lie_there_one_after_the_other_or_not_at_all() {
     // A file is where a folder would have to be.
     let error = Parts::new(&path.join("more.txt"), 1).err().unwrap().to_string();
     assert!(error.starts_with("cannot write ") && error.contains("choose another place"), "{error}");
+}
+
+// --------------------------------------------------------------------------------------------- cells that still run
+
+/// What is asked where these samples are the answers.
+fn questions(samples: &[Sample]) -> Vec<Question> {
+    let question = |sample: &Sample| Question {
+        item: sample.item,
+        suite: "s".to_owned(),
+        id: "i".to_owned(),
+        stratum: "1".to_owned(),
+        cluster: None,
+        prompt: String::new(),
+        tokens: sample.prompt.clone(),
+        max_new_tokens: 9,
+        stop: Vec::new(),
+        answer: Answer::integer(7),
+        read_as: Style::Compact,
+    };
+    samples.iter().map(question).collect()
+}
+
+fn maker() -> Maker {
+    Maker {
+        cell: Cell::default(),
+        work: Digest::of(b"work"),
+        replays: None,
+        environment: Environment { engine: "lab".to_owned(), facts: [].into() },
+    }
+}
+
+fn groups() -> Vec<Vec<Sample>> {
+    vec![
+        vec![sample(0, &[1, 2, 3], "abc"), sample(1, &[], "")],
+        vec![seen(Sight::Top, 3, &[4], "d"), seen(Sight::Tokens, 2, &[5], "\n")],
+        vec![sample(4, &[7], "é")],
+    ]
+}
+
+/// The groups that are believed, and why no more are.
+fn believed(store: &Path, maker: Maker) -> (usize, Option<String>) {
+    let mut partial = Partial::open(store, maker).unwrap();
+    for (at, group) in groups().iter().enumerate() {
+        match partial.next(&questions(group)) {
+            Ok(Some(samples)) => assert_eq!(&samples, group),
+            Ok(None) => return (at, None),
+            Err(error) => {
+                assert!(partial.next(&questions(group)).unwrap().is_none());
+                return (at, Some(error.to_string()));
+            }
+        }
+    }
+    (3, None)
+}
+
+#[test]
+fn a_cell_goes_on_where_its_file_ends_and_no_flipped_byte_is_believed() {
+    let store = tempfile::tempdir().unwrap();
+    let write = || {
+        let mut partial = Partial::open(store.path(), maker()).unwrap();
+        for group in groups() {
+            if partial.next(&questions(&group)).ok().flatten().is_none() {
+                partial.add(&group, std::time::Duration::from_secs(1)).unwrap();
+            }
+        }
+    };
+    write();
+    let mut files = fs::read_dir(store.path().join("cells")).unwrap();
+    let file = files.next().unwrap().unwrap().path();
+    let good = fs::read(&file).unwrap();
+    let ends: Vec<_> = (1..).zip(&good).filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end).collect();
+    assert_eq!(ends.len(), 3);
+    for at in 0..good.len() {
+        for bit in [0, 5] {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            fs::write(&file, &bad).unwrap();
+            let line = ends.iter().filter(|end| **end <= at).count();
+            let (groups, problem) = believed(store.path(), maker());
+            assert!(groups == line && problem.is_some(), "byte {at}: {groups} {problem:?}");
+        }
+    }
+    for length in 0..good.len() {
+        fs::write(&file, &good[..length]).unwrap();
+        let whole = ends.iter().filter(|end| **end <= length).count();
+        let (groups, problem) = believed(store.path(), maker());
+        assert_eq!(groups, whole);
+        assert_eq!(problem.is_some(), length > 0 && !ends.contains(&length), "{length}");
+        // What was not believed is gone, and what is made again lies where it would have.
+        let left = if groups == 0 { 0 } else { ends[groups - 1] };
+        assert_eq!(fs::read(&file).unwrap(), &good[..left]);
+    }
+    fs::write(&file, &good[..ends[1] + 5]).unwrap();
+    write();
+    assert_eq!(believed(store.path(), maker()), (3, None));
+    for (other, problem) in [
+        (Maker { work: Digest::of(b"other"), ..maker() }, "it is of another run"),
+        (Maker { replays: Some(Digest::of(b"")), ..maker() }, "it is of another run"),
+        (
+            Maker { environment: Environment { engine: "x".to_owned(), facts: [].into() }, ..maker() },
+            "lab made it in another environment",
+        ),
+    ] {
+        fs::write(&file, &good).unwrap();
+        let (groups, found) = believed(store.path(), other);
+        assert!(groups == 0 && found.as_ref().unwrap().contains(problem), "{found:?}");
+        assert!(found.unwrap().ends_with("; the items from there on run again"));
+    }
 }

@@ -160,7 +160,7 @@ impl Shown {
         if self.drawn {
             match event {
                 Event::Planned { left, items, .. } => self.bar.set_length(items * left.len() as u64),
-                Event::Continued { items, .. } => self.bar.inc(items as u64),
+                Event::Resumed { items, .. } | Event::Continued { items, .. } => self.bar.inc(items as u64),
                 _ => {}
             }
         }
@@ -223,7 +223,16 @@ impl Log {
                 (done > 0).then(|| format!("{done} of {cells} cells are done already"))
             }
             Event::Distrusted { cell, problem } => Some(format!("{cell} runs again: {problem}")),
-            Event::Began(_) | Event::Continued { .. } => None,
+            Event::Began(_) | Event::Continued { .. } | Event::Resumed { items: 0, problem: None } => None,
+            Event::Resumed { items, problem } => pace.current.map(|current| {
+                let why = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+                format!(
+                    "{} goes on after {} of {} items{why}",
+                    current.cell,
+                    grouped(items as u64),
+                    grouped(pace.items)
+                )
+            }),
             Event::Ended(Record::Failed(failed)) => {
                 Some(format!("{} could not run: {}", failed.cell, failed.sentence))
             }

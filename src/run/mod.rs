@@ -1,4 +1,4 @@
-//! The main loop: every cell of a plan, one after the other, each safe on disk before the next begins.
+//! The main loop: every cell of a plan, one after the other, and what is done of it safe on disk before more is asked.
 
 pub mod diff;
 pub mod export;
@@ -34,6 +34,7 @@ use crate::{
     store::{
         StoreError,
         lines::{Lines, LinesError},
+        partial::{Maker, Partial},
         run::{Locked, Run, RunError},
         trace::{self, Line, Writer},
     },
@@ -185,6 +186,13 @@ pub enum Event<'a> {
     },
     /// A cell begins.
     Began(Cell),
+    /// So many items of it were there already, up to something that is not what was written, if there is a problem.
+    Resumed {
+        /// How many.
+        items: usize,
+        /// Why no more.
+        problem: Option<&'a RunError>,
+    },
     /// It has come further.
     Continued {
         /// How many items are done now that were not.
@@ -215,7 +223,8 @@ pub fn run(
     let mut left = Vec::new();
     for (cell, record) in run.records(&cells) {
         match record {
-            Ok(Some(Record::Done(_))) => {}
+            // Killed in between, a run leaves both.
+            Ok(Some(Record::Done(_))) => folder.forget_partial(cell)?,
             Ok(_) => left.push(cell),
             Err(problem) => {
                 watch(Event::Distrusted { cell, problem: &problem });
@@ -313,8 +322,8 @@ struct Work<'a> {
     layout: Layout,
     /// The open engine, and for which cells it is.
     engine: Option<((Compute, NonZeroUsize), Box<dyn Engine + 'a>)>,
-    /// What the reference wrote, where cells read that.
-    replayed: Option<Lines<Line>>,
+    /// What the reference wrote, where cells read that, and which trace that is.
+    replayed: Option<(Digest, Lines<Line>)>,
 }
 
 impl<'a> Work<'a> {
@@ -360,6 +369,14 @@ impl<'a> Work<'a> {
         if is_replayed {
             self.find_replay(cell)?;
         }
+        let maker = Maker {
+            cell,
+            work: self.run.about.work(),
+            replays: self.replayed.as_ref().filter(|_| is_replayed).map(|(trace, _)| *trace),
+            environment: self.open().about(),
+        };
+        let mut partial = Partial::open(self.folder, maker)?;
+        let (mut is_resumed, mut there) = (false, 0);
         let mut writer = Writer::new(self.folder, self.open().sight())?;
         let (mut launches, mut tokens) = (Launches::none(), 0);
         for group in self.layout.groups(cell.serving.grouping, cell.serving.batch) {
@@ -368,13 +385,29 @@ impl<'a> Work<'a> {
             }
             let group =
                 group.into_iter().map(|item| self.questions.get(item)).collect::<Result<Vec<_>, _>>()?;
-            let samples = self.answer(cell, &group, is_replayed, watch)?;
+            let samples = match partial.next(&group) {
+                Ok(Some(samples)) => {
+                    there += samples.len();
+                    samples
+                }
+                stored => {
+                    if !std::mem::replace(&mut is_resumed, true) {
+                        watch(Event::Resumed { items: there, problem: stored.as_ref().err() });
+                    }
+                    let samples = self.answer(cell, &group, is_replayed, watch)?;
+                    partial.add(&samples, start.elapsed())?;
+                    samples
+                }
+            };
             launches.add(&samples);
             for (question, sample) in group.iter().zip(&samples) {
                 let scores = question.score(&sample.text, sample.finish == Finish::Length);
                 writer.add(sample, scores)?;
             }
             tokens += samples.iter().map(|sample| sample.steps.len() as u64).sum::<u64>();
+        }
+        if !is_resumed {
+            watch(Event::Resumed { items: there, problem: None });
         }
         if let Compute::Lab(numerics) = cell.compute {
             let threads = numerics.threads().get();
@@ -389,7 +422,7 @@ impl<'a> Work<'a> {
             root: written.root,
             launches,
             environment: self.open().about(),
-            elapsed: Elapsed { milliseconds: start.elapsed().as_millis() as u64, tokens },
+            elapsed: Elapsed { milliseconds: partial.elapsed(start.elapsed()), tokens },
         })
     }
 
@@ -410,7 +443,7 @@ impl<'a> Work<'a> {
         let mut prompts = Vec::new();
         for question in group {
             let replay = match &mut self.replayed {
-                Some(lines) if is_replayed => Some(lines.get(question.item)?.tokens),
+                Some((_, lines)) if is_replayed => Some(lines.get(question.item)?.tokens),
                 _ => None,
             };
             prompts.push(Prompt { item: question.item, tokens: question.tokens.clone(), replay });
@@ -467,7 +500,7 @@ impl<'a> Work<'a> {
             let error = EngineError::Unsupported(sentence.to_owned());
             return Err(RunFailure::Engine { cell: Box::new(cell), error });
         };
-        self.replayed = Some(trace::lines(self.folder, done.trace)?);
+        self.replayed = Some((done.trace, trace::lines(self.folder, done.trace)?));
         Ok(())
     }
 }

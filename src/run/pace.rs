@@ -113,6 +113,11 @@ impl Pace {
                 }
                 self.current = Some(Current { cell, start: now, items: 0, tokens: 0, of_items: 0 });
             }
+            Event::Resumed { items, .. } => {
+                if let Some(current) = &mut self.current {
+                    current.items += items as u64;
+                }
+            }
             Event::Continued { items, tokens } => {
                 let Some(current) = &mut self.current else { return };
                 current.items += items as u64;

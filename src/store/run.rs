@@ -6,6 +6,7 @@
 //! | `items.jsonl` | a [`Question`] a line |
 //! | `vocabulary.json` | the text of every token |
 //! | `cells/CELL.json` | [`Record`]: what became of a cell, written after its trace |
+//! | `cells/CELL.partial` | what is done of a cell that still runs, see [`super::partial`] |
 //! | `traces/DIGEST/` | what cells left behind, see [`super::trace`] |
 //!
 //! Nothing is believed that cannot be checked: `run.json` and the cells hold the SHA-256 of what they say, `run.json` those
@@ -42,6 +43,7 @@ const RUN: &str = "run.json";
 const ITEMS: &str = "items.jsonl";
 const VOCABULARY: &str = "vocabulary.json";
 const CELLS: &str = "cells";
+const PARTIAL: &str = ".partial";
 const LOCK: &str = ".lock";
 /// How the names of all files begin that are written of a run when it has been judged.
 const REPORT: &str = "report.";
@@ -52,7 +54,8 @@ const REPORT: &str = "report.";
 struct Sealed<'a> {
     form: u32,
     program: String,
-    sha256: Digest,
+    /// As text: a digest in other letters is another byte on the disk.
+    sha256: String,
     #[serde(borrow)]
     content: &'a RawValue,
 }
@@ -252,7 +255,7 @@ impl Locked {
         // The file that makes it a run goes first and comes last.
         remove(&self.folder.join(RUN))?;
         self.forget_reports()?;
-        let is_cell = |name: &str| name.ends_with(".json");
+        let is_cell = |name: &str| name.ends_with(".json") || name.ends_with(PARTIAL);
         let is_trace = |name: &str| name.parse::<Digest>().is_ok();
         self.remove_all(CELLS, &is_cell)?;
         self.remove_all(trace::TRACES, &is_trace)
@@ -306,7 +309,17 @@ impl Locked {
     ///
     /// When it cannot be written.
     pub fn record(&self, record: &Record) -> Result<(), StoreError> {
-        write_sealed(&cell_file(&self.folder, record.cell()), record)
+        write_sealed(&cell_file(&self.folder, record.cell()), record)?;
+        self.forget_partial(record.cell())
+    }
+
+    /// Removes what is kept of a cell while it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be removed.
+    pub fn forget_partial(&self, cell: Cell) -> Result<(), StoreError> {
+        remove(&partial_file(&self.folder, cell))
     }
 }
 
@@ -396,6 +409,11 @@ pub fn cell_file(folder: &Path, cell: Cell) -> PathBuf {
     folder.join(CELLS).join(format!("{}.json", cell_name(cell)))
 }
 
+/// The file of what is done of a cell.
+pub(super) fn partial_file(folder: &Path, cell: Cell) -> PathBuf {
+    folder.join(CELLS).join(cell_name(cell) + PARTIAL)
+}
+
 /// The name of a cell, with what no file system minds.
 pub fn cell_name(cell: Cell) -> String {
     cell.to_string().replace('/', "_").replace(':', "~")
@@ -425,36 +443,46 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 }
 
 fn write_sealed(path: &Path, content: &impl Serialize) -> Result<(), StoreError> {
-    let json = |error: serde_json::Error| StoreError::Write { path: path.to_owned(), error: error.into() };
-    let content = serde_json::value::to_raw_value(content).map_err(json)?;
-    let sealed = Sealed {
-        form: FORM,
-        program: PROGRAM.to_owned(),
-        sha256: Digest::of(content.get().as_bytes()),
-        content: &content,
-    };
-    let mut bytes = serde_json::to_vec(&sealed).map_err(json)?;
-    bytes.push(b'\n');
+    let bytes =
+        sealed(content).map_err(|error| StoreError::Write { path: path.to_owned(), error: error.into() })?;
     super::write(path, &bytes)
 }
 
+/// A line that holds the digest of what it says.
+pub(super) fn sealed(content: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let content = serde_json::value::to_raw_value(content)?;
+    let sealed = Sealed {
+        form: FORM,
+        program: PROGRAM.to_owned(),
+        sha256: Digest::of(content.get().as_bytes()).to_string(),
+        content: &content,
+    };
+    let mut bytes = serde_json::to_vec(&sealed)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
 fn read_sealed<T: DeserializeOwned>(path: &Path, way_out: &'static str) -> Result<T, RunError> {
-    let damaged = |problem: String| RunError::Damaged { path: path.to_owned(), problem, way_out };
     let bytes = fs::read(path).map_err(|error| RunError::Read { path: path.to_owned(), error })?;
-    let sealed: Sealed<'_> = serde_json::from_slice(&bytes)
-        .map_err(|error| damaged(format!("it is not what was written: it does not read ({error})")))?;
+    unsealed(&bytes).map_err(|problem| RunError::Damaged { path: path.to_owned(), problem, way_out })
+}
+
+/// What a line says, or why it is not believed.
+pub(super) fn unsealed<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+    let sealed: Sealed<'_> = serde_json::from_slice(line)
+        .map_err(|error| format!("it is not what was written: it does not read ({error})"))?;
     if sealed.form != FORM || sealed.program != PROGRAM {
-        return Err(damaged(format!(
+        return Err(format!(
             "{} wrote it, in form {}, and can read it; this is {PROGRAM}, which reads form {FORM}",
             sealed.program, sealed.form
-        )));
+        ));
     }
-    let found = Digest::of(sealed.content.get().as_bytes());
+    let found = Digest::of(sealed.content.get().as_bytes()).to_string();
     if found != sealed.sha256 {
-        return Err(damaged(format!(
+        return Err(format!(
             "it is not what was written: its content has the digest {found}, and it says {}",
             sealed.sha256
-        )));
+        ));
     }
-    serde_json::from_str(sealed.content.get()).map_err(|error| damaged(format!("it does not read ({error})")))
+    serde_json::from_str(sealed.content.get()).map_err(|error| format!("it does not read ({error})"))
 }

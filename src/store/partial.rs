@@ -1,0 +1,157 @@
+//! What is done of a cell that still runs: a line for each group of items, safe as soon as it is written.
+//!
+//! The cell alone decides which groups there are and in which order they run, so the lines of a file are the first groups of its
+//! cell, and whoever goes on begins behind them. Each line is sealed as the files of a run are, and says what made it. From the first
+//! line on that is not what was written nothing is believed: those groups run again.
+
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    StoreError,
+    run::{RunError, partial_file, sealed, unsealed},
+};
+use crate::{
+    cell::Cell, digest::Digest, engine::environment::Environment, suite::question::Question, trace::Sample,
+};
+
+/// What makes samples: those of another maker are no part of the same cell.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maker {
+    /// The cell.
+    pub cell: Cell,
+    /// What the run asks of whom.
+    pub work: Digest,
+    /// The trace whose tokens the cell reads, if it reads any.
+    pub replays: Option<Digest>,
+    /// Who answers, and where.
+    pub environment: Environment,
+}
+
+/// A line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group<'a> {
+    maker: Cow<'a, Maker>,
+    /// How long the cell had run when the group was done.
+    milliseconds: u64,
+    samples: Cow<'a, [Sample]>,
+}
+
+/// The file of a cell that is not done.
+pub struct Partial {
+    path: PathBuf,
+    maker: Maker,
+    file: BufReader<File>,
+    /// Where the lines end that are believed.
+    end: u64,
+    /// Are they all read?
+    is_read: bool,
+    /// How long the cell had run before.
+    before: Duration,
+}
+
+impl Partial {
+    /// Of a cell in the folder of its run; made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn open(folder: &Path, maker: Maker) -> Result<Partial, StoreError> {
+        let path = partial_file(folder, maker.cell);
+        let open = || {
+            fs::create_dir_all(super::folder_of(&path)?)?;
+            File::options().read(true).write(true).create(true).truncate(false).open(&path)
+        };
+        let file = open().map_err(|error| StoreError::Write { path: path.clone(), error })?;
+        let file = BufReader::new(file);
+        Ok(Partial { path, maker, file, end: 0, is_read: false, before: Duration::ZERO })
+    }
+
+    /// The samples of the next group, which are those of these questions, if they are there.
+    ///
+    /// # Errors
+    ///
+    /// When what is there is not that. Nothing behind it is there any more.
+    pub fn next(&mut self, group: &[Question]) -> Result<Option<Vec<Sample>>, RunError> {
+        if self.is_read {
+            return Ok(None);
+        }
+        let line = self.line(group);
+        if !matches!(line, Ok(Some(_))) {
+            self.is_read = true;
+            let cut = self.file.get_mut().set_len(self.end);
+            cut.map_err(|error| StoreError::Write { path: self.path.clone(), error })?;
+        }
+        line.map_err(|problem| RunError::Damaged {
+            path: self.path.clone(),
+            problem,
+            way_out: "the items from there on run again",
+        })
+    }
+
+    fn line(&mut self, group: &[Question]) -> Result<Option<Vec<Sample>>, String> {
+        let mut line = Vec::new();
+        let read = self.file.read_until(b'\n', &mut line);
+        match read.map_err(|error| format!("it cannot be read any further ({error})"))? {
+            0 => return Ok(None),
+            _ if line.last() != Some(&b'\n') => {
+                return Err("its last line has no end, as after a kill".to_owned());
+            }
+            _ => {}
+        }
+        let Group { maker, milliseconds, samples } = unsealed(&line)?;
+        if *maker != self.maker {
+            let Maker { cell, environment, .. } = maker.as_ref();
+            return Err(match () {
+                () if *cell != self.maker.cell => format!("it is about {cell}"),
+                () if *environment != self.maker.environment => {
+                    format!("{} made it in another environment", environment.engine)
+                }
+                () => "it is of another run".to_owned(),
+            });
+        }
+        let asked = group.iter().map(|question| (question.item, &question.tokens));
+        if !asked.eq(samples.iter().map(|sample| (sample.item, &sample.prompt))) {
+            return Err("its items do not share a call in this cell".to_owned());
+        }
+        self.end += line.len() as u64;
+        self.before = Duration::from_millis(milliseconds);
+        Ok(Some(samples.into_owned()))
+    }
+
+    /// Adds the samples of a group that is done, so long after the cell began or went on.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub fn add(&mut self, samples: &[Sample], elapsed: Duration) -> Result<(), StoreError> {
+        let group = Group {
+            maker: Cow::Borrowed(&self.maker),
+            milliseconds: self.elapsed(elapsed),
+            samples: Cow::Borrowed(samples),
+        };
+        let line = sealed(&group).map_err(io::Error::from);
+        let written = line.and_then(|line| {
+            let file = self.file.get_mut();
+            file.seek(SeekFrom::Start(self.end))?;
+            file.write_all(&line)?;
+            Ok(line.len() as u64)
+        });
+        self.end += written.map_err(|error| StoreError::Write { path: self.path.clone(), error })?;
+        Ok(())
+    }
+
+    /// How many milliseconds the cell has run, so long after it began or went on.
+    pub fn elapsed(&self, elapsed: Duration) -> u64 {
+        self.before.saturating_add(elapsed).as_millis() as u64
+    }
+}
