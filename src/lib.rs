@@ -118,7 +118,7 @@
 //! | `http` | one exchange over blocking sockets, with the environment's proxies and the system's certificates |
 //! | [`trace`] | what one cell leaves behind of a prompt |
 //! | [`stats`] | spread, intervals, paired tests and survival, out of counts |
-//! | [`model`] | checkpoints from a folder, the Hub or this binary, and the one decoder |
+//! | [`model`] | checkpoints from a folder, a file of GGUF, the Hub or this binary, and the one decoder |
 //! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
@@ -190,10 +190,12 @@
 //!     (`tests/plan.rs`, and the pairs in `tests/bad`).
 //! 19. **What an engine cannot do it refuses**, with the name of the cell, before it runs (`tests/candle.rs`).
 //! 20. **A run that was killed is resumed to the same report, byte for byte**
-//!     (`a_run_killed_at_any_moment_is_resumed_to_the_same_report`), and shards add up to the whole
+//!     (`a_run_killed_at_any_moment_is_resumed_to_the_same_report`,
+//!     `a_run_that_is_killed_before_every_cell_is_done_comes_to_its_end`), and shards add up to the whole
 //!     (`shards_that_are_merged_give_the_report_of_one_run`).
 //! 21. **No byte of a store is believed that its digest does not cover**
-//!     (`a_store_with_a_flipped_byte_or_a_truncated_file_is_repaired_or_refused_and_never_trusted`).
+//!     (`a_store_with_a_flipped_byte_or_a_truncated_file_is_repaired_or_refused_and_never_trusted`,
+//!     `a_cell_goes_on_where_its_file_ends_and_no_flipped_byte_is_believed`).
 //! 22. **Missing evidence is not a pass**, nor is an axis that made no difference to what ran, and what is not seen is never
 //!     equal: hiding evidence makes an outcome unknown, and never another one
 //!     (`hiding_evidence_makes_any_outcome_unknown_and_none_another`).

@@ -369,6 +369,16 @@ fn a_file_that_is_cut_off_anywhere_is_refused() {
 
 #[test]
 fn no_damage_makes_a_file_more_than_refused() {
+    damage(20_000);
+}
+
+#[test]
+#[ignore = "takes half a minute"]
+fn no_damage_of_a_hundred_thousand_makes_a_file_more_than_refused() {
+    damage(100_000);
+}
+
+fn damage(times: usize) {
     let file = small();
     let (bytes, head) = (file.bytes(), file.head().len());
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
@@ -381,7 +391,7 @@ fn no_damage_makes_a_file_more_than_refused() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model.gguf");
     let (mut opened, mut refused) = (0, 0);
-    for _ in 0..100_000 {
+    for _ in 0..times {
         let mut bytes = bytes.clone();
         for _ in 0..1 + random(3) {
             let at = random(head);
@@ -408,5 +418,5 @@ fn no_damage_makes_a_file_more_than_refused() {
             }
         }
     }
-    assert!(opened > 1_000 && refused > 10_000, "{opened} opened, {refused} refused");
+    assert!(opened > times / 100 && refused > times / 2, "{opened} opened, {refused} refused");
 }
