@@ -313,6 +313,29 @@ fn only_what_a_checkpoint_needs_is_asked_for_and_nothing_else() {
 }
 
 #[test]
+fn of_one_file_of_gguf_nothing_else_is_asked_for() {
+    let mut files = text_files(1);
+    files.insert("model-Q4_1.gguf".to_owned(), weights(3));
+    files.insert("model-Q8_0.gguf".to_owned(), weights(4));
+    let hub = Hub::new(Repo { commits: [(FIRST.to_owned(), files)].into(), ..repo() });
+    let snapshot = hub.open("main/model-Q4_1.gguf").expect("a snapshot");
+    hub.assert_holds(&snapshot, FIRST);
+    assert_eq!(snapshot.files.len(), 1);
+    let file = format!("/{ID}/resolve/{FIRST}/model-Q4_1.gguf");
+    let asked =
+        [format!("GET /api/models/{ID}/revision/main"), format!("HEAD {file}"), format!("GET {file}")];
+    assert_eq!(hub.hub.lines(), asked);
+    hub.forget_requests();
+    assert_eq!(hub.offline("main/model-Q4_1.gguf").expect("the same"), snapshot);
+    assert_eq!(hub.open(&format!("{FIRST}/model-Q4_1.gguf")).expect("the same").files, snapshot.files);
+    assert_eq!(hub.requests(), [""; 0]);
+    let error = hub.offline("main/model-Q8_0.gguf").expect_err("it is not here");
+    assert_says(&error, &["model-Q8_0.gguf of maker/model is not in", "unset HF_HUB_OFFLINE"]);
+    let error = hub.open("main/model-Q2_K.gguf").expect_err("it is nowhere");
+    assert_says(&error, &["model-Q2_K.gguf", "maker/model"]);
+}
+
+#[test]
 fn the_cache_has_the_layout_that_other_libraries_share() {
     let hub = Hub::new(repo());
     let snapshot = hub.open("main").expect("a snapshot");

@@ -203,7 +203,7 @@ impl Repo {
 }
 
 pub(crate) fn is_in_lfs(name: &str) -> bool {
-    name.ends_with(".safetensors")
+    name.ends_with(".safetensors") || name.ends_with(".gguf")
 }
 
 fn missing(code: &str) -> Answer {
