@@ -3,7 +3,9 @@
 use std::{
     num::NonZeroUsize,
     ops::Range,
+    panic::{self, AssertUnwindSafe},
     sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
+    thread,
 };
 
 use reprocheck::numerics::{
@@ -807,6 +809,55 @@ fn shared_jobs_are_done_once_each_and_are_no_evidence_of_arithmetic() {
         done.sort_unstable();
         assert_eq!(done, (0..20).collect::<Vec<_>>());
         assert_eq!((calls.into_inner(), workers.threads(), workers.used()), (20, threads, 1));
+    }
+}
+
+#[test]
+fn what_is_led_shares_its_jobs_and_gives_back_what_it_found() {
+    for threads in [1, 2, 3, 64] {
+        let workers = Workers::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+        // Several calls in a row, each with a leader of its own, and one inside another.
+        for call in 0..20 {
+            let mut done = vec![0; 50];
+            let sum = workers.within(|| {
+                workers.share(done.iter_mut().enumerate().collect(), |(at, done)| *done += at + call);
+                workers.within(|| workers.share(done.iter_mut().collect(), |done| *done *= 2));
+                done.iter().sum::<usize>()
+            });
+            assert_eq!(sum, 2 * (49 * 50 / 2 + 50 * call));
+        }
+    }
+}
+
+#[test]
+fn two_callers_lead_the_same_threads_and_both_come_back() {
+    let workers = Workers::new(NonZeroUsize::new(2).unwrap()).unwrap();
+    let lead = || {
+        for _ in 0..200 {
+            let sum = AtomicUsize::new(0);
+            workers.within(|| {
+                workers.share((1..=8).collect(), |n| {
+                    sum.fetch_add(n, Ordering::Relaxed);
+                });
+            });
+            assert_eq!(sum.into_inner(), 36);
+        }
+    };
+    thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(lead))));
+}
+
+#[test]
+fn a_panic_of_a_leader_or_of_its_share_is_the_callers_and_leaves_the_threads_at_work() {
+    let workers = Workers::new(NonZeroUsize::new(2).unwrap()).unwrap();
+    for share in [false, true] {
+        let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+            workers.within(|| match share {
+                true => workers.share((0..8).collect(), |n: usize| assert!(n < 5, "five is too much")),
+                false => panic!("the leader gives up"),
+            });
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(workers.within(|| 42), 42);
     }
 }
 

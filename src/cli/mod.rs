@@ -201,7 +201,7 @@ fn program() -> Result<PathBuf, Ended> {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(io::stdout());
     let ended = match cli.verb {
         Verb::List(list) => list.run(&mut out),
         Verb::Explain(explain) => explain.run(&mut out),

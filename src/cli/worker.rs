@@ -14,7 +14,7 @@ use crate::{
 pub(super) struct Worker {}
 
 impl Worker {
-    pub(super) fn run(&self, input: impl BufRead, out: &mut impl Write) -> Result<Exit, Ended> {
+    pub(super) fn run(&self, input: impl BufRead, out: &mut (impl Write + Send)) -> Result<Exit, Ended> {
         // A terminal's Ctrl-C goes to both processes: the other one says when this one ends.
         let _interrupt = Interrupt::watch()?;
         child::serve(input, out, |model| {

@@ -208,7 +208,7 @@ impl Drop for Child {
 /// When the other side cannot be read or written.
 pub fn serve(
     mut input: impl BufRead,
-    mut output: impl Write,
+    mut output: impl Write + Send,
     open: impl FnOnce(&str) -> Result<Checkpoint, EngineError>,
 ) -> io::Result<()> {
     let Some(question) = read_line::<Open>(&mut input)? else { return Ok(()) };
@@ -251,7 +251,7 @@ impl<W: Write> Teller<W> {
     }
 }
 
-impl<W: Write> Observer for Teller<W> {
+impl<W: Write + Send> Observer for Teller<W> {
     fn finished(&mut self, sample: Sample) {
         self.tell(&Answer::Finished(sample));
     }

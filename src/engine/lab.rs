@@ -56,6 +56,47 @@ impl<'a, K: Kernel> Lab<'a, K> {
         &self.decoder
     }
 
+    /// Continues the prompts, on whichever thread this is.
+    fn answer(
+        &self,
+        prompts: &[Prompt],
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError> {
+        let config = self.decoder.config();
+        super::check(prompts, request, config.vocabulary, config.positions)?;
+        let decode = self.tokenizer.map(|tokenizer| |tokens: &[u32]| tokenizer.decode(tokens, true));
+        let endings = Endings::new(request, decode.as_ref().map(|decode| decode as &Decode<'_>))?;
+        let start = |prompt| Running::new(prompt, self.decoder.cache(), endings.begin(prompt));
+        let mut group: Vec<_> = prompts.iter().map(start).collect();
+        // All prompts are read before the first token is chosen, as a static batch does it.
+        loop {
+            let mut calls: Vec<_> = group
+                .iter_mut()
+                .filter_map(|running| running.next_chunk(request, observer.wants_logits()))
+                .collect();
+            if calls.is_empty() {
+                break;
+            }
+            let rows = calls.iter().map(|call| call.tokens.len()).sum();
+            calls.iter_mut().for_each(|call| call.running.prefill.push(rows));
+            self.advance(&mut calls, request, observer)?;
+        }
+        // Whoever has finished leaves; the others go on in a smaller batch.
+        loop {
+            let mut calls: Vec<_> = group.iter_mut().filter_map(Running::next_token).collect();
+            if calls.is_empty() {
+                break;
+            }
+            self.advance(&mut calls, request, observer)?;
+        }
+        let threads = self.decoder.kernel().workers().used();
+        for running in group {
+            observer.finished(running.sample(threads));
+        }
+        Ok(())
+    }
+
     /// One call: the sequences' next tokens, and what follows from the logits.
     fn advance(
         &self,
@@ -127,38 +168,7 @@ impl<K: Kernel> Engine for Lab<'_, K> {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError> {
-        let config = self.decoder.config();
-        super::check(prompts, request, config.vocabulary, config.positions)?;
-        let decode = self.tokenizer.map(|tokenizer| |tokens: &[u32]| tokenizer.decode(tokens, true));
-        let endings = Endings::new(request, decode.as_ref().map(|decode| decode as &Decode<'_>))?;
-        let start = |prompt| Running::new(prompt, self.decoder.cache(), endings.begin(prompt));
-        let mut group: Vec<_> = prompts.iter().map(start).collect();
-        // All prompts are read before the first token is chosen, as a static batch does it.
-        loop {
-            let mut calls: Vec<_> = group
-                .iter_mut()
-                .filter_map(|running| running.next_chunk(request, observer.wants_logits()))
-                .collect();
-            if calls.is_empty() {
-                break;
-            }
-            let rows = calls.iter().map(|call| call.tokens.len()).sum();
-            calls.iter_mut().for_each(|call| call.running.prefill.push(rows));
-            self.advance(&mut calls, request, observer)?;
-        }
-        // Whoever has finished leaves; the others go on in a smaller batch.
-        loop {
-            let mut calls: Vec<_> = group.iter_mut().filter_map(Running::next_token).collect();
-            if calls.is_empty() {
-                break;
-            }
-            self.advance(&mut calls, request, observer)?;
-        }
-        let threads = self.decoder.kernel().workers().used();
-        for running in group {
-            observer.finished(running.sample(threads));
-        }
-        Ok(())
+        self.decoder.kernel().workers().within(|| self.answer(prompts, request, observer))
     }
 }
 

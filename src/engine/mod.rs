@@ -55,7 +55,7 @@ pub struct Request {
 }
 
 /// Sees what an engine makes, while it makes it.
-pub trait Observer {
+pub trait Observer: Send {
     /// Sees a sample; those of one group come together, in the order of their prompts.
     fn finished(&mut self, sample: Sample);
 

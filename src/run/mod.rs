@@ -214,7 +214,7 @@ pub fn run(
     subject: &Subject<'_>,
     opener: &dyn Opener,
     options: &Options,
-    watch: &mut dyn FnMut(Event<'_>),
+    watch: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Result<Run, RunFailure> {
     let suites = questions::asked(plan, subject)?;
     let folder = Locked::new(&options.out)?;
@@ -361,7 +361,7 @@ impl<'a> Work<'a> {
     }
 
     /// Runs one cell, and leaves its trace in the store.
-    fn cell(&mut self, cell: Cell, watch: &mut dyn FnMut(Event<'_>)) -> Result<Done, RunFailure> {
+    fn cell(&mut self, cell: Cell, watch: &mut (dyn FnMut(Event<'_>) + Send)) -> Result<Done, RunFailure> {
         let failed = |error| RunFailure::Engine { cell: Box::new(cell), error };
         let start = Instant::now();
         self.engine(cell).map_err(failed)?;
@@ -438,7 +438,7 @@ impl<'a> Work<'a> {
         cell: Cell,
         group: &[Question],
         is_replayed: bool,
-        watch: &mut dyn FnMut(Event<'_>),
+        watch: &mut (dyn FnMut(Event<'_>) + Send),
     ) -> Result<Vec<Sample>, RunFailure> {
         let mut prompts = Vec::new();
         for question in group {
@@ -510,7 +510,7 @@ struct Watched<'w> {
     samples: Vec<Sample>,
     /// Of how many tokens.
     told: usize,
-    watch: &'w mut dyn FnMut(Event<'_>),
+    watch: &'w mut (dyn FnMut(Event<'_>) + Send),
 }
 
 impl Observer for Watched<'_> {

@@ -151,8 +151,8 @@ impl<const R: usize, const V: usize> WithSimd for WideSums<'_, R, V> {
                 sums.copy_from_slice(&S::as_simd_f64s(start).0[first..first + V]);
             }
             for (x, w) in self.x.iter().zip(self.panel) {
-                if R > 1 && first == 0 {
-                    prefetch(std::ptr::from_ref(w).wrapping_add(AHEAD));
+                if first == 0 {
+                    prefetch(std::ptr::from_ref(w).wrapping_add(if R == 1 { 4 * AHEAD } else { AHEAD }));
                 }
                 let mut wide = Wide([0.0; PANEL]);
                 let floats = &w.0[first * S::F64_LANES..][..V * S::F64_LANES];

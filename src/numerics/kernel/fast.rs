@@ -16,15 +16,23 @@ use super::{
     schedules::Schedules,
 };
 use crate::numerics::{
-    Numerics, Reduction, activation::Activation, elementary, format::Format, order::Launch, precision::Site,
+    Numerics, Reduction,
+    activation::Activation,
+    elementary,
+    format::Format,
+    order::{Launch, Order, Rule, Shape},
+    precision::{Product, Recipe, Site},
+    product::{LMul, Variant},
     rotary::Turn,
 };
 
-/// Multiply-adds below which waking a second thread costs more than it brings.
-const WORTH_SHARING: usize = 1 << 20;
+/// Work below which a second thread that stands by costs more than it brings: fused multiply-adds in a tile of several rows.
+const WORTH_SHARING: usize = 1 << 19;
+/// What it costs to bring a weight from memory in those terms, however many rows meet it there.
+const COST_OF_WEIGHT: usize = 8;
 
 /// The same for what goes row by row, in values that are read, scaled and written.
-const WORTH_SHARING_ROWS: usize = 1 << 18;
+const WORTH_SHARING_ROWS: usize = 1 << 17;
 /// What a value costs in those terms where it is one of a sum.
 const COST_OF_SUM: usize = 3;
 /// What a value costs where an exponential is taken of it.
@@ -104,7 +112,11 @@ impl Fast {
         let order = self.numerics.order_of(Reduction::Product(site));
         let prepare = |job| Prepared::new(self.isa, recipe, order, launch, &self.schedules, job);
         let panels = |job: &Job<'_, Packed>| job.weights.columns.div_ceil(PANEL);
-        let cost = |job: &Job<'_, Packed>| job.activations.len() * job.weights.columns;
+        let step = cost_of_step(&recipe, order);
+        let cost = |job: &Job<'_, Packed>| {
+            let depth = job.activations.len().checked_div(job.rows).unwrap_or(0);
+            depth * job.weights.columns * (COST_OF_WEIGHT + job.rows * step)
+        };
         let threads = self.workers.threads();
         if threads == 1 || jobs.iter().map(cost).sum::<usize>() < WORTH_SHARING {
             for job in jobs {
@@ -275,6 +287,22 @@ impl Kernel for Fast {
             Op::Add { stream, update } => self.add(format, stream, update),
         }
     }
+}
+
+/// What a term costs, in fused multiply-adds: as measured, roughly.
+fn cost_of_step(recipe: &Recipe, order: Order) -> usize {
+    let sum = match (order.rule(), order.shape()) {
+        (Rule::Kahan | Rule::Neumaier, _) => 5,
+        (Rule::Exact, _) | (Rule::Plain, Shape::Pairwise) => 3,
+        (Rule::Plain, _) => 1,
+    };
+    let term = match recipe.product {
+        Product::LMul(LMul { variant: Variant::Formula, .. }) => 12,
+        Product::LMul(_) => 2,
+        Product::Fused if recipe.sum != Format::F32 => 7,
+        Product::Fused | Product::Int8(_) | Product::W8A8 => 1,
+    };
+    sum * term
 }
 
 /// Every row's outputs up to each end, as the rows of one share.

@@ -432,9 +432,7 @@ where
         let panels = tile.panels.map(|panel| &panel[positions.clone()]);
         for (index, x) in x.iter().enumerate() {
             for panel in 0..P {
-                if R > 1 {
-                    prefetch(panels[panel].as_ptr().wrapping_add(index + AHEAD));
-                }
+                prefetch(panels[panel].as_ptr().wrapping_add(index + AHEAD));
                 let w: [S::f32s; V] = panels[panel][index].load(simd, tile.group);
                 for row in 0..R {
                     let x = simd.splat_f32s(x[row]);
@@ -477,7 +475,7 @@ where
         let Leafage { tile, positions } = self;
         let x = &tile.x[positions.clone()];
         let panels = tile.panels.map(|panel| &panel[positions.clone()]);
-        if R > 1 && tile.group == 0 {
+        if tile.group == 0 {
             for panel in panels {
                 panel.iter().for_each(|row| prefetch(std::ptr::from_ref(row).wrapping_add(AHEAD)));
             }
