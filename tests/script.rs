@@ -72,9 +72,12 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let begin = ["run", "--matrix", "ci.toml", "--out", "out"];
+        self.call(&[&["run", "--matrix", "ci.toml", "--out", "out"], arguments].concat())
+    }
+
+    fn call(&self, arguments: &[&str]) -> (i32, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
-            .args(begin.iter().chain(arguments))
+            .args(arguments)
             .current_dir(self.path())
             .output()
             .unwrap();
@@ -152,6 +155,24 @@ fn a_gate_on_bits_passes_only_where_all_logits_are_shown() {
     assert!(out.contains("shows tokens alone"), "{out}");
     let (code, out) = two(&tokens, &tokens, "require = \"tokens\"");
     assert_eq!(code, 0, "{out}");
+}
+
+#[test]
+fn a_plan_is_measured_by_the_longest_prompt_of_every_suite() {
+    let all = script(right, silent);
+    let lengths: Vec<_> = questions().iter().map(|(prompt, _)| prompt.len()).collect();
+    let longest = *lengths.iter().max().unwrap();
+    assert!(lengths[0] < longest, "the first would do as well: {lengths:?}");
+    let (this, others): (Vec<_>, Vec<_>) =
+        all.lines().zip(lengths).partition(|(_, length)| *length == longest);
+    for (lines, refused) in [(this, false), (others, true)] {
+        let lines: String = lines.into_iter().map(|(line, _)| format!("{line}\n")).collect();
+        let gate = "against = \"baseline\"\nrequire = \"tokens\"";
+        let place = Place::new(&[("a.jsonl", &lines)], "engine = [\"script:a.jsonl\"]", gate);
+        let (code, out) = place.call(&["plan", "--matrix", "ci.toml", "--time"]);
+        assert_eq!(code, 0, "{out}");
+        assert_eq!(out.ends_with("1 of these cells cannot run here"), refused, "{out}");
+    }
 }
 
 #[test]

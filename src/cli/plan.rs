@@ -30,8 +30,8 @@ use crate::{
 pub(super) struct Plan {
     #[command(flatten)]
     matrix: Matrix,
-    /// Measure how long a run will take here: it loads the model, and has it choose a few tokens under every cell that
-    /// computes otherwise
+    /// Measure how long a run will take here: it loads the model, and has it choose a few tokens after the longest prompt
+    /// of every suite under every cell that computes otherwise
     #[arg(long)]
     time: bool,
     /// The model to measure; the matrix file's where it is left out
@@ -100,7 +100,11 @@ impl Plan {
             Format::Text => {
                 text(&plan, out)?;
                 if let Some((time, refused)) = time {
-                    writeln!(out, "at most about {} here, as a few tokens of each say", in_words(time))?;
+                    writeln!(
+                        out,
+                        "about {} here, if every prompt is as long as its suite's longest and every answer as long as it may be",
+                        in_words(time)
+                    )?;
                     if refused > 0 {
                         writeln!(out, "{} of these cells cannot run here", grouped(refused as u64))?;
                     }

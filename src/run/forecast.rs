@@ -1,11 +1,11 @@
 //! How long a plan will take, as a few tokens of everything that computes otherwise say.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     time::{Duration, Instant},
 };
 
-use super::{RunFailure, questions};
+use super::{RunFailure, groups::Layout, questions};
 use crate::{
     cell::{Cell, Compute},
     engine::{Engine, EngineError, Opener, Prompt, Request},
@@ -29,8 +29,8 @@ struct Took {
     next: Duration,
 }
 
-/// How long all cells of a plan take one after the other, if as many tokens follow every item as may, and how many of
-/// them cannot run.
+/// How long all cells of a plan take one after the other, if every prompt is as long as the longest of its suite and as
+/// many tokens follow it as may, and how many of them cannot run.
 ///
 /// # Errors
 ///
@@ -41,43 +41,48 @@ pub fn at_most(
     opener: &dyn Opener,
 ) -> Result<(Duration, usize), RunFailure> {
     let asked = questions::asked(plan, subject)?;
-    let Some(question) = questions::questions(plan, &asked, subject).next().transpose()? else {
-        return Ok((Duration::ZERO, 0));
-    };
+    let (mut layout, mut longest) = (Layout::default(), Vec::<Question>::new());
+    for question in questions::questions(plan, &asked, subject) {
+        let question = question?;
+        layout.add(&question);
+        match longest.get_mut(layout.suites.len() - 1) {
+            None => longest.push(question),
+            Some(longest) if longest.tokens.len() < question.tokens.len() => *longest = question,
+            Some(_) => {}
+        }
+    }
     let (mut whole, mut refused) = (Duration::ZERO, 0);
     // What is open, for which cells, and how long it took to open.
     let mut open: Option<(Compute, Box<dyn Engine + '_>, Duration)> = None;
-    let mut known: HashMap<_, Result<Took, EngineError>> = HashMap::new();
+    let mut known = HashMap::new();
     for (cell, before) in plan.cells.iter().zip(std::iter::once(None).chain(plan.cells.iter().map(Some))) {
-        let took = match known.get(&(cell.compute, cell.serving.batch)) {
-            Some(took) => took.clone(),
-            None => measure(*cell, &question, plan, opener, &mut open),
+        let took = match known.entry((cell.compute, cell.serving.batch, cell.serving.prefill_chunk)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let took = longest.iter().map(|question| measure(*cell, question, plan, opener, &mut open));
+                match took.collect::<Result<Vec<_>, _>>() {
+                    Err(error) if error.is_environment() => {
+                        return Err(RunFailure::Engine { cell: Box::new(*cell), error });
+                    }
+                    took => unknown.insert(took.ok()),
+                }
+            }
         };
-        known.insert((cell.compute, cell.serving.batch), took.clone());
-        let Took { load, first, next } = match took {
-            Ok(took) => took,
-            Err(error) if error.is_environment() => {
-                return Err(RunFailure::Engine { cell: Box::new(*cell), error });
-            }
-            Err(_) => {
-                refused += 1;
-                continue;
-            }
+        let Some(took) = took else {
+            refused += 1;
+            continue;
         };
         if before.is_none_or(|before| before.engine() != cell.engine()) {
-            whole += load;
+            whole += took.first().map_or(Duration::ZERO, |took| took.load);
         }
-        for suite in &plan.suites {
-            let groups = suite.items.div_ceil(cell.serving.batch.get() as u64);
-            let group = first + times(next, plan.most_tokens(suite).saturating_sub(1));
-            whole = whole.saturating_add(times(group, groups));
+        for group in layout.groups(cell.serving.grouping, cell.serving.batch) {
+            let suite = layout.suites.partition_point(|suite| suite.end <= group[0]);
+            let more = longest[suite].max_new_tokens.saturating_sub(1);
+            let Took { first, next, .. } = took[suite];
+            whole = whole.saturating_add(first.saturating_add(next.saturating_mul(more as u32)));
         }
     }
     Ok((whole, refused))
-}
-
-fn times(time: Duration, count: u64) -> Duration {
-    time.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Asks one question, as often as a call of the cell has prompts, for one token and then for some more.

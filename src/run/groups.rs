@@ -2,17 +2,33 @@
 
 use std::{num::NonZeroUsize, ops::Range};
 
-use crate::{cell::Grouping, numerics::order::shuffle};
+use crate::{cell::Grouping, numerics::order::shuffle, suite::question::Question};
 
 /// The questions of a run, as far as groups depend on them.
+#[derive(Default)]
 pub(super) struct Layout {
     /// Of each suite, its questions: two of different suites never share a batch, because they end otherwise.
     pub(super) suites: Vec<Range<u64>>,
     /// How many tokens each prompt has.
-    pub(super) lengths: Vec<u32>,
+    lengths: Vec<u32>,
+    /// What the last suite is called.
+    name: String,
 }
 
 impl Layout {
+    /// Takes the next question of the run.
+    pub(super) fn add(&mut self, question: &Question) {
+        let item = self.lengths.len() as u64;
+        self.lengths.push(question.tokens.len() as u32);
+        match self.suites.last_mut() {
+            Some(suite) if self.name == question.suite => suite.end = item + 1,
+            _ => {
+                self.suites.push(item..item + 1);
+                self.name.clone_from(&question.suite);
+            }
+        }
+    }
+
     /// The groups of a cell, in the order in which they run.
     pub(super) fn groups(
         &self,
@@ -46,7 +62,8 @@ mod tests {
     use super::*;
 
     fn groups(grouping: &str, batch: usize) -> Vec<Vec<u64>> {
-        let layout = Layout { suites: vec![0..5, 5..8], lengths: vec![3, 1, 3, 1, 3, 2, 2, 3] };
+        let (suites, lengths) = (vec![0..5, 5..8], vec![3, 1, 3, 1, 3, 2, 2, 3]);
+        let layout = Layout { suites, lengths, name: String::new() };
         layout.groups(grouping.parse().unwrap(), NonZeroUsize::new(batch).unwrap()).collect()
     }
 

@@ -334,18 +334,9 @@ impl<'a> Work<'a> {
         stop: &'a AtomicBool,
     ) -> Result<Work<'a>, RunFailure> {
         let mut questions = run.questions()?;
-        let mut layout = Layout { suites: Vec::new(), lengths: Vec::new() };
-        let mut suite = String::new();
+        let mut layout = Layout::default();
         for item in 0..questions.len() {
-            let question = questions.get(item)?;
-            if suite != question.suite {
-                layout.suites.push(item..item);
-                suite.clone_from(&question.suite);
-            }
-            if let Some(suite) = layout.suites.last_mut() {
-                suite.end = item + 1;
-            }
-            layout.lengths.push(question.tokens.len() as u32);
+            layout.add(&questions.get(item)?);
         }
         Ok(Work {
             folder: &run.folder,
