@@ -2,7 +2,7 @@
 //!
 //! `.ci/model` fetches it and prints where it lies; these tests take it from the environment.
 
-use std::{fs, path::PathBuf};
+use std::{collections::HashMap, fs, path::PathBuf};
 
 use reprocheck::{
     digest::Digest,
@@ -11,7 +11,7 @@ use reprocheck::{
 };
 use safetensors::SafeTensors;
 
-use crate::support::{Logits, request};
+use crate::support::{Logits, gguf::name_in_gguf, request};
 
 /// As in the fixtures: the largest difference allowed, as a part of the largest logit of its position.
 const LIMIT: f32 = 2e-5;
@@ -33,19 +33,38 @@ fn its_weights_are_those_that_the_package_gguf_reads() {
     assert_eq!(model.stored(), ["Q4_1", "Q8_0", "F32"]);
     assert_eq!(model.parameters(), 134_515_008);
     let theirs = fs::read_to_string(expected().join("weights.txt")).unwrap();
-    let mut theirs: Vec<_> = theirs.lines().map(|line| line.split_once("  ").unwrap().0).collect();
-    let mut digests = Vec::new();
+    let mut theirs: HashMap<_, _> = theirs
+        .lines()
+        .map(|line| line.split_once("  ").unwrap())
+        .map(|(digest, tensor)| (tensor, digest))
+        .collect();
     for (tensor, shape) in model.config.tensors() {
         let mut rows = model.tensor(&tensor, &shape).unwrap();
         let mut values = vec![0.0; shape.iter().product()];
         values.chunks_exact_mut(*shape.last().unwrap()).for_each(|row| rows.next_row(row).unwrap());
         let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
-        digests.push(Digest::of(&bytes).to_string());
+        let theirs = theirs.remove(name_in_gguf(&tensor).as_str());
+        assert_eq!(Some(Digest::of(&bytes).to_string().as_str()), theirs, "{tensor}");
     }
-    // Their names differ from ours, and no two of these tensors are the same.
-    theirs.sort_unstable();
-    digests.sort_unstable();
-    assert_eq!(digests, theirs);
+    assert!(theirs.is_empty(), "{theirs:?}");
+}
+
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn its_tokens_of_2000_texts_are_those_of_llama_cpp() {
+    let model = model();
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let theirs = fs::read_to_string(expected().join("tokens.txt")).unwrap();
+    let mut texts = 0;
+    for line in theirs.lines() {
+        let (digest, text) = line.split_once("  ").unwrap();
+        let text: String = serde_json::from_str(text).unwrap();
+        let tokens = tokenizer.encode(&text, false).unwrap();
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        assert!(Digest::of(&bytes).to_string().starts_with(digest), "{text:?}: {tokens:?}");
+        texts += 1;
+    }
+    assert_eq!(texts, 2000);
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl File {
                 };
                 rows = rows.chunks_exact(config.head_width).flat_map(head).collect();
             }
-            file.push(&ours(&tensor), &shape, rows.concat());
+            file.push(&name_in_gguf(&tensor), &shape, rows.concat());
         }
         file
     }
@@ -172,7 +172,7 @@ impl File {
 }
 
 /// What llama.cpp calls a tensor.
-fn ours(tensor: &str) -> String {
+pub(crate) fn name_in_gguf(tensor: &str) -> String {
     let names = [
         ("model.embed_tokens", "token_embd"),
         ("model.norm", "output_norm"),
@@ -190,5 +190,5 @@ fn ours(tensor: &str) -> String {
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),
     ];
-    names.iter().fold(tensor.to_owned(), |name, (theirs, ours)| name.replace(theirs, ours))
+    names.iter().fold(tensor.to_owned(), |name, (theirs, gguf)| name.replace(theirs, gguf))
 }
