@@ -320,7 +320,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             changed(&tensor(|tensor| tensor.lengths = vec![4, 3])),
-            "FILE: the tensor `model.layers.0.mlp.up_proj.weight` has the shape [3, 4], but the model's config makes it [4, 4]: see that both are of the same model",
+            "FILE: the tensor `blk.0.ffn_up.weight` has the shape [3, 4], but the model's config makes it [4, 4]: see that both are of the same model",
         ),
         (
             changed(&tensor(|tensor| tensor.offset = Some(4))),
@@ -336,13 +336,13 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             changed(&tensor(|tensor| tensor.name = "blk.1.ffn_up.weight".to_owned())),
-            "FILE: there is no tensor `model.layers.0.mlp.up_proj.weight`: fetch the model again, or see that its config is its own",
+            "FILE: there is no tensor `blk.0.ffn_up.weight`: fetch the model again, or see that its config is its own",
         ),
         (
             changed(&|file: &mut File| {
                 file.tensors.push(Tensor { name: "blk.0.ffn_up.bias".to_owned(), ..file.tensors[1].clone() })
             }),
-            "the tensor `model.layers.0.mlp.up_proj.bias` has no place in the llama of 1 layers that the model's config describes: see that both are of the same model",
+            "the tensor `blk.0.ffn_up.bias` has no place in the llama of 1 layers that the model's config describes: see that both are of the same model",
         ),
         (
             opened(&[small().bytes(), vec![0; ALIGNMENT]].concat()).unwrap_err(),
@@ -356,6 +356,30 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
     for (found, expected) in cases {
         assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn a_tensor_is_called_as_its_file_calls_it() {
+    for name in ["qwen2-untied", "qwen3-tied"] {
+        let file = File::of(&fixture(name));
+        for (index, Tensor { name, .. }) in file.tensors.iter().enumerate() {
+            let mut without = file.clone();
+            without.tensors.remove(index);
+            // Two are not missed by their names: where there is no head the embedding is it, and it gives the vocabulary.
+            if !["output.weight", "token_embd.weight"].contains(&name.as_str()) {
+                assert!(refused(&without).contains(&format!("there is no tensor `{name}`")), "{name}");
+            }
+        }
+    }
+    let mut file = small();
+    file.tensor("blk.0.ffn_up.weight").bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("model.gguf");
+    fs::write(&path, file.bytes()).unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let mut rows = checkpoint.tensor("model.layers.0.mlp.up_proj.weight", &[4, 4]).unwrap();
+    let error = rows.next_row(&mut [0.0; 4]).unwrap_err().to_string();
+    assert!(error.contains("the tensor `blk.0.ffn_up.weight` holds NaN in row 0, column 0"), "{error}");
 }
 
 #[test]

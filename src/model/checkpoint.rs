@@ -439,7 +439,7 @@ fn check(
     match weights.names().find(|tensor| must_be_known(tensor) && !expected.contains(*tensor)) {
         None => Ok(()),
         Some(tensor) => Err(CheckpointError::Unexpected {
-            tensor: tensor.to_owned(),
+            tensor: weights.name_in_file(tensor),
             architecture: config.architecture,
             layers: config.layers,
         }),

@@ -277,7 +277,10 @@ pub enum WeightsError {
 #[derive(Debug)]
 pub(super) struct Weights {
     shards: Vec<Shard>,
+    /// By the names of Hugging Face.
     tensors: BTreeMap<String, Place>,
+    /// What a file calls a tensor that Hugging Face calls so.
+    name_in_file: fn(&str) -> String,
 }
 
 #[derive(Debug)]
@@ -310,7 +313,8 @@ impl Weights {
     /// Reads the headers.
     pub(super) fn open(texts: &mut Texts<'_>) -> Result<Weights, WeightsError> {
         let folder = texts.folder;
-        let mut weights = Weights { shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut weights =
+            Weights { shards: Vec::new(), tensors: BTreeMap::new(), name_in_file: str::to_owned };
         if let Some(source) = folder.open(SINGLE)? {
             let places = header(&source, 0)?;
             weights.tensors = places;
@@ -342,9 +346,19 @@ impl Weights {
         Ok(weights)
     }
 
-    /// The tensors of one file that says itself where they are.
-    pub(super) fn of_one(name: String, source: Source, tensors: BTreeMap<String, Place>) -> Weights {
-        Weights { shards: vec![Shard { name, source }], tensors }
+    /// The tensors of one file that says itself where they are, and has names of its own for them.
+    pub(super) fn of_one(
+        name: String,
+        source: Source,
+        tensors: BTreeMap<String, Place>,
+        name_in_file: fn(&str) -> String,
+    ) -> Weights {
+        Weights { shards: vec![Shard { name, source }], tensors, name_in_file }
+    }
+
+    /// What errors call a tensor: whoever mends a file looks for the name that stands in it.
+    pub(super) fn name_in_file(&self, tensor: &str) -> String {
+        (self.name_in_file)(tensor)
     }
 
     /// The types in which the tensors are stored, what there is most of first.
@@ -379,12 +393,12 @@ impl Weights {
     }
 
     pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<'_>, WeightsError> {
-        let Some((name, place)) = self.tensors.get_key_value(name) else {
+        let Some(place) = self.tensors.get(name) else {
             let files: Vec<_> = self.shards.iter().map(|shard| shard.source.label.as_str()).collect();
-            return Err(WeightsError::Missing { files: files.join(", "), tensor: name.to_owned() });
+            return Err(WeightsError::Missing { files: files.join(", "), tensor: self.name_in_file(name) });
         };
         let source = &self.shards[place.shard].source;
-        let (file, tensor) = (source.label.clone(), name.clone());
+        let (file, tensor) = (source.label.clone(), self.name_in_file(name));
         if place.shape != shape {
             let (found, expected) = (place.shape.clone(), shape.to_vec());
             return Err(WeightsError::Shape { file, tensor, found, expected });
@@ -393,9 +407,8 @@ impl Weights {
             return Err(WeightsError::Type { file, tensor, dtype });
         }
         let width = shape.last().copied().unwrap_or(1);
-        let tensor =
-            Tensor { name, source, place, width, row: 0, next: place.begin, buffer: Vec::new(), used: 0 };
-        Ok(tensor)
+        let (next, buffer) = (place.begin, Vec::new());
+        Ok(Tensor { name: tensor, source, place, width, row: 0, next, buffer, used: 0 })
     }
 
     /// Do both tensors hold the same bytes?
@@ -683,7 +696,8 @@ impl fmt::Display for Stored {
 /// One tensor, a row at a time.
 #[derive(Debug)]
 pub struct Tensor<'a> {
-    name: &'a str,
+    /// What its file calls it.
+    name: String,
     source: &'a Source,
     place: &'a Place,
     width: usize,
@@ -757,7 +771,7 @@ impl Tensor<'_> {
         let column = piece.iter().position(|value| !value.is_finite()).expect("one was seen in this piece");
         WeightsError::NotFinite {
             file: self.source.label.clone(),
-            tensor: self.name.to_owned(),
+            tensor: self.name.clone(),
             value: piece[column],
             row: self.row,
             column: begin + column,

@@ -102,7 +102,8 @@ impl Gguf {
         let file = source.label.clone();
         let special = vocabulary::Special::of(&metadata)?;
         let mut config = config::read(&metadata, &places)?;
-        let weights = Weights::of_one(name.to_owned(), source, names::translated(places, &config));
+        let places = names::translated(places, &config);
+        let weights = Weights::of_one(name.to_owned(), source, places, names::in_file);
         config::stretch(&mut config, &metadata, &weights)?;
         config.beginning_token = special.beginning;
         config.padding_token = special.padding;

@@ -56,3 +56,17 @@ fn parts(name: &str) -> Option<(&str, &'static str, &str)> {
     let (_, part) = LAYER.iter().find(|(ours, _)| *ours == part)?;
     Some((layer, part, kind))
 }
+
+/// What llama.cpp calls a tensor that Hugging Face calls so.
+pub(super) fn in_file(tensor: &str) -> String {
+    let of_layer = || {
+        let (layer, rest) = tensor.strip_prefix("model.layers.")?.split_once('.')?;
+        let (part, kind) = rest.rsplit_once('.')?;
+        let (ours, _) = LAYER.iter().find(|(_, theirs)| *theirs == part)?;
+        Some(format!("blk.{layer}.{ours}.{kind}"))
+    };
+    match MODEL.iter().find(|(_, theirs)| *theirs == tensor) {
+        Some((ours, _)) => (*ours).to_owned(),
+        None => of_layer().unwrap_or_else(|| tensor.to_owned()),
+    }
+}
