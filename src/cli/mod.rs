@@ -182,7 +182,11 @@ impl Model {
 
     fn subject(&self) -> Result<Subject<'_>, Ended> {
         Ok(match &self.0 {
-            Some(checkpoint) => Subject::of(checkpoint)?,
+            Some(checkpoint) => {
+                let _waiting =
+                    progress::Waiting::until("still reading the model's files, whose digest names it");
+                Subject::of(checkpoint)?
+            }
             None => Subject::none(),
         })
     }

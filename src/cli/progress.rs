@@ -94,9 +94,40 @@ fn is_watched() -> bool {
     !in_ci() && !is_dumb()
 }
 
+/// Says what is waited for, once it has been long.
+pub(super) struct Waiting(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Waiting {
+    /// From now on until it is dropped.
+    pub(super) fn until(what: &'static str) -> Waiting {
+        Waiting::after(QUIET, move || complain(&what))
+    }
+
+    fn after(long: Duration, say: impl FnOnce() + Send + 'static) -> Waiting {
+        let (done, nothing) = mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            if nothing.recv_timeout(long) == Err(mpsc::RecvTimeoutError::Timeout) {
+                say();
+            }
+        });
+        Waiting(Some((done, waiting)))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((done, waiting)) = self.0.take() {
+            drop(done);
+            let _ = waiting.join();
+        }
+    }
+}
+
 /// How far a plan has come: a bar where somebody watches, and lines in a log.
 pub(super) struct Cells {
     shown: Arc<Mutex<Shown>>,
+    /// Before the plan is there: questions are made, and what is done already is read and checked.
+    before: Option<Waiting>,
     /// Speaks up while a cell says nothing; it ends when nobody can tell it anything any more.
     ticker: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
@@ -123,11 +154,14 @@ impl Cells {
                 lock(&ticked).tick(Instant::now());
             }
         });
-        Cells { shown, ticker: Some((done, ticker)) }
+        let before =
+            Waiting::until("still writing questions down, and checking what is done of them already");
+        Cells { shown, before: Some(before), ticker: Some((done, ticker)) }
     }
 
     /// Takes note of what happens.
     pub(super) fn show(&mut self, event: Event<'_>) {
+        self.before = None;
         lock(&self.shown).show(event, Instant::now());
     }
 }
@@ -237,12 +271,18 @@ impl Log {
                 Some(format!("{} could not run: {}", failed.cell, failed.sentence))
             }
             Event::Ended(Record::Done(_)) => before.map(|current| {
+                // Tokens and time are those of this run alone.
+                let items = match current.resumed {
+                    0 => grouped(pace.items),
+                    resumed => {
+                        format!("the last {} of {}", grouped(pace.items - resumed), grouped(pace.items))
+                    }
+                };
                 format!(
-                    "{}/{} {}: {} items, {} tokens, {:.1} s, {} tokens/s",
+                    "{}/{} {}: {items} items, {} tokens, {:.1} s, {} tokens/s",
                     pace.number,
                     pace.cells,
                     current.cell,
-                    grouped(pace.items),
                     grouped(current.tokens),
                     current.time(now).as_secs_f64(),
                     grouped(current.speed(now))
@@ -283,7 +323,13 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cell::Cell, record::Failed};
+    use crate::{
+        cell::Cell,
+        digest::Digest,
+        engine::environment::Environment,
+        record::{Done, Elapsed, Failed},
+        trace::Launches,
+    };
 
     /// A day by a clock that nobody waits for.
     #[test]
@@ -331,6 +377,38 @@ mod tests {
             "lab/fp32/exact/t1/b1 could not run: why"
         );
         assert_eq!(log.due(at(90_000)), None);
+    }
+
+    #[test]
+    fn what_takes_long_is_said_once_and_what_does_not_is_not() {
+        let (say, said) = mpsc::channel();
+        let waiting = Waiting::after(Duration::ZERO, move || say.send(()).unwrap());
+        said.recv().unwrap();
+        drop(waiting);
+        assert!(said.recv().is_err(), "it is said again");
+        let (say, said) = mpsc::channel::<()>();
+        drop(Waiting::after(QUIET, move || say.send(()).unwrap()));
+        assert!(said.recv().is_err(), "it has not been long");
+    }
+
+    #[test]
+    fn a_cell_that_goes_on_counts_the_items_of_this_run() {
+        let (start, cell) = (Instant::now(), Cell::default());
+        let mut log = Log::default();
+        log.note(Event::Planned { cells: 1, left: &[cell], items: 16, most_tokens: 64 }, start);
+        log.note(Event::Began(cell), start);
+        log.note(Event::Resumed { items: 12, problem: None }, start);
+        log.note(Event::Continued { items: 4, tokens: 20 }, start);
+        let done = Record::Done(Box::new(Done {
+            cell,
+            trace: Digest::of(b""),
+            root: Digest::of(b""),
+            launches: Launches::none(),
+            environment: Environment { engine: String::new(), facts: [].into() },
+            elapsed: Elapsed { milliseconds: 0, tokens: 0 },
+        }));
+        let line = log.note(Event::Ended(&done), start + Duration::from_secs(2)).unwrap();
+        assert_eq!(line, format!("1/1 {cell}: the last 4 of 16 items, 20 tokens, 2.0 s, 10 tokens/s"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Ended, Exit, approve::read_baseline};
+use super::{Ended, Exit, approve::read_baseline, progress::Waiting};
 use crate::{
     report::{
         self, FORMATS, Format, Written,
@@ -97,7 +97,9 @@ impl Shown {
         baseline: Option<&Baseline>,
         out: &mut impl Write,
     ) -> Result<Exit, Ended> {
+        let waiting = Waiting::until("still reading the traces again, from which the verdict follows");
         let report = review::review(folder, baseline)?.report;
+        drop(waiting);
         let asked = |name| self.formats.format.iter().any(|format| format.name == name);
         for format in FORMATS.iter().filter(|format| ALWAYS.contains(&format.name) && !asked(format.name)) {
             write(&report, Some(folder), folder, *format)?;

@@ -49,6 +49,8 @@ pub struct Current {
     start: Instant,
     /// How many of its items are done.
     pub items: u64,
+    /// How many of them were done before this run went on.
+    pub resumed: u64,
     /// How many tokens were chosen, for items that are not done as well.
     pub tokens: u64,
     /// How many of them belong to items that are done.
@@ -111,11 +113,13 @@ impl Pace {
                 if let Some(left) = self.left.get_mut(&cell.compute.engine()) {
                     *left = left.saturating_sub(1);
                 }
-                self.current = Some(Current { cell, start: now, items: 0, tokens: 0, of_items: 0 });
+                self.current =
+                    Some(Current { cell, start: now, items: 0, resumed: 0, tokens: 0, of_items: 0 });
             }
             Event::Resumed { items, .. } => {
                 if let Some(current) = &mut self.current {
                     current.items += items as u64;
+                    current.resumed = items as u64;
                 }
             }
             Event::Continued { items, tokens } => {
