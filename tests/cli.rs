@@ -641,7 +641,7 @@ fn what_is_not_finite_comes_as_a_pattern_and_leaves_as_null() {
     dot("fp32/sequential", r#"{"a":["0xFF800000"],"b":[1]}"#, 0xFF80_0000);
     dot("fp32/sequential", r#"{"a":["0x7f800000"],"b":[0]}"#, 0x7FC0_0000);
     dot("fp32/sequential", r#"{"a":["0x7f800000","0xff800000"],"b":[1,1]}"#, 0x7FC0_0000);
-    for order in ["sequential", "pairwise", "kahan", "neumaier", "exact"] {
+    for order in ["sequential", "pairwise", "kahan", "neumaier", "dpbf16", "exact"] {
         dot(&format!("fp32/{order}"), r#"{"a":["0xffc12345",1],"b":[1,1]}"#, 0x7FC0_0000);
         dot(&format!("bf16/{order}"), r#"{"a":[1],"b":[1],"c":"0x7f800001"}"#, 0x7FC0_0000);
     }
@@ -681,6 +681,10 @@ const REFERENCES: &[(&str, Reference)] = &[
     ("shuffled:0", |terms, start| running(&shuffled(terms, 0), start)),
     ("kahan", kahan),
     ("neumaier", neumaier),
+    ("dpbf16", |terms, start| {
+        let pairs = terms.chunks(2).flat_map(|pair| pair.iter().rev());
+        pairs.fold(flushed(start), |sum, &(x, w)| flushed(flushed(x).mul_add(flushed(w), sum)))
+    }),
     ("exact", exact),
 ];
 const ROWS: usize = 5;
@@ -688,6 +692,12 @@ const THREADS: usize = 6;
 
 fn running(terms: &[(f32, f32)], start: f32) -> f32 {
     terms.iter().fold(start, |sum, &(x, w)| x.mul_add(w, sum))
+}
+
+/// Zero instead of a subnormal number. Of a result this is all that VDPBF16PS does, but where it lies just below the normal
+/// numbers.
+fn flushed(value: f32) -> f32 {
+    if value.is_subnormal() { 0.0_f32.copysign(value) } else { value }
 }
 
 fn halves(terms: &[(f32, f32)], start: f32) -> f32 {

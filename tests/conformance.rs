@@ -52,6 +52,7 @@ enum Kind {
     Zeros,
     Ties,
     Special,
+    Brink,
 }
 
 fn value(kind: Kind, random: &mut Random) -> f32 {
@@ -84,6 +85,18 @@ fn value(kind: Kind, random: &mut Random) -> f32 {
             3 => f32::NEG_INFINITY,
             4 => -0.0,
             _ => unit,
+        },
+        // Products, and sometimes the number itself, around the smallest normal number: where they cancel, and where they
+        // are about half of its last digit.
+        Kind::Brink => match random.below(8) {
+            0 => f32::from_bits((random.word() as u32 & 0x8000_0003) | 0x0080_0000),
+            1 => f32::from_bits(random.word() as u32 & 0x807F_0000),
+            2 => [0.0, -0.0][random.below(2) as usize],
+            3 => unit,
+            _ => {
+                let power = f32::powi(2.0, -58 - random.below(20) as i32);
+                [power, -power, power * (1.0 + f32::powi(2.0, -7)), unit * power][random.below(4) as usize]
+            }
         },
     }
 }
@@ -223,6 +236,72 @@ fn every_precision_and_order_is_its_definition_on_numbers_at_the_edge() {
         &[[1, 21, 33], [2, 8, 7], [5, 45, 35]],
         2,
     );
+}
+
+#[test]
+fn pairs_of_terms_are_their_definition_where_subnormal_numbers_are_zero() {
+    let mut random = Random(16);
+    let order = Order::DPBF16;
+    for precision in precisions() {
+        let definition = Definition { numerics: numerics(precision, order, 1) };
+        let kernels = Isa::available().into_iter().map(|isa| Fast::on(isa, definition.numerics).unwrap());
+        let kernels: Vec<_> = kernels.collect();
+        let sites = [Site::Linear, Site::Attention, Site::Head];
+        let kinds = [Kind::Brink, Kind::Denormal, Kind::Zeros, Kind::Special];
+        for index in 0..if precision == Precision::Bf16 { 400 } else { 40 } {
+            let (site, kind) = (sites[index % 3], kinds[index % 4]);
+            let [rows, depth] = [10, 12].map(|below| random.below(below) as usize);
+            let case = Case::new(kind, [rows + 1, depth, 1 + random.below(140) as usize], &mut random);
+            let expected = case.run(&definition, site);
+            for kernel in &kernels {
+                case.check(kernel, kernel.isa(), site, kind, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pair_of_terms_is_two_steps_the_second_term_first_and_an_odd_one_a_step_of_its_own() {
+    let least = f32::MIN_POSITIVE;
+    let half = f32::powi(2.0, -75);
+    let below = f32::from_bits(0x007F_0000);
+    let quiet = f32::from_bits(0x7FC0_0000);
+    let cases: &[(&[f32], &[f32], f32, f32)] = &[
+        // By twos, what begins at 1 is even before the large one swallows it.
+        (&[f32::powi(2.0, 24), 1.0, 1.0], &[1.0, 1.0, -f32::powi(2.0, 24)], 1.0, 2.0),
+        // A factor, a start, a result: none of them is subnormal.
+        (&[below], &[f32::powi(2.0, 100)], 0.0, 0.0),
+        (&[0.0], &[0.0], below, 0.0),
+        (&[4.0 * half], &[4.0 * half], 0.0, 0.0),
+        (&[half, half], &[half, half], 0.0, 0.0),
+        (&[below], &[f32::INFINITY], 0.0, quiet),
+        // Tiny is what lies more than half of the last digit below the smallest normal number.
+        (&[half], &[-half], least, 0.0),
+        (&[half], &[-half / 2.0], least, least),
+        (&[-half], &[-half], -least, -0.0),
+        (&[-half], &[-half / 2.0], -least, -least),
+        // No zero is added behind an odd term.
+        (&[0.0], &[-1.0], -0.0, -0.0),
+        (&[0.0, 0.0, 0.0], &[-1.0, -1.0, -1.0], -0.0, -0.0),
+        (&[0.0], &[1.0], -0.0, 0.0),
+    ];
+    for isa in Isa::available() {
+        let numerics = numerics(Precision::Bf16, Order::DPBF16, 1);
+        for &(x, w, start, expected) in cases {
+            let case = Case {
+                rows: 1,
+                depth: x.len(),
+                columns: 1,
+                x: x.to_vec(),
+                w: w.to_vec(),
+                start: Some(vec![start]),
+            };
+            let fast = case.run(&Fast::on(isa, numerics).unwrap(), Site::Linear);
+            let definition = case.run(&Definition { numerics }, Site::Linear);
+            let expected = [expected.to_bits()];
+            assert_eq!((&fast[..], &definition[..]), (&expected[..], &expected[..]), "{x:?} {w:?} {start:e}");
+        }
+    }
 }
 
 #[test]
@@ -596,6 +675,7 @@ fn what_goes_row_by_row_is_its_definition() {
         Kind::Zeros,
         Kind::Ties,
         Kind::Special,
+        Kind::Brink,
     ];
     let shapes = [(1, 1), (1, 37), (2, 8), (3, 64), (9, 21), (17, 35), (4, 0), (1, 150)];
     for precision in precisions() {
@@ -604,7 +684,7 @@ fn what_goes_row_by_row_is_its_definition() {
             let kernels = Isa::available().into_iter().map(|isa| Fast::on(isa, definition.numerics).unwrap());
             let kernels: Vec<_> = kernels.collect();
             // Each shape with a kind of its own, and the next cell with others.
-            let first = random.below(8) as usize;
+            let first = random.below(9) as usize;
             for (index, (rows, width)) in shapes.into_iter().enumerate() {
                 let kind = kinds[(first + index) % kinds.len()];
                 let case = RowByRow::new(kind, rows, width, &mut random);

@@ -10,6 +10,7 @@ pub mod choice;
 pub mod elementary;
 pub mod error;
 pub mod exact;
+mod flush;
 pub mod format;
 pub mod kernel;
 pub mod order;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{At, End, Job, Kernel, Op, Workers, op::pairs};
 use crate::numerics::{
-    Numerics, Reduction, elementary, exact,
+    Numerics, Reduction, elementary, exact, flush,
     format::Format,
     order::{Adder, Launch, Order, Rule, Schedule},
     precision::{Precision, Product, Recipe, Site},
@@ -222,6 +222,14 @@ impl<P: Fn(usize) -> (f32, f32)> Scalar<'_, P> {
         })
     }
 
+    /// The same without subnormal numbers, as VDPBF16PS takes it.
+    fn step_of_dot(&self, sum: f32, (x, w): (f32, f32)) -> f32 {
+        self.round(match self.recipe.product {
+            Product::LMul(product) => flush::flush(sum + product.multiply(x, w)),
+            _ => flush::fused(x, w, sum),
+        })
+    }
+
     /// A term on its own: compensation needs it as a number.
     fn term(&self, (x, w): (f32, f32)) -> f32 {
         self.round(match self.recipe.product {
@@ -236,11 +244,15 @@ impl<P: Fn(usize) -> (f32, f32)> Adder for Scalar<'_, P> {
 
     fn run(&mut self, positions: Range<usize>) -> f32 {
         let mut sum = if positions.start == 0 { self.round(self.start) } else { 0.0 };
+        if self.rule == Rule::DotBf16 {
+            sum = flush::flush(sum);
+        }
         let mut lost = 0.0;
         for position in positions {
             let pair = (self.pair)(self.schedule.term(position));
             match self.rule {
                 Rule::Plain | Rule::Exact => sum = self.step(sum, pair),
+                Rule::DotBf16 => sum = self.step_of_dot(sum, pair),
                 Rule::Kahan => {
                     let term = self.round(self.term(pair) - lost);
                     let next = self.round(sum + term);

@@ -11,8 +11,8 @@ use super::{
     packed::{Bf16Row, FloatRow, Magnitudes, PANEL, Store},
     task::{Activations, Block, Out, Task},
     tile::{
-        Arithmetic, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier, Plain,
-        Row, Running, Tile, Trees, groups, store,
+        Arithmetic, DotBf16, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier,
+        Plain, Row, Running, Tile, Trees, groups, store,
     },
 };
 use crate::numerics::{
@@ -151,6 +151,7 @@ impl Piece<'_> {
             Rule::Plain => self.shapes::<A, Plain>(arithmetic, schedule, put),
             Rule::Kahan => self.shapes::<A, Kahan>(arithmetic, schedule, put),
             Rule::Neumaier => self.shapes::<A, Neumaier>(arithmetic, schedule, put),
+            Rule::DotBf16 => self.shapes::<A, DotBf16>(arithmetic, schedule, put),
             Rule::Exact => unreachable!("exact sums are certified"),
         }
     }

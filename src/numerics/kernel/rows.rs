@@ -11,7 +11,7 @@ use pulp::{Scalar, Simd, WithSimd};
 
 use super::{
     Isa,
-    tile::{Fused, Kahan, Neumaier, Running, Trees},
+    tile::{DotBf16, Fused, Kahan, Neumaier, Running, Trees},
 };
 use crate::numerics::{
     activation::Activation,
@@ -72,6 +72,9 @@ impl RowSums {
             }
             Rule::Neumaier => {
                 self.isa.dispatch(Chains::<Neumaier, R, SQUARES> { schedule, rows, running: PhantomData })
+            }
+            Rule::DotBf16 => {
+                self.isa.dispatch(Chains::<DotBf16, R, SQUARES> { schedule, rows, running: PhantomData })
             }
             Rule::Plain => {
                 self.isa.dispatch(Chains::<Trees, R, SQUARES> { schedule, rows, running: PhantomData })
@@ -139,7 +142,7 @@ impl<S: Simd, U: Running, const R: usize, const SQUARES: bool> Adder for Chained
                 TreeTerms::<U, R, SQUARES> { rows: self.chains.part(&positions), running: PhantomData };
             tree_of_leaves(&mut terms, positions.len())
         } else {
-            unreachable!("compensated sums have no trees")
+            unreachable!("only plain sums have trees")
         }
     }
 

@@ -52,6 +52,22 @@ pub(super) trait Arithmetic: Copy {
         self.round(simd, simd.mul_add_f32s(x, w, sum))
     }
 
+    /// The same without subnormal numbers; `sum` is none.
+    #[inline(always)]
+    fn step_of_dot<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        let (x, w) = (flush(simd, x), flush(simd, w));
+        let value = simd.mul_add_f32s(x, w, sum);
+        // Once more 2^64 times as large, where exponents go on below the smallest normal number. Where that overflows,
+        // the value is zero or far from tiny; infinity and NaN are not less than anything.
+        let [up, up_twice] = [32, 64].map(|exponent| simd.splat_f32s(power_of_two(exponent)));
+        let larger =
+            simd.mul_add_f32s(simd.mul_f32s(x, up), simd.mul_f32s(w, up), simd.mul_f32s(sum, up_twice));
+        let size =
+            simd.transmute_f32s_u32s(simd.and_u32s(simd.transmute_u32s_f32s(larger), simd.splat_u32s(!SIGN)));
+        let tiny = simd.less_than_f32s(size, simd.splat_f32s(power_of_two(64 - 126)));
+        self.round(simd, zero_where(simd, tiny, value))
+    }
+
     /// A term on its own.
     #[inline(always)]
     fn term<S: Simd>(self, simd: S, x: S::f32s, w: S::f32s) -> S::f32s {
@@ -67,6 +83,25 @@ pub(super) trait Arithmetic: Copy {
     fn sub<S: Simd>(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
         self.round(simd, simd.sub_f32s(a, b))
     }
+}
+
+const fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits(((127 + exponent) as u32) << 23)
+}
+
+/// Zero with the value's sign there, and the value elsewhere.
+#[inline(always)]
+fn zero_where<S: Simd>(simd: S, there: S::m32s, value: S::f32s) -> S::f32s {
+    let word = simd.transmute_u32s_f32s(value);
+    let zero = simd.and_u32s(word, simd.splat_u32s(SIGN));
+    simd.transmute_f32s_u32s(simd.select_u32s(there, zero, word))
+}
+
+/// The value, and zero with its sign for a subnormal number.
+#[inline(always)]
+fn flush<S: Simd>(simd: S, value: S::f32s) -> S::f32s {
+    let magnitude = simd.and_u32s(simd.transmute_u32s_f32s(value), simd.splat_u32s(!SIGN));
+    zero_where(simd, simd.less_than_u32s(magnitude, simd.splat_u32s(SMALLEST_NORMAL)), value)
 }
 
 /// Fused multiply-add in f32.
@@ -140,6 +175,12 @@ impl<M: Multiply> Arithmetic for Added<M> {
     #[inline(always)]
     fn step<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
         simd.add_f32s(sum, self.0.multiply(simd, x, w))
+    }
+
+    #[inline(always)]
+    fn step_of_dot<S: Simd>(self, simd: S, sum: S::f32s, x: S::f32s, w: S::f32s) -> S::f32s {
+        // A product is no subnormal number either, and then a sum as small as one is exact.
+        flush(simd, self.step(simd, sum, x, w))
     }
 
     #[inline(always)]
@@ -337,6 +378,12 @@ pub(super) trait Running {
     /// Do its sums leave registers for tall tiles?
     const TALL: bool = false;
 
+    /// What a running sum begins at, if it is to begin at `start`.
+    #[inline(always)]
+    fn begin<S: Simd>(_: S, start: S::f32s) -> S::f32s {
+        start
+    }
+
     /// Adds the term of `x` and `w`; `lost` is what compensation remembers.
     fn step<S: Simd, A: Arithmetic>(
         simd: S,
@@ -427,6 +474,14 @@ where
         let Run { tile, positions } = self;
         let (simd, arithmetic) = (tile.simd, tile.arithmetic);
         let mut sums = tile.begin(positions.start);
+        for panel in 0..P {
+            for row in 0..R {
+                for half in 0..V {
+                    let sum = &mut sums.0[panel][row][half];
+                    *sum = U::begin(simd, *sum);
+                }
+            }
+        }
         let mut lost = [[[simd.splat_f32s(0.0); V]; R]; P];
         let x = &tile.x[positions.clone()];
         let panels = tile.panels.map(|panel| &panel[positions.clone()]);
@@ -638,6 +693,28 @@ impl Running for Neumaier {
     #[inline(always)]
     fn finish<S: Simd, A: Arithmetic>(simd: S, arithmetic: A, sum: S::f32s, lost: S::f32s) -> S::f32s {
         arithmetic.add(simd, sum, lost)
+    }
+}
+
+/// VDPBF16PS's, by instructions that every machine has.
+pub(super) struct DotBf16;
+
+impl Running for DotBf16 {
+    #[inline(always)]
+    fn begin<S: Simd>(simd: S, start: S::f32s) -> S::f32s {
+        flush(simd, start)
+    }
+
+    #[inline(always)]
+    fn step<S: Simd, A: Arithmetic>(
+        simd: S,
+        arithmetic: A,
+        sum: &mut S::f32s,
+        _: &mut S::f32s,
+        x: S::f32s,
+        w: S::f32s,
+    ) {
+        *sum = arithmetic.step_of_dot(simd, *sum, x, w);
     }
 }
 

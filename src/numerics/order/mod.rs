@@ -81,6 +81,8 @@ pub enum Rule {
     Kahan,
     /// Neumaier's: the losses are summed apart and added at the end.
     Neumaier,
+    /// That of VDPBF16PS: terms come in pairs, the second of a pair first, and subnormal numbers are zero.
+    DotBf16,
     /// No rounding before the end.
     Exact,
 }
@@ -181,6 +183,12 @@ pub const ORDERS: &[OrderEntry] = &[
         example: Order::NEUMAIER,
     },
     OrderEntry {
+        name: "dpbf16",
+        sentence: "one running sum over pairs of terms, the second of each pair first; subnormal numbers are zero",
+        found_in: "VDPBF16PS, the dot product of bf16 that CPUs with AVX512-BF16 have",
+        example: Order::DPBF16,
+    },
+    OrderEntry {
         name: "exact",
         sentence: "the exact sum of the exact products, rounded once: the same for every order of terms",
         found_in: "the reference that the others are held against",
@@ -209,6 +217,8 @@ impl Order {
     pub const KAHAN: Order = Order { shape: Shape::Sequential, rule: Rule::Kahan };
     /// One running sum beside the sum of all that its additions lost.
     pub const NEUMAIER: Order = Order { shape: Shape::Sequential, rule: Rule::Neumaier };
+    /// One running sum as VDPBF16PS adds it.
+    pub const DPBF16: Order = Order { shape: Shape::Sequential, rule: Rule::DotBf16 };
     /// The exact sum, rounded once.
     pub const EXACT: Order = Order { shape: Shape::Sequential, rule: Rule::Exact };
 
@@ -226,8 +236,8 @@ impl Order {
         let there_is = match rule {
             Rule::Plain => true,
             // What compensation keeps belongs to one sum and is lost where two are joined. An exact sum is the same
-            // for every shape, and one value has one name.
-            Rule::Kahan | Rule::Neumaier | Rule::Exact => shape == Shape::Sequential,
+            // for every shape, and one value has one name. An instruction adds what it adds.
+            Rule::Kahan | Rule::Neumaier | Rule::DotBf16 | Rule::Exact => shape == Shape::Sequential,
         };
         if there_is {
             return Ok(Order { shape, rule });
@@ -287,7 +297,7 @@ mod tests {
     #[test]
     fn an_order_is_made_of_a_shape_and_a_rule_exactly_where_the_table_has_them() {
         for Order { shape, .. } in ORDERS.iter().map(|entry| entry.example) {
-            for rule in [Rule::Plain, Rule::Kahan, Rule::Neumaier, Rule::Exact] {
+            for rule in [Rule::Plain, Rule::Kahan, Rule::Neumaier, Rule::DotBf16, Rule::Exact] {
                 let in_table = ORDERS.iter().find(|entry| entry.example == Order { shape, rule });
                 assert_eq!(Order::new(shape, rule).ok(), in_table.map(|entry| entry.example));
             }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{LEAVES, Launch, Leaves, Order, Shape, tree_of_leaves};
+use super::{LEAVES, Launch, Leaves, Order, Rule, Shape, tree_of_leaves};
 
 impl Order {
     /// The order in which terms are visited: `walk[position]` is a term. `None` is first to last.
@@ -17,6 +17,11 @@ impl Order {
                 Some((0..lanes).flat_map(|lane| (lane..terms).step_by(lanes)).map(term).collect())
             }
             Shape::Shuffled(seed) => Some(shuffle((0..terms).map(term).collect(), seed)),
+            Shape::Sequential if self.rule() == Rule::DotBf16 => {
+                let mut walk: Vec<_> = (0..terms).map(term).collect();
+                walk.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
+                Some(walk)
+            }
             Shape::Sequential | Shape::Pairwise | Shape::Lanes(_) | Shape::Blocks(_) | Shape::SplitK(_) => {
                 None
             }
@@ -226,6 +231,8 @@ mod tests {
         assert_eq!(tree("split-k:9", 3), "((0+1)+2)");
         assert_eq!(tree("kahan", 3), "((0+1)+2)");
         assert_eq!(tree("neumaier", 3), "((0+1)+2)");
+        assert_eq!(tree("dpbf16", 4), "(((1+0)+3)+2)");
+        assert_eq!(tree("dpbf16", 5), "((((1+0)+3)+2)+4)");
         assert_eq!(tree("exact", 3), "(0+1+2)");
         assert_eq!(tree("shuffled:7", 6), tree("shuffled:7", 6));
         assert_ne!(tree("shuffled:7", 6), tree("shuffled:8", 6));

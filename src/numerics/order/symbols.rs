@@ -57,7 +57,7 @@ impl<S> Adder for Symbols<'_, S> {
         match self.rule {
             // All at once, with no rounding between them.
             Rule::Exact => (self.node)(leaves.collect()),
-            Rule::Plain | Rule::Kahan | Rule::Neumaier => {
+            Rule::Plain | Rule::Kahan | Rule::Neumaier | Rule::DotBf16 => {
                 let first = leaves.next().unwrap_or_else(|| (self.node)(Vec::new()));
                 leaves.fold(first, |sum, leaf| (self.node)(vec![sum, leaf]))
             }
