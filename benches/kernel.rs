@@ -1,6 +1,7 @@
 //! Our kernel beside the `gemm` crate, which is what candle calls, and beside the machine's own peak, in one run.
 //!
-//! `cargo bench --bench kernel` measures every shape with every precision (in sequential order) and every order (in fp32).
+//! `cargo bench --bench kernel` measures every shape with every precision (in sequential order) and every order (in fp32),
+//! and bf16 in the order of the instruction that is made for it.
 //! Words after `--` choose: `cargo bench --bench kernel -- 896x4864 M=8 t1 fp32/sequential` keeps the rows that hold them all,
 //! `a|b` holds either. A rate is the median over calls in a row, as a model makes them. For the ratio each of our
 //! calls is paired with one of gemm's right before it, and the median of the pairs' ratios is taken, so that a
@@ -90,9 +91,10 @@ fn main() {
     }
 }
 
-/// Every precision in sequential order, then every other order in fp32.
+/// Every precision in sequential order, then bf16 in its instruction's, then every other order in fp32.
 fn cells() -> Vec<(Precision, Order)> {
     let mut cells: Vec<_> = PRECISIONS.iter().map(|entry| (entry.example, Order::SEQUENTIAL)).collect();
+    cells.push((Precision::Bf16, Order::DPBF16));
     let orders = ORDERS.iter().map(|entry| entry.example).filter(|order| *order != Order::SEQUENTIAL);
     cells.extend(orders.map(|order| (Precision::Fp32, order)));
     cells

@@ -17,6 +17,7 @@ mod integer;
 mod isa;
 mod op;
 mod packed;
+mod pairs;
 mod prepared;
 mod rows;
 mod schedules;

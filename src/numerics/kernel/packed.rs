@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::numerics::{
     exact::{grid, norm_bound},
-    format::{Format, Lanes, SIGN},
+    format::{Format, Lanes, SIGN, SMALLEST_NORMAL},
     order::{Order, Rule},
     precision::{Product, Recipe},
     product::{quantize_int8, quantize_w8a8},
@@ -161,7 +161,7 @@ pub struct Packed {
     pub(super) store: Store,
     /// For exact sums, what is known of each output.
     pub(super) bounds: Option<Vec<Bound>>,
-    /// For L-Mul, what is known of each panel.
+    /// What is known of each panel, where it may spare sums a look at their edges.
     pub(super) magnitudes: Option<Vec<Magnitudes>>,
 }
 
@@ -191,7 +191,7 @@ impl Packed {
             growth: Growth::None,
             store: Store::new(&recipe, depth, panels),
             bounds: (order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]),
-            magnitudes: matches!(recipe.product, Product::LMul(_)).then(Vec::new),
+            magnitudes: has_edges(&recipe, order).then(Vec::new),
         };
         let mut panel = vec![0.0; PANEL * depth];
         for start in (0..columns).step_by(PANEL) {
@@ -453,6 +453,13 @@ impl Store {
 }
 
 impl Magnitudes {
+    /// A power of two, given by its exponent, that divides all of them if they have so many digits behind the first one;
+    /// none where subnormal numbers are among them.
+    pub(super) fn grid(self, digits: u32) -> Option<i64> {
+        let smallest = self.smallest();
+        (smallest >= SMALLEST_NORMAL.into()).then(|| (smallest >> 23).cast_signed() - 127 - i64::from(digits))
+    }
+
     /// Of both.
     pub(super) fn or(self, other: Magnitudes) -> Magnitudes {
         Magnitudes {
@@ -465,6 +472,15 @@ impl Magnitudes {
     /// The smallest that is not zero.
     pub(super) fn smallest(self) -> u64 {
         u64::from(self.before_smallest) + 1
+    }
+}
+
+/// Do products or sums have edges that plain numbers stay away from?
+fn has_edges(recipe: &Recipe, order: Order) -> bool {
+    match recipe.product {
+        Product::LMul(_) => true,
+        Product::Fused => order.rule() == Rule::DotBf16,
+        Product::Int8(_) | Product::W8A8 => false,
     }
 }
 

@@ -7,6 +7,8 @@ use super::{
     certified::ExactRows,
     float::FloatRows,
     integer::IntegerRows,
+    packed::Magnitudes,
+    pairs::{self, PairRows},
     schedules::Schedules,
     task::{Activations, Out, Task},
 };
@@ -26,6 +28,7 @@ pub(super) struct Prepared<'a> {
 /// The activations, as the product takes them.
 enum Rows<'a> {
     Float(FloatRows<'a>),
+    Pairs(PairRows),
     Exact(ExactRows<'a>),
     Integer(IntegerRows),
 }
@@ -59,7 +62,10 @@ impl<'a> Prepared<'a> {
             recipe.activations.round_slice(values.to_mut());
         }
         let activations = Activations { values, rows, depth, terms: schedule.walk.as_deref() };
-        let rule = order.rule();
+        let rule = match order.rule() {
+            Rule::DotBf16 if is_never_tiny(&recipe, &activations.values, weights, start) => Rule::Plain,
+            rule => rule,
+        };
         let tallest = tallest_tile(isa, &recipe, rule, schedule.has_trees());
         let packed = match recipe.product {
             Product::Int8(_) | Product::W8A8 => {
@@ -69,6 +75,9 @@ impl<'a> Prepared<'a> {
             }
             Product::Fused | Product::LMul(_) if rule == Rule::Exact => {
                 Rows::Exact(ExactRows::new(activations, tallest))
+            }
+            Product::Fused | Product::LMul(_) if rule == Rule::DotBf16 && pairs::does(isa, &recipe) => {
+                Rows::Pairs(PairRows::new(&activations))
             }
             Product::Fused | Product::LMul(_) => Rows::Float(FloatRows::new(activations, tallest)),
         };
@@ -82,10 +91,27 @@ impl<'a> Prepared<'a> {
         let mut out = Out::new(panels.start, rows);
         match &self.rows {
             Rows::Float(rows) => rows.multiply(&self.task, panels, &mut out),
+            Rows::Pairs(rows) => rows.multiply(&self.task, panels, &mut out),
             Rows::Exact(rows) => rows.multiply(&self.task, panels, &mut out),
             Rows::Integer(rows) => rows.multiply(&self.task, panels, &mut out),
         }
     }
+}
+
+/// Is no sum of these products a subnormal number, nor so close to it that flushing it would show? Then a sum by the rule
+/// of VDPBF16PS is a plain one over the same walk.
+///
+/// So it is where the smallest normal number divides the starts and all products: it divides their sums too, however
+/// they round, and what it divides is zero or not less.
+fn is_never_tiny(recipe: &Recipe, x: &[f32], weights: &Packed, start: Option<&[f32]>) -> bool {
+    const LEAST: i64 = -126;
+    let (Product::Fused, Some(known)) = (recipe.product, &weights.magnitudes) else { return false };
+    let digits = |format: Format| format.mantissa_bits();
+    let x = Magnitudes::NONE.and(x).grid(digits(recipe.activations));
+    let w = known.iter().fold(Magnitudes::NONE, |all, one| all.or(*one)).grid(digits(recipe.weights));
+    let start = Magnitudes::NONE.and(start.unwrap_or_default()).grid(digits(Format::F32));
+    let products = x.zip(w).map(|(x, w)| x + w);
+    products.zip(start).is_some_and(|(products, start)| products.min(start) >= LEAST)
 }
 
 /// How many rows a tile takes at most: what its sums leave of the registers decides, and whether it pays to load the
