@@ -1,10 +1,10 @@
 //! Our decoder beside the stock candle model on the same checkpoint, in tokens per second.
 //!
-//! `cargo bench --bench decoder -- FOLDER [precision/order/tN | candle/precision/tN …]` measures a folder in the Hugging
-//! Face layout, such as `benches/shapes.py` makes. Prefill reads one prompt of 128 tokens; decode adds tokens to prompts
-//! of 8, in batches. Both are the engine's whole work: logits, digests and candidates too. The engines take turns, round
-//! after round, and the median is taken, so that a machine whose speed drifts is as kind to one as to the other. Candle
-//! runs in a process of its own, as it always does here.
+//! `cargo bench --bench decoder -- MODEL [precision/order/tN | candle/precision/tN …]` measures a folder in the Hugging
+//! Face layout, such as `benches/shapes.py` makes, or a file of GGUF. Prefill reads one prompt of 128 tokens; decode adds
+//! tokens to prompts of 8, in batches. Both are the engine's whole work: logits, digests and candidates too. The engines
+//! take turns, round after round, and the median is taken, so that a machine whose speed drifts is as kind to one as to
+//! the other. Candle runs in a process of its own, as it always does here.
 
 #![allow(missing_docs, reason = "a benchmark has no readers of its items")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
@@ -33,9 +33,9 @@ const CANDIDATES: usize = 8;
 fn main() -> Result<(), Box<dyn Error>> {
     // cargo passes `--bench` to a benchmark.
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
-    let Some(folder) = words.next() else {
+    let Some(model) = words.next() else {
         println!(
-            "give a folder: cargo bench --bench decoder -- FOLDER [precision/order/tN | candle/precision/tN …]"
+            "give a folder or a file of GGUF: cargo bench --bench decoder -- MODEL [precision/order/tN | candle/precision/tN …]"
         );
         return Ok(());
     };
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if cells.is_empty() {
         cells = CELLS.map(str::to_owned).to_vec();
     }
-    let checkpoint = Checkpoint::open(Path::new(&folder))?;
+    let checkpoint = Checkpoint::open(Path::new(&model))?;
     println!("vectors: {}; median of {ROUNDS} rounds, engines in turn", Isa::best());
 
     let subject = Subject::of(&checkpoint)?;

@@ -149,9 +149,14 @@ impl Shape {
         let threads = NonZeroUsize::new(self.threads).expect("threads are counted from one");
         let kernel = Fast::on(isa, Numerics::new(precision, order, threads).expect("it can be computed"))
             .expect("threads start");
-        let weights = kernel.pack(At::alone(Site::Linear), self.columns, self.depth, &mut |column, terms| {
-            terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
-        });
+        let weights = kernel.pack(
+            At::alone(Site::Linear),
+            self.columns,
+            self.depth,
+            &mut |column: usize, terms: &mut [f32]| {
+                terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
+            },
+        );
         let mut out = vec![0.0; self.rows * self.columns];
         let mut theirs = out.clone();
         let ours = median(&mut || {

@@ -77,7 +77,7 @@
 //! /// Two rows of four activations times a matrix of four terms and three outputs.
 //! fn product(kernel: &impl Kernel) -> Vec<u32> {
 //!     let activations = [0.1, -2.5, 3e4, 1.0, 7.0, 1e-3, -0.3, 2.0];
-//!     let weights = kernel.pack(At::alone(Site::Linear), 3, 4, &mut |output, terms| {
+//!     let weights = kernel.pack(At::alone(Site::Linear), 3, 4, &mut |output: usize, terms: &mut [f32]| {
 //!         for (term, weight) in terms.iter_mut().enumerate() {
 //!             *weight = 1.0 / (1 + output + term) as f32;
 //!         }

@@ -265,7 +265,7 @@ fn a_cell_that_candle_does_not_have_is_refused_by_its_name() {
     };
     let sentence = refused("int8");
     assert!(sentence.starts_with("candle/int8/t"), "{sentence}");
-    let end = ": candle computes in fp32, fp16 or bf16: use one of these, or the lab engine";
+    let end = ": candle computes in fp32, fp16, bf16 or gguf: use one of these, or the lab engine";
     assert!(sentence.ends_with(end), "{sentence}");
     for precision in ["layercast", "lmul", "w8a8", "fp16-acc16", "bf16-acc16", "e4m3"] {
         assert!(refused(precision).ends_with(end), "{precision}");

@@ -12,7 +12,9 @@ use reprocheck::numerics::{
     Numerics,
     activation::Activation,
     format::Format,
-    kernel::{At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Workers, matmul},
+    kernel::{
+        At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Workers, matmul,
+    },
     order::{Launch, ORDERS, Order},
     precision::{PRECISIONS, Precision, Site},
     reveal::{RevealError, reveal},
@@ -158,7 +160,7 @@ impl Case {
 
     fn run<K: Kernel>(&self, kernel: &K, site: Site) -> Vec<u32> {
         let at = At::alone(site);
-        let weights = kernel.pack(at, self.columns, self.depth, &mut |column, terms| {
+        let weights = kernel.pack(at, self.columns, self.depth, &mut |column: usize, terms: &mut [f32]| {
             terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
         });
         let launch = Launch { rows: self.rows, threads: kernel.numerics().threads().get() };
@@ -379,9 +381,9 @@ fn caches_grow_into_the_matrices_that_packing_makes() {
             let x = values(Kind::Random, rows * depth, &mut random);
             let w = values(Kind::Zeros, columns * depth, &mut random);
             let column = |column: usize| &w[column * depth..][..depth];
-            let mut keys = kernel.pack(at, 0, depth, &mut |_, _| {});
+            let mut keys = kernel.pack(at, 0, depth, &mut |_: usize, _: &mut [f32]| {});
             (0..columns).for_each(|index| kernel.push(&mut keys, End::Column(column(index))));
-            let mut values = kernel.pack(at, columns, 0, &mut |_, _| {});
+            let mut values = kernel.pack(at, columns, 0, &mut |_: usize, _: &mut [f32]| {});
             for term in 0..depth {
                 let row: Vec<f32> = (0..columns).map(|index| column(index)[term]).collect();
                 kernel.push(&mut values, End::Row(&row));
@@ -389,7 +391,7 @@ fn caches_grow_into_the_matrices_that_packing_makes() {
             // A row may meet the first values only: the tokens up to its own.
             for shorter in [depth, 8] {
                 let x: Vec<f32> = x.chunks(depth).flat_map(|row| &row[..shorter]).copied().collect();
-                let packed = definition.pack(at, columns, shorter, &mut |index, terms| {
+                let packed = definition.pack(at, columns, shorter, &mut |index: usize, terms: &mut [f32]| {
                     terms.copy_from_slice(&column(index)[..shorter]);
                 });
                 let mut expected = vec![0.0; rows * columns];
@@ -414,7 +416,7 @@ fn many_jobs_in_one_call_are_each_their_own() {
     let cases: Vec<_> = (0..40).map(|_| Case::new(Kind::Random, [4, 130, 70], &mut random)).collect();
     let at = At::alone(Site::Attention);
     let pack = |case: &Case| {
-        kernel.pack(at, case.columns, case.depth, &mut |column, terms| {
+        kernel.pack(at, case.columns, case.depth, &mut |column: usize, terms: &mut [f32]| {
             terms.copy_from_slice(&case.w[column * case.depth..][..case.depth]);
         })
     };
@@ -438,7 +440,9 @@ fn packed_weights_take_their_own_bytes_and_nothing_twice() {
     let (columns, depth) = (96, 1000);
     let bytes = |name: &str| {
         let kernel = Fast::new(format!("{name}/sequential/t1").parse().unwrap()).unwrap();
-        kernel.pack(At::alone(Site::Linear), columns, depth, &mut |_, terms| terms.fill(1.0)).bytes()
+        kernel
+            .pack(At::alone(Site::Linear), columns, depth, &mut |_: usize, terms: &mut [f32]| terms.fill(1.0))
+            .bytes()
     };
     let weights = columns * depth;
     assert_eq!(bytes("fp32"), 4 * weights);
@@ -523,7 +527,8 @@ fn a_kernel_refuses_a_matrix_that_another_order_or_recipe_has_packed() {
     let kernel = |name: &str| Fast::new(name.parse::<Numerics>().unwrap()).unwrap();
     let host = kernel("fp32/sequential/t1");
     let multiply = |packed_by: &Fast| {
-        let weights = packed_by.pack(At::alone(Site::Linear), 2, 20, &mut |_, terms| terms.fill(1.0));
+        let weights = packed_by
+            .pack(At::alone(Site::Linear), 2, 20, &mut |_: usize, terms: &mut [f32]| terms.fill(1.0));
         let mut out = [0.0; 2];
         let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             matmul(&host, Site::Linear, &[1.0; 20], 1, &weights, &mut out);
@@ -540,7 +545,8 @@ fn a_kernel_refuses_a_matrix_that_another_order_or_recipe_has_packed() {
     assert!(multiply(&kernel("fp32/exact/t1")).unwrap_err().contains("the order exact"));
     let sentence = multiply(&kernel("bf16/sequential/t1")).unwrap_err();
     assert!(sentence.ends_with("pack it at the place where it is multiplied"), "{sentence}");
-    let table = kernel("fp32/reversed/t1").pack(At::alone(Site::Table), 2, 20, &mut |_, _| {});
+    let table =
+        kernel("fp32/reversed/t1").pack(At::alone(Site::Table), 2, 20, &mut |_: usize, _: &mut [f32]| {});
     let mut row = [0.0; 20];
     let lookup = std::panic::AssertUnwindSafe(|| {
         let op = Op::Lookup { table: &table, columns: &[0], out: &mut row };
@@ -833,10 +839,10 @@ fn rows_of<K: Kernel>(
     kernel: &K,
     site: Site,
     [columns, depth]: [usize; 2],
-    fill: &mut dyn FnMut(usize, &mut [f32]),
+    source: &mut dyn Source,
     looked_up: &[u32],
 ) -> Vec<u32> {
-    let table = kernel.pack(At::alone(site), columns, depth, fill);
+    let table = kernel.pack(At::alone(site), columns, depth, source);
     let mut out = vec![0.0; looked_up.len() * depth];
     let op = Op::Lookup { table: &table, columns: looked_up, out: &mut out };
     kernel.apply(At::alone(Site::Table), Launch::default(), op);

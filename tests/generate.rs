@@ -126,7 +126,7 @@ fn what_cannot_be_done_is_a_sentence_with_the_way_out_and_an_exit_code() {
         (
             &["--model", "qwen", "--prompt", "a", "--engine", "candle", "--precision", "w8a8"],
             2,
-            "candle/w8a8/t1: candle computes in fp32, fp16 or bf16: use one of these, or the lab engine",
+            "candle/w8a8/t1: candle computes in fp32, fp16, bf16 or gguf: use one of these, or the lab engine",
         ),
         (&["--model", "qwen", "--prompt", "a", "--threads", "20000"], 2, "for one call: write up to 1024"),
         (

@@ -76,7 +76,7 @@ impl Input {
     fn digest(&self, numerics: Numerics, isa: Isa) -> Digest {
         let kernel = Fast::on(isa, numerics).unwrap();
         let at = At::alone(numerics.precision().own_site());
-        let weights = kernel.pack(at, COLUMNS, DEPTH, &mut |column, terms| {
+        let weights = kernel.pack(at, COLUMNS, DEPTH, &mut |column: usize, terms: &mut [f32]| {
             terms.copy_from_slice(&self.weights[column * DEPTH..][..DEPTH]);
         });
         let mut out = [0.0; ROWS * COLUMNS];

@@ -11,7 +11,7 @@ use reprocheck::{
     },
     numerics::{
         Numerics,
-        kernel::{At, End, Fast, Faulty, Kernel, KernelFault, Op, Step, Workers},
+        kernel::{At, End, Fast, Faulty, Kernel, KernelFault, Op, Source, Step, Workers},
         order::Launch,
     },
 };
@@ -51,14 +51,8 @@ impl Kernel for Recorder {
         self.kernel.workers()
     }
 
-    fn pack(
-        &self,
-        at: At,
-        columns: usize,
-        depth: usize,
-        fill: &mut dyn FnMut(usize, &mut [f32]),
-    ) -> Self::Weights {
-        Addressed { at, weights: self.kernel.pack(at, columns, depth, fill) }
+    fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Self::Weights {
+        Addressed { at, weights: self.kernel.pack(at, columns, depth, source) }
     }
 
     fn push(&self, weights: &mut Self::Weights, end: End<'_>) {

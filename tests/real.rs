@@ -2,12 +2,19 @@
 //!
 //! `.ci/model` fetches it and prints where it lies; these tests take it from the environment.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use reprocheck::{
+    cell::{Device, Stock},
     digest::Digest,
-    engine::{Engine, Prompt, lab::Lab},
+    engine::{Engine, Prompt, child::Child, lab::Lab},
     model::Checkpoint,
+    numerics::precision::Precision,
 };
 use safetensors::SafeTensors;
 
@@ -100,4 +107,55 @@ fn its_logits_and_tokens_are_those_of_transformers() {
             }
         }
     }
+}
+
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn its_blocks_have_the_bits_of_their_values() {
+    let model = model();
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let texts = ["The capital of France is", "One, two, three,", "fn main() {"];
+    let prompts: Vec<_> = texts
+        .iter()
+        .zip(0..)
+        .map(|(text, item)| Prompt { item, tokens: tokenizer.encode(text, true).unwrap(), replay: None })
+        .collect();
+    for order in ["sequential", "pairwise", "lanes:16", "exact"] {
+        let [fp32, gguf] = ["fp32", "gguf"].map(|precision| {
+            let numerics = format!("{precision}/{order}/t2").parse().unwrap();
+            let mut lab = Lab::load(&model, numerics).unwrap();
+            let mut seen = Logits { items: vec![Vec::new(); 3], samples: Vec::new() };
+            // Together, and one alone.
+            lab.generate(&prompts, &request(8), &mut seen).unwrap();
+            lab.generate(&prompts[..1], &request(8), &mut seen).unwrap();
+            let bits = |logits: &Vec<f32>| logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
+            seen.items.iter().map(bits).collect::<Vec<_>>()
+        });
+        assert!(fp32 == gguf, "{order}");
+    }
+}
+
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn candle_answers_by_its_own_quantized_kernels() {
+    let model = model();
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let tokens = tokenizer.encode("The capital of France is", true).unwrap();
+    let prompts = [Prompt { item: 0, tokens, replay: None }];
+    let mut request = request(24);
+    request.stop_tokens.clone_from(&model.config.stop_tokens);
+    let threads = NonZeroUsize::new(2).unwrap();
+    let stock = Stock { precision: Precision::Gguf, threads, device: Device::Cpu };
+    let mut candle =
+        Child::open(Path::new(env!("CARGO_BIN_EXE_reprocheck")), &model.reopen(), stock).unwrap();
+    let mut lab = Lab::load(&model, "gguf/sequential/t2".parse().unwrap()).unwrap();
+    let [theirs, ours] = [&mut candle as &mut dyn Engine, &mut lab].map(|engine| {
+        let mut samples = Vec::new();
+        engine.generate(&prompts, &request, &mut samples).unwrap();
+        samples.remove(0)
+    });
+    println!("candle: {:?}\nlab:    {:?}", theirs.text, ours.text);
+    // It rounds activations to 8 bits, so that texts may part; what is likely by far stays so.
+    assert_eq!(theirs.steps[0].token.id, ours.steps[0].token.id);
+    assert!(theirs.text.starts_with(" Paris"), "{:?}", theirs.text);
 }

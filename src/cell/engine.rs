@@ -137,10 +137,10 @@ pub const ENGINES: &[EngineEntry] = &[
 fn candle_refuses(cell: &Cell) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     if let Compute::Candle(Stock { precision, .. }) = cell.compute
-        && !matches!(precision, Precision::Fp32 | Precision::Fp16 | Precision::Bf16)
+        && !matches!(precision, Precision::Fp32 | Precision::Fp16 | Precision::Bf16 | Precision::Gguf)
     {
         let sentence = format!(
-            "candle computes in fp32, fp16 or bf16, not in {precision}: leave such cells out with exclude = [{{ \
+            "candle computes in fp32, fp16, bf16 or gguf, not in {precision}: leave such cells out with exclude = [{{ \
              engine = \"{}\", precision = \"{precision}\" }}]",
             cell.compute.engine(),
         );

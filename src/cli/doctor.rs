@@ -173,7 +173,9 @@ fn product(kernel: &impl Kernel, precision: Precision) -> Vec<f32> {
     let mut number = || (2.0 * stream.unit() - 1.0) as f32;
     let activations: Vec<_> = (0..ROWS * DEPTH).map(|_| number()).collect();
     let site = precision.own_site();
-    let weights = kernel.pack(At::alone(site), COLUMNS, DEPTH, &mut |_, terms| terms.fill_with(&mut number));
+    let weights = kernel.pack(At::alone(site), COLUMNS, DEPTH, &mut |_: usize, terms: &mut [f32]| {
+        terms.fill_with(&mut number)
+    });
     let mut out = vec![0.0; ROWS * COLUMNS];
     matmul(kernel, site, &activations, ROWS, &weights, &mut out);
     out

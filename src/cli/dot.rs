@@ -128,7 +128,8 @@ impl Dot {
             return Err(Problem::TooMany(a.len(), most));
         }
         let at = At::alone(site);
-        let weights = kernel.pack(at, 1, a.len(), &mut |_, terms| terms.copy_from_slice(&b));
+        let weights =
+            kernel.pack(at, 1, a.len(), &mut |_: usize, terms: &mut [f32]| terms.copy_from_slice(&b));
         let launch = Launch { rows: self.rows, threads: self.threads };
         let mut out = [0.0];
         let job = Job { activations: &a, rows: 1, weights: &weights, start: Some(&[c]), out: &mut out };

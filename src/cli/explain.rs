@@ -161,7 +161,9 @@ impl ExplainPrecision {
                 Product::W8A8 => "8-bit integers".to_owned(),
             };
             writeln!(out, "\n{name}")?;
-            writeln!(out, "  right side   {}, stored in {} bits", recipe.weights, recipe.stored_bits())?;
+            let stored = recipe.stored_bits().map(|bits| format!("stored in {bits} bits"));
+            let stored = stored.unwrap_or_else(|| "stored as in the model's file".to_owned());
+            writeln!(out, "  right side   {}, {stored}", recipe.weights)?;
             writeln!(out, "  left side    {}", recipe.activations)?;
             writeln!(out, "  product      {product}")?;
             writeln!(out, "  running sum  {}", recipe.sum)?;

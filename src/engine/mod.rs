@@ -21,7 +21,10 @@ use crate::{
     cell::{Compute, Name},
     digest::Digest,
     model::{Checkpoint, CheckpointError, Subject},
-    numerics::choice::{Choice, Place, RankError, Ranking, rank},
+    numerics::{
+        choice::{Choice, Place, RankError, Ranking, rank},
+        precision::Precision,
+    },
     source::Blame,
     trace::{Sample, Seen, Sight, Step, Token},
 };
@@ -151,6 +154,7 @@ impl Opener for Engines<'_> {
                 ))
             })
         };
+        goes_with(compute, self.subject)?;
         Ok(match compute {
             Compute::Lab(numerics) => Box::new(Lab::load(weights()?, numerics)?),
             Compute::Candle(stock) => Box::new(Child::open(self.program, &weights()?.reopen(), stock)?),
@@ -164,6 +168,26 @@ impl Opener for Engines<'_> {
             }
         })
     }
+}
+
+/// Refuses to compute what a model does not have, before anything runs.
+///
+/// # Errors
+///
+/// What the model lacks.
+pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineError> {
+    let keeps = match compute {
+        Compute::Lab(numerics) => numerics.precision() == Precision::Gguf,
+        Compute::Candle(stock) => stock.precision == Precision::Gguf,
+        Compute::Script(_) => false,
+    };
+    if keeps && !subject.is_gguf {
+        return Err(EngineError::Unsupported(format!(
+            "{compute} keeps weights as a file of GGUF stores them, and {} is none: use fp32, or name such a file",
+            subject.name
+        )));
+    }
+    Ok(())
 }
 
 /// Why an engine gives no samples.

@@ -364,7 +364,12 @@ impl Checkpoint {
 
     /// Is it one file of GGUF?
     pub fn is_gguf(&self) -> bool {
-        self.path.as_deref().is_some_and(is_gguf) && self.texts.is_empty()
+        self.gguf().is_some()
+    }
+
+    /// The file of GGUF that it is, if it is one.
+    pub fn gguf(&self) -> Option<&Path> {
+        self.path.as_deref().filter(|path| is_gguf(path) && self.texts.is_empty())
     }
 
     /// Every file that the model was read from, in the order of their names, with its digest.

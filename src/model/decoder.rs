@@ -3,10 +3,10 @@
 //! Rows are tokens, of any number of sequences and without padding. A matrix's outputs stand side by side in its
 //! row of results. Shapes are given as `[rows, columns]`, the columns one after the other in memory.
 
-use super::{Checkpoint, CheckpointError, Config};
+use super::{Checkpoint, CheckpointError, Config, checkpoint::Tensor, weights::WeightsError};
 use crate::numerics::{
     elementary::rsqrt,
-    kernel::{At, End, Fast, Job, Kernel, Op, Step},
+    kernel::{At, Encoding, End, Fast, Job, Kernel, Op, Source, Step},
     order::Launch,
     precision::Site,
     rotary::{Rotary, Turn},
@@ -190,7 +190,7 @@ impl<K: Kernel> Decoder<K> {
         let width = self.config.head_width;
         let layer = |index| {
             let grows = |step, columns, depth| {
-                self.kernel.pack(At::layer(index, step), columns, depth, &mut |_, _| {})
+                self.kernel.pack(At::layer(index, step), columns, depth, &mut |_: usize, _: &mut [f32]| {})
             };
             let memory =
                 |_| Memory { keys: grows(Step::Scores, 0, width), values: grows(Step::Context, width, 0) };
@@ -461,18 +461,15 @@ impl<K: Kernel> Loader<'_, K> {
     /// Several matrices of the same depth as one, their outputs side by side.
     fn matrix(&self, at: At, parts: &[(String, usize)], depth: usize) -> Result<K::Weights, CheckpointError> {
         let open = |(name, columns): &(String, usize)| self.checkpoint.tensor(name, &[*columns, depth]);
-        let mut tensors = parts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let mut rows =
-            parts.iter().enumerate().flat_map(|(part, (_, columns))| (0..*columns).map(move |_| part));
-        let mut problem = None;
-        let columns = parts.iter().map(|(_, columns)| columns).sum();
-        let weights = self.kernel.pack(at, columns, depth, &mut |_, terms| {
-            // After the first problem nothing more is read: the matrix is not used.
-            if let (Some(part), None) = (rows.next(), &problem) {
-                problem = tensors[part].next_row(terms).err();
-            }
+        let tensors = parts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let ends = parts.iter().scan(0, |end, (_, columns)| {
+            *end += columns;
+            Some(*end)
         });
-        problem.map_or(Ok(weights), |problem| Err(problem.into()))
+        let mut side_by_side = SideBySide { tensors, ends: ends.collect(), problem: None };
+        let columns = parts.iter().map(|(_, columns)| columns).sum();
+        let weights = self.kernel.pack(at, columns, depth, &mut side_by_side);
+        side_by_side.problem.map_or(Ok(weights), |problem| Err(problem.into()))
     }
 
     /// Projections `name.weight` side by side, with their `name.bias` if they have one.
@@ -497,5 +494,40 @@ impl<K: Kernel> Loader<'_, K> {
         self.checkpoint.tensor(name, &[length])?.next_row(&mut values)?;
         self.kernel.numerics().precision().recipe(Site::Table).weights.round_slice(&mut values);
         Ok(values)
+    }
+}
+
+/// Tensors whose rows are one matrix's outputs.
+struct SideBySide<'a> {
+    tensors: Vec<Tensor<'a>>,
+    /// The output after the last of each.
+    ends: Vec<usize>,
+    /// What went wrong first. After that nothing more is read: the matrix is not used.
+    problem: Option<WeightsError>,
+}
+
+impl SideBySide<'_> {
+    fn part(&self, output: usize) -> usize {
+        self.ends.partition_point(|&end| end <= output)
+    }
+}
+
+impl Source for SideBySide<'_> {
+    fn encoding(&self, output: usize) -> Encoding {
+        self.tensors[self.part(output)].encoding()
+    }
+
+    fn values(&mut self, output: usize, terms: &mut [f32]) {
+        let part = self.part(output);
+        if self.problem.is_none() {
+            self.problem = self.tensors[part].next_row(terms).err();
+        }
+    }
+
+    fn blocks(&mut self, output: usize, bytes: &mut [u8]) {
+        let part = self.part(output);
+        if self.problem.is_none() {
+            self.problem = self.tensors[part].next_stored_row(bytes).err();
+        }
     }
 }

@@ -27,6 +27,8 @@ pub struct Subject<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// How it wants conversations written, if it says so.
     pub chat: Option<&'a ChatTemplate>,
+    /// Is it one file of GGUF?
+    pub is_gguf: bool,
     /// Does it know the compact style, and no other?
     pub is_compact: bool,
     /// How many tokens it knows.
@@ -60,6 +62,7 @@ impl<'a> Subject<'a> {
             digest: checkpoint.digest()?,
             tokenizer: checkpoint.tokenizer.as_ref(),
             chat: checkpoint.chat.as_ref(),
+            is_gguf: checkpoint.is_gguf(),
             is_compact: checkpoint.origin == Origin::Embedded,
             vocabulary: config.vocabulary,
             positions: config.positions,
@@ -78,6 +81,7 @@ impl<'a> Subject<'a> {
             digest: Digest::of(b"reprocheck bytes 1"),
             tokenizer: Some(&BYTES),
             chat: None,
+            is_gguf: false,
             is_compact: false,
             vocabulary: 256,
             positions: 1 << 20,

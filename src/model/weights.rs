@@ -18,7 +18,11 @@ use serde::{
 };
 
 use super::file::{FileError, PIECE, Source, Texts};
-use crate::numerics::{block::BlockFormat, format::widen_f16};
+use crate::numerics::{
+    block::BlockFormat,
+    format::{Format, widen_f16},
+    kernel::Encoding,
+};
 
 /// The one file of a checkpoint that has only one.
 pub(super) const SINGLE: &str = "model.safetensors";
@@ -666,6 +670,17 @@ impl Stored {
         }
     }
 
+    /// What holds such values as they are.
+    fn encoding(self) -> Encoding {
+        match self {
+            Stored::F32 => Encoding::Values(Format::F32),
+            Stored::Bf16 => Encoding::Values(Format::BF16),
+            Stored::F16 => Encoding::Values(Format::F16),
+            Stored::Block(block) => Encoding::Blocks(block),
+            Stored::Other(dtype) => unreachable!("a tensor of {dtype} is not read"),
+        }
+    }
+
     /// Every value as f32; is each of them finite?
     fn widen(self, bytes: &[u8], out: &mut [f32]) -> bool {
         match self {
@@ -722,6 +737,36 @@ impl Tensor<'_> {
     /// When `out` is not as long as a row, or there is no row left: the shape was given when the tensor was asked for.
     pub fn next_row(&mut self, out: &mut [f32]) -> Result<(), WeightsError> {
         assert_eq!(out.len(), self.width, "a row of `{}`", self.name);
+        self.read_row(out, |_| {})
+    }
+
+    /// What holds its values as they are.
+    pub fn encoding(&self) -> Encoding {
+        self.place.stored.encoding()
+    }
+
+    /// Reads the next row as it is stored, after a look at what it is worth.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or a value is not finite.
+    ///
+    /// # Panics
+    ///
+    /// When `out` is not as long as a row takes, or there is no row left.
+    pub fn next_stored_row(&mut self, out: &mut [u8]) -> Result<(), WeightsError> {
+        let stored = self.place.stored;
+        assert_eq!(out.len(), self.width / stored.values() * stored.bytes(), "a row of `{}`", self.name);
+        let mut worth = vec![0.0; self.width];
+        let mut filled = 0;
+        self.read_row(&mut worth, |bytes| {
+            out[filled..][..bytes.len()].copy_from_slice(bytes);
+            filled += bytes.len();
+        })
+    }
+
+    /// Reads the next row; `see` is shown its bytes, piece after piece.
+    fn read_row(&mut self, out: &mut [f32], mut see: impl FnMut(&[u8])) -> Result<(), WeightsError> {
         let stored = self.place.stored;
         let mut end = self.place.end;
         if let Some(height) = self.place.paired {
@@ -746,6 +791,7 @@ impl Tensor<'_> {
             if !stored.widen(bytes, out) {
                 return Err(self.not_finite(out, column));
             }
+            see(bytes);
             column += values;
             self.used += used;
         }

@@ -314,7 +314,7 @@ struct Iq4Nl {
 }
 
 /// What a code of IQ4_NL is worth: denser near zero, as weights are.
-const WORTH: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) const WORTH: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 impl Block<SMALL> for Iq4Nl {
     #[inline(always)]
@@ -333,7 +333,7 @@ impl Block<SMALL> for Iq4Nl {
 ///
 /// A half of the block is 32 such bytes: all its lowest codes come first, then all that follow above.
 #[inline(always)]
-fn sharing(bytes: usize) -> [usize; 4] {
+pub(super) fn sharing(bytes: usize) -> [usize; 4] {
     let first = bytes / 2 * 8 + bytes % 2;
     [first, first + 2, first + 4, first + 6]
 }
@@ -524,7 +524,7 @@ impl Block<LARGE> for Q6K {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sha2::{Digest as _, Sha256};
 
     use super::*;
@@ -570,7 +570,7 @@ mod tests {
     }
 
     /// The blocks that the script makes, from the same words.
-    fn stream(format: BlockFormat, blocks: usize) -> Vec<u8> {
+    pub(in crate::numerics) fn stream(format: BlockFormat, blocks: usize) -> Vec<u8> {
         const EDGES: [u16; 7] = [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF];
         let number = (0..64).find(|&number| BlockFormat::of_ggml_type(number) == Some(format)).unwrap();
         let mut state = 2026 + u64::from(number);

@@ -52,7 +52,7 @@ impl ProductError {
         let factors: Vec<f32> = (0..GRID).map(|step| 1.0 + (step as f32 + 0.5) / GRID as f32).collect();
         // A vector with the factor and its largest entry, which meets a zero on the other side.
         let x: Vec<f32> = factors.iter().flat_map(|&x| [x, LARGEST, 0.0]).collect();
-        let weights = kernel.pack(At::alone(site), GRID, 3, &mut |column, terms| {
+        let weights = kernel.pack(At::alone(site), GRID, 3, &mut |column: usize, terms: &mut [f32]| {
             terms.copy_from_slice(&[factors[column], 0.0, LARGEST]);
         });
         let mut products = vec![0.0; GRID * GRID];

@@ -173,12 +173,16 @@ impl<K: Kernel> Probes<'_, K> {
             for (index, x) in x.iter_mut().enumerate() {
                 *x = place(index / self.terms, index % self.terms).0;
             }
-            let weights =
-                self.kernel.pack(At::alone(self.site), others.len(), self.terms, &mut |column, terms| {
+            let weights = self.kernel.pack(
+                At::alone(self.site),
+                others.len(),
+                self.terms,
+                &mut |column: usize, terms: &mut [f32]| {
                     for (term, w) in terms.iter_mut().enumerate() {
                         *w = place(column, term).1;
                     }
-                });
+                },
+            );
             // No kernel may leave it at that: zero would be the answer of a sum that swallows nothing.
             let mut out = vec![f32::NAN; rows * others.len()];
             let job = Job { activations: &x, rows, weights: &weights, start: None, out: &mut out };

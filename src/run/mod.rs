@@ -25,7 +25,7 @@ use self::groups::Layout;
 use crate::{
     cell::{Cell, Compute},
     digest::Digest,
-    engine::{Engine, EngineError, Observer, Opener, Prompt, Request},
+    engine::{Engine, EngineError, Observer, Opener, Prompt, Request, goes_with},
     model::Subject,
     numerics::order::{Launch, Order},
     plan::Plan,
@@ -59,6 +59,9 @@ pub enum RunFailure {
     /// Somebody has asked it to end.
     #[error("stopped as asked: what is done is safe, and --resume goes on with it")]
     Stopped,
+    /// A cell asks for what the model does not have.
+    #[error(transparent)]
+    Cell(EngineError),
     /// The folder cannot be used.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -73,7 +76,7 @@ pub enum RunFailure {
 impl Blame for RunFailure {
     fn is_environment(&self) -> bool {
         match self {
-            RunFailure::Question(_) | RunFailure::Stopped => false,
+            RunFailure::Question(_) | RunFailure::Cell(_) | RunFailure::Stopped => false,
             RunFailure::Run(error) => error.is_environment(),
             RunFailure::Engine { .. } | RunFailure::Write(_) | RunFailure::Lines(_) => true,
         }
@@ -217,6 +220,7 @@ pub fn run(
     watch: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Result<Run, RunFailure> {
     let suites = questions::asked(plan, subject)?;
+    plan.cells.iter().try_for_each(|cell| goes_with(cell.compute, subject)).map_err(RunFailure::Cell)?;
     let folder = Locked::new(&options.out)?;
     let run = open(&folder, plan, suites, subject, options)?;
     let cells = cells(plan, options.partition);

@@ -1,11 +1,13 @@
 //! The stock engine: the models of candle-transformers, untouched, fed and read by its public interface.
 
 mod model;
+mod quantized;
 
 use std::num::NonZeroUsize;
 
 use candle_core::{DType, Tensor, utils};
 use model::Model;
+use quantized::Quantized;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -20,15 +22,16 @@ use crate::{
     trace::{Launched, Sample, Sight, Step},
 };
 
-/// In which type candle computes.
-fn dtype(stock: Stock) -> Result<DType, EngineError> {
+/// In which type candle computes; none where a file's blocks are multiplied as they are.
+fn dtype(stock: Stock) -> Result<Option<DType>, EngineError> {
     match stock.precision {
-        Precision::Fp32 => Ok(DType::F32),
-        Precision::Fp16 => Ok(DType::F16),
-        Precision::Bf16 => Ok(DType::BF16),
+        Precision::Fp32 => Ok(Some(DType::F32)),
+        Precision::Fp16 => Ok(Some(DType::F16)),
+        Precision::Bf16 => Ok(Some(DType::BF16)),
+        Precision::Gguf => Ok(None),
         _ => Err(unsupported(
             stock,
-            "candle computes in fp32, fp16 or bf16: use one of these, or the lab engine",
+            "candle computes in fp32, fp16, bf16 or gguf: use one of these, or the lab engine",
         )),
     }
 }
@@ -45,6 +48,14 @@ fn failed(stock: Stock, error: &candle_core::Error) -> EngineError {
         "{}: candle failed: {sentence}: try fp32 on the CPU, or the lab engine",
         stock
     ))
+}
+
+/// Where candle has a model's weights from.
+enum Source<'a> {
+    /// The tensors that we read.
+    Tensors(model::Shape<'a>, DType),
+    /// A file that it reads itself.
+    File(Quantized<'a>),
 }
 
 /// How many threads each of candle's pools has, as they really are.
@@ -91,7 +102,11 @@ impl<'a> Candle<'a> {
     /// process are others: then [`Child`](super::child::Child) starts one that has them.
     pub fn open(checkpoint: &'a Checkpoint, stock: Stock) -> Result<Candle<'a>, EngineError> {
         let dtype = dtype(stock)?;
-        let shape = model::Shape::of(&checkpoint.config).map_err(|sentence| unsupported(stock, &sentence))?;
+        let refused = |sentence: String| unsupported(stock, &sentence);
+        let source = match dtype {
+            Some(dtype) => Source::Tensors(model::Shape::of(&checkpoint.config).map_err(refused)?, dtype),
+            None => Source::File(Quantized::of(checkpoint).map_err(refused)?),
+        };
         let pools = Pools::of_this_process();
         let Pools { gemm, rayon, own } = pools;
         if stock.device == Device::Cpu && [gemm, rayon, own] != [stock.threads.get(); 3] {
@@ -104,9 +119,15 @@ impl<'a> Candle<'a> {
             ));
         }
         let device = device(stock)?;
-        let tensors = shape.read(checkpoint, (stock, dtype), &device)?;
-        let model = shape.load(tensors, dtype, &device).map_err(|error| failed(stock, &error))?;
-        Ok(Candle { stock, checkpoint, device, model, positions: shape.positions(), pools })
+        let (model, positions) = match source {
+            Source::Tensors(shape, dtype) => {
+                let tensors = shape.read(checkpoint, (stock, dtype), &device)?;
+                (shape.load(tensors, dtype, &device), shape.positions())
+            }
+            Source::File(quantized) => (quantized.load(&device), quantized.positions()),
+        };
+        let model = model.map_err(|error| failed(stock, &error))?;
+        Ok(Candle { stock, checkpoint, device, model, positions, pools })
     }
 
     /// How many threads candle really has.
@@ -128,6 +149,14 @@ impl<'a> Candle<'a> {
                 items.join(", ")
             );
             return Err(unsupported(stock, &sentence));
+        }
+        // It asks for a cache that it does not make there.
+        if prompts.len() > 1
+            && matches!(self.model, Model::QuantizedQwen3(_))
+            && matches!(self.device, candle_core::Device::Cpu)
+        {
+            let sentence = "candle's quantized Qwen3 reads one prompt at a time on the CPU: use batch 1";
+            return Err(unsupported(stock, sentence));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use candle_transformers::models::{llama, qwen2, qwen3};
+use candle_transformers::models::{llama, quantized_llama, quantized_qwen2, quantized_qwen3, qwen2, qwen3};
 
 use super::Stock;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Candle computes the rotary angles of all positions when it loads a model, so a config may not ask for any number.
-const MOST_POSITIONS: usize = 1 << 20;
+pub(super) const MOST_POSITIONS: usize = 1 << 20;
 
 /// The shape of a model that candle has.
 pub(super) struct Shape<'a>(&'a Config);
@@ -204,6 +204,9 @@ pub(super) enum Model {
     Qwen2(qwen2::ModelForCausalLM),
     Qwen3(qwen3::ModelForCausalLM),
     Llama { model: llama::Llama, cache: Box<llama::Cache>, empty: Box<llama::Cache> },
+    QuantizedQwen2(quantized_qwen2::ModelWeights),
+    QuantizedQwen3(quantized_qwen3::ModelWeights),
+    QuantizedLlama(quantized_llama::ModelWeights),
 }
 
 impl Model {
@@ -213,6 +216,9 @@ impl Model {
             Model::Qwen2(model) => model.clear_kv_cache(),
             Model::Qwen3(model) => model.clear_kv_cache(),
             Model::Llama { cache, empty, .. } => cache.clone_from(empty),
+            Model::QuantizedQwen2(model) => model.clear_kv_cache(),
+            Model::QuantizedQwen3(model) => model.clear_kv_cache(),
+            Model::QuantizedLlama(model) => model.clear_kv_cache(),
         }
     }
 
@@ -222,6 +228,9 @@ impl Model {
             Model::Qwen2(model) => model.forward(tokens, offset),
             Model::Qwen3(model) => model.forward(tokens, offset),
             Model::Llama { model, cache, .. } => model.forward(tokens, offset, cache),
+            Model::QuantizedQwen2(model) => model.forward(tokens, offset),
+            Model::QuantizedQwen3(model) => model.forward(tokens, offset),
+            Model::QuantizedLlama(model) => model.forward(tokens, offset),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{At, End, Job, Kernel, Op, Workers, op::pairs};
+use super::{At, End, Job, Kernel, Op, Source, Workers, op::pairs};
 use crate::numerics::{
     Numerics, Reduction, elementary, exact, flush,
     format::Format,
@@ -42,13 +42,13 @@ impl Kernel for Definition {
         &ALONE
     }
 
-    fn pack(&self, at: At, columns: usize, depth: usize, fill: &mut dyn FnMut(usize, &mut [f32])) -> Plain {
+    fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Plain {
         let recipe = self.numerics.precision().recipe(at.site());
         let most = recipe.most_terms();
         assert!(depth <= most, "{depth} products of 8-bit integers may overflow a sum of 32 bits");
         let mut plain = Plain { format: recipe.weights, depth, columns: vec![vec![0.0; depth]; columns] };
         for (column, terms) in plain.columns.iter_mut().enumerate() {
-            fill(column, terms);
+            source.values(column, terms);
             terms.iter_mut().for_each(|term| *term = plain.format.round(*term));
         }
         plain

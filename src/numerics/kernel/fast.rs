@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::ThreadPoolBuildError;
 
 use super::{
-    At, End, Isa, Job, Kernel, Op, Packed, Workers,
+    At, End, Isa, Job, Kernel, Op, Packed, Source, Workers,
     op::pairs,
     packed::PANEL,
     prepared::Prepared,
@@ -255,10 +255,10 @@ impl Kernel for Fast {
         &self.workers
     }
 
-    fn pack(&self, at: At, columns: usize, depth: usize, fill: &mut dyn FnMut(usize, &mut [f32])) -> Packed {
+    fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Packed {
         let recipe = self.numerics.precision().recipe(at.site());
         let order = self.numerics.order_of(Reduction::Product(at.site()));
-        Packed::new(recipe, order, columns, depth, fill)
+        Packed::new(recipe, order, columns, depth, source)
     }
 
     fn push(&self, weights: &mut Packed, end: End<'_>) {

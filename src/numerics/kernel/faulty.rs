@@ -1,6 +1,6 @@
 //! A kernel with a defect, at one place of the forward pass or at all, for showing that an audit sees it.
 
-use super::{At, End, Job, Kernel, Op, Workers};
+use super::{At, Encoding, End, Job, Kernel, Op, Source, Workers};
 use crate::numerics::{
     Numerics,
     order::{Launch, Order},
@@ -91,23 +91,15 @@ impl<K: Kernel> Kernel for Faulty<K> {
         self.kernel.workers()
     }
 
-    fn pack(
-        &self,
-        at: At,
-        columns: usize,
-        depth: usize,
-        fill: &mut dyn FnMut(usize, &mut [f32]),
-    ) -> Self::Weights {
+    fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Self::Weights {
         let Some(other) = self.other.as_ref().filter(|_| self.strikes(at)) else {
-            return Suspect { own: self.kernel.pack(at, columns, depth, fill), other: None };
+            return Suspect { own: self.kernel.pack(at, columns, depth, source), other: None };
         };
-        let mut all = Vec::new();
-        let own = self.kernel.pack(at, columns, depth, &mut |column, terms| {
-            fill(column, terms);
-            all.extend_from_slice(terms);
-        });
-        let other = other.pack(at, columns, depth, &mut |column, terms| {
-            terms.copy_from_slice(&all[column * depth..][..depth]);
+        let mut copied = Copied { source, depth, values: Vec::new() };
+        let own = self.kernel.pack(at, columns, depth, &mut copied);
+        let values = copied.values;
+        let other = other.pack(at, columns, depth, &mut |column: usize, terms: &mut [f32]| {
+            terms.copy_from_slice(&values[column * depth..][..depth]);
         });
         Suspect { own, other: Some(other) }
     }
@@ -135,6 +127,34 @@ impl<K: Kernel> Kernel for Faulty<K> {
             }
             KernelFault::SkipsOperation => {}
         }
+    }
+}
+
+/// Keeps the values of all that it hands on: a source can be asked only once.
+struct Copied<'a> {
+    source: &'a mut dyn Source,
+    depth: usize,
+    values: Vec<f32>,
+}
+
+impl Source for Copied<'_> {
+    fn encoding(&self, output: usize) -> Encoding {
+        self.source.encoding(output)
+    }
+
+    fn values(&mut self, output: usize, terms: &mut [f32]) {
+        self.source.values(output, terms);
+        self.values.extend_from_slice(terms);
+    }
+
+    fn blocks(&mut self, output: usize, bytes: &mut [u8]) {
+        self.source.blocks(output, bytes);
+        let Encoding::Blocks(format) = self.encoding(output) else {
+            unreachable!("blocks are asked for where there are some");
+        };
+        let known = self.values.len();
+        self.values.resize(known + self.depth, 0.0);
+        format.dequantize(bytes, &mut self.values[known..]);
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use pulp::{Simd, WithSimd};
 
 use super::{
+    blocks::Kept,
     packed::{Bf16Row, FloatRow, Magnitudes, PANEL, Store},
     task::{Activations, Block, Out, Task},
     tile::{
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::numerics::{
     format::{Format, LARGEST_FINITE, SMALLEST_NORMAL},
-    order::{Rule, Schedule},
+    order::{Rule, Schedule, Step},
     precision::Product,
     product::{LMul, Variant},
 };
@@ -51,6 +52,12 @@ impl<'a> FloatRows<'a> {
             Some(_) => self.blocks.iter().map(|block| Magnitudes::NONE.and(&block.x)).collect(),
             None => Vec::new(),
         };
+        if let (Store::Kept(kept), [block], true) = (&task.weights.store, self.blocks.as_slice(), direct)
+            && block.height == 1
+            && matches!(task.schedule.steps.as_slice(), [Step::Run(run)] if !run.is_empty())
+        {
+            return in_pieces(task, kept, block, panels, out);
+        }
         let mut scratch: [Vec<FloatRow>; SINGLE] = Default::default();
         for first in panels.clone().step_by(together) {
             let width = together.min(panels.end - first);
@@ -88,6 +95,43 @@ impl<'a> FloatRows<'a> {
                     }
                 });
             }
+        }
+    }
+}
+
+/// A sum's terms that are widened and then multiplied, before those that follow: so many of several panels stay near the
+/// core. Whole blocks, even of the large ones.
+const NEAR: usize = 256;
+
+/// One running sum of one row over blocks, a piece of it after the other: the next begins at what the last came to.
+fn in_pieces(task: &Task<'_>, kept: &Kept, block: &Block<'_>, panels: Range<usize>, out: &mut Out<'_>) {
+    let mut scratch = vec![FloatRow([0.0; PANEL]); SINGLE * NEAR];
+    let piece = |terms| Schedule { terms, walk: None, steps: vec![Step::Run(0..terms)] };
+    let (whole, rest) = (piece(NEAR), piece(task.depth % NEAR));
+    for first in panels.clone().step_by(SINGLE) {
+        let width = SINGLE.min(panels.end - first);
+        let panel = |slot: usize| first + slot.min(width - 1);
+        let mut sums: [FloatRow; SINGLE] = std::array::from_fn(|slot| task.begin(panel(slot)));
+        for (x, at) in block.x.chunks(NEAR).zip((0..).step_by(NEAR)) {
+            let scratch = scratch.chunks_exact_mut(NEAR).take(width).enumerate();
+            let widened = scratch.map(|(slot, scratch)| {
+                let rows = &mut scratch[..x.len()];
+                kept.widen(task.isa, first + slot, at..at + x.len(), rows);
+                &*rows
+            });
+            let widened: Vec<_> = widened.collect();
+            let rows = PanelRows::Float(std::array::from_fn(|slot| widened[slot.min(width - 1)]));
+            let block = Block { first: block.first, rows: 1, height: 1, x: x.into() };
+            let begin = sums;
+            let piece = Piece { task, block: &block, rows, begin: &begin, words: None, result: Format::F32 };
+            let schedule = if x.len() == NEAR { &whole } else { &rest };
+            piece.fused(schedule, |slot, _, values| sums[slot].0 = *values);
+        }
+        for slot in 0..width {
+            if task.recipe.result != Format::F32 {
+                task.round(task.recipe.result, std::slice::from_mut(&mut sums[slot].0));
+            }
+            out.put(block.first, first + slot, &sums[slot].0);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! [`Faulty`] is a kernel with a defect, for showing that an audit sees it.
 
 mod at;
+mod blocks;
 mod certified;
 mod definition;
 mod fast;
@@ -21,6 +22,7 @@ mod pairs;
 mod prepared;
 mod rows;
 mod schedules;
+mod source;
 mod task;
 mod tile;
 mod workers;
@@ -36,6 +38,7 @@ pub use faulty::{Faulty, KernelFault};
 pub use isa::Isa;
 pub use op::{End, Job, Op};
 pub use packed::Packed;
+pub use source::{Encoding, Source};
 pub use workers::Workers;
 
 /// Whatever carries out the operations of a decoder.
@@ -53,15 +56,9 @@ pub trait Kernel: Sync {
     /// The threads that share its calls.
     fn workers(&self) -> &Workers;
 
-    /// Packs a matrix of `columns` outputs and `depth` terms, to be multiplied at this place. `fill(column, terms)` writes
-    /// the weights of one output, and is called once for each in turn; they are rounded to the precision's own format here.
-    fn pack(
-        &self,
-        at: At,
-        columns: usize,
-        depth: usize,
-        fill: &mut dyn FnMut(usize, &mut [f32]),
-    ) -> Self::Weights;
+    /// Packs a matrix of `columns` outputs and `depth` terms, to be multiplied at this place. Each output is asked for
+    /// once, in turn; its terms are rounded to the precision's own format here.
+    fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Self::Weights;
 
     /// Appends an output or a term to a matrix that was packed without.
     fn push(&self, weights: &mut Self::Weights, end: End<'_>);

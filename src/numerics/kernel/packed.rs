@@ -5,6 +5,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{
+    Encoding, Source,
+    blocks::{self, Kept},
+};
 use crate::numerics::{
     exact::{grid, norm_bound},
     format::{Format, Lanes, SIGN, SMALLEST_NORMAL},
@@ -112,6 +116,8 @@ pub(super) enum Store {
     Code8(Format, Panels<CodeRow8>),
     /// Integers, and what scales each output back.
     Integer(Panels<QuadRow>, Vec<f32>),
+    /// What the source had, in its own order.
+    Kept(Kept),
 }
 
 /// What certifies a sum of products without adding it up exactly.
@@ -166,19 +172,26 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs `columns` outputs of `depth` terms, which `fill` writes one output at a time. Only one panel is
-    /// ever held in f32 beside the packed ones.
+    /// Packs `columns` outputs of `depth` terms. Only one panel is ever held in f32 beside the packed ones.
     pub(super) fn new(
         recipe: Recipe,
         order: Order,
         columns: usize,
         depth: usize,
-        fill: &mut dyn FnMut(usize, &mut [f32]),
+        source: &mut dyn Source,
     ) -> Packed {
         assert!(
             depth <= recipe.most_terms(),
             "{depth} products of 8-bit integers may overflow a sum of 32 bits"
         );
+        let kept = if recipe.kept { columns } else { 0 };
+        let encodings: Vec<_> = (0..kept).map(|column| source.encoding(column)).collect();
+        // The format of its own store, unless there are blocks, or values of several formats.
+        let format = match blocks::common(&encodings) {
+            None if kept == 0 => Some(recipe.weights),
+            Some(Encoding::Values(format)) => Some(format),
+            Some(Encoding::Blocks(_)) | None => None,
+        };
         let walk = order.walk(depth);
         let panels = columns.div_ceil(PANEL);
         let mut packed = Packed {
@@ -187,18 +200,26 @@ impl Packed {
             recipe,
             order,
             // How many terms there will be decides how they are walked.
-            walked: depth > 0,
+            walked: depth > 0 && format.is_some(),
             growth: Growth::None,
-            store: Store::new(&recipe, depth, panels),
+            store: match format {
+                Some(format) => Store::new(recipe.product, format, depth, panels),
+                None => Store::Kept(Kept::new(&encodings, depth)),
+            },
             bounds: (order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]),
             magnitudes: has_edges(&recipe, order).then(Vec::new),
         };
+        if let Store::Kept(kept) = &mut packed.store {
+            assert!(packed.magnitudes.is_none(), "what is kept is multiplied by the fused product");
+            kept.fill(&encodings, depth, source, packed.bounds.as_deref_mut());
+            return packed;
+        }
         let mut panel = vec![0.0; PANEL * depth];
         for start in (0..columns).step_by(PANEL) {
             let width = PANEL.min(columns - start);
             for index in 0..width {
                 let terms = &mut panel[index * depth..][..depth];
-                fill(start + index, terms);
+                source.values(start + index, terms);
                 recipe.weights.round_slice(terms);
                 if let Some(bounds) = &mut packed.bounds {
                     bounds[start + index] = Bound::of(terms);
@@ -254,6 +275,7 @@ impl Packed {
             Store::Code16(_, panels) => panels.bytes(),
             Store::Code8(_, panels) => panels.bytes(),
             Store::Integer(panels, scales) => panels.bytes() + size_of_val(scales.as_slice()),
+            Store::Kept(kept) => kept.bytes(),
         };
         entries
             + self.bounds.as_deref().map_or(0, size_of_val)
@@ -275,6 +297,7 @@ impl Packed {
                 out_of(panels.panel(panel, self.depth), |row| format.decode(row.0[lane].into()), out);
             }
             Store::Integer(..) => unreachable!("no table and no head is stored as integers"),
+            Store::Kept(kept) => kept.column(column, out),
         }
         if let Some(walk) = walk.filter(|_| self.walked) {
             let walked = out.to_vec();
@@ -356,15 +379,18 @@ impl Magnitudes {
     }
 }
 
+/// Keys and values come as values.
+const NEVER_GROWS: &str = "what is kept as it was stored does not grow";
+
 impl Store {
     /// Room for so many rows in each of so many panels, all zero.
-    fn new(recipe: &Recipe, depth: usize, panels: usize) -> Store {
-        let mut store = match recipe.product {
+    fn new(product: Product, format: Format, depth: usize, panels: usize) -> Store {
+        let mut store = match product {
             Product::Int8(_) | Product::W8A8 => Store::Integer(Panels::new(), Vec::new()),
-            _ if recipe.weights == Format::BF16 => Store::Bf16(Panels::new()),
-            _ => match recipe.weights.bits() {
-                ..=8 => Store::Code8(recipe.weights, Panels::new()),
-                9..=16 => Store::Code16(recipe.weights, Panels::new()),
+            _ if format == Format::BF16 => Store::Bf16(Panels::new()),
+            _ => match format.bits() {
+                ..=8 => Store::Code8(format, Panels::new()),
+                9..=16 => Store::Code16(format, Panels::new()),
                 _ => Store::Float(Panels::new()),
             },
         };
@@ -382,6 +408,7 @@ impl Store {
             Store::Integer(rows, _) => {
                 rows.make_room(depth.div_ceil(QUAD), panels, QuadRow([[QuadRow::ZERO; QUAD]; PANEL]));
             }
+            Store::Kept(_) => unreachable!("{NEVER_GROWS}"),
         }
     }
 
@@ -435,6 +462,7 @@ impl Store {
                 rows.row(panel, row).0 = lanes(terms, |value| format.encode(value) as u8);
             }
             Store::Integer(..) => unreachable!("no cache is stored as integers"),
+            Store::Kept(_) => unreachable!("{NEVER_GROWS}"),
         }
     }
 
@@ -447,6 +475,7 @@ impl Store {
                 Store::Code16(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u16,
                 Store::Code8(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u8,
                 Store::Integer(..) => unreachable!("no cache is stored as integers"),
+                Store::Kept(_) => unreachable!("{NEVER_GROWS}"),
             }
         }
     }

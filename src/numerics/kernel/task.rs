@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     Isa, Packed,
+    blocks::Kept,
     packed::{FloatRow, PANEL, Store, Widen},
 };
 use crate::numerics::{
@@ -59,6 +60,7 @@ impl Task<'_> {
             Store::Code16(format, panels) => self.widen(panels.panel(panel, depth), *format, scratch),
             Store::Code8(format, panels) => self.widen(panels.panel(panel, depth), *format, scratch),
             Store::Integer(..) => unreachable!("integers are multiplied as integers"),
+            Store::Kept(kept) => return self.widen_kept(kept, panel, scratch),
         }
         scratch
     }
@@ -71,6 +73,23 @@ impl Task<'_> {
             Some(visit) => {
                 let rows = visit.iter().map(|&row| &rows[row as usize]);
                 self.isa.dispatch(WidenRows { rows, lanes, floats });
+            }
+        }
+    }
+
+    /// Behind the panel in walking order, if that is another, is room for it in its own.
+    fn widen_kept<'s>(&self, kept: &Kept, panel: usize, scratch: &'s mut Vec<FloatRow>) -> &'s [FloatRow] {
+        let depth = self.weights.depth;
+        let visit = self.visit();
+        let walked = visit.map_or(0, <[u32]>::len);
+        scratch.resize(walked + depth, FloatRow([0.0; PANEL]));
+        let (in_walk, own) = scratch.split_at_mut(walked);
+        kept.widen(self.isa, panel, 0..depth, own);
+        match visit {
+            None => &own[..self.depth],
+            Some(visit) => {
+                in_walk.iter_mut().zip(visit).for_each(|(row, &term)| *row = own[term as usize]);
+                in_walk
             }
         }
     }

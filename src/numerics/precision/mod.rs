@@ -15,6 +15,8 @@ use crate::name::named;
 pub enum Precision {
     /// Everything in f32.
     Fp32,
+    /// Weights as a GGUF file stores them, all that is computed in f32.
+    Gguf,
     /// bfloat16 everywhere, sums in f32.
     Bf16,
     /// bfloat16 everywhere, running sums too.
@@ -83,8 +85,10 @@ pub enum Product {
 /// One kind of product, with all its rounding points.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Recipe {
-    /// What the right-hand side (weights, keys, values) is stored in.
+    /// What the right-hand side (weights, keys, values) is stored in, and is worth where it is multiplied.
     pub weights: Format,
+    /// Does it stay in what it came in, where that takes less?
+    pub kept: bool,
     /// What the left-hand side rounds to before the product.
     pub activations: Format,
     /// How a term is formed.
@@ -104,12 +108,13 @@ impl Recipe {
         }
     }
 
-    /// How many bits one entry of the right-hand side takes in memory: whole bytes.
-    pub fn stored_bits(&self) -> u32 {
+    /// How many bits one entry of the right-hand side takes in memory, whole bytes; none where the model's file says that.
+    pub fn stored_bits(&self) -> Option<u32> {
         match (self.product, self.weights.bits()) {
-            (Product::Int8(_) | Product::W8A8, _) | (_, ..=8) => 8,
-            (_, 9..=16) => 16,
-            _ => 32,
+            _ if self.kept => None,
+            (Product::Int8(_) | Product::W8A8, _) | (_, ..=8) => Some(8),
+            (_, 9..=16) => Some(16),
+            _ => Some(32),
         }
     }
 }
@@ -141,6 +146,13 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
         rounds: "each fused multiply-add rounds to f32",
         parameters: &[],
         example: Precision::Fp32,
+    },
+    PrecisionEntry {
+        name: "gguf",
+        sentence: "a GGUF file's weights as it stores them, widened where they are multiplied, everything computed in f32",
+        rounds: "as fp32, with its bits: each fused multiply-add rounds to f32",
+        parameters: &[],
+        example: Precision::Gguf,
     },
     PrecisionEntry {
         name: "bf16",
@@ -238,6 +250,7 @@ impl Precision {
     pub fn recipe(self, site: Site) -> Recipe {
         let uniform = |format| Recipe {
             weights: format,
+            kept: false,
             activations: format,
             product: Product::Fused,
             sum: Format::F32,
@@ -246,6 +259,7 @@ impl Precision {
         let linear = site != Site::Attention;
         match self {
             Precision::Fp32 => uniform(Format::F32),
+            Precision::Gguf => Recipe { kept: linear, ..uniform(Format::F32) },
             Precision::Bf16 => uniform(Format::BF16),
             Precision::Bf16Acc16 => Recipe { sum: Format::BF16, ..uniform(Format::BF16) },
             Precision::Fp16 => uniform(Format::F16),
@@ -315,6 +329,7 @@ mod tests {
         let table = |name: &str| name.parse::<Precision>().unwrap().recipe(Site::Table);
         for (name, stored) in [
             ("fp32", Format::F32),
+            ("gguf", Format::F32),
             ("bf16", Format::BF16),
             ("bf16-acc16", Format::BF16),
             ("fp16", Format::F16),
