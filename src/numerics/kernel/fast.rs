@@ -294,7 +294,7 @@ fn cost_of_step(recipe: &Recipe, order: Order) -> usize {
     let sum = match (order.rule(), order.shape()) {
         (Rule::Kahan | Rule::Neumaier, _) => 5,
         (Rule::Exact, _) | (Rule::Plain, Shape::Pairwise) => 3,
-        (Rule::Plain, _) => 1,
+        (Rule::Plain | Rule::DotBf16, _) => 1,
     };
     let term = match recipe.product {
         Product::LMul(LMul { variant: Variant::Formula, .. }) => 12,
