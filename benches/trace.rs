@@ -1,5 +1,5 @@
-//! What a trace costs: hashing and ranking the logits of every token, and writing all that is kept, beside the run that
-//! it is a trace of.
+//! What a trace costs: hashing and ranking the logits of every token, writing down each group as soon as it is done, and
+//! writing all that is kept, beside the run that it is a trace of.
 //!
 //! `cargo bench --bench trace` takes the median of several rounds, the parts of each right after one another.
 
@@ -13,10 +13,13 @@ use std::{
 
 use reprocheck::{
     digest::Digest,
-    engine::{Prompt, Request, in_groups, lab::Lab},
+    engine::{Engine as _, Prompt, Request, in_groups, lab::Lab},
     model::{Checkpoint, embedded::MODELS},
     numerics::choice::{Choice, rank},
-    store::trace::Writer,
+    store::{
+        partial::{Maker, Partial},
+        trace::Writer,
+    },
     suite::{Suite, item::Item, style::Style},
     trace::{Finish, Sample, Sight},
 };
@@ -39,7 +42,9 @@ fn main() {
     };
     let prompts: Vec<_> = items.iter().map(prompt).collect();
     let vocabulary = checkpoint.config.vocabulary;
-    println!("cell                         run      logits hashed and ranked   trace scored and written");
+    println!(
+        "cell                         run      logits hashed and ranked   groups written down    trace scored and written"
+    );
     for (cell, batch) in [
         ("fp32/sequential/t1", 1),
         ("fp32/sequential/t1", 8),
@@ -58,7 +63,7 @@ fn main() {
         };
         let logits: Vec<f32> = (0..vocabulary).map(|token| (token as f32 * 0.7).rem_euclid(5.0)).collect();
         let store = tempfile::tempdir().expect("a folder");
-        let mut times = [const { Vec::new() }; 3];
+        let mut times = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             let start = Instant::now();
             let mut samples: Vec<Sample> = Vec::new();
@@ -71,6 +76,19 @@ fn main() {
                     .expect("these are numbers");
             }
             let hashed = start.elapsed();
+            let folder = tempfile::tempdir().expect("a folder");
+            let maker = Maker {
+                cell: format!("lab/{cell}/b{batch}").parse().expect("a name"),
+                work: Digest::of(b""),
+                replays: None,
+                environment: lab.about(),
+            };
+            let start = Instant::now();
+            let mut partial = Partial::open(folder.path(), maker).expect("a file");
+            for group in samples.chunks(batch.get()) {
+                partial.add(group, start.elapsed()).expect("it is written");
+            }
+            let kept = start.elapsed();
             let start = Instant::now();
             let mut writer = Writer::new(store.path(), Sight::Logits).expect("a store");
             for (item, sample) in items.iter().zip(&samples) {
@@ -78,18 +96,20 @@ fn main() {
                 writer.add(sample, scores).expect("it is written");
             }
             writer.finish().expect("it is written");
-            for (times, time) in times.iter_mut().zip([generated + start.elapsed(), hashed, start.elapsed()])
-            {
+            let written = start.elapsed();
+            for (times, time) in times.iter_mut().zip([generated + kept + written, hashed, kept, written]) {
                 times.push(time);
             }
         }
-        let [run, hashed, written] = times.map(median);
+        let [run, hashed, kept, written] = times.map(median);
         let share = |part: Duration| 100.0 * part.as_secs_f64() / run.as_secs_f64();
         println!(
-            "lab/{cell}/b{batch:<2}  {:>8.1} ms  {:>8.1} ms {:>6.2} %      {:>8.1} ms {:>6.2} %",
+            "lab/{cell}/b{batch:<2}  {:>8.1} ms  {:>8.1} ms {:>6.2} %      {:>8.1} ms {:>6.2} %      {:>8.1} ms {:>6.2} %",
             1e3 * run.as_secs_f64(),
             1e3 * hashed.as_secs_f64(),
             share(hashed),
+            1e3 * kept.as_secs_f64(),
+            share(kept),
             1e3 * written.as_secs_f64(),
             share(written)
         );

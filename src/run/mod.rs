@@ -1,4 +1,4 @@
-//! The main loop: every cell of a plan, one after the other, and what is done of it safe on disk before more is asked.
+//! The main loop: every cell of a plan, one after the other, and what is done of it written down before more is asked.
 
 pub mod diff;
 pub mod export;

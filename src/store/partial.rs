@@ -1,4 +1,7 @@
-//! What is done of a cell that still runs: a line for each group of items, safe as soon as it is written.
+//! What is done of a cell that still runs: a line for each group of items.
+//!
+//! A line outlives the process as soon as it is written, because the system has it then. It is not waited for until the disk has
+//! it too: when the power fails, the last lines may be lost or damaged, and the items of those run again.
 //!
 //! The cell alone decides which groups there are and in which order they run, so the lines of a file are the first groups of its
 //! cell, and whoever goes on begins behind them. Each line is sealed as the files of a run are, and says what made it. From the first
@@ -13,6 +16,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     StoreError,
@@ -40,7 +44,8 @@ pub struct Maker {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Group<'a> {
-    maker: Cow<'a, Maker>,
+    /// A [`Maker`], which is the same on every line.
+    maker: Cow<'a, RawValue>,
     /// How long the cell had run when the group was done.
     milliseconds: u64,
     samples: Cow<'a, [Sample]>,
@@ -50,6 +55,8 @@ struct Group<'a> {
 pub struct Partial {
     path: PathBuf,
     maker: Maker,
+    /// The same, as it stands on every line.
+    written: Box<RawValue>,
     file: BufReader<File>,
     /// Where the lines end that are believed.
     end: u64,
@@ -69,11 +76,11 @@ impl Partial {
         let path = partial_file(folder, maker.cell);
         let open = || {
             fs::create_dir_all(super::folder_of(&path)?)?;
-            File::options().read(true).write(true).create(true).truncate(false).open(&path)
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            Ok((BufReader::new(file), to_raw_value(&maker)?))
         };
-        let file = open().map_err(|error| StoreError::Write { path: path.clone(), error })?;
-        let file = BufReader::new(file);
-        Ok(Partial { path, maker, file, end: 0, is_read: false, before: Duration::ZERO })
+        let (file, written) = open().map_err(|error| StoreError::Write { path: path.clone(), error })?;
+        Ok(Partial { path, maker, written, file, end: 0, is_read: false, before: Duration::ZERO })
     }
 
     /// The samples of the next group, which are those of these questions, if they are there.
@@ -109,11 +116,13 @@ impl Partial {
             _ => {}
         }
         let Group { maker, milliseconds, samples } = unsealed(&line)?;
-        if *maker != self.maker {
-            let Maker { cell, environment, .. } = maker.as_ref();
+        if maker.get() != self.written.get() {
+            let maker = serde_json::from_str(maker.get());
+            let Maker { cell, environment, .. } =
+                maker.map_err(|error| format!("it does not read ({error})"))?;
             return Err(match () {
-                () if *cell != self.maker.cell => format!("it is about {cell}"),
-                () if *environment != self.maker.environment => {
+                () if cell != self.maker.cell => format!("it is about {cell}"),
+                () if environment != self.maker.environment => {
                     format!("{} made it in another environment", environment.engine)
                 }
                 () => "it is of another run".to_owned(),
@@ -135,7 +144,7 @@ impl Partial {
     /// When they cannot be written.
     pub fn add(&mut self, samples: &[Sample], elapsed: Duration) -> Result<(), StoreError> {
         let group = Group {
-            maker: Cow::Borrowed(&self.maker),
+            maker: Cow::Borrowed(&self.written),
             milliseconds: self.elapsed(elapsed),
             samples: Cow::Borrowed(samples),
         };
