@@ -12,6 +12,7 @@ use pulp::{Simd, WithSimd};
 use super::{
     Encoding, Isa, Source,
     packed::{Bound, FloatRow, PANEL},
+    tile::prefetch,
 };
 use crate::numerics::{
     block::{BlockFormat, WORTH, sharing},
@@ -22,6 +23,9 @@ use crate::numerics::{
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(32))]
 struct ByteRow([u8; PANEL]);
+
+/// How many of them the memory brings at once.
+const ROWS_OF_A_LINE: usize = 64 / PANEL;
 
 /// Panels of outputs, each in what its outputs are stored in. Where these differ, the panel is in f32.
 #[derive(Clone, Debug)]
@@ -90,11 +94,35 @@ impl Kept {
         }
     }
 
-    /// These terms of a panel, which begin and end with whole blocks.
-    pub(super) fn widen(&self, isa: Isa, panel: usize, terms: Range<usize>, out: &mut [FloatRow]) {
+    /// These terms of a panel, which begin and end with whole blocks; `next` is asked of the memory meanwhile, and need not be
+    /// there.
+    pub(super) fn widen(
+        &self,
+        isa: Isa,
+        (panel, terms): (usize, Range<usize>),
+        next: (usize, Range<usize>),
+        out: &mut [FloatRow],
+    ) {
+        let next = if next.0 < self.panels.len() { self.rows(next.0, next.1) } else { &[] };
+        isa.dispatch(Widen {
+            encoding: self.panels[panel].encoding,
+            rows: self.rows(panel, terms),
+            next,
+            out,
+        });
+    }
+
+    /// How many terms make whole blocks in each of these panels: blocks have powers of two.
+    pub(super) fn together(&self, panels: Range<usize>) -> usize {
+        let terms = self.panels[panels].iter().map(|panel| panel.encoding.terms());
+        terms.max().unwrap_or(1)
+    }
+
+    fn rows(&self, panel: usize, terms: Range<usize>) -> &[ByteRow] {
         let Panel { first, encoding } = self.panels[panel];
-        let rows = first + rows_of(encoding, terms.start)..first + rows_of(encoding, terms.end);
-        isa.dispatch(Widen { encoding, rows: &self.rows[rows], out });
+        // What is next may end within a block of another panel.
+        let whole = |terms: usize| terms / encoding.terms() * encoding.bytes();
+        &self.rows[first + whole(terms.start)..first + whole(terms.end)]
     }
 
     /// One output's terms.
@@ -134,6 +162,8 @@ fn rows_of(encoding: Encoding, terms: usize) -> usize {
 struct Widen<'a> {
     encoding: Encoding,
     rows: &'a [ByteRow],
+    /// What follows, for the memory to begin with: between pieces of several panels it cannot tell itself.
+    next: &'a [ByteRow],
     out: &'a mut [FloatRow],
 }
 
@@ -142,35 +172,33 @@ impl WithSimd for Widen<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Widen { encoding, rows, out } = self;
-        match encoding {
-            Encoding::Values(Format::F16) => each(rows, out, f16),
-            Encoding::Values(Format::BF16) => each(rows, out, bf16),
-            Encoding::Values(Format::F32) => each(rows, out, f32),
-            Encoding::Values(format) => unreachable!("no weights are stored in {format}"),
-            Encoding::Blocks(BlockFormat::Q4_0) => each(rows, out, q4_0),
-            Encoding::Blocks(BlockFormat::Q4_1) => each(rows, out, q4_1),
-            Encoding::Blocks(BlockFormat::Q5_0) => each(rows, out, q5_0),
-            Encoding::Blocks(BlockFormat::Q5_1) => each(rows, out, q5_1),
-            Encoding::Blocks(BlockFormat::Q8_0) => each(rows, out, q8_0),
-            Encoding::Blocks(BlockFormat::Q2K) => each(rows, out, q2_k),
-            Encoding::Blocks(BlockFormat::Q3K) => each(rows, out, q3_k),
-            Encoding::Blocks(BlockFormat::Q4K) => each(rows, out, q4_k),
-            Encoding::Blocks(BlockFormat::Q5K) => each(rows, out, q5_k),
-            Encoding::Blocks(BlockFormat::Q6K) => each(rows, out, q6_k),
-            Encoding::Blocks(BlockFormat::Iq4Nl) => each(rows, out, iq4_nl),
+        let Widen { encoding, rows, next, out } = self;
+        // A formula handed to a function would be called, not become part of this one and its vectors.
+        macro_rules! each {
+            ($widen:ident) => {
+                for (block, (rows, out)) in rows.as_chunks().0.iter().zip(out.as_chunks_mut().0).enumerate() {
+                    let next = next.get(block * rows.len()..).unwrap_or_default();
+                    $widen(rows, &next[..next.len().min(rows.len())], out);
+                }
+            };
         }
-    }
-}
-
-#[inline(always)]
-fn each<const BYTES: usize, const TERMS: usize>(
-    rows: &[ByteRow],
-    out: &mut [FloatRow],
-    widen: impl Fn(&[ByteRow; BYTES], &mut [FloatRow; TERMS]),
-) {
-    for (rows, out) in rows.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
-        widen(rows, out);
+        match encoding {
+            Encoding::Values(Format::F16) => each!(f16),
+            Encoding::Values(Format::BF16) => each!(bf16),
+            Encoding::Values(Format::F32) => each!(f32),
+            Encoding::Values(format) => unreachable!("no weights are stored in {format}"),
+            Encoding::Blocks(BlockFormat::Q4_0) => each!(q4_0),
+            Encoding::Blocks(BlockFormat::Q4_1) => each!(q4_1),
+            Encoding::Blocks(BlockFormat::Q5_0) => each!(q5_0),
+            Encoding::Blocks(BlockFormat::Q5_1) => each!(q5_1),
+            Encoding::Blocks(BlockFormat::Q8_0) => each!(q8_0),
+            Encoding::Blocks(BlockFormat::Q2K) => each!(q2_k),
+            Encoding::Blocks(BlockFormat::Q3K) => each!(q3_k),
+            Encoding::Blocks(BlockFormat::Q4K) => each!(q4_k),
+            Encoding::Blocks(BlockFormat::Q5K) => each!(q5_k),
+            Encoding::Blocks(BlockFormat::Q6K) => each!(q6_k),
+            Encoding::Blocks(BlockFormat::Iq4Nl) => each!(iq4_nl),
+        }
     }
 }
 
@@ -188,6 +216,15 @@ fn all(value: impl Each<f32>) -> [f32; PANEL] {
         *out = value(lane);
     }
     lanes
+}
+
+/// Asks the memory for one of so many parts of what comes next: it forgets some of what it is asked for all at once.
+#[inline(always)]
+fn ask(next: &[ByteRow], part: usize, parts: usize) {
+    let end = |part: usize| next.len() * part / parts;
+    for line in next[end(part)..end(part + 1)].iter().step_by(ROWS_OF_A_LINE) {
+        prefetch(line);
+    }
 }
 
 /// Values that are known.
@@ -255,17 +292,20 @@ fn negative(values: impl Each<f32>) -> impl Each<f32> {
 }
 
 #[inline(always)]
-fn f32([a, b, c, d]: &[ByteRow; 4], out: &mut [FloatRow; 1]) {
+fn f32([a, b, c, d]: &[ByteRow; 4], next: &[ByteRow], out: &mut [FloatRow; 1]) {
+    ask(next, 0, 1);
     out[0].0 = all(|lane| f32::from_le_bytes([a.0[lane], b.0[lane], c.0[lane], d.0[lane]]));
 }
 
 #[inline(always)]
-fn f16([first, second]: &[ByteRow; 2], out: &mut [FloatRow; 1]) {
+fn f16([first, second]: &[ByteRow; 2], next: &[ByteRow], out: &mut [FloatRow; 1]) {
+    ask(next, 0, 1);
     out[0].0 = all(half(first, second));
 }
 
 #[inline(always)]
-fn bf16([first, second]: &[ByteRow; 2], out: &mut [FloatRow; 1]) {
+fn bf16([first, second]: &[ByteRow; 2], next: &[ByteRow], out: &mut [FloatRow; 1]) {
+    ask(next, 0, 1);
     out[0].0 = all(|lane| f32::from_le_bytes([0, 0, first.0[lane], second.0[lane]]));
 }
 
@@ -277,7 +317,8 @@ const LARGE: usize = 256;
 const HALF: usize = SMALL / 2;
 
 #[inline(always)]
-fn q4_0(block: &[ByteRow; 18], out: &mut [FloatRow; SMALL]) {
+fn q4_0(block: &[ByteRow; 18], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
+    ask(next, 0, 1);
     let scale = all(half(&block[0], &block[1]));
     for (i, codes) in block[2..].iter().enumerate() {
         out[i].0 = all(times(known(&scale), from(-8, low(codes))));
@@ -286,7 +327,8 @@ fn q4_0(block: &[ByteRow; 18], out: &mut [FloatRow; SMALL]) {
 }
 
 #[inline(always)]
-fn q4_1(block: &[ByteRow; 20], out: &mut [FloatRow; SMALL]) {
+fn q4_1(block: &[ByteRow; 20], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
+    ask(next, 0, 1);
     let (scale, minimum) = (all(half(&block[0], &block[1])), all(half(&block[2], &block[3])));
     for (i, codes) in block[4..].iter().enumerate() {
         out[i].0 = all(times_and(known(&scale), low(codes), known(&minimum)));
@@ -301,7 +343,8 @@ fn fifth(fifths: &[ByteRow], value: usize) -> impl Each<i32> {
 }
 
 #[inline(always)]
-fn q5_0(block: &[ByteRow; 22], out: &mut [FloatRow; SMALL]) {
+fn q5_0(block: &[ByteRow; 22], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
+    ask(next, 0, 1);
     let (scale, fifths) = (all(half(&block[0], &block[1])), &block[2..6]);
     for (i, codes) in block[6..].iter().enumerate() {
         out[i].0 = all(times(known(&scale), from(-16, with(low(codes), fifth(fifths, i), 4))));
@@ -310,7 +353,8 @@ fn q5_0(block: &[ByteRow; 22], out: &mut [FloatRow; SMALL]) {
 }
 
 #[inline(always)]
-fn q5_1(block: &[ByteRow; 24], out: &mut [FloatRow; SMALL]) {
+fn q5_1(block: &[ByteRow; 24], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
+    ask(next, 0, 1);
     let (scale, minimum) = (all(half(&block[0], &block[1])), all(half(&block[2], &block[3])));
     let fifths = &block[4..8];
     for (i, codes) in block[8..].iter().enumerate() {
@@ -321,7 +365,8 @@ fn q5_1(block: &[ByteRow; 24], out: &mut [FloatRow; SMALL]) {
 }
 
 #[inline(always)]
-fn q8_0(block: &[ByteRow; 34], out: &mut [FloatRow; SMALL]) {
+fn q8_0(block: &[ByteRow; 34], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
+    ask(next, 0, 1);
     let scale = all(half(&block[0], &block[1]));
     for (out, codes) in out.iter_mut().zip(&block[2..]) {
         out.0 = all(times(known(&scale), signed(codes)));
@@ -329,7 +374,8 @@ fn q8_0(block: &[ByteRow; 34], out: &mut [FloatRow; SMALL]) {
 }
 
 #[inline(always)]
-fn iq4_nl(block: &[ByteRow; 18], out: &mut [FloatRow; SMALL]) {
+fn iq4_nl(block: &[ByteRow; 18], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
+    ask(next, 0, 1);
     let scale = all(half(&block[0], &block[1]));
     for (i, codes) in block[2..].iter().enumerate() {
         out[i].0 = all(times(known(&scale), worth(low(codes))));
@@ -355,10 +401,11 @@ fn worth(codes: impl Each<i32>) -> impl Each<i32> {
 const GROUP: usize = 16;
 
 #[inline(always)]
-fn q2_k(block: &[ByteRow; 84], out: &mut [FloatRow; LARGE]) {
+fn q2_k(block: &[ByteRow; 84], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
     let (scale, minimum) = (half(&block[80], &block[81]), half(&block[82], &block[83]));
     for at in 0..4 {
         for (row, group) in sharing(at).into_iter().enumerate() {
+            ask(next, 4 * at + row, 16);
             let groups = &block[group];
             let (scale, minimum) =
                 (all(times(scale, low(groups))), all(negative(times(minimum, high(groups)))));
@@ -371,10 +418,11 @@ fn q2_k(block: &[ByteRow; 84], out: &mut [FloatRow; LARGE]) {
 }
 
 #[inline(always)]
-fn q3_k(block: &[ByteRow; 110], out: &mut [FloatRow; LARGE]) {
+fn q3_k(block: &[ByteRow; 110], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
     let scale = half(&block[108], &block[109]);
     for at in 0..4 {
         for (row, group) in sharing(at).into_iter().enumerate() {
+            ask(next, 4 * at + row, 16);
             let (quarter, rest) = (group / 4, group % 4);
             let four = bits(&block[96 + quarter % 2 * 4 + rest], quarter / 2 * 4, 0x0F);
             let two = bits(&block[96 + 8 + rest], 2 * quarter, 3);
@@ -406,8 +454,9 @@ fn scale_and_minimum(block: &[ByteRow], group: usize) -> ([f32; PANEL], [f32; PA
 }
 
 #[inline(always)]
-fn q4_k(block: &[ByteRow; 144], out: &mut [FloatRow; LARGE]) {
+fn q4_k(block: &[ByteRow; 144], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
     for (group, out) in out.as_chunks_mut::<{ 2 * GROUP }>().0.iter_mut().enumerate() {
+        ask(next, group, 8);
         let (scale, minimum) = scale_and_minimum(block, group);
         let codes = &block[16 + group / 2 * 2 * GROUP..][..2 * GROUP];
         for (out, codes) in out.iter_mut().zip(codes) {
@@ -417,9 +466,10 @@ fn q4_k(block: &[ByteRow; 144], out: &mut [FloatRow; LARGE]) {
 }
 
 #[inline(always)]
-fn q5_k(block: &[ByteRow; 176], out: &mut [FloatRow; LARGE]) {
+fn q5_k(block: &[ByteRow; 176], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
     let fifths = &block[16..48];
     for (group, out) in out.as_chunks_mut::<{ 2 * GROUP }>().0.iter_mut().enumerate() {
+        ask(next, group, 8);
         let (scale, minimum) = scale_and_minimum(block, group);
         let codes = &block[48 + group / 2 * 2 * GROUP..][..2 * GROUP];
         for (out, (codes, fifths)) in out.iter_mut().zip(codes.iter().zip(fifths)) {
@@ -430,10 +480,11 @@ fn q5_k(block: &[ByteRow; 176], out: &mut [FloatRow; LARGE]) {
 }
 
 #[inline(always)]
-fn q6_k(block: &[ByteRow; 210], out: &mut [FloatRow; LARGE]) {
+fn q6_k(block: &[ByteRow; 210], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
     let scale = half(&block[208], &block[209]);
     for at in 0..4 {
         for (row, group) in sharing(at).into_iter().enumerate() {
+            ask(next, 4 * at + row, 16);
             let scale = all(times(scale, signed(&block[192 + group])));
             let lower = at / 2 * 4 + row % 2 * 2 + at % 2;
             for i in 0..GROUP {
@@ -536,7 +587,7 @@ mod tests {
                     // All of it, and from a block in its middle on.
                     for begin in [0, 512] {
                         let mut rows = vec![FloatRow([f32::NAN; PANEL]); DEPTH - begin];
-                        kept.widen(isa, panel, begin..DEPTH, &mut rows);
+                        kept.widen(isa, (panel, begin..DEPTH), (panel + 1, 0..DEPTH), &mut rows);
                         for lane in (0..PANEL).filter(|lane| panel * PANEL + lane < PANEL + 5) {
                             let expected = &outputs.terms(panel * PANEL + lane, DEPTH)[begin..];
                             let found: Vec<f32> = rows.iter().map(|row| row.0[lane]).collect();

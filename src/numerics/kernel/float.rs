@@ -8,7 +8,6 @@ use std::{
 use pulp::{Simd, WithSimd};
 
 use super::{
-    blocks::Kept,
     packed::{Bf16Row, FloatRow, Magnitudes, PANEL, Store},
     task::{Activations, Block, Out, Task},
     tile::{
@@ -26,6 +25,10 @@ use crate::numerics::{
 /// Panels that a single row takes at once: alone it would leave a tile's registers empty.
 pub(super) const SINGLE: usize = 4;
 
+/// A sum's terms that are widened and then multiplied, before those that follow: so many of several panels stay near the
+/// core. Where blocks are larger, it is one of them.
+const NEAR: usize = 64;
+
 /// The activations, in blocks of rows.
 pub(super) struct FloatRows<'a> {
     blocks: Vec<Block<'a>>,
@@ -34,6 +37,60 @@ pub(super) struct FloatRows<'a> {
 impl<'a> FloatRows<'a> {
     pub(super) fn new(activations: Activations<'a, '_>, tallest: usize) -> FloatRows<'a> {
         FloatRows { blocks: Block::all(activations, tallest) }
+    }
+
+    /// One running sum of one row over blocks goes piece by piece: the next begins at what the last came to. Tells whether
+    /// this was one.
+    pub(super) fn multiply_in_pieces(
+        &self,
+        task: &Task<'_>,
+        panels: Range<usize>,
+        out: &mut Out<'_>,
+    ) -> bool {
+        let (Store::Kept(kept), [block], [Step::Run(run)]) =
+            (&task.weights.store, self.blocks.as_slice(), task.schedule.steps.as_slice())
+        else {
+            return false;
+        };
+        let plain = task.rule == Rule::Plain && task.in_order() && task.recipe.product == Product::Fused;
+        if !plain || task.recipe.sum != Format::F32 || block.height > 1 || run.is_empty() {
+            return false;
+        }
+        let mut scratch = Vec::new();
+        let piece = |terms| Schedule { terms, walk: None, steps: vec![Step::Run(0..terms)] };
+        for first in panels.clone().step_by(SINGLE) {
+            let width = SINGLE.min(panels.end - first);
+            let panel = |slot: usize| first + slot.min(width - 1);
+            let near = kept.together(first..first + width).max(NEAR);
+            let (whole, rest) = (piece(near), piece(task.depth % near));
+            scratch.resize(SINGLE * near, FloatRow([0.0; PANEL]));
+            let mut sums: [FloatRow; SINGLE] = std::array::from_fn(|slot| task.begin(panel(slot)));
+            for (x, at) in block.x.chunks(near).zip((0..).step_by(near)) {
+                let end = at + x.len();
+                for (slot, rows) in scratch.chunks_exact_mut(near).take(width).enumerate() {
+                    let panel = first + slot;
+                    // After the last piece come the panels after these.
+                    let next = if end < task.depth { (panel, end) } else { (panel + SINGLE, 0) };
+                    let next = (next.0, next.1..task.depth.min(next.1 + near));
+                    kept.widen(task.isa, (panel, at..end), next, &mut rows[..x.len()]);
+                }
+                let rows = |slot: usize| &scratch[slot.min(width - 1) * near..][..x.len()];
+                let rows = PanelRows::Float(std::array::from_fn(rows));
+                let block = Block { first: block.first, rows: 1, height: 1, x: x.into() };
+                let begin = sums;
+                let piece =
+                    Piece { task, block: &block, rows, begin: &begin, words: None, result: Format::F32 };
+                let schedule = if x.len() == near { &whole } else { &rest };
+                piece.fused(schedule, |slot, _, values| sums[slot].0 = *values);
+            }
+            for slot in 0..width {
+                if task.recipe.result != Format::F32 {
+                    task.round(task.recipe.result, std::slice::from_mut(&mut sums[slot].0));
+                }
+                out.put(block.first, first + slot, &sums[slot].0);
+            }
+        }
+        true
     }
 
     pub(super) fn multiply(&self, task: &Task<'_>, panels: Range<usize>, out: &mut Out<'_>) {
@@ -52,12 +109,6 @@ impl<'a> FloatRows<'a> {
             Some(_) => self.blocks.iter().map(|block| Magnitudes::NONE.and(&block.x)).collect(),
             None => Vec::new(),
         };
-        if let (Store::Kept(kept), [block], true) = (&task.weights.store, self.blocks.as_slice(), direct)
-            && block.height == 1
-            && matches!(task.schedule.steps.as_slice(), [Step::Run(run)] if !run.is_empty())
-        {
-            return in_pieces(task, kept, block, panels, out);
-        }
         let mut scratch: [Vec<FloatRow>; SINGLE] = Default::default();
         for first in panels.clone().step_by(together) {
             let width = together.min(panels.end - first);
@@ -95,43 +146,6 @@ impl<'a> FloatRows<'a> {
                     }
                 });
             }
-        }
-    }
-}
-
-/// A sum's terms that are widened and then multiplied, before those that follow: so many of several panels stay near the
-/// core. Whole blocks, even of the large ones.
-const NEAR: usize = 256;
-
-/// One running sum of one row over blocks, a piece of it after the other: the next begins at what the last came to.
-fn in_pieces(task: &Task<'_>, kept: &Kept, block: &Block<'_>, panels: Range<usize>, out: &mut Out<'_>) {
-    let mut scratch = vec![FloatRow([0.0; PANEL]); SINGLE * NEAR];
-    let piece = |terms| Schedule { terms, walk: None, steps: vec![Step::Run(0..terms)] };
-    let (whole, rest) = (piece(NEAR), piece(task.depth % NEAR));
-    for first in panels.clone().step_by(SINGLE) {
-        let width = SINGLE.min(panels.end - first);
-        let panel = |slot: usize| first + slot.min(width - 1);
-        let mut sums: [FloatRow; SINGLE] = std::array::from_fn(|slot| task.begin(panel(slot)));
-        for (x, at) in block.x.chunks(NEAR).zip((0..).step_by(NEAR)) {
-            let scratch = scratch.chunks_exact_mut(NEAR).take(width).enumerate();
-            let widened = scratch.map(|(slot, scratch)| {
-                let rows = &mut scratch[..x.len()];
-                kept.widen(task.isa, first + slot, at..at + x.len(), rows);
-                &*rows
-            });
-            let widened: Vec<_> = widened.collect();
-            let rows = PanelRows::Float(std::array::from_fn(|slot| widened[slot.min(width - 1)]));
-            let block = Block { first: block.first, rows: 1, height: 1, x: x.into() };
-            let begin = sums;
-            let piece = Piece { task, block: &block, rows, begin: &begin, words: None, result: Format::F32 };
-            let schedule = if x.len() == NEAR { &whole } else { &rest };
-            piece.fused(schedule, |slot, _, values| sums[slot].0 = *values);
-        }
-        for slot in 0..width {
-            if task.recipe.result != Format::F32 {
-                task.round(task.recipe.result, std::slice::from_mut(&mut sums[slot].0));
-            }
-            out.put(block.first, first + slot, &sums[slot].0);
         }
     }
 }
