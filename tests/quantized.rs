@@ -7,7 +7,7 @@ use std::{
 };
 
 use reprocheck::{
-    cell::{Device, Stock},
+    cell::{Axis, Cell, Device, Refusal, Stock},
     engine::{
         Engine, EngineError, Prompt,
         candle::{Candle, Pools},
@@ -167,19 +167,20 @@ fn what_candle_does_not_know_or_would_not_look_at_is_refused() {
 }
 
 #[test]
-fn several_prompts_share_a_call_but_for_qwen3() {
+fn several_prompts_in_a_call_are_refused() {
     let temporary = TempDir::new().unwrap();
-    let prompts = [vec![5, 9, 2], vec![7, 1, 3]];
-    for name in ["llama-plain", "qwen2-tied"] {
+    for name in ["llama-plain", "qwen2-tied", "qwen3-tied"] {
         let checkpoint = opened(&File::of(&fixture(name)), &temporary);
         let mut engine = Candle::open(&checkpoint, stock()).unwrap();
-        assert_eq!(run(&mut engine, &prompts, 3).unwrap().1.len(), 2, "{name}");
+        let error = run(&mut engine, &[vec![5, 9, 2], vec![7, 1, 3]], 3).unwrap_err().to_string();
+        let sentence = "candle's quantized models take one prompt at a time: use batch 1";
+        assert_eq!(error, format!("{}: {sentence}", stock()), "{name}");
     }
-    let checkpoint = opened(&File::of(&fixture("qwen3-tied")), &temporary);
-    let mut engine = Candle::open(&checkpoint, stock()).unwrap();
-    let error = run(&mut engine, &prompts, 3).unwrap_err().to_string();
-    let sentence = "candle's quantized Qwen3 reads one prompt at a time on the CPU: use batch 1";
-    assert_eq!(error, format!("{}: {sentence}", stock()));
+    assert_eq!("candle/gguf/t2/b1".parse::<Cell>().unwrap().refusals(), []);
+    for cell in ["candle/gguf/t2/b2", "candle/gguf/t2/b2/by-length"] {
+        let refusals = cell.parse::<Cell>().unwrap().refusals();
+        assert!(matches!(&refusals[..], [Refusal { axis: Axis::Batch, .. }]), "{cell}: {refusals:?}");
+    }
 }
 
 #[test]

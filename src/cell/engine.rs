@@ -146,7 +146,12 @@ fn candle_refuses(cell: &Cell) -> Vec<Refusal> {
         );
         refusals.push(Refusal { axis: Axis::Precision, sentence });
     }
-    if cell.serving.batch.get() > 1 && !cell.serving.groups_by_length() {
+    let keeps_blocks = matches!(cell.compute, Compute::Candle(Stock { precision: Precision::Gguf, .. }));
+    if cell.serving.batch.get() > 1 && keeps_blocks {
+        let sentence =
+            "candle's quantized models take one prompt at a time: set batch = 1, or leave such cells out";
+        refusals.push(Refusal { axis: Axis::Batch, sentence: sentence.to_owned() });
+    } else if cell.serving.batch.get() > 1 && !cell.serving.groups_by_length() {
         let sentence = "candle's models know no padding, so prompts of several lengths cannot share a batch: set \
                         grouping = \"by-length\", or leave such cells out";
         refusals.push(Refusal { axis: Axis::Batch, sentence: sentence.to_owned() });

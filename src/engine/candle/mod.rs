@@ -150,13 +150,13 @@ impl<'a> Candle<'a> {
             );
             return Err(unsupported(stock, &sentence));
         }
-        // It asks for a cache that it does not make there.
-        if prompts.len() > 1
-            && matches!(self.model, Model::QuantizedQwen3(_))
-            && matches!(self.device, candle_core::Device::Cpu)
-        {
-            let sentence = "candle's quantized Qwen3 reads one prompt at a time on the CPU: use batch 1";
-            return Err(unsupported(stock, sentence));
+        // Its Llama and Qwen2 take the last rows of several prompts apart, and multiply only what lies together; its Qwen3
+        // asks for a cache that it does not make.
+        if prompts.len() > 1 && stock.precision == Precision::Gguf {
+            return Err(unsupported(
+                stock,
+                "candle's quantized models take one prompt at a time: use batch 1",
+            ));
         }
         Ok(())
     }
