@@ -32,12 +32,11 @@ fn opened(file: &File, folder: &TempDir) -> Checkpoint {
     Checkpoint::open(&path).unwrap()
 }
 
-/// Prompts of one length, token for token: the logits after each, and the greedy tokens.
-fn run(
-    engine: &mut dyn Engine,
-    prompts: &[Vec<u32>],
-    new: usize,
-) -> Result<(Vec<Vec<f32>>, Vec<Vec<u32>>), EngineError> {
+/// The logits after each token of every prompt, and the greedy tokens that follow it.
+type Answers = (Vec<Vec<f32>>, Vec<Vec<u32>>);
+
+/// Prompts of one length, token for token.
+fn run(engine: &mut dyn Engine, prompts: &[Vec<u32>], new: usize) -> Result<Answers, EngineError> {
     let prompts = prompts.iter().zip(0..);
     let prompts: Vec<_> =
         prompts.map(|(tokens, item)| Prompt { item, tokens: tokens.clone(), replay: None }).collect();

@@ -83,11 +83,11 @@ impl<'a> FloatRows<'a> {
                 let schedule = if x.len() == near { &whole } else { &rest };
                 piece.fused(schedule, |slot, _, values| sums[slot].0 = *values);
             }
-            for slot in 0..width {
+            for (panel, sum) in panels.clone().skip(first - panels.start).zip(&mut sums[..width]) {
                 if task.recipe.result != Format::F32 {
-                    task.round(task.recipe.result, std::slice::from_mut(&mut sums[slot].0));
+                    task.round(task.recipe.result, std::slice::from_mut(&mut sum.0));
                 }
-                out.put(block.first, first + slot, &sums[slot].0);
+                out.put(block.first, panel, &sum.0);
             }
         }
         true
