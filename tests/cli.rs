@@ -681,10 +681,9 @@ const REFERENCES: &[(&str, Reference)] = &[
     ("shuffled:0", |terms, start| running(&shuffled(terms, 0), start)),
     ("kahan", kahan),
     ("neumaier", neumaier),
-    ("dpbf16", |terms, start| {
-        let pairs = terms.chunks(2).flat_map(|pair| pair.iter().rev());
-        pairs.fold(flushed(start), |sum, &(x, w)| flushed(flushed(x).mul_add(flushed(w), sum)))
-    }),
+    ("dpbf16", by_pairs),
+    ("dpbf16-blocks:64", |terms, start| blocks_by_pairs(terms, start, 64)),
+    ("dpbf16-blocks:5", |terms, start| blocks_by_pairs(terms, start, 5)),
     ("exact", exact),
 ];
 const ROWS: usize = 5;
@@ -692,6 +691,17 @@ const THREADS: usize = 6;
 
 fn running(terms: &[(f32, f32)], start: f32) -> f32 {
     terms.iter().fold(start, |sum, &(x, w)| x.mul_add(w, sum))
+}
+
+fn by_pairs(terms: &[(f32, f32)], start: f32) -> f32 {
+    let pairs = terms.chunks(2).flat_map(|pair| pair.iter().rev());
+    pairs.fold(flushed(start), |sum, &(x, w)| flushed(flushed(x).mul_add(flushed(w), sum)))
+}
+
+fn blocks_by_pairs(terms: &[(f32, f32)], start: f32, block: usize) -> f32 {
+    let mut blocks = terms.chunks(block);
+    let first = by_pairs(blocks.next().unwrap_or_default(), start);
+    blocks.fold(first, |sum, block| sum + by_pairs(block, 0.0))
 }
 
 /// Zero instead of a subnormal number. Of a result this is all that VDPBF16PS does, but where it lies just below the normal

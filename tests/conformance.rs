@@ -129,7 +129,7 @@ fn precisions() -> Vec<Precision> {
 }
 
 fn orders() -> Vec<Order> {
-    let more = ["lanes:3", "blocks:5", "split-k:3", "shuffled:0"];
+    let more = ["lanes:3", "blocks:5", "split-k:3", "shuffled:0", "dpbf16-blocks:5"];
     ORDERS.iter().map(|entry| entry.example).chain(more.iter().map(|name| name.parse().unwrap())).collect()
 }
 
@@ -290,18 +290,21 @@ fn a_pair_of_terms_is_two_steps_the_second_term_first_and_an_odd_one_a_step_of_i
     for isa in Isa::available() {
         let numerics = numerics(Precision::Bf16, Order::DPBF16, 1);
         for &(x, w, start, expected) in cases {
-            let case = Case {
-                rows: 1,
-                depth: x.len(),
-                columns: 1,
-                x: x.to_vec(),
-                w: w.to_vec(),
-                start: Some(vec![start]),
-            };
-            let fast = case.run(&Fast::on(isa, numerics).unwrap(), Site::Linear);
-            let definition = case.run(&Definition { numerics }, Site::Linear);
-            let expected = [expected.to_bits()];
-            assert_eq!((&fast[..], &definition[..]), (&expected[..], &expected[..]), "{x:?} {w:?} {start:e}");
+            // The other output alone may be what keeps a kernel from an easier way to both.
+            for other in [1.0, below] {
+                let case = Case {
+                    rows: 1,
+                    depth: x.len(),
+                    columns: 2,
+                    x: x.to_vec(),
+                    w: [w, &vec![other; w.len()]].concat(),
+                    start: Some(vec![start, 0.0]),
+                };
+                let fast = case.run(&Fast::on(isa, numerics).unwrap(), Site::Linear);
+                let definition = case.run(&Definition { numerics }, Site::Linear);
+                assert_eq!(fast, definition, "{x:?} {w:?} {start:e} {other:e} on {isa}");
+                assert_eq!(fast[0], expected.to_bits(), "{x:?} {w:?} {start:e}");
+            }
         }
     }
 }
@@ -373,13 +376,17 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
 fn caches_grow_into_the_matrices_that_packing_makes() {
     let mut random = Random(7);
     let (rows, depth, columns) = (3, 21, 45);
-    for precision in precisions() {
-        for order in orders() {
+    let cells = precisions()
+        .into_iter()
+        .flat_map(|precision| orders().into_iter().map(move |order| (precision, order)));
+    for (precision, order) in cells {
+        // Where numbers are at the edge of f32, kernels take other ways.
+        for [kind, kind_of_weights] in [[Kind::Random, Kind::Zeros], [Kind::Brink; 2]] {
             let kernel = Fast::new(numerics(precision, order, 1)).unwrap();
             let definition = Definition { numerics: kernel.numerics() };
             let (site, at) = (Site::Attention, At::alone(Site::Attention));
-            let x = values(Kind::Random, rows * depth, &mut random);
-            let w = values(Kind::Zeros, columns * depth, &mut random);
+            let x = values(kind, rows * depth, &mut random);
+            let w = values(kind_of_weights, columns * depth, &mut random);
             let column = |column: usize| &w[column * depth..][..depth];
             let mut keys = kernel.pack(at, 0, depth, &mut |_: usize, _: &mut [f32]| {});
             (0..columns).for_each(|index| kernel.push(&mut keys, End::Column(column(index))));

@@ -217,12 +217,12 @@ fn the_golden_inputs_tell_the_cells_apart() {
     // Integers have one sum in all orders; what they show is the sum of the outliers. Neumaier's sum may be the exact
     // one. In so small a model the orders differ by less than 16 bits of a result show: only those of the kernel do.
     let (most, some) = (ORDERS.len() - 1, 7);
-    let fine =
-        [("fp32", most), ("bf16-acc16", most), ("fp16-acc16", most), ("layercast", most), ("lmul", most)];
+    let fine = |most| ["fp32", "bf16-acc16", "fp16-acc16", "layercast", "lmul"].map(|name| (name, most));
     let coarse = [("bf16", most), ("fp16", most), ("int8", some)];
-    tells_apart(&kernel_table(Isa::best()), &[&fine[..], &coarse[..]].concat());
-    tells_apart(&decoder_table(Isa::best()), &fine);
-    tells_apart(&qwen_table(Isa::best()), &fine);
+    tells_apart(&kernel_table(Isa::best()), &[&fine(most)[..], &coarse[..]].concat());
+    // Its sums have few terms more than a block has, so each of the two orders in blocks may be the one without.
+    tells_apart(&decoder_table(Isa::best()), &fine(most - 1));
+    tells_apart(&qwen_table(Isa::best()), &fine(most));
 }
 
 /// Gives each of these precisions at least so many results.

@@ -4,9 +4,10 @@
 //! whose terms grow in number, stand as they came, and are put in walking order when they are read.
 
 use bytemuck::{Pod, Zeroable};
+use pulp::{Simd, WithSimd};
 
 use super::{
-    Encoding, Source,
+    Encoding, Isa, Source,
     blocks::{self, Kept},
 };
 use crate::numerics::{
@@ -365,7 +366,13 @@ impl Magnitudes {
     /// Of no values.
     pub(super) const NONE: Magnitudes = Magnitudes { before_smallest: u32::MAX, largest: 0, zeros: false };
 
+    /// Of these values, on the vectors of an instruction set.
+    pub(super) fn of(isa: Isa, values: &[f32]) -> Magnitudes {
+        isa.dispatch(Scan(values))
+    }
+
     /// Of these values too.
+    #[inline(always)]
     pub(super) fn and(self, values: &[f32]) -> Magnitudes {
         values.iter().fold(self, |known, value| {
             let magnitude = value.to_bits() & !SIGN;
@@ -376,6 +383,18 @@ impl Magnitudes {
                 zeros: known.zeros | (magnitude == 0),
             }
         })
+    }
+}
+
+/// Looks at all values.
+struct Scan<'a>(&'a [f32]);
+
+impl WithSimd for Scan<'_> {
+    type Output = Magnitudes;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Magnitudes {
+        Magnitudes::NONE.and(self.0)
     }
 }
 

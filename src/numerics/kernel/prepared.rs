@@ -63,7 +63,7 @@ impl<'a> Prepared<'a> {
         }
         let activations = Activations { values, rows, depth, terms: schedule.walk.as_deref() };
         let rule = match order.rule() {
-            Rule::DotBf16 if is_never_tiny(&recipe, &activations.values, weights, start) => Rule::Plain,
+            Rule::DotBf16 if is_never_tiny(isa, &recipe, &activations.values, weights, start) => Rule::Plain,
             rule => rule,
         };
         let tallest = tallest_tile(isa, &recipe, rule, schedule.has_trees());
@@ -76,7 +76,9 @@ impl<'a> Prepared<'a> {
             Product::Fused | Product::LMul(_) if rule == Rule::Exact => {
                 Rows::Exact(ExactRows::new(activations, tallest))
             }
-            Product::Fused | Product::LMul(_) if rule == Rule::DotBf16 && pairs::does(isa, &recipe) => {
+            Product::Fused | Product::LMul(_)
+                if rule == Rule::DotBf16 && schedule.steps.len() == 1 && pairs::does(isa, &recipe) =>
+            {
                 Rows::Pairs(PairRows::new(&activations))
             }
             Product::Fused | Product::LMul(_) => Rows::Float(FloatRows::new(activations, tallest)),
@@ -104,13 +106,13 @@ impl<'a> Prepared<'a> {
 ///
 /// So it is where the smallest normal number divides the starts and all products: it divides their sums too, however
 /// they round, and what it divides is zero or not less.
-fn is_never_tiny(recipe: &Recipe, x: &[f32], weights: &Packed, start: Option<&[f32]>) -> bool {
+fn is_never_tiny(isa: Isa, recipe: &Recipe, x: &[f32], weights: &Packed, start: Option<&[f32]>) -> bool {
     const LEAST: i64 = -126;
     let (Product::Fused, Some(known)) = (recipe.product, &weights.magnitudes) else { return false };
     let digits = |format: Format| format.mantissa_bits();
-    let x = Magnitudes::NONE.and(x).grid(digits(recipe.activations));
+    let x = Magnitudes::of(isa, x).grid(digits(recipe.activations));
     let w = known.iter().fold(Magnitudes::NONE, |all, one| all.or(*one)).grid(digits(recipe.weights));
-    let start = Magnitudes::NONE.and(start.unwrap_or_default()).grid(digits(Format::F32));
+    let start = Magnitudes::of(isa, start.unwrap_or_default()).grid(digits(Format::F32));
     let products = x.zip(w).map(|(x, w)| x + w);
     products.zip(start).is_some_and(|(products, start)| products.min(start) >= LEAST)
 }

@@ -189,6 +189,12 @@ pub const ORDERS: &[OrderEntry] = &[
         example: Order::DPBF16,
     },
     OrderEntry {
+        name: "dpbf16-blocks:B",
+        sentence: "dpbf16 over contiguous blocks of B terms, joined in turn",
+        found_in: "matrix products of bf16 on CPUs with AVX512-BF16, tiled along K",
+        example: Order { shape: Shape::Blocks(count(64)), rule: Rule::DotBf16 },
+    },
+    OrderEntry {
         name: "exact",
         sentence: "the exact sum of the exact products, rounded once: the same for every order of terms",
         found_in: "the reference that the others are held against",
@@ -236,8 +242,10 @@ impl Order {
         let there_is = match rule {
             Rule::Plain => true,
             // What compensation keeps belongs to one sum and is lost where two are joined. An exact sum is the same
-            // for every shape, and one value has one name. An instruction adds what it adds.
-            Rule::Kahan | Rule::Neumaier | Rule::DotBf16 | Rule::Exact => shape == Shape::Sequential,
+            // for every shape, and one value has one name.
+            Rule::Kahan | Rule::Neumaier | Rule::Exact => shape == Shape::Sequential,
+            // An instruction adds as it does, and what calls it may begin anew.
+            Rule::DotBf16 => matches!(shape, Shape::Sequential | Shape::Blocks(_)),
         };
         if there_is {
             return Ok(Order { shape, rule });

@@ -17,9 +17,11 @@ impl Order {
                 Some((0..lanes).flat_map(|lane| (lane..terms).step_by(lanes)).map(term).collect())
             }
             Shape::Shuffled(seed) => Some(shuffle((0..terms).map(term).collect(), seed)),
-            Shape::Sequential if self.rule() == Rule::DotBf16 => {
+            shape if self.rule() == Rule::DotBf16 => {
+                let block = if let Shape::Blocks(block) = shape { block.get() } else { terms.max(1) };
                 let mut walk: Vec<_> = (0..terms).map(term).collect();
-                walk.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
+                let pairs = walk.chunks_mut(block).flat_map(|block| block.as_chunks_mut::<2>().0);
+                pairs.for_each(|pair| pair.reverse());
                 Some(walk)
             }
             Shape::Sequential | Shape::Pairwise | Shape::Lanes(_) | Shape::Blocks(_) | Shape::SplitK(_) => {
@@ -233,6 +235,8 @@ mod tests {
         assert_eq!(tree("neumaier", 3), "((0+1)+2)");
         assert_eq!(tree("dpbf16", 4), "(((1+0)+3)+2)");
         assert_eq!(tree("dpbf16", 5), "((((1+0)+3)+2)+4)");
+        assert_eq!(tree("dpbf16-blocks:2", 5), "(((1+0)+(3+2))+4)");
+        assert_eq!(tree("dpbf16-blocks:3", 5), "(((1+0)+2)+(4+3))");
         assert_eq!(tree("exact", 3), "(0+1+2)");
         assert_eq!(tree("shuffled:7", 6), tree("shuffled:7", 6));
         assert_ne!(tree("shuffled:7", 6), tree("shuffled:8", 6));
