@@ -368,7 +368,7 @@ fn a_value_that_is_not_finite_is_found_in_blocks_as_well() {
     let checkpoint = opened(&file, &folder);
     let error = Lab::load(&checkpoint, numerics(Precision::Gguf, Order::SEQUENTIAL, 1)).unwrap_err();
     let sentence = error.to_string();
-    assert!(sentence.contains("`model.layers.0.self_attn.o_proj.weight` holds"), "{sentence}");
+    assert!(sentence.contains("`blk.0.attn_output.weight` holds"), "{sentence}");
     assert!(sentence.contains("in row 5, column 32: "), "{sentence}");
 }
 

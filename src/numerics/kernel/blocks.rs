@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     Encoding, Isa, Source,
-    packed::{Bound, FloatRow, PANEL},
+    panel::{Bound, FloatRow, PANEL},
     tile::prefetch,
 };
 use crate::numerics::{

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    packed::{Bound, FloatRow, PANEL},
+    panel::{Bound, FloatRow, PANEL},
     task::{Activations, Block, Out, Task},
     tile::{AHEAD, Arithmetic, LMulEdges, LMulFormula, Row, Sums, groups, prefetch, store},
 };

@@ -7,7 +7,7 @@ use rayon::ThreadPoolBuildError;
 use super::{
     At, End, Isa, Job, Kernel, Op, Packed, Source, Workers,
     op::pairs,
-    packed::PANEL,
+    panel::PANEL,
     prepared::Prepared,
     rows::{
         Activated, Divided, Exponentials, Gated, Normed, RowSums, Scaled, TOGETHER, Terms, Turned, Updated,

@@ -8,7 +8,8 @@ use std::{
 use pulp::{Simd, WithSimd};
 
 use super::{
-    packed::{Bf16Row, FloatRow, Magnitudes, PANEL, Store},
+    packed::{Magnitudes, Store},
+    panel::{Bf16Row, FloatRow, PANEL},
     task::{Activations, Block, Out, Task},
     tile::{
         Arithmetic, DotBf16, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier,

@@ -7,7 +7,8 @@ use pulp::{Simd, WithSimd};
 use super::{
     float::{PanelRows, Piece, SINGLE},
     isa::Isa,
-    packed::{FloatRow, PANEL, QUAD, QuadRow, Store},
+    packed::{QUAD, QuadRow, Store},
+    panel::{FloatRow, PANEL},
     task::{Activations, Block, Out, Task},
 };
 use crate::numerics::{

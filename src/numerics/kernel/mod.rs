@@ -19,6 +19,7 @@ mod isa;
 mod op;
 mod packed;
 mod pairs;
+mod panel;
 mod prepared;
 mod rows;
 mod schedules;

@@ -3,38 +3,22 @@
 //! Weights and keys stand in the order's own walk, so that every order reads its terms one after the other. Values,
 //! whose terms grow in number, stand as they came, and are put in walking order when they are read.
 
-use bytemuck::{Pod, Zeroable};
 use pulp::{Simd, WithSimd};
 
 use super::{
     Encoding, Isa, Source,
     blocks::{self, Kept},
+    panel::{Bf16Row, Bound, FloatRow, HALF, PANEL},
 };
 use crate::numerics::{
-    exact::{grid, norm_bound},
     format::{Format, Lanes, SIGN, SMALLEST_NORMAL},
     order::{Order, Rule},
     precision::{Product, Recipe},
     product::{quantize_int8, quantize_w8a8},
 };
 
-/// Outputs of one panel.
-pub(super) const PANEL: usize = 32;
-/// A panel's row is two halves of this many outputs; a tile takes one vector of each.
-pub(super) const HALF: usize = PANEL / 2;
 /// Terms that one step of the integer kernel takes.
 pub(super) const QUAD: usize = 4;
-
-/// One term of 32 outputs, in f32.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub(super) struct FloatRow(pub(super) [f32; PANEL]);
-
-/// One term of 32 outputs in bfloat16: output i in the low half of word i, output i + 16 in the high half, so
-/// that a shift and a mask widen them.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-pub(super) struct Bf16Row(pub(super) [u32; HALF]);
 
 /// One term of 32 outputs as 16-bit codes.
 #[derive(Clone, Copy, Debug)]
@@ -121,28 +105,6 @@ pub(super) enum Store {
     Kept(Kept),
 }
 
-/// What certifies a sum of products without adding it up exactly.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bound {
-    /// An upper bound of the Euclidean norm.
-    pub(super) norm: f64,
-    /// A power of two that divides every value.
-    pub(super) grid: f64,
-}
-
-impl Bound {
-    pub(super) fn of(values: &[f32]) -> Bound {
-        Bound { norm: norm_bound(values), grid: grid(values) }
-    }
-
-    /// The bound of the joint values.
-    pub(super) fn and(self, other: Bound) -> Bound {
-        // The norm is rounded up by far more than the sum and the root can lose.
-        let norm = (self.norm * self.norm + other.norm * other.norm).sqrt() * (1.0 + 8.0 * f64::EPSILON);
-        Bound { norm, grid: self.grid.min(other.grid) }
-    }
-}
-
 /// Whether a matrix grows: one that begins without outputs or without terms does.
 #[derive(Clone, Debug)]
 enum Growth {
@@ -208,10 +170,10 @@ impl Packed {
                 None => Store::Kept(Kept::new(&encodings, depth)),
             },
             bounds: (order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]),
-            magnitudes: has_edges(&recipe, order).then(Vec::new),
+            // Blocks are not looked through for them.
+            magnitudes: (format.is_some() && has_edges(&recipe, order)).then(Vec::new),
         };
         if let Store::Kept(kept) = &mut packed.store {
-            assert!(packed.magnitudes.is_none(), "what is kept is multiplied by the fused product");
             kept.fill(&encodings, depth, source, packed.bounds.as_deref_mut());
             return packed;
         }
@@ -585,20 +547,5 @@ impl Widen for CodeRow8 {
         for (out, &code) in out.iter_mut().zip(&self.0) {
             *out = lanes.decode(code.into());
         }
-    }
-}
-
-impl Bf16Row {
-    /// One output.
-    fn get(&self, lane: usize) -> f32 {
-        let word = self.0[lane % HALF];
-        f32::from_bits(if lane < HALF { word << 16 } else { word & 0xFFFF_0000 })
-    }
-
-    /// Sets one output to a value that is a bfloat16.
-    fn set(&mut self, lane: usize, value: f32) {
-        let word = &mut self.0[lane % HALF];
-        let code = value.to_bits() >> 16;
-        *word = if lane < HALF { (*word & 0xFFFF_0000) | code } else { (*word & 0xFFFF) | (code << 16) };
     }
 }

@@ -7,7 +7,8 @@ use std::{ops::Range, sync::OnceLock};
 
 use super::{
     isa::Isa,
-    packed::{Bf16Row, HALF, PANEL, Store},
+    packed::Store,
+    panel::{Bf16Row, HALF, PANEL},
     task::{Activations, Out, Task},
 };
 use crate::numerics::{

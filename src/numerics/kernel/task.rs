@@ -7,7 +7,8 @@ use pulp::{Simd, WithSimd};
 use super::{
     Isa, Packed,
     blocks::Kept,
-    packed::{FloatRow, PANEL, Store, Widen},
+    packed::{Store, Widen},
+    panel::{FloatRow, PANEL},
 };
 use crate::numerics::{
     format::{Format, Lanes, Rounding},

@@ -9,7 +9,7 @@ use std::{marker::PhantomData, ops::Range};
 
 use pulp::{Simd, WithSimd};
 
-use super::packed::{Bf16Row, FloatRow, PANEL};
+use super::panel::{Bf16Row, FloatRow, PANEL};
 use crate::numerics::{
     format::{INFINITY, LARGEST_FINITE, NAN, SIGN, SMALLEST_NORMAL},
     order::{Adder, Leaves, tree_of_leaves},
