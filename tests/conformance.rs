@@ -268,6 +268,13 @@ fn a_pair_of_terms_is_two_steps_the_second_term_first_and_an_odd_one_a_step_of_i
     let half = f32::powi(2.0, -75);
     let below = f32::from_bits(0x007F_0000);
     let quiet = f32::from_bits(0x7FC0_0000);
+    // Four factors whose products differ by 2^-14 of their size.
+    let near = |x: i32, w: i32| {
+        let [x, w] = [x, w].map(|exponent| f32::powi(2.0, exponent));
+        let more = |digit: i32| 1.0 + f32::powi(2.0, digit);
+        ([x * more(-7), x], [w * more(-7), -w * more(-6)])
+    };
+    let (below_by_7, below_by_1, at) = (near(-60, -59), near(-57, -56), near(-56, -56));
     let cases: &[(&[f32], &[f32], f32, f32)] = &[
         // By twos, what begins at 1 is even before the large one swallows it.
         (&[f32::powi(2.0, 24), 1.0, 1.0], &[1.0, 1.0, -f32::powi(2.0, 24)], 1.0, 2.0),
@@ -282,6 +289,10 @@ fn a_pair_of_terms_is_two_steps_the_second_term_first_and_an_odd_one_a_step_of_i
         (&[half], &[-half / 2.0], least, least),
         (&[-half], &[-half], -least, -0.0),
         (&[-half], &[-half / 2.0], -least, -least),
+        // The difference of two normal numbers, where it is none, and where it is the smallest.
+        (&below_by_7.0, &below_by_7.1, 0.0, 0.0),
+        (&below_by_1.0, &below_by_1.1, 0.0, 0.0),
+        (&at.0, &at.1, 0.0, least),
         // No zero is added behind an odd term.
         (&[0.0], &[-1.0], -0.0, -0.0),
         (&[0.0, 0.0, 0.0], &[-1.0, -1.0, -1.0], -0.0, -0.0),
@@ -291,7 +302,7 @@ fn a_pair_of_terms_is_two_steps_the_second_term_first_and_an_odd_one_a_step_of_i
         let numerics = numerics(Precision::Bf16, Order::DPBF16, 1);
         for &(x, w, start, expected) in cases {
             // The other output alone may be what keeps a kernel from an easier way to both.
-            for other in [1.0, below] {
+            for other in [1.0, below, f32::powi(2.0, 100)] {
                 let case = Case {
                     rows: 1,
                     depth: x.len(),
@@ -707,6 +718,32 @@ fn what_goes_row_by_row_is_its_definition() {
                 for kernel in &kernels {
                     case.check(kernel, &expected, kind);
                 }
+            }
+        }
+    }
+}
+
+/// The bits of a norm that adds nothing to the mean square.
+fn norm_without_epsilon<K: Kernel>(kernel: &K, rows: &[f32], width: usize) -> Vec<u32> {
+    let mut out = vec![f32::NAN; rows.len()];
+    let op = Op::Norm { rows, weight: &vec![1.0; width], epsilon: 0.0, out: &mut out };
+    kernel.apply(HERE, Launch { rows: rows.len() / width, threads: 1 }, op);
+    bits(&out)
+}
+
+#[test]
+fn squares_too_small_for_f32_are_summed_as_defined() {
+    let mut random = Random(17);
+    let width = 21;
+    for order in orders() {
+        let numerics = numerics(Precision::Fp32, order, 1);
+        for rows in [1, 3, 9] {
+            let size = f32::powi(2.0, -62 - random.below(8) as i32);
+            let values: Vec<f32> = (0..rows * width).map(|_| size * random.unit()).collect();
+            let expected = norm_without_epsilon(&Definition { numerics }, &values, width);
+            for isa in Isa::available() {
+                let norm = norm_without_epsilon(&Fast::on(isa, numerics).unwrap(), &values, width);
+                assert_eq!(norm, expected, "{order} on {isa}");
             }
         }
     }
