@@ -179,7 +179,8 @@ pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineEr
     let keeps = match compute {
         Compute::Lab(numerics) => numerics.precision() == Precision::Gguf,
         Compute::Candle(stock) => stock.precision == Precision::Gguf,
-        Compute::Script(_) => false,
+        // Others keep no weights.
+        _ => false,
     };
     if keeps && !subject.is_gguf {
         return Err(EngineError::Unsupported(format!(
