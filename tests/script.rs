@@ -158,7 +158,7 @@ fn a_gate_on_bits_passes_only_where_all_logits_are_shown() {
 }
 
 #[test]
-fn a_plan_is_measured_by_the_longest_prompt_of_every_suite() {
+fn a_plan_is_measured_by_its_longest_prompt() {
     let all = script(right, silent);
     let lengths: Vec<_> = questions().iter().map(|(prompt, _)| prompt.len()).collect();
     let longest = *lengths.iter().max().unwrap();

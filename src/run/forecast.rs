@@ -8,11 +8,12 @@ use std::{
 use super::{RunFailure, groups::Layout, questions};
 use crate::{
     cell::{Cell, Compute},
-    engine::{Engine, EngineError, Opener, Prompt, Request},
+    engine::{Engine, EngineError, Observer, Opener, Prompt, Request},
     model::Subject,
     plan::Plan,
     source::Blame as _,
     suite::question::Question,
+    trace::Sample,
 };
 
 /// How many tokens are measured after the first.
@@ -23,10 +24,32 @@ const MORE: usize = 4;
 struct Took {
     /// To open.
     load: Duration,
-    /// For the prompts of a group, and the first token of each.
-    first: Duration,
-    /// For every further one.
+    /// For each token of the prompts of a group, as it takes them all at once.
+    read: Duration,
+    /// For every further token of all of them.
     next: Duration,
+}
+
+/// Takes the time of tokens as they come.
+struct Clock {
+    start: Instant,
+    first: Option<Duration>,
+    last: Duration,
+    steps: u32,
+}
+
+impl Observer for Clock {
+    fn finished(&mut self, _: Sample) {}
+
+    fn chose(&mut self, tokens: usize) {
+        if tokens > 0 {
+            self.last = self.start.elapsed();
+            match self.first {
+                None => self.first = Some(self.last),
+                Some(_) => self.steps += 1,
+            }
+        }
+    }
 }
 
 /// How long all cells of a plan take one after the other, if every prompt is as long as the longest of its suite and as
@@ -41,16 +64,20 @@ pub fn at_most(
     opener: &dyn Opener,
 ) -> Result<(Duration, usize), RunFailure> {
     let asked = questions::asked(plan, subject)?;
-    let (mut layout, mut longest) = (Layout::default(), Vec::<Question>::new());
+    // The prompt that is measured, and what the longest prompt of each suite has of tokens, before it and after it.
+    let (mut layout, mut longest) = (Layout::default(), None::<Question>);
+    let mut suites = Vec::<(usize, usize)>::new();
     for question in questions::questions(plan, &asked, subject) {
         let question = question?;
         layout.add(&question);
-        match longest.get_mut(layout.suites.len() - 1) {
-            None => longest.push(question),
-            Some(longest) if longest.tokens.len() < question.tokens.len() => *longest = question,
-            Some(_) => {}
+        suites.resize(layout.suites.len(), (0, question.max_new_tokens));
+        let (tokens, _) = &mut suites[layout.suites.len() - 1];
+        *tokens = question.tokens.len().max(*tokens);
+        if longest.as_ref().is_none_or(|longest| longest.tokens.len() < question.tokens.len()) {
+            longest = Some(question);
         }
     }
+    let Some(longest) = longest else { return Ok((Duration::ZERO, 0)) };
     let (mut whole, mut refused) = (Duration::ZERO, 0);
     // What is open, for which cells, and how long it took to open.
     let mut open: Option<(Compute, Box<dyn Engine + '_>, Duration)> = None;
@@ -58,34 +85,30 @@ pub fn at_most(
     for (cell, before) in plan.cells.iter().zip(std::iter::once(None).chain(plan.cells.iter().map(Some))) {
         let took = match known.entry((cell.compute, cell.serving.batch, cell.serving.prefill_chunk)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => {
-                let took = longest.iter().map(|question| measure(*cell, question, plan, opener, &mut open));
-                match took.collect::<Result<Vec<_>, _>>() {
-                    Err(error) if error.is_environment() => {
-                        return Err(RunFailure::Engine { cell: Box::new(*cell), error });
-                    }
-                    took => unknown.insert(took.ok()),
+            Entry::Vacant(unknown) => match measure(*cell, &longest, plan, opener, &mut open) {
+                Err(error) if error.is_environment() => {
+                    return Err(RunFailure::Engine { cell: Box::new(*cell), error });
                 }
-            }
+                took => unknown.insert(took.ok()),
+            },
         };
-        let Some(took) = took else {
+        let Some(Took { load, read, next }) = *took else {
             refused += 1;
             continue;
         };
         if before.is_none_or(|before| before.engine() != cell.engine()) {
-            whole += took.first().map_or(Duration::ZERO, |took| took.load);
+            whole += load;
         }
         for group in layout.groups(cell.serving.grouping, cell.serving.batch) {
-            let suite = layout.suites.partition_point(|suite| suite.end <= group[0]);
-            let more = longest[suite].max_new_tokens.saturating_sub(1);
-            let Took { first, next, .. } = took[suite];
-            whole = whole.saturating_add(first.saturating_add(next.saturating_mul(more as u32)));
+            let (tokens, more) = suites[layout.suites.partition_point(|suite| suite.end <= group[0])];
+            let more = next.saturating_mul(more.saturating_sub(1) as u32);
+            whole = whole.saturating_add(read.saturating_mul(tokens as u32).saturating_add(more));
         }
     }
     Ok((whole, refused))
 }
 
-/// Asks one question, as often as a call of the cell has prompts, for one token and then for some more.
+/// Asks one question, as often as a call of the cell has prompts, for a few tokens.
 fn measure<'o>(
     cell: Cell,
     question: &Question,
@@ -103,20 +126,19 @@ fn measure<'o>(
     let Some((_, engine, load)) = open else { unreachable!("it has just been opened") };
     let prompt = |item| Prompt { item, tokens: question.tokens.clone(), replay: None };
     let prompts: Vec<_> = (0..cell.serving.batch.get() as u64).map(prompt).collect();
-    let mut ask = |tokens: usize| {
-        let request = Request {
-            prefill_chunk: cell.serving.prefill_chunk,
-            max_new_tokens: tokens.min(question.max_new_tokens),
-            // Nothing ends it early.
-            stop_tokens: Vec::new(),
-            stop_strings: Vec::new(),
-            choice: plan.generation.choice.with_seed(cell.serving.seed),
-            candidates: plan.generation.candidates,
-        };
-        let (mut samples, start) = (Vec::new(), Instant::now());
-        engine.generate(&prompts, &request, &mut samples)?;
-        Ok::<_, EngineError>(start.elapsed())
+    let request = Request {
+        prefill_chunk: cell.serving.prefill_chunk,
+        max_new_tokens: question.max_new_tokens.min(1 + MORE),
+        // Nothing ends it early.
+        stop_tokens: Vec::new(),
+        stop_strings: Vec::new(),
+        choice: plan.generation.choice.with_seed(cell.serving.seed),
+        candidates: plan.generation.candidates,
     };
-    let first = ask(1)?;
-    Ok(Took { load: *load, first, next: ask(1 + MORE)?.saturating_sub(first) / MORE as u32 })
+    let mut clock = Clock { start: Instant::now(), first: None, last: Duration::ZERO, steps: 0 };
+    engine.generate(&prompts, &request, &mut clock)?;
+    // Who tells of no token has told all at once.
+    let first = clock.first.unwrap_or_else(|| clock.start.elapsed());
+    let next = clock.last.saturating_sub(first).checked_div(clock.steps).unwrap_or_default();
+    Ok(Took { load: *load, read: first / question.tokens.len().max(1) as u32, next })
 }
