@@ -114,6 +114,7 @@
 //! | [`numerics::special`], [`numerics::total`] | quantiles and tails of distributions; sums rounded once |
 //! | [`numerics::reveal`] | the tree that a kernel adds by, found with masks |
 //! | [`numerics::error`] | the relative error of one product, measured through the kernel |
+//! | [`numerics::apart`] | how far apart two rows of logits are: steps, log-probabilities, divergence |
 //! | [`digest`] | SHA-256 of bytes, logits and files, and the Merkle tree over many |
 //! | `http` | one exchange over blocking sockets, with the environment's proxies and the system's certificates |
 //! | [`trace`] | what one cell leaves behind of a prompt |
@@ -129,9 +130,10 @@
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
-//! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs |
+//! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
 //! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
+//! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |
 //!
 //! Inside `numerics/kernel`, whatever is computed is an operation (`op`) at an address (`at`): a kernel around another one,
@@ -141,7 +143,7 @@
 //! `workers` are the threads, `schedules` keeps what an order came to. No file uses one that uses it.
 //!
 //! Dependencies point one way, `name, json_float, http <- numerics <- digest, source, stats <- cell, model, suite, trace <- compare, engine <- plan <-
-//! record <- verdict <- report, store <- run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
+//! record <- verdict <- report, store <- parity, run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
 //!
@@ -242,6 +244,7 @@ pub(crate) mod json_float;
 pub mod model;
 pub mod name;
 pub mod numerics;
+pub mod parity;
 pub mod plan;
 pub mod record;
 pub mod report;

@@ -18,6 +18,7 @@ mod gguf;
 mod golden;
 mod invariance;
 mod lm_eval;
+mod open_trace;
 mod operations;
 mod page;
 mod parity;

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("verdict", 7),
     ("report", 8),
     ("store", 8),
+    ("parity", 9),
     ("run", 9),
     ("cli", 10),
 ];

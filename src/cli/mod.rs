@@ -11,6 +11,7 @@ mod interrupt;
 mod list;
 mod manual;
 mod merge;
+mod parity;
 mod plan;
 mod progress;
 mod report;
@@ -65,6 +66,8 @@ enum Verb {
     Report(report::Report),
     /// Where do two runs, two cells, or two logs of lm-evaluation-harness part?
     Diff(diff::Diff),
+    /// What do several engines show after the same tokens, and how far apart is that?
+    Parity(parity::Parity),
     /// Join the parts of a run that several machines shared, and judge the whole
     Merge(merge::Merge),
     /// Approve the digests of a run: what a gate against the baseline is held to
@@ -218,6 +221,7 @@ pub fn main() -> ExitCode {
         Verb::Merge(merge) => merge.run(&mut out),
         Verb::Approve(approve) => approve.run(&mut out),
         Verb::Diff(diff) => diff.run(&mut out),
+        Verb::Parity(parity) => parity.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
         Verb::Init(init) => init.run(&mut out),
         Verb::Completions(completions) => completions.run(&mut out),

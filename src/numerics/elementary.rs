@@ -177,7 +177,7 @@ fn horner<const N: usize>(x: f64, c: &[f64; N]) -> f64 {
 /// e^x in `f64`, within a few units of its last place; |x| beyond 700 counts as 700, where every function
 /// here has long reached its limit in `f32`. NaN passes through.
 #[inline(always)]
-fn exp64(x: f64) -> f64 {
+pub(super) fn exp64(x: f64) -> f64 {
     // ln(2) in two pieces; the first has 32 bits, so that its product with k is exact.
     const LN_2_HIGH: f64 = f64::from_bits(0x3FE6_2E42_FEE0_0000);
     const LN_2_LOW: f64 = f64::from_bits(0x3DEA_39EF_3579_3C76);

@@ -5,6 +5,7 @@
 //! move a bit, as one value.
 
 pub mod activation;
+pub mod apart;
 pub mod block;
 pub mod choice;
 pub mod elementary;

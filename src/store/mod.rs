@@ -1,6 +1,7 @@
 //! The only writer of results; what it writes is whole or not there.
 
 pub mod lines;
+pub mod open;
 pub mod partial;
 pub mod parts;
 pub mod run;

@@ -21,7 +21,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// The better one first: the higher logit, of equal ones the lower token.
-    pub(super) fn best_first(&self, other: &Candidate) -> Ordering {
+    pub(crate) fn best_first(&self, other: &Candidate) -> Ordering {
         let by_logit = other.logit.partial_cmp(&self.logit).unwrap_or(Ordering::Equal);
         by_logit.then(self.token.cmp(&other.token))
     }
