@@ -299,12 +299,17 @@ impl Format {
 /// The same as [`Format::F16`]'s [`decode`](Format::decode), which has one NaN, and faster.
 #[inline(always)]
 pub const fn widen_f16(bytes: [u8; 2]) -> f32 {
+    const REBIAS: u32 = (127 - 15) << 23;
+    // What subnormal values count is added to this.
+    const LEAST: u32 = (127 - 14) << 23;
     let code = u16::from_le_bytes(bytes) as u32;
+    let exponent = code & 0x7C00;
     let magnitude = (code & 0x7FFF) << 13;
-    // The exponent moves to its new bias by a product that is exact, for subnormal values as well.
-    let value = f32::from_bits(magnitude) * f32::from_bits((127 + 127 - 15) << 23);
-    let special = if code & 0x7C00 == 0x7C00 { INFINITY } else { 0 };
-    f32::from_bits(value.to_bits() | special | (code & 0x8000) << 16)
+    // No step takes or gives a subnormal f32: for these processors take a hundred times as long.
+    let subnormal = f32::from_bits(magnitude | LEAST) - f32::from_bits(LEAST);
+    let magnitude = if exponent == 0 { subnormal.to_bits() } else { magnitude + REBIAS };
+    let special = if exponent == 0x7C00 { INFINITY } else { 0 };
+    f32::from_bits(magnitude | special | (code & 0x8000) << 16)
 }
 
 /// A format's constants, worked out before a loop, and what the loop does with an element: without
