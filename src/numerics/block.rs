@@ -333,7 +333,7 @@ impl Block<SMALL> for Iq4Nl {
 ///
 /// A half of the block is 32 such bytes: all its lowest codes come first, then all that follow above.
 #[inline(always)]
-pub(super) fn sharing(bytes: usize) -> [usize; 4] {
+fn sharing(bytes: usize) -> [usize; 4] {
     let first = bytes / 2 * 8 + bytes % 2;
     [first, first + 2, first + 4, first + 6]
 }

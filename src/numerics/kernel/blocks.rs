@@ -4,7 +4,7 @@
 //! what [`BlockFormat::dequantize`] gives, bit for bit. Only the last product of a term may round, and only with its minimum:
 //! so it may be fused.
 
-use std::ops::Range;
+use std::marker::PhantomData;
 
 use bytemuck::{Pod, Zeroable};
 use pulp::{Simd, WithSimd};
@@ -12,10 +12,10 @@ use pulp::{Simd, WithSimd};
 use super::{
     Encoding, Isa, Source,
     panel::{Bound, FloatRow, PANEL},
-    tile::prefetch,
+    tile::{canonical, prefetch},
 };
 use crate::numerics::{
-    block::{BlockFormat, WORTH, sharing},
+    block::{BlockFormat, WORTH},
     format::{Format, widen_f16},
 };
 
@@ -26,6 +26,8 @@ struct ByteRow([u8; PANEL]);
 
 /// How many of them the memory brings at once.
 const ROWS_OF_A_LINE: usize = 64 / PANEL;
+/// How many of them ahead of those in use to ask the memory for: its own look-ahead stops at the end of a page.
+const AHEAD: usize = 128;
 
 /// Panels of outputs, each in what its outputs are stored in. Where these differ, the panel is in f32.
 #[derive(Clone, Debug)]
@@ -94,41 +96,26 @@ impl Kept {
         }
     }
 
-    /// These terms of a panel, which begin and end with whole blocks; `next` is asked of the memory meanwhile, and need not be
-    /// there.
-    pub(super) fn widen(
-        &self,
-        isa: Isa,
-        (panel, terms): (usize, Range<usize>),
-        next: (usize, Range<usize>),
-        out: &mut [FloatRow],
-    ) {
-        let next = if next.0 < self.panels.len() { self.rows(next.0, next.1) } else { &[] };
-        isa.dispatch(Widen {
-            encoding: self.panels[panel].encoding,
-            rows: self.rows(panel, terms),
-            next,
-            out,
-        });
+    /// Writes the terms of a panel.
+    pub(super) fn widen(&self, isa: Isa, panel: usize, out: &mut [FloatRow]) {
+        let (encoding, rows) = self.panel(panel, out.len());
+        with_layout!(encoding, L => isa.dispatch(Widen::<L> { rows, out, layout: PhantomData }));
     }
 
-    /// How many terms make whole blocks in each of these panels: blocks have powers of two.
-    pub(super) fn together(&self, panels: Range<usize>) -> usize {
-        let terms = self.panels[panels].iter().map(|panel| panel.encoding.terms());
-        terms.max().unwrap_or(1)
+    /// Adds the products of a row of activations with the terms of a panel to these sums, one after the other.
+    pub(super) fn multiply(&self, isa: Isa, panel: usize, x: &[f32], sums: &mut FloatRow) {
+        let (encoding, rows) = self.panel(panel, x.len());
+        with_layout!(encoding, L => isa.dispatch(Multiply::<L> { rows, x, sums, layout: PhantomData }));
     }
 
-    fn rows(&self, panel: usize, terms: Range<usize>) -> &[ByteRow] {
+    fn panel(&self, panel: usize, depth: usize) -> (Encoding, &[ByteRow]) {
         let Panel { first, encoding } = self.panels[panel];
-        // What is next may end within a block of another panel.
-        let whole = |terms: usize| terms / encoding.terms() * encoding.bytes();
-        &self.rows[first + whole(terms.start)..first + whole(terms.end)]
+        (encoding, &self.rows[first..][..rows_of(encoding, depth)])
     }
 
     /// One output's terms.
     pub(super) fn column(&self, output: usize, out: &mut [f32]) {
-        let Panel { first, encoding } = self.panels[output / PANEL];
-        let rows = &self.rows[first..][..rows_of(encoding, out.len())];
+        let (encoding, rows) = self.panel(output / PANEL, out.len());
         let bytes: Vec<u8> = rows.iter().map(|row| row.0[output % PANEL]).collect();
         match encoding {
             Encoding::Blocks(format) => format.dequantize(&bytes, out),
@@ -158,50 +145,6 @@ fn rows_of(encoding: Encoding, terms: usize) -> usize {
     terms / encoding.terms() * encoding.bytes()
 }
 
-/// Widens rows of bytes with the vectors of an instruction set.
-struct Widen<'a> {
-    encoding: Encoding,
-    rows: &'a [ByteRow],
-    /// What follows, for the memory to begin with: between pieces of several panels it cannot tell itself.
-    next: &'a [ByteRow],
-    out: &'a mut [FloatRow],
-}
-
-impl WithSimd for Widen<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Widen { encoding, rows, next, out } = self;
-        // A formula handed to a function would be called, not become part of this one and its vectors.
-        macro_rules! each {
-            ($widen:ident) => {
-                for (block, (rows, out)) in rows.as_chunks().0.iter().zip(out.as_chunks_mut().0).enumerate() {
-                    let next = next.get(block * rows.len()..).unwrap_or_default();
-                    $widen(rows, &next[..next.len().min(rows.len())], out);
-                }
-            };
-        }
-        match encoding {
-            Encoding::Values(Format::F16) => each!(f16),
-            Encoding::Values(Format::BF16) => each!(bf16),
-            Encoding::Values(Format::F32) => each!(f32),
-            Encoding::Values(format) => unreachable!("no weights are stored in {format}"),
-            Encoding::Blocks(BlockFormat::Q4_0) => each!(q4_0),
-            Encoding::Blocks(BlockFormat::Q4_1) => each!(q4_1),
-            Encoding::Blocks(BlockFormat::Q5_0) => each!(q5_0),
-            Encoding::Blocks(BlockFormat::Q5_1) => each!(q5_1),
-            Encoding::Blocks(BlockFormat::Q8_0) => each!(q8_0),
-            Encoding::Blocks(BlockFormat::Q2K) => each!(q2_k),
-            Encoding::Blocks(BlockFormat::Q3K) => each!(q3_k),
-            Encoding::Blocks(BlockFormat::Q4K) => each!(q4_k),
-            Encoding::Blocks(BlockFormat::Q5K) => each!(q5_k),
-            Encoding::Blocks(BlockFormat::Q6K) => each!(q6_k),
-            Encoding::Blocks(BlockFormat::Iq4Nl) => each!(iq4_nl),
-        }
-    }
-}
-
 /// One value for each output, worked out when it is asked for: a formula is one loop over the outputs, of which the compiler
 /// makes vectors. It makes none of several loops with something of each output between them, and slow ones of bytes.
 trait Each<T>: Fn(usize) -> T + Copy {}
@@ -210,51 +153,30 @@ impl<T, F: Fn(usize) -> T + Copy> Each<T> for F {}
 
 /// The values themselves.
 #[inline(always)]
-fn all(value: impl Each<f32>) -> [f32; PANEL] {
-    let mut lanes = [0.0; PANEL];
-    for (lane, out) in lanes.iter_mut().enumerate() {
+fn all(value: impl Each<f32>) -> FloatRow {
+    let mut row = FloatRow([0.0; PANEL]);
+    for (lane, out) in row.0.iter_mut().enumerate() {
         *out = value(lane);
     }
-    lanes
+    row
 }
 
-/// Asks the memory for one of so many parts of what comes next: it forgets some of what it is asked for all at once.
+/// The f16 whose first byte this is, where the second follows.
 #[inline(always)]
-fn ask(next: &[ByteRow], part: usize, parts: usize) {
-    let end = |part: usize| next.len() * part / parts;
-    for line in next[end(part)..end(part + 1)].iter().step_by(ROWS_OF_A_LINE) {
-        prefetch(line);
-    }
-}
-
-/// Values that are known.
-#[inline(always)]
-fn known(values: &[f32; PANEL]) -> impl Each<f32> {
-    move |lane| values[lane]
-}
-
-/// The f16 whose bytes these are.
-#[inline(always)]
-fn half<'a>(first: &'a ByteRow, second: &'a ByteRow) -> impl Each<f32> + 'a {
-    move |lane| widen_f16([first.0[lane], second.0[lane]])
-}
-
-/// The low four bits.
-#[inline(always)]
-fn low(row: &ByteRow) -> impl Each<i32> {
-    bits(row, 0, 0x0F)
-}
-
-/// The high four bits.
-#[inline(always)]
-fn high(row: &ByteRow) -> impl Each<i32> {
-    bits(row, 4, 0x0F)
+fn half(rows: &[ByteRow], first: usize) -> impl Each<f32> {
+    move |lane| widen_f16([rows[first].0[lane], rows[first + 1].0[lane]])
 }
 
 /// Some bits from this place on.
 #[inline(always)]
 fn bits(row: &ByteRow, place: usize, mask: i32) -> impl Each<i32> {
     move |lane| i32::from(row.0[lane]) >> place & mask
+}
+
+/// The low four bits, or the high ones.
+#[inline(always)]
+fn four(row: &ByteRow, high: usize) -> impl Each<i32> {
+    bits(row, 4 * high, 0x0F)
 }
 
 /// These bits, and more above the first so many.
@@ -274,232 +196,465 @@ fn signed(row: &ByteRow) -> impl Each<i32> {
     move |lane| i32::from(row.0[lane].cast_signed())
 }
 
-/// A scale times whole numbers.
+/// A factor times whole numbers.
 #[inline(always)]
-fn times(scale: impl Each<f32>, codes: impl Each<i32>) -> impl Each<f32> {
-    move |lane| scale(lane) * codes(lane) as f32
+fn times(factor: &FloatRow, codes: impl Each<i32>) -> impl Each<f32> {
+    move |lane| factor.0[lane] * codes(lane) as f32
 }
 
-/// The same, and something added.
-#[inline(always)]
-fn times_and(scale: impl Each<f32>, codes: impl Each<i32>, more: impl Each<f32>) -> impl Each<f32> {
-    move |lane| scale(lane).mul_add(codes(lane) as f32, more(lane))
+/// What many terms share.
+struct Factors {
+    scale: FloatRow,
+    /// What is added to each; zero where nothing is.
+    minimum: FloatRow,
 }
 
-#[inline(always)]
-fn negative(values: impl Each<f32>) -> impl Each<f32> {
-    move |lane| -values(lane)
-}
+impl Factors {
+    #[inline(always)]
+    fn scale(scale: impl Each<f32>) -> Factors {
+        Factors { scale: all(scale), minimum: FloatRow([0.0; PANEL]) }
+    }
 
-#[inline(always)]
-fn f32([a, b, c, d]: &[ByteRow; 4], next: &[ByteRow], out: &mut [FloatRow; 1]) {
-    ask(next, 0, 1);
-    out[0].0 = all(|lane| f32::from_le_bytes([a.0[lane], b.0[lane], c.0[lane], d.0[lane]]));
-}
+    #[inline(always)]
+    fn both(scale: impl Each<f32>, minimum: impl Each<f32>) -> Factors {
+        Factors { scale: all(scale), minimum: all(minimum) }
+    }
 
-#[inline(always)]
-fn f16([first, second]: &[ByteRow; 2], next: &[ByteRow], out: &mut [FloatRow; 1]) {
-    ask(next, 0, 1);
-    out[0].0 = all(half(first, second));
-}
+    /// The scale times codes.
+    #[inline(always)]
+    fn times(&self, codes: impl Each<i32>) -> impl Each<f32> {
+        times(&self.scale, codes)
+    }
 
-#[inline(always)]
-fn bf16([first, second]: &[ByteRow; 2], next: &[ByteRow], out: &mut [FloatRow; 1]) {
-    ask(next, 0, 1);
-    out[0].0 = all(|lane| f32::from_le_bytes([0, 0, first.0[lane], second.0[lane]]));
-}
+    /// The same, and the minimum.
+    #[inline(always)]
+    fn times_and(&self, codes: impl Each<i32>) -> impl Each<f32> {
+        move |lane| self.scale.0[lane].mul_add(codes(lane) as f32, self.minimum.0[lane])
+    }
 
-/// The values of a small block.
-const SMALL: usize = 32;
-/// The values of a large block.
-const LARGE: usize = 256;
-/// The bytes that hold the low or high bits of half a small block.
-const HALF: usize = SMALL / 2;
-
-#[inline(always)]
-fn q4_0(block: &[ByteRow; 18], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
-    ask(next, 0, 1);
-    let scale = all(half(&block[0], &block[1]));
-    for (i, codes) in block[2..].iter().enumerate() {
-        out[i].0 = all(times(known(&scale), from(-8, low(codes))));
-        out[i + HALF].0 = all(times(known(&scale), from(-8, high(codes))));
+    /// The scale times some codes, and the minimum times others, which is taken away.
+    #[inline(always)]
+    fn of_group(&self, scale: impl Each<i32>, minimum: impl Each<i32>) -> Factors {
+        Factors::both(self.times(scale), move |lane| -times(&self.minimum, minimum)(lane))
     }
 }
 
+/// How the terms of a block lie in its rows of bytes, and what each is worth.
+trait Layout {
+    /// The rows of a block.
+    const ROWS: usize;
+    /// The parts of a block, one after the other, in which a term's place alone differs from the next one's.
+    const GROUPS: usize;
+    /// The terms of each.
+    const TERMS: usize;
+
+    /// What the whole block shares.
+    fn block(rows: &[ByteRow]) -> Factors;
+
+    /// What a group shares, if it is more than the block does.
+    #[inline(always)]
+    fn group(_rows: &[ByteRow], _block: &Factors, _group: usize) -> Option<Factors> {
+        None
+    }
+
+    /// A term of a group.
+    fn term(rows: &[ByteRow], factors: &Factors, group: usize, term: usize) -> impl Each<f32>;
+}
+
+/// What becomes of terms.
+trait Take {
+    fn take(&mut self, term: usize, value: impl Each<f32>);
+}
+
+/// Hands over every term of whole blocks, in turn.
 #[inline(always)]
-fn q4_1(block: &[ByteRow; 20], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
-    ask(next, 0, 1);
-    let (scale, minimum) = (all(half(&block[0], &block[1])), all(half(&block[2], &block[3])));
-    for (i, codes) in block[4..].iter().enumerate() {
-        out[i].0 = all(times_and(known(&scale), low(codes), known(&minimum)));
-        out[i + HALF].0 = all(times_and(known(&scale), high(codes), known(&minimum)));
+fn hand<L: Layout>(rows: &[ByteRow], to: &mut impl Take) {
+    for (index, rows) in rows.chunks_exact(L::ROWS).enumerate() {
+        let block = L::block(rows);
+        // Each of eight on its own: so it is known to the compiler which bits of a byte are a group's.
+        for group in (0..L::GROUPS).step_by(8) {
+            macro_rules! each {
+                ($($of_eight:literal)*) => {
+                    $(if $of_eight < L::GROUPS { hand_group::<L>(rows, &block, (index, group + $of_eight), to) })*
+                };
+            }
+            each!(0 1 2 3 4 5 6 7);
+        }
     }
 }
 
-/// The fifth bits of a block, of a value each.
+/// The terms of a group.
 #[inline(always)]
-fn fifth(fifths: &[ByteRow], value: usize) -> impl Each<i32> {
-    bits(&fifths[value / 8], value % 8, 1)
-}
-
-#[inline(always)]
-fn q5_0(block: &[ByteRow; 22], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
-    ask(next, 0, 1);
-    let (scale, fifths) = (all(half(&block[0], &block[1])), &block[2..6]);
-    for (i, codes) in block[6..].iter().enumerate() {
-        out[i].0 = all(times(known(&scale), from(-16, with(low(codes), fifth(fifths, i), 4))));
-        out[i + HALF].0 = all(times(known(&scale), from(-16, with(high(codes), fifth(fifths, i + HALF), 4))));
+fn hand_group<L: Layout>(
+    rows: &[ByteRow],
+    block: &Factors,
+    (index, group): (usize, usize),
+    to: &mut impl Take,
+) {
+    // Some of what comes at a time: the memory forgets some of what it is asked for all at once.
+    for row in (L::ROWS * group / L::GROUPS..L::ROWS * (group + 1) / L::GROUPS).step_by(ROWS_OF_A_LINE) {
+        prefetch(rows.as_ptr().wrapping_add(AHEAD + row));
+    }
+    let own = L::group(rows, block, group);
+    let factors = own.as_ref().unwrap_or(block);
+    for term in 0..L::TERMS {
+        to.take((index * L::GROUPS + group) * L::TERMS + term, L::term(rows, factors, group, term));
     }
 }
 
-#[inline(always)]
-fn q5_1(block: &[ByteRow; 24], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
-    ask(next, 0, 1);
-    let (scale, minimum) = (all(half(&block[0], &block[1])), all(half(&block[2], &block[3])));
-    let fifths = &block[4..8];
-    for (i, codes) in block[8..].iter().enumerate() {
-        out[i].0 = all(times_and(known(&scale), with(low(codes), fifth(fifths, i), 4), known(&minimum)));
-        out[i + HALF].0 =
-            all(times_and(known(&scale), with(high(codes), fifth(fifths, i + HALF), 4), known(&minimum)));
+/// Does with the layout of an encoding what is written for any. Not a function of a closure: that could not be for any.
+macro_rules! with_layout {
+    ($encoding:expr, $layout:ident => $what:expr) => {
+        with_layout!($encoding, $layout => $what;
+            Encoding::Values(Format::F32) => F32,
+            Encoding::Values(Format::F16) => F16,
+            Encoding::Values(Format::BF16) => Bf16,
+            Encoding::Blocks(BlockFormat::Q4_0) => Small<false, false>,
+            Encoding::Blocks(BlockFormat::Q4_1) => Small<false, true>,
+            Encoding::Blocks(BlockFormat::Q5_0) => Small<true, false>,
+            Encoding::Blocks(BlockFormat::Q5_1) => Small<true, true>,
+            Encoding::Blocks(BlockFormat::Q8_0) => Q8_0,
+            Encoding::Blocks(BlockFormat::Q2K) => Q2K,
+            Encoding::Blocks(BlockFormat::Q3K) => Q3K,
+            Encoding::Blocks(BlockFormat::Q4K) => Large<false>,
+            Encoding::Blocks(BlockFormat::Q5K) => Large<true>,
+            Encoding::Blocks(BlockFormat::Q6K) => Q6K,
+            Encoding::Blocks(BlockFormat::Iq4Nl) => Iq4Nl,
+        )
+    };
+    ($encoding:expr, $layout:ident => $what:expr; $($pattern:pat => $of:ty,)*) => {
+        match $encoding {
+            $($pattern => {
+                type $layout = $of;
+                $what
+            })*
+            Encoding::Values(format) => unreachable!("no weights are stored in {format}"),
+        }
+    };
+}
+use with_layout;
+
+/// Writes every term of some rows of bytes.
+struct Widen<'a, L> {
+    rows: &'a [ByteRow],
+    out: &'a mut [FloatRow],
+    layout: PhantomData<L>,
+}
+
+impl<L: Layout> WithSimd for Widen<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        hand::<L>(self.rows, &mut Out(self.out));
     }
 }
 
-#[inline(always)]
-fn q8_0(block: &[ByteRow; 34], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
-    ask(next, 0, 1);
-    let scale = all(half(&block[0], &block[1]));
-    for (out, codes) in out.iter_mut().zip(&block[2..]) {
-        out.0 = all(times(known(&scale), signed(codes)));
+struct Out<'a>(&'a mut [FloatRow]);
+
+impl Take for Out<'_> {
+    #[inline(always)]
+    fn take(&mut self, term: usize, value: impl Each<f32>) {
+        self.0[term] = all(value);
     }
 }
 
-#[inline(always)]
-fn iq4_nl(block: &[ByteRow; 18], next: &[ByteRow], out: &mut [FloatRow; SMALL]) {
-    ask(next, 0, 1);
-    let scale = all(half(&block[0], &block[1]));
-    for (i, codes) in block[2..].iter().enumerate() {
-        out[i].0 = all(times(known(&scale), worth(low(codes))));
-        out[i + HALF].0 = all(times(known(&scale), worth(high(codes))));
+/// Multiplies every term of some rows of bytes where it is widened: in the registers.
+struct Multiply<'a, L> {
+    rows: &'a [ByteRow],
+    x: &'a [f32],
+    sums: &'a mut FloatRow,
+    layout: PhantomData<L>,
+}
+
+impl<L: Layout> WithSimd for Multiply<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Multiply { rows, x, sums, .. } = self;
+        let vectors = S::as_mut_simd_f32s(&mut sums.0).0;
+        let mut sums = Sums { simd, x, vectors: [simd.splat_f32s(0.0); PANEL] };
+        sums.vectors[..vectors.len()].copy_from_slice(vectors);
+        hand::<L>(rows, &mut sums);
+        for (vector, &sum) in vectors.iter_mut().zip(&sums.vectors) {
+            *vector = canonical(simd, sum);
+        }
     }
 }
 
-/// What codes are worth, chosen by a bit at a time: a table of 16 is looked up for one output after the other.
+/// The sums of one row with a panel.
+struct Sums<'a, S: Simd> {
+    simd: S,
+    x: &'a [f32],
+    /// As many as a panel has are in use.
+    vectors: [S::f32s; PANEL],
+}
+
+impl<S: Simd> Take for Sums<'_, S> {
+    #[inline(always)]
+    fn take(&mut self, term: usize, value: impl Each<f32>) {
+        let x = self.simd.splat_f32s(self.x[term]);
+        let row = all(value);
+        for (sum, &w) in self.vectors.iter_mut().zip(S::as_simd_f32s(&row.0).0) {
+            *sum = self.simd.mul_add_f32s(x, w, *sum);
+        }
+    }
+}
+
+/// A value that is a block of its own.
+macro_rules! value {
+    ($layout:ident, $rows:literal, |$of:ident| $value:expr) => {
+        struct $layout;
+
+        impl Layout for $layout {
+            const ROWS: usize = $rows;
+            const GROUPS: usize = 1;
+            const TERMS: usize = 1;
+
+            #[inline(always)]
+            fn block(_: &[ByteRow]) -> Factors {
+                Factors::scale(|_| 1.0)
+            }
+
+            #[inline(always)]
+            fn term($of: &[ByteRow], _: &Factors, _: usize, _: usize) -> impl Each<f32> {
+                $value
+            }
+        }
+    };
+}
+
+value!(F32, 4, |rows| move |lane: usize| f32::from_le_bytes(std::array::from_fn(|byte| rows[byte].0[lane])));
+value!(F16, 2, |rows| half(rows, 0));
+value!(Bf16, 2, |rows| move |lane: usize| f32::from_le_bytes([0, 0, rows[0].0[lane], rows[1].0[lane]]));
+
+/// The terms of half a small block: its bytes hold those of the first half in their low bits, of the second in the high ones.
+const HALF: usize = 16;
+
+/// Blocks of 32 with one scale: [`Q4_0`](BlockFormat::Q4_0), and with fifth bits or a minimum.
+struct Small<const FIFTHS: bool, const MINIMUM: bool>;
+
+impl<const FIFTHS: bool, const MINIMUM: bool> Small<FIFTHS, MINIMUM> {
+    /// Where the fifth bits begin, if there are any.
+    const FIFTHS: usize = if MINIMUM { 4 } else { 2 };
+    /// Where the other bits begin.
+    const CODES: usize = Self::FIFTHS + if FIFTHS { 4 } else { 0 };
+}
+
+impl<const FIFTHS: bool, const MINIMUM: bool> Layout for Small<FIFTHS, MINIMUM> {
+    const ROWS: usize = Self::CODES + HALF;
+    const GROUPS: usize = 2;
+    const TERMS: usize = HALF;
+
+    #[inline(always)]
+    fn block(rows: &[ByteRow]) -> Factors {
+        let scale = half(rows, 0);
+        if MINIMUM { Factors::both(scale, half(rows, 2)) } else { Factors::scale(scale) }
+    }
+
+    #[inline(always)]
+    fn term(rows: &[ByteRow], factors: &Factors, group: usize, term: usize) -> impl Each<f32> {
+        let (fifth, place) = (Self::FIFTHS + 2 * group + term / 8, term % 8);
+        move |lane| {
+            let codes = four(&rows[Self::CODES + term], group);
+            let codes = |lane| {
+                if FIFTHS { with(codes, bits(&rows[fifth], place, 1), 4)(lane) } else { codes(lane) }
+            };
+            if MINIMUM {
+                factors.times_and(codes)(lane)
+            } else {
+                factors.times(from(if FIFTHS { -16 } else { -8 }, codes))(lane)
+            }
+        }
+    }
+}
+
+struct Q8_0;
+
+impl Layout for Q8_0 {
+    const ROWS: usize = 34;
+    const GROUPS: usize = 1;
+    const TERMS: usize = 32;
+
+    #[inline(always)]
+    fn block(rows: &[ByteRow]) -> Factors {
+        Factors::scale(half(rows, 0))
+    }
+
+    #[inline(always)]
+    fn term(rows: &[ByteRow], factors: &Factors, _: usize, term: usize) -> impl Each<f32> {
+        factors.times(signed(&rows[2 + term]))
+    }
+}
+
+struct Iq4Nl;
+
+impl Layout for Iq4Nl {
+    const ROWS: usize = 18;
+    const GROUPS: usize = 2;
+    const TERMS: usize = HALF;
+
+    #[inline(always)]
+    fn block(rows: &[ByteRow]) -> Factors {
+        Factors::scale(half(rows, 0))
+    }
+
+    #[inline(always)]
+    fn term(rows: &[ByteRow], factors: &Factors, group: usize, term: usize) -> impl Each<f32> {
+        factors.times(worth(four(&rows[2 + term], group)))
+    }
+}
+
+/// What codes are worth. A table of 16 would be looked up for one output after the other: so it is one of four words, chosen by
+/// the high bits, and a byte of it.
 #[inline(always)]
 fn worth(codes: impl Each<i32>) -> impl Each<i32> {
+    const WORDS: [i32; 4] = {
+        let (table, mut words) = (WORTH.as_chunks::<4>().0, [0; 4]);
+        let mut word = 0;
+        while word < 4 {
+            let [a, b, c, d] = table[word];
+            words[word] = i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
+            word += 1;
+        }
+        words
+    };
     move |lane| {
         let code = codes(lane);
-        // Without a condition, which would become a jump.
-        let choose = |place: usize, clear: i32, set: i32| clear ^ (clear ^ set) & -(code >> place & 1);
-        let two = |at: usize| choose(0, WORTH[at].into(), WORTH[at + 1].into());
-        let four = |at: usize| choose(1, two(at), two(at + 2));
-        let eight = |at: usize| choose(2, four(at), four(at + 4));
-        choose(3, eight(0), eight(8))
+        let choose = |bit: i32, clear: i32, set: i32| if code & bit == 0 { clear } else { set };
+        let word = choose(8, choose(4, WORDS[0], WORDS[1]), choose(4, WORDS[2], WORDS[3]));
+        // The byte moves to the top, whence its sign comes down with it.
+        word << (24 - 8 * (code & 3)) >> 24
     }
 }
 
-/// Groups of 16 values each.
+/// The terms of the smallest group of a large block.
 const GROUP: usize = 16;
 
+/// Where the bits of a group of 16 lie that shares its bytes with three others: in which 16 of the bytes, and the how many of
+/// the four it is, from the lowest bits up.
 #[inline(always)]
-fn q2_k(block: &[ByteRow; 84], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
-    let (scale, minimum) = (half(&block[80], &block[81]), half(&block[82], &block[83]));
-    for at in 0..4 {
-        for (row, group) in sharing(at).into_iter().enumerate() {
-            ask(next, 4 * at + row, 16);
-            let groups = &block[group];
-            let (scale, minimum) =
-                (all(times(scale, low(groups))), all(negative(times(minimum, high(groups)))));
-            for i in 0..GROUP {
-                let codes = bits(&block[16 + GROUP * at + i], 2 * row, 3);
-                out[GROUP * group + i].0 = all(times_and(known(&scale), codes, known(&minimum)));
-            }
-        }
+fn shared(group: usize) -> (usize, usize) {
+    (group / 8 * 2 + group % 2, group % 8 / 2)
+}
+
+struct Q2K;
+
+impl Layout for Q2K {
+    const ROWS: usize = 84;
+    const GROUPS: usize = 16;
+    const TERMS: usize = GROUP;
+
+    #[inline(always)]
+    fn block(rows: &[ByteRow]) -> Factors {
+        Factors::both(half(rows, 80), half(rows, 82))
+    }
+
+    #[inline(always)]
+    fn group(rows: &[ByteRow], block: &Factors, group: usize) -> Option<Factors> {
+        Some(block.of_group(four(&rows[group], 0), four(&rows[group], 1)))
+    }
+
+    #[inline(always)]
+    fn term(rows: &[ByteRow], factors: &Factors, group: usize, term: usize) -> impl Each<f32> {
+        let (at, part) = shared(group);
+        factors.times_and(bits(&rows[16 + GROUP * at + term], 2 * part, 3))
     }
 }
 
-#[inline(always)]
-fn q3_k(block: &[ByteRow; 110], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
-    let scale = half(&block[108], &block[109]);
-    for at in 0..4 {
-        for (row, group) in sharing(at).into_iter().enumerate() {
-            ask(next, 4 * at + row, 16);
-            let (quarter, rest) = (group / 4, group % 4);
-            let four = bits(&block[96 + quarter % 2 * 4 + rest], quarter / 2 * 4, 0x0F);
-            let two = bits(&block[96 + 8 + rest], 2 * quarter, 3);
-            let scale = all(times(scale, from(-32, with(four, two, 4))));
-            for i in 0..GROUP {
-                let codes = bits(&block[32 + GROUP * at + i], 2 * row, 3);
-                let thirds = bits(&block[at % 2 * GROUP + i], group / 2, 1);
-                out[GROUP * group + i].0 = all(times(known(&scale), from(-4, with(codes, thirds, 2))));
-            }
-        }
+struct Q3K;
+
+impl Layout for Q3K {
+    const ROWS: usize = 110;
+    const GROUPS: usize = 16;
+    const TERMS: usize = GROUP;
+
+    #[inline(always)]
+    fn block(rows: &[ByteRow]) -> Factors {
+        Factors::scale(half(rows, 108))
+    }
+
+    #[inline(always)]
+    fn group(rows: &[ByteRow], block: &Factors, group: usize) -> Option<Factors> {
+        let (quarter, rest) = (group / 4, group % 4);
+        let lower = four(&rows[96 + quarter % 2 * 4 + rest], quarter / 2);
+        let upper = bits(&rows[96 + 8 + rest], 2 * quarter, 3);
+        Some(Factors::scale(block.times(from(-32, with(lower, upper, 4)))))
+    }
+
+    #[inline(always)]
+    fn term(rows: &[ByteRow], factors: &Factors, group: usize, term: usize) -> impl Each<f32> {
+        let (at, part) = shared(group);
+        let codes = bits(&rows[32 + GROUP * at + term], 2 * part, 3);
+        let thirds = bits(&rows[at % 2 * GROUP + term], group / 2, 1);
+        factors.times(from(-4, with(codes, thirds, 2)))
     }
 }
 
-/// The scale of a group of 32, and its minimum, which is taken away.
-#[inline(always)]
-fn scale_and_minimum(block: &[ByteRow], group: usize) -> ([f32; PANEL], [f32; PANEL]) {
-    let (scale, minimum) = (all(half(&block[0], &block[1])), all(half(&block[2], &block[3])));
-    let (scales, minimums, both) = (&block[4..8], &block[8..12], &block[12..16]);
-    let at = group % 4;
-    let (scale, minimum) = (known(&scale), known(&minimum));
-    if group < 4 {
-        let (a, b) = (bits(&scales[at], 0, 0x3F), bits(&minimums[at], 0, 0x3F));
-        (all(times(scale, a)), all(negative(times(minimum, b))))
-    } else {
-        let a = with(low(&both[at]), bits(&scales[at], 6, 3), 4);
-        let b = with(high(&both[at]), bits(&minimums[at], 6, 3), 4);
-        (all(times(scale, a)), all(negative(times(minimum, b))))
+/// Blocks of 256 with scales and minimums of 6 bits: [`Q4_K`](BlockFormat::Q4K), and with fifth bits.
+struct Large<const FIFTHS: bool>;
+
+impl<const FIFTHS: bool> Layout for Large<FIFTHS> {
+    const ROWS: usize = if FIFTHS { 176 } else { 144 };
+    const GROUPS: usize = 8;
+    const TERMS: usize = 2 * GROUP;
+
+    #[inline(always)]
+    fn block(rows: &[ByteRow]) -> Factors {
+        Factors::both(half(rows, 0), half(rows, 2))
+    }
+
+    #[inline(always)]
+    fn group(rows: &[ByteRow], block: &Factors, group: usize) -> Option<Factors> {
+        let at = group % 4;
+        let (scales, minimums, both) = (&rows[4 + at], &rows[8 + at], &rows[12 + at]);
+        Some(if group < 4 {
+            block.of_group(bits(scales, 0, 0x3F), bits(minimums, 0, 0x3F))
+        } else {
+            let upper = |row| bits(row, 6, 3);
+            block.of_group(with(four(both, 0), upper(scales), 4), with(four(both, 1), upper(minimums), 4))
+        })
+    }
+
+    #[inline(always)]
+    fn term(rows: &[ByteRow], factors: &Factors, group: usize, term: usize) -> impl Each<f32> {
+        let codes = four(&rows[Self::ROWS - 128 + group / 2 * 2 * GROUP + term], group % 2);
+        let fifths = bits(&rows[16 + term], group, 1);
+        factors.times_and(move |lane| if FIFTHS { with(codes, fifths, 4)(lane) } else { codes(lane) })
     }
 }
 
-#[inline(always)]
-fn q4_k(block: &[ByteRow; 144], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
-    for (group, out) in out.as_chunks_mut::<{ 2 * GROUP }>().0.iter_mut().enumerate() {
-        ask(next, group, 8);
-        let (scale, minimum) = scale_and_minimum(block, group);
-        let codes = &block[16 + group / 2 * 2 * GROUP..][..2 * GROUP];
-        for (out, codes) in out.iter_mut().zip(codes) {
-            out.0 = all(times_and(known(&scale), bits(codes, 4 * (group % 2), 0x0F), known(&minimum)));
-        }
-    }
-}
+struct Q6K;
 
-#[inline(always)]
-fn q5_k(block: &[ByteRow; 176], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
-    let fifths = &block[16..48];
-    for (group, out) in out.as_chunks_mut::<{ 2 * GROUP }>().0.iter_mut().enumerate() {
-        ask(next, group, 8);
-        let (scale, minimum) = scale_and_minimum(block, group);
-        let codes = &block[48 + group / 2 * 2 * GROUP..][..2 * GROUP];
-        for (out, (codes, fifths)) in out.iter_mut().zip(codes.iter().zip(fifths)) {
-            let codes = with(bits(codes, 4 * (group % 2), 0x0F), bits(fifths, group, 1), 4);
-            out.0 = all(times_and(known(&scale), codes, known(&minimum)));
-        }
-    }
-}
+impl Layout for Q6K {
+    const ROWS: usize = 210;
+    const GROUPS: usize = 16;
+    const TERMS: usize = GROUP;
 
-#[inline(always)]
-fn q6_k(block: &[ByteRow; 210], next: &[ByteRow], out: &mut [FloatRow; LARGE]) {
-    let scale = half(&block[208], &block[209]);
-    for at in 0..4 {
-        for (row, group) in sharing(at).into_iter().enumerate() {
-            ask(next, 4 * at + row, 16);
-            let scale = all(times(scale, signed(&block[192 + group])));
-            let lower = at / 2 * 4 + row % 2 * 2 + at % 2;
-            for i in 0..GROUP {
-                let four = bits(&block[GROUP * lower + i], row / 2 * 4, 0x0F);
-                let two = bits(&block[128 + GROUP * at + i], 2 * row, 3);
-                out[GROUP * group + i].0 = all(times(known(&scale), from(-32, with(four, two, 4))));
-            }
-        }
+    #[inline(always)]
+    fn block(rows: &[ByteRow]) -> Factors {
+        Factors::scale(half(rows, 208))
+    }
+
+    #[inline(always)]
+    fn group(rows: &[ByteRow], block: &Factors, group: usize) -> Option<Factors> {
+        Some(Factors::scale(block.times(signed(&rows[192 + group]))))
+    }
+
+    #[inline(always)]
+    fn term(rows: &[ByteRow], factors: &Factors, group: usize, term: usize) -> impl Each<f32> {
+        let (at, part) = shared(group);
+        let lower = four(&rows[GROUP * (group / 8 * 4 + group % 4) + term], part / 2);
+        let upper = bits(&rows[128 + GROUP * at + term], 2 * part, 3);
+        factors.times(from(-32, with(lower, upper, 4)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numerics::block::tests::stream;
+    use crate::numerics::{block::tests::stream, canonical};
 
     /// Outputs of several encodings, each with its bytes.
     struct Outputs {
@@ -584,19 +739,43 @@ mod tests {
             let kept = kept(&mut outputs);
             for isa in Isa::available() {
                 for panel in 0..2 {
-                    // All of it, and from a block in its middle on.
-                    for begin in [0, 512] {
-                        let mut rows = vec![FloatRow([f32::NAN; PANEL]); DEPTH - begin];
-                        kept.widen(isa, (panel, begin..DEPTH), (panel + 1, 0..DEPTH), &mut rows);
-                        for lane in (0..PANEL).filter(|lane| panel * PANEL + lane < PANEL + 5) {
-                            let expected = &outputs.terms(panel * PANEL + lane, DEPTH)[begin..];
-                            let found: Vec<f32> = rows.iter().map(|row| row.0[lane]).collect();
-                            assert_eq!(
-                                bits(&found),
-                                bits(expected),
-                                "{encoding:?} on {isa}, {panel}, {lane}"
-                            );
-                        }
+                    let mut rows = vec![FloatRow([f32::NAN; PANEL]); DEPTH];
+                    kept.widen(isa, panel, &mut rows);
+                    for lane in (0..PANEL).filter(|lane| panel * PANEL + lane < PANEL + 5) {
+                        let expected = outputs.terms(panel * PANEL + lane, DEPTH);
+                        let found: Vec<f32> = rows.iter().map(|row| row.0[lane]).collect();
+                        assert_eq!(bits(&found), bits(&expected), "{encoding:?} on {isa}, {panel}, {lane}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_panel_is_multiplied_a_term_after_the_other_on_every_instruction_set() {
+        let x: Vec<f32> = (0..DEPTH).map(|term| (term * 37 % 101) as f32 / 64.0 - 0.7).collect();
+        let start = FloatRow(std::array::from_fn(|lane| lane as f32 - 7.5));
+        for encoding in all() {
+            let mut outputs = outputs(vec![encoding; 2 * PANEL]);
+            // An infinity and a NaN reach their own output alone.
+            if let Encoding::Blocks(_) = encoding {
+                outputs.bytes[3].fill(0x7C);
+                outputs.bytes[4].fill(0xFF);
+            }
+            let kept = kept(&mut outputs);
+            for isa in Isa::available() {
+                for panel in 0..2 {
+                    let mut sums = start;
+                    kept.multiply(isa, panel, &x, &mut sums);
+                    for lane in 0..PANEL {
+                        let terms = outputs.terms(panel * PANEL + lane, DEPTH);
+                        let sum = x.iter().zip(terms).fold(start.0[lane], |sum, (x, w)| x.mul_add(w, sum));
+                        let expected = canonical(sum).to_bits();
+                        assert_eq!(
+                            sums.0[lane].to_bits(),
+                            expected,
+                            "{encoding:?} on {isa}, {panel}, {lane}"
+                        );
                     }
                 }
             }

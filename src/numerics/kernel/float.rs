@@ -26,10 +26,6 @@ use crate::numerics::{
 /// Panels that a single row takes at once: alone it would leave a tile's registers empty.
 pub(super) const SINGLE: usize = 4;
 
-/// A sum's terms that are widened and then multiplied, before those that follow: so many of several panels stay near the
-/// core. Where blocks are larger, it is one of them.
-const NEAR: usize = 64;
-
 /// The activations, in blocks of rows.
 pub(super) struct FloatRows<'a> {
     blocks: Vec<Block<'a>>,
@@ -40,56 +36,27 @@ impl<'a> FloatRows<'a> {
         FloatRows { blocks: Block::all(activations, tallest) }
     }
 
-    /// One running sum of one row over blocks goes piece by piece: the next begins at what the last came to. Tells whether
-    /// this was one.
-    pub(super) fn multiply_in_pieces(
-        &self,
-        task: &Task<'_>,
-        panels: Range<usize>,
-        out: &mut Out<'_>,
-    ) -> bool {
-        let (Store::Kept(kept), [block], [Step::Run(run)]) =
+    /// One running sum of one row over what is kept as it was stored: it is widened in the registers. Tells whether this was
+    /// one.
+    pub(super) fn multiply_kept(&self, task: &Task<'_>, panels: Range<usize>, out: &mut Out<'_>) -> bool {
+        let (Store::Kept(kept), [block], [Step::Run(_)]) =
             (&task.weights.store, self.blocks.as_slice(), task.schedule.steps.as_slice())
         else {
             return false;
         };
         let plain = task.rule == Rule::Plain && task.in_order() && task.recipe.product == Product::Fused;
-        if !plain || task.recipe.sum != Format::F32 || block.height > 1 || run.is_empty() {
+        // Blocks are whole where they are multiplied to their end.
+        let whole = task.depth == task.weights.depth;
+        if !plain || !whole || task.recipe.sum != Format::F32 || block.height > 1 {
             return false;
         }
-        let mut scratch = Vec::new();
-        let piece = |terms| Schedule { terms, walk: None, steps: vec![Step::Run(0..terms)] };
-        for first in panels.clone().step_by(SINGLE) {
-            let width = SINGLE.min(panels.end - first);
-            let panel = |slot: usize| first + slot.min(width - 1);
-            let near = kept.together(first..first + width).max(NEAR);
-            let (whole, rest) = (piece(near), piece(task.depth % near));
-            scratch.resize(SINGLE * near, FloatRow([0.0; PANEL]));
-            let mut sums: [FloatRow; SINGLE] = std::array::from_fn(|slot| task.begin(panel(slot)));
-            for (x, at) in block.x.chunks(near).zip((0..).step_by(near)) {
-                let end = at + x.len();
-                for (slot, rows) in scratch.chunks_exact_mut(near).take(width).enumerate() {
-                    let panel = first + slot;
-                    // After the last piece come the panels after these.
-                    let next = if end < task.depth { (panel, end) } else { (panel + SINGLE, 0) };
-                    let next = (next.0, next.1..task.depth.min(next.1 + near));
-                    kept.widen(task.isa, (panel, at..end), next, &mut rows[..x.len()]);
-                }
-                let rows = |slot: usize| &scratch[slot.min(width - 1) * near..][..x.len()];
-                let rows = PanelRows::Float(std::array::from_fn(rows));
-                let block = Block { first: block.first, rows: 1, height: 1, x: x.into() };
-                let begin = sums;
-                let piece =
-                    Piece { task, block: &block, rows, begin: &begin, words: None, result: Format::F32 };
-                let schedule = if x.len() == near { &whole } else { &rest };
-                piece.fused(schedule, |slot, _, values| sums[slot].0 = *values);
+        for panel in panels {
+            let mut sums = task.begin(panel);
+            kept.multiply(task.isa, panel, &block.x, &mut sums);
+            if task.recipe.result != Format::F32 {
+                task.round(task.recipe.result, std::slice::from_mut(&mut sums.0));
             }
-            for (panel, sum) in panels.clone().skip(first - panels.start).zip(&mut sums[..width]) {
-                if task.recipe.result != Format::F32 {
-                    task.round(task.recipe.result, std::slice::from_mut(&mut sum.0));
-                }
-                out.put(block.first, panel, &sum.0);
-            }
+            out.put(block.first, panel, &sums.0);
         }
         true
     }

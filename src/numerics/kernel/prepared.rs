@@ -92,7 +92,7 @@ impl<'a> Prepared<'a> {
     pub(super) fn panels(&self, panels: Range<usize>, rows: Vec<&mut [f32]>) {
         let mut out = Out::new(panels.start, rows);
         match &self.rows {
-            Rows::Float(rows) if rows.multiply_in_pieces(&self.task, panels.clone(), &mut out) => {}
+            Rows::Float(rows) if rows.multiply_kept(&self.task, panels.clone(), &mut out) => {}
             Rows::Float(rows) => rows.multiply(&self.task, panels, &mut out),
             Rows::Pairs(rows) => rows.multiply(&self.task, panels, &mut out),
             Rows::Exact(rows) => rows.multiply(&self.task, panels, &mut out),

@@ -85,7 +85,7 @@ impl Task<'_> {
         let walked = visit.map_or(0, <[u32]>::len);
         scratch.resize(walked + depth, FloatRow([0.0; PANEL]));
         let (in_walk, own) = scratch.split_at_mut(walked);
-        kept.widen(self.isa, (panel, 0..depth), (panel + 1, 0..depth), own);
+        kept.widen(self.isa, panel, own);
         match visit {
             None => &own[..self.depth],
             Some(visit) => {

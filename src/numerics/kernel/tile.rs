@@ -734,8 +734,9 @@ pub(super) fn store<S: Simd, const R: usize, const P: usize, const V: usize>(
     }
 }
 
+/// Every NaN as the one there is.
 #[inline(always)]
-fn canonical<S: Simd>(simd: S, value: S::f32s) -> S::f32s {
+pub(super) fn canonical<S: Simd>(simd: S, value: S::f32s) -> S::f32s {
     let word = simd.transmute_u32s_f32s(value);
     let magnitude = simd.and_u32s(word, simd.splat_u32s(!SIGN));
     let nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(INFINITY));
