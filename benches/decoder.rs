@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, error::Error, hint::black_box, path::Path, time::Instant};
 
 use reprocheck::{
-    cell::Cell,
+    cell::{Cache, Cell},
     digest::Digest,
     engine::{Engine, Engines, Opener as _, Prompt, Request},
     model::{Checkpoint, Subject},
@@ -48,8 +48,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let subject = Subject::of(&checkpoint)?;
     let program = Path::new(env!("CARGO_BIN_EXE_reprocheck"));
-    let opener =
-        Engines { checkpoint: Some(&checkpoint), program, scripts: &BTreeMap::new(), subject: &subject };
+    let opener = Engines {
+        checkpoint: Some(&checkpoint),
+        program,
+        scripts: &BTreeMap::new(),
+        servers: &BTreeMap::new(),
+        logs: Path::new(""),
+        subject: &subject,
+    };
     let mut engines: Vec<(String, Box<dyn Engine + '_>)> = Vec::new();
     for cell in cells {
         let begun = Instant::now();
@@ -117,6 +123,7 @@ fn time(
         .collect();
     let request = Request {
         prefill_chunk: None,
+        cache: Cache::Off,
         max_new_tokens: new_tokens,
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),

@@ -183,17 +183,30 @@ fn best(token: &Token) -> Option<u32> {
 
 /// Were both chosen from the same logits? Equal log-probabilities of the best say nothing of what lies below them.
 fn same_logits(one: &Token, other: &Token) -> Option<bool> {
-    let bits = |candidate: &Candidate| canonical(candidate.logit).to_bits();
     match (&one.seen, &other.seen) {
         (Seen::Logits { digest, .. }, Seen::Logits { digest: other, .. }) => Some(digest == other),
-        (Seen::Top(one), Seen::Top(other)) => {
-            // Equal ones may come in any order, but not those of a rank or of a token be others.
-            let ranks = one.iter().zip(other).any(|(a, b)| bits(a) != bits(b));
-            let tokens = one.iter().any(|a| other.iter().any(|b| a.token == b.token && bits(a) != bits(b)));
-            (ranks || tokens).then_some(false)
-        }
+        (Seen::Top(_), Seen::Top(_)) => same_top(one, other).filter(|is_same| !is_same),
         _ => None,
     }
+}
+
+/// Are the best tokens of both the same, with the same numbers? Nothing where one shows none, or numbers of another kind. Of
+/// equally good ones an engine may keep some and leave out others, so that two lists may differ and prove nothing.
+fn same_top(one: &Token, other: &Token) -> Option<bool> {
+    let bits = |candidate: &Candidate| canonical(candidate.logit).to_bits();
+    let (a, b) = (one.candidates(), other.candidates());
+    if one.sight() != other.sight() || a.is_empty() || b.is_empty() {
+        return None;
+    }
+    // Equal ones may come in any order, but not those of a rank or of a token be others.
+    let ranks = a.iter().zip(b).any(|(a, b)| bits(a) != bits(b));
+    let tokens = a.iter().any(|a| b.iter().any(|b| a.token == b.token && bits(a) != bits(b)));
+    if ranks || tokens {
+        return Some(false);
+    }
+    let is_listed =
+        |list: &[Candidate], candidate: &Candidate| list.iter().any(|other| other.token == candidate.token);
+    (a.len() == b.len() && a.iter().all(|candidate| is_listed(b, candidate))).then_some(true)
 }
 
 /// Do both rank the same token first?
@@ -221,6 +234,8 @@ pub struct Compared {
     pub drift: Option<f32>,
     /// Do both agree on a level?
     pub agree: ByLevel<Option<bool>>,
+    /// Are the tokens the same, and the best ones of every place with their numbers? That is less than all bits.
+    pub top: Option<bool>,
     /// Is the answer right, in the one and in the other?
     pub correct: (bool, bool),
 }
@@ -246,12 +261,15 @@ pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
             tokens: is_told.then_some(first_token.is_none()),
             answers: Some(one.answer == other.answer),
         },
+        top: None,
         correct: (one.correct, other.correct),
     };
+    let mut tops = Count::default();
     for (place, (a, b)) in one.tokens.iter().zip(other.tokens).take(places).enumerate() {
         let is_same = same_logits(a, b);
         compared.places.include(is_same);
         compared.best.include(same_best(a, b));
+        tops.include(same_top(a, b));
         if is_same == Some(false) {
             compared.first_bits = compared.first_bits.or(Some(place));
             if place < shared {
@@ -259,6 +277,8 @@ pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
             }
         }
     }
+    compared.top =
+        if first_token.is_some() { Some(false) } else { tops.all().filter(|is_same| is_told || !is_same) };
     // Other tokens are other bits, whatever is seen; equal ones are equal bits only where all is.
     compared.agree.bits = if compared.first_bits.is_some() || first_token.is_some() {
         Some(false)
@@ -453,6 +473,8 @@ impl Course {
 pub struct Tally {
     /// Items by whether both agree on a level.
     pub levels: ByLevel<Count>,
+    /// Items by whether the best tokens of every place are the same, with their numbers.
+    pub tops: Count,
     /// Items in which at least one of the two has found an answer.
     pub answered: Proportion,
     /// The comparable places, by whether the logits are the same.
@@ -482,6 +504,7 @@ impl Tally {
         for (level, is_same) in compared.agree.iter() {
             self.levels[level].include(*is_same);
         }
+        self.tops.include(compared.top);
         let is_answered = one.answer.or(other.answer).is_some();
         self.answered = self.answered + Proportion { hits: is_answered.into(), of: 1 };
         self.places = self.places + compared.places;

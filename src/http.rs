@@ -4,10 +4,14 @@ use std::{env, io, time::Duration};
 
 use ureq::{
     Agent, AsSendBody, Proxy,
+    config::ConfigBuilder,
     tls::{RootCerts, TlsConfig},
+    typestate::AgentScope,
 };
 
-pub(crate) use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+#[cfg(feature = "hub")]
+pub(crate) use ureq::http::{HeaderMap, HeaderValue};
+pub(crate) use ureq::http::{Method, Request, Response, StatusCode, Uri, header};
 
 /// What every server sees of us, and all of it.
 const AGENT: &str = concat!("reprocheck/", env!("CARGO_PKG_VERSION"));
@@ -24,19 +28,36 @@ impl Client {
     /// # Errors
     ///
     /// The variable of the environment that should name a proxy and does not.
+    #[cfg(feature = "hub")]
     pub(crate) fn new(connect: Duration, silence: Duration) -> Result<Client, String> {
-        let config = Agent::config_builder()
+        let config = Client::config()
+            .timeout_resolve(Some(connect))
+            .timeout_connect(Some(connect))
+            .timeout_per_read(Some(silence))
+            .timeout_per_write(Some(silence));
+        Ok(Client { agent: config.build().into(), proxies: Proxies::from_environment()? })
+    }
+
+    /// Waits so long for a whole answer, from a new connection on. `proxied` says whether the environment's proxies lead there.
+    ///
+    /// # Errors
+    ///
+    /// The variable of the environment that should name a proxy and does not.
+    pub(crate) fn within(whole: Duration, proxied: bool) -> Result<Client, String> {
+        // One that was left open may be closed while a request is on its way, and nobody could tell whether it was read.
+        let config = Client::config().timeout_global(Some(whole)).max_idle_connections(0);
+        let proxies = if proxied { Proxies::from_environment()? } else { Proxies::default() };
+        Ok(Client { agent: config.build().into(), proxies })
+    }
+
+    fn config() -> ConfigBuilder<AgentScope> {
+        Agent::config_builder()
             .user_agent(AGENT)
             .accept_encoding("identity")
             .max_redirects(0)
             .http_status_as_error(false)
             .proxy(None)
-            .timeout_resolve(Some(connect))
-            .timeout_connect(Some(connect))
-            .timeout_per_read(Some(silence))
-            .timeout_per_write(Some(silence))
-            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
-        Ok(Client { agent: config.build().into(), proxies: Proxies::from_environment()? })
+            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
     }
 
     /// Sends a request; the body of the answer is read as it comes.
@@ -61,6 +82,7 @@ pub(crate) fn said(error: &io::Error) -> String {
 }
 
 /// Who is meant by an address: scheme, host and port.
+#[cfg(feature = "hub")]
 pub(crate) fn origin(uri: &Uri) -> (Option<&str>, Option<String>, Option<u16>) {
     let port = uri.port_u16().or(match uri.scheme_str() {
         Some("http") => Some(80),
@@ -71,6 +93,7 @@ pub(crate) fn origin(uri: &Uri) -> (Option<&str>, Option<String>, Option<u16>) {
 }
 
 /// The address that is meant by a reference in an answer from another.
+#[cfg(feature = "hub")]
 pub(crate) fn join(base: &Uri, reference: &str) -> Option<Uri> {
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
     let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -88,6 +111,7 @@ pub(crate) fn join(base: &Uri, reference: &str) -> Option<Uri> {
 }
 
 /// An address without what only a server should read.
+#[cfg(feature = "hub")]
 pub(crate) fn bare(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or_default();
     let host = uri.host().unwrap_or_default();
@@ -96,6 +120,7 @@ pub(crate) fn bare(uri: &Uri) -> String {
 }
 
 /// The proxies that the environment names.
+#[derive(Default)]
 struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
@@ -150,7 +175,7 @@ impl Proxies {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "hub"))]
 mod tests {
     use super::*;
 

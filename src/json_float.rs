@@ -3,7 +3,7 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number where it is one, and `"inf"` or `"-inf"` otherwise.
+/// A number where it is one, and `"inf"`, `"-inf"` or `"NaN"` otherwise. A report has no NaN.
 ///
 /// # Errors
 ///
@@ -18,7 +18,7 @@ pub(crate) fn serialize<S: Serializer>(value: &f32, serializer: S) -> Result<S::
 ///
 /// # Errors
 ///
-/// When it is neither a number nor one of the two words.
+/// When it is neither a number nor one of these words.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -30,13 +30,14 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         Written::Number(number) => Ok(number),
         Written::Word(word) if word == "inf" => Ok(f32::INFINITY),
         Written::Word(word) if word == "-inf" => Ok(f32::NEG_INFINITY),
+        Written::Word(word) if word == "NaN" => Ok(f32::NAN),
         Written::Word(word) => {
             Err(de::Error::custom(format!("`{word}` is not a logit: write a number, `inf` or `-inf`")))
         }
     }
 }
 
-/// What [`serialize`] writes.
+/// What [`serialize`] writes in a report.
 pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "type": "number" }, { "enum": ["inf", "-inf"] }] })
 }

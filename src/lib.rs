@@ -126,7 +126,7 @@
 //! | [`source`] | which characters hide; a file that a person wrote, and what is wrong with it, each with its place; whose fault an error is |
 //! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served |
 //! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
-//! | [`engine`] | whatever continues a prompt: the lab, and candle's own models in a child process |
+//! | [`engine`] | whatever continues a prompt: the lab, candle's own models in a child process, and the servers of [`engine::server`], each in its [`engine::server::dialect`] |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
@@ -206,6 +206,8 @@
 //! 24. **A character that hides is refused in a matrix file, written out in a report and overlooked in an answer**, by one
 //!     list, [`source::hides`] (`whatever_controls_formats_turns_tags_or_selects_hides`).
 //! 25. **No files of one folder use one another in a circle** (`tests/shape.rs`).
+//! 26. **A server is believed as far as it proves what it says**, asked nothing twice and followed nowhere, and ends with whatever
+//!     it has started, however the run ends (`tests/serving.rs`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
@@ -238,7 +240,6 @@ pub mod cli;
 pub mod compare;
 pub mod digest;
 pub mod engine;
-#[cfg(feature = "hub")]
 mod http;
 pub(crate) mod json_float;
 pub mod model;

@@ -43,7 +43,7 @@ pub struct About {
     pub cells: Vec<Cell>,
     /// The cells that stand beside the product of the axes.
     pub beside: Vec<Cell>,
-    /// The digest of every script, by the name of its file.
+    /// The digest of every script, by the name of its file, and of what the matrix file says of every server, by its engine.
     pub scripts: BTreeMap<String, Digest>,
     /// What must hold.
     pub gates: Vec<Gate>,
@@ -178,7 +178,9 @@ impl About {
         }
         let other = |(name, digest): &(&String, &Digest)| self.scripts.get(*name) != Some(*digest);
         if let Some((name, _)) = new.scripts.iter().find(other) {
-            return Some(format!("the script {name} has been changed"));
+            let what =
+                if name.starts_with("server:") { "what the matrix file says of" } else { "the script" };
+            return Some(format!("{what} {name} has been changed"));
         }
         let named = |cell: Option<Cell>| cell.map_or("missing".to_owned(), |cell| cell.to_string());
         if self.reference != new.reference {

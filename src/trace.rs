@@ -67,6 +67,23 @@ pub enum Seen {
     },
 }
 
+impl Seen {
+    /// So many of the best tokens of which nothing is shown, where others are shown of other tokens: none of them has a
+    /// number.
+    pub fn hidden(count: usize) -> Seen {
+        Seen::Top(vec![Candidate { token: u32::MAX, logit: f32::NAN }; count])
+    }
+
+    /// Is it one that shows nothing?
+    pub fn is_hidden(&self) -> bool {
+        match self {
+            Seen::Nothing => true,
+            Seen::Top(best) => best.iter().any(|candidate| candidate.logit.is_nan()),
+            Seen::Logits { .. } => false,
+        }
+    }
+}
+
 /// One token, and what it was chosen from: all that is kept, so that cells whose launches differ may leave the same behind.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Token {
@@ -96,6 +113,11 @@ impl Token {
 
     /// The best tokens, the best first, as far as they are seen: with their logits, or with their log-probabilities.
     pub fn candidates(&self) -> &[Candidate] {
+        if self.seen.is_hidden() { &[] } else { self.kept() }
+    }
+
+    /// The same as they are kept: where nothing is seen of some tokens alone, all have as many.
+    pub fn kept(&self) -> &[Candidate] {
         match &self.seen {
             Seen::Nothing => &[],
             Seen::Top(candidates) | Seen::Logits { candidates, .. } => candidates,
@@ -107,7 +129,10 @@ impl Token {
         match &self.seen {
             Seen::Logits { margin, .. } => Some(*margin),
             // Log-probabilities are as far apart as their logits.
-            Seen::Top(best) => Some(best.first()?.logit - best.get(1)?.logit),
+            Seen::Top(_) => {
+                let best = self.candidates();
+                Some(best.first()?.logit - best.get(1)?.logit)
+            }
             Seen::Nothing => None,
         }
     }
@@ -116,7 +141,7 @@ impl Token {
     pub fn probability(&self) -> Option<f32> {
         match &self.seen {
             Seen::Logits { probability, .. } => Some(*probability),
-            Seen::Top(best) => Some(elementary::exp(best.first()?.logit)),
+            Seen::Top(_) => Some(elementary::exp(self.candidates().first()?.logit)),
             Seen::Nothing => None,
         }
     }
@@ -206,11 +231,12 @@ pub fn chain<'t>(sight: Sight, tokens: impl IntoIterator<Item = &'t Token>) -> D
 /// The launches behind a sample, as they really were.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Launched {
-    /// The rows of every call that read the prompt: all sequences' tokens together.
+    /// The rows of every call that read the prompt: all sequences' tokens together. Of a server the tokens of this prompt that
+    /// it read: it does not tell what came along.
     pub prefill: Vec<usize>,
     /// The threads that shared the work of at least one call; fewer than asked for where no call was worth
-    /// sharing.
-    pub threads: usize,
+    /// sharing. Nothing where the engine does not tell.
+    pub threads: Option<usize>,
 }
 
 /// The launches of all samples of a cell: the evidence that its settings made a difference to what ran. What an engine
@@ -256,7 +282,7 @@ impl Launches {
             let prefill = launch.map(|launch| launch.prefill.iter().copied().max().unwrap_or(0));
             self.prefill_rows = most(self.prefill_rows, prefill);
             self.chunks = most(self.chunks, launch.map(|launch| launch.prefill.len()));
-            self.threads = most(self.threads, launch.map(|launch| launch.threads));
+            self.threads = most(self.threads, launch.and_then(|launch| launch.threads));
             for step in sample.steps.iter().skip(1) {
                 self.decode_rows = most(self.decode_rows, step.rows);
             }
@@ -296,7 +322,7 @@ mod tests {
             steps: steps.iter().map(step).collect(),
             text: "x".to_owned(),
             finish: Finish::Length,
-            launch: Some(Launched { prefill: vec![2], threads: 1 }),
+            launch: Some(Launched { prefill: vec![2], threads: Some(1) }),
         }
     }
 
@@ -336,12 +362,19 @@ mod tests {
     fn a_sample_with_infinities_is_read_back_as_it_was() {
         let mut sample = sample(&[(7, &[1.0, 2.0])]);
         let best = [(9, f32::INFINITY), (1, -0.1)].map(|(token, logit)| Candidate { token, logit });
-        for seen in [Seen::Nothing, Seen::Top(best.to_vec())] {
+        for seen in [Seen::Nothing, Seen::Top(best.to_vec()), Seen::hidden(2)] {
             let token = Token { id: 9, seen };
             sample.steps.push(Step { token, rows: None });
         }
         let json = serde_json::to_string(&sample).unwrap();
-        assert_eq!(serde_json::from_str::<Sample>(&json).unwrap(), sample, "{json}");
+        let mut read: Sample = serde_json::from_str(&json).unwrap();
+        // What is no number equals nothing.
+        let [hidden, ours] = [&mut read, &mut sample].map(|sample| sample.steps.pop().unwrap());
+        assert!(
+            hidden.token.seen.is_hidden() && hidden.token.kept().len() == ours.token.kept().len(),
+            "{json}"
+        );
+        assert_eq!(read, sample, "{json}");
     }
 
     #[test]

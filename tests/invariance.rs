@@ -251,7 +251,7 @@ fn threads_that_really_share_the_work_of_a_model_move_no_bit() {
                 let numerics = numerics(precision, order.parse().unwrap(), threads);
                 let samples = generate(&checkpoint, numerics, 8, &prompts, &request);
                 assert!(
-                    samples.iter().all(|sample| sample.launch.as_ref().unwrap().threads == threads),
+                    samples.iter().all(|sample| sample.launch.as_ref().unwrap().threads == Some(threads)),
                     "{numerics}: idle threads"
                 );
                 facts(samples)

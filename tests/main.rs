@@ -30,6 +30,7 @@ mod results;
 mod run;
 mod schema;
 mod script;
+mod serving;
 mod shape;
 mod stats;
 mod store;

@@ -168,6 +168,8 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "candle/fp16/t2/b4/by-length",
         "candle:cuda:0/bf16/t1/b1/shuffled:3/s1",
         "script:before.jsonl/b2/r2",
+        "server:llama/n1",
+        "server:llama/kv=split/parallel=4/n8/warm/r2",
     ] {
         assert_eq!(name.parse::<Cell>().unwrap().to_string(), name);
     }
@@ -177,21 +179,33 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/bf16/t1/b1",
         "lab/bf16/pairwise/b1/t1",
         "lab/bf16/pairwise/t1/b1/s0",
+        "server:llama",
+        "server:llama/n1/off",
+        "server:llama/parallel=4/kv=split/n1",
+        "server:llama/kv=split/kv=split/n1",
+        "server:llama/kv=/n1",
+        "server:a b/n1",
         "x/y/z",
     ] {
         assert!(name.parse::<Cell>().is_err(), "{name}");
     }
-    let other = ["candle", "fp16", "pairwise", "2", "2", "3", "by-length", "5", "4"];
-    assert_eq!(other.len(), AXES.len());
-    let mut seen = HashSet::from([Cell::default().to_string()]);
-    for (entry, setting) in AXES.iter().zip(other) {
+    assert_eq!(OTHER.len(), AXES.len());
+    let mut seen = HashSet::from([Cell::default().to_string(), server().to_string()]);
+    for (entry, setting) in AXES.iter().zip(OTHER) {
         let setting = entry.axis.parse(setting).unwrap();
         assert_eq!(setting.axis(), entry.axis);
-        let cell = Cell::default().with([setting]).unwrap();
+        let cell = usual(entry.axis).with([setting]).unwrap();
         assert_eq!(cell.get(entry.axis), setting);
         assert!(seen.insert(cell.to_string()), "{}", entry.name);
         assert_eq!(cell.to_string().parse::<Cell>().unwrap(), cell);
     }
+    let kv: Cell = "server:llama/kv=split/n1".parse().unwrap();
+    let axis = kv.get(Axis::recorded("kv").unwrap()).axis();
+    assert_eq!(kv.with([axis.parse("unified").unwrap()]).unwrap().to_string(), "server:llama/kv=unified/n1");
+    // What is declared for one server is nothing to another.
+    let other = kv.with([Axis::Engine.parse("server:other").unwrap()]).unwrap();
+    assert_eq!(other.to_string(), "server:other/n1");
+    assert_eq!(other.get(axis), Setting::Own(axis));
     let bf16: Cell = "lab/bf16/pairwise/t2/b1".parse().unwrap();
     let candle = bf16.with([Axis::Engine.parse("candle").unwrap()]).unwrap();
     assert_eq!(candle.to_string(), "candle/bf16/t2/b1");
@@ -200,17 +214,32 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
     assert_eq!(lab.to_string(), "lab/bf16/sequential/t2/b1");
 }
 
+/// A setting on every axis that is not the usual one.
+const OTHER: [&str; 11] = ["candle", "fp16", "pairwise", "2", "2", "3", "by-length", "8", "warm", "5", "4"];
+
+fn server() -> Cell {
+    "server:llama/n1".parse().unwrap()
+}
+
+/// A cell that takes settings on an axis.
+fn usual(axis: Axis) -> Cell {
+    if ENGINES[0].takes(axis) { Cell::default() } else { server() }
+}
+
 #[test]
 fn cells_that_differ_in_anything_that_computes_never_share_an_engine() {
-    let other = ["candle", "fp16", "pairwise", "2", "2", "3", "by-length", "5", "4"];
-    for (entry, other) in AXES.iter().zip(other) {
-        let one = Cell::default();
+    for (entry, other) in AXES.iter().zip(OTHER) {
+        let one = usual(entry.axis);
         let two = one.with([entry.axis.parse(other).unwrap()]).unwrap();
         // Another repeat computes the same, with an engine that is opened anew.
         let is_shared = one.engine() == two.engine();
         assert_eq!(is_shared, !entry.computes && entry.axis != Axis::Repeat, "{one} and {two}");
         assert_eq!(one.compute == two.compute, !entry.computes, "{one} and {two}");
     }
+    let [split, unified, warm]: [Cell; 3] = ["kv=split/n1", "kv=unified/n1", "kv=split/n8/warm"]
+        .map(|rest| format!("server:llama/{rest}").parse().unwrap());
+    assert_ne!(split.engine(), unified.engine());
+    assert_eq!(split.engine(), warm.engine());
 }
 
 #[test]
@@ -240,9 +269,14 @@ fn examples_of_the_table_of_axes_are_read() {
     for entry in AXES {
         let choice =
             if entry.axis == Axis::Seed { "[generate]\nchoice = \"sampled:temperature=1\"\n" } else { "" };
-        let grouping = if entry.axis == Axis::Engine { "" } else { "threads = 2\n" };
+        let grouping = match entry.axis {
+            Axis::Engine => "",
+            axis if !ENGINES[0].takes(axis) => "engine = \"server:it\"\n",
+            _ => "threads = 2\n",
+        };
+        let server = "[engine.it]\ndialect = \"llama.cpp\"\nurl = \"http://127.0.0.1:8000\"\n";
         let text = format!(
-            "suites = [\"divmod\"]\n{choice}[matrix]\n{grouping}{} = {}\n",
+            "suites = [\"divmod\"]\n{choice}{server}[matrix]\n{grouping}{} = {}\n",
             entry.name, entry.example
         );
         let text = if entry.axis == Axis::Threads { text.replacen(grouping, "", 1) } else { text };
@@ -353,6 +387,10 @@ fn the_plan_says_what_it_will_cost() {
     assert_eq!((&json["samples"], &json["gates"][1]["comparisons"]), (&1120.into(), &7.into()));
 }
 
+fn matrix_of(schema: &Value) -> &Value {
+    &schema["properties"]["matrix"]
+}
+
 #[test]
 fn the_schema_knows_every_key_that_the_reader_knows() {
     let (code, out, _) = reprocheck(&["schema"]);
@@ -361,8 +399,11 @@ fn the_schema_knows_every_key_that_the_reader_knows() {
     assert_eq!(schema, keys::schema());
     let keys =
         |value: &Value| value["properties"].as_object().unwrap().keys().cloned().collect::<HashSet<_>>();
+    // What a file declares has names of its own.
+    let declared = &schema["properties"]["reference"]["patternProperties"];
+    assert!(declared.as_object().unwrap().len() == 1 && matrix_of(&schema)["patternProperties"].is_null());
     let of_axes = || AXES.iter().map(|entry| entry.name.to_owned());
-    let matrix = &schema["properties"]["matrix"];
+    let matrix = matrix_of(&schema);
     assert_eq!(keys(matrix), of_axes().chain(["include", "exclude"].map(str::to_owned)).collect());
     assert_eq!(keys(&schema["properties"]["reference"]), of_axes().collect());
     let file = keys::FILE.keys.iter().map(|key| key.name.to_owned()).collect();
@@ -378,4 +419,64 @@ fn the_schema_knows_every_key_that_the_reader_knows() {
             axis.parse(name.as_str().unwrap()).unwrap();
         }
     }
+}
+
+const SERVED: &str = r#"
+suites = ["carry_chain"]
+
+[engine.llama]
+dialect = "llama.cpp"
+command = ["llama-server", "-m", "{model}", "--port={port}", "{kv}", "-t", "{threads-of-it}"]
+
+[engine.llama.axes]
+threads-of-it = [1, 2]
+kv = { split = ["-np", "4"], unified = ["-np", "4", "-kvu"] }
+
+[matrix]
+engine = ["lab", "server:llama"]
+concurrency = [1, 4]
+exclude = [{ kv = "unified", threads-of-it = 2 }]
+
+[[gate]]
+where = { kv = "split" }
+vary = "concurrency"
+require = "top"
+
+[[gate]]
+vary = ["kv", "threads-of-it"]
+require = "tokens"
+"#;
+
+#[test]
+fn what_a_file_declares_of_a_server_are_settings_like_any_other() {
+    let plan = read(SERVED, None);
+    let names: Vec<_> = plan.cells.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        names,
+        [
+            "lab/fp32/sequential/t1/b1",
+            "server:llama/kv=split/threads-of-it=1/n1",
+            "server:llama/kv=split/threads-of-it=1/n4",
+            "server:llama/kv=split/threads-of-it=2/n1",
+            "server:llama/kv=split/threads-of-it=2/n4",
+            "server:llama/kv=unified/threads-of-it=1/n1",
+            "server:llama/kv=unified/threads-of-it=1/n4",
+        ]
+    );
+    let groups: Vec<Vec<usize>> =
+        plan.gates.iter().map(|gate| gate.groups(&plan.cells).iter().map(Vec::len).collect()).collect();
+    // The cell of the lab is alone.
+    assert_eq!(groups, [vec![2, 2], vec![1, 3, 3]]);
+    assert_eq!(plan.gates[0].limits, [Limit::Top]);
+    // A gate that is kept is the same when it is read back.
+    for gate in &plan.gates {
+        let text = serde_json::to_string(gate).unwrap();
+        assert_eq!(&serde_json::from_str::<reprocheck::plan::gate::Gate>(&text).unwrap(), gate, "{text}");
+    }
+    let text =
+        SERVED.replace("[matrix]", "[reference]\nengine = \"server:llama\"\nkv = \"unified\"\n[matrix]");
+    assert_eq!(
+        read(&text, None).reference.unwrap().to_string(),
+        "server:llama/kv=unified/threads-of-it=1/n1"
+    );
 }

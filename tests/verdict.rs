@@ -277,6 +277,8 @@ fn what_is_not_seen_is_never_equal_and_what_is_seen_to_differ_is_other() {
         (Sight::Tokens, "min-first-divergence = 2", [pass, pass, pass, fail]),
         (Sight::Tokens, "max-divergence-rate = \"5%\"", [pass, pass, pass, fail]),
         (Sight::Tokens, "max-flip-rate = \"5%\"", [pass; 4]),
+        (Sight::Tokens, "require = \"top\"", [unknown, unknown, unknown, fail]),
+        (Sight::Top, "require = \"top\"", [pass, pass, fail, fail]),
         (Sight::Top, "require = \"bits\"", [unknown, unknown, fail, fail]),
         (Sight::Top, "require = \"tokens\"", [pass, pass, pass, fail]),
         (Sight::Top, "expect = \"diverges\"", [unknown, unknown, pass, pass]),

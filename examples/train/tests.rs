@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 
 use reprocheck::{
+    cell::Cache,
     digest::Digest,
     engine::{Engine as _, Observer, Prompt, Request, lab::Lab},
     model::Checkpoint,
@@ -98,6 +99,7 @@ fn the_lab_computes_the_network_that_is_trained() {
     let network = Network::new(&recipe, &parameters, &values).unwrap();
     let request = Request {
         prefill_chunk: None,
+        cache: Cache::Off,
         max_new_tokens: 0,
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),

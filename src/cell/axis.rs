@@ -5,6 +5,8 @@ use std::{borrow::Cow, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::{name::Name, server};
+
 /// One of the things that a matrix varies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Axis {
@@ -22,10 +24,16 @@ pub enum Axis {
     PrefillChunk,
     /// Which prompts share a batch.
     Grouping,
+    /// How many prompts a server is asked at the same time.
+    Concurrency,
+    /// What a server has read of a prompt before it is asked.
+    Cache,
     /// The seed of a draw.
     Seed,
     /// The same once more.
     Repeat,
+    /// What a matrix file lets vary of the servers that it names, under this name.
+    Server(Name),
 }
 
 /// One row of [`AXES`].
@@ -47,7 +55,7 @@ pub struct AxisEntry {
     pub always: bool,
 }
 
-/// Every axis, in the order in which cells are sorted.
+/// Every axis of this program, in the order in which cells are sorted; a matrix file may declare more for its servers.
 pub const AXES: &[AxisEntry] = &[
     AxisEntry {
         axis: Axis::Engine,
@@ -113,6 +121,25 @@ pub const AXES: &[AxisEntry] = &[
         always: false,
     },
     AxisEntry {
+        axis: Axis::Concurrency,
+        name: "concurrency",
+        sentence: "how many prompts a server is asked at the same time",
+        example: "[1, 8]",
+        computes: false,
+        tag: "n",
+        always: true,
+    },
+    AxisEntry {
+        axis: Axis::Cache,
+        name: "cache",
+        sentence: "what a server may take from its prefix cache: nothing (off), nothing yet (cold), or a prompt that it has \
+                   just read (warm)",
+        example: r#"["off", "warm"]"#,
+        computes: false,
+        tag: "",
+        always: false,
+    },
+    AxisEntry {
         axis: Axis::Seed,
         name: "seed",
         sentence: "the seed of every draw, where tokens are drawn",
@@ -132,15 +159,39 @@ pub const AXES: &[AxisEntry] = &[
     },
 ];
 
+/// What holds for whatever a matrix file declares.
+static OF_SERVERS: AxisEntry = AxisEntry {
+    axis: Axis::Server(Name::known("NAME")),
+    name: "NAME",
+    sentence: "a setting of a server, which the matrix file declares",
+    example: r#"["on", "off"]"#,
+    computes: true,
+    tag: "",
+    always: true,
+};
+
 impl Axis {
     /// Its row.
     pub fn entry(self) -> &'static AxisEntry {
-        AXES.iter().find(|entry| entry.axis == self).expect("every axis has a row")
+        AXES.iter().find(|entry| entry.axis == self).unwrap_or(&OF_SERVERS)
     }
 
-    /// The axis of a name.
+    /// Its name in a matrix file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Axis::Server(name) => name.as_str(),
+            axis => axis.entry().name,
+        }
+    }
+
+    /// The axis of this program that has a name.
     pub fn named(name: &str) -> Option<Axis> {
         AXES.iter().find(|entry| entry.name == name).map(|entry| entry.axis)
+    }
+
+    /// The axis of a name in a file that this program has written: whatever is not one of its own was declared.
+    pub fn recorded(name: &str) -> Option<Axis> {
+        Axis::named(name).or_else(|| server::is_axis(name).then(|| Axis::Server(Name::new(name))))
     }
 }
 
@@ -158,19 +209,23 @@ impl JsonSchema for Axis {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let names: Vec<_> = AXES.iter().map(|entry| entry.name).collect();
-        json_schema!({ "description": "One of the things that a matrix varies.", "enum": names })
+        json_schema!({
+            "description": "One of the things that a matrix varies: an axis of this program, or one that the matrix file \
+                            declares for a server.",
+            "anyOf": [{ "enum": names }, { "type": "string", "pattern": format!("^{}$", server::AXIS) }],
+        })
     }
 }
 
 impl<'de> Deserialize<'de> for Axis {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Axis, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Axis::named(&name).ok_or_else(|| de::Error::custom(format!("there is no axis `{name}`")))
+        Axis::recorded(&name).ok_or_else(|| de::Error::custom(format!("there is no axis `{name}`")))
     }
 }
 
 impl fmt::Display for Axis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.entry().name)
+        f.write_str(self.name())
     }
 }

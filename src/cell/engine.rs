@@ -6,6 +6,7 @@ use super::{
     Cell, Refusal,
     axis::{AXES, Axis},
     name::Name,
+    server::{self, Settings},
 };
 use crate::numerics::{Numerics, precision::Precision};
 
@@ -18,6 +19,8 @@ pub enum EngineName {
     Candle(Device),
     /// A file that says what is answered.
     Script(Name),
+    /// A server that the matrix file names.
+    Server(Name),
 }
 
 /// What decides every bit of a call whose prompts are given.
@@ -29,6 +32,17 @@ pub enum Compute {
     Candle(Stock),
     /// A file that says what is answered, beside the matrix file.
     Script(Name),
+    /// A server that the matrix file names.
+    Server(Served),
+}
+
+/// A server as one that serves: which, and under which of the settings that the matrix file declares.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Served {
+    /// Its name in the matrix file.
+    pub server: Name,
+    /// On every axis that is declared for it.
+    pub settings: Settings,
 }
 
 /// A stock model: candle adds in an order of its own.
@@ -132,6 +146,21 @@ pub const ENGINES: &[EngineEntry] = &[
         axes: &[Axis::Engine, Axis::Batch, Axis::Grouping, Axis::Repeat],
         refuses: |_| Vec::new(),
     },
+    EngineEntry {
+        name: "server:NAME",
+        sentence: "a server that others serve with, as [engine.NAME] in the matrix file says; its settings are axes",
+        example: EngineName::Server(Name::known("llama")),
+        offered: &[],
+        pattern: "server:[A-Za-z0-9][A-Za-z0-9._-]*",
+        parse: |name| match name {
+            Some(name) if server::is_word(name) => Ok(EngineName::Server(Name::new(name))),
+            _ => Err("a server is named by the matrix file: write server:NAME, and [engine.NAME]".to_owned()),
+        },
+        pinned: false,
+        weights: false,
+        axes: &[Axis::Engine, Axis::Concurrency, Axis::Cache, Axis::Repeat],
+        refuses: server_refuses,
+    },
 ];
 
 fn candle_refuses(cell: &Cell) -> Vec<Refusal> {
@@ -157,6 +186,18 @@ fn candle_refuses(cell: &Cell) -> Vec<Refusal> {
         refusals.push(Refusal { axis: Axis::Batch, sentence: sentence.to_owned() });
     }
     refusals
+}
+
+fn server_refuses(cell: &Cell) -> Vec<Refusal> {
+    /// Each is a thread and a connection.
+    const MOST: usize = 1024;
+    if cell.serving.concurrency.get() <= MOST {
+        return Vec::new();
+    }
+    let sentence = format!(
+        "no server is asked more than {MOST} prompts at the same time: set concurrency = {MOST} or less"
+    );
+    vec![Refusal { axis: Axis::Concurrency, sentence }]
 }
 
 fn script(file: Option<&str>) -> Result<EngineName, String> {
@@ -197,7 +238,7 @@ impl fmt::Display for EngineName {
         match self {
             EngineName::Lab | EngineName::Candle(Device::Cpu) => f.write_str(kind),
             EngineName::Candle(device) => write!(f, "{kind}:{device}"),
-            EngineName::Script(file) => write!(f, "{kind}:{file}"),
+            EngineName::Script(name) | EngineName::Server(name) => write!(f, "{kind}:{name}"),
         }
     }
 }
@@ -227,6 +268,15 @@ impl Compute {
             Compute::Lab(_) => EngineName::Lab,
             Compute::Candle(stock) => EngineName::Candle(stock.device),
             Compute::Script(file) => EngineName::Script(file),
+            Compute::Server(served) => EngineName::Server(served.server),
+        }
+    }
+
+    /// Can it be set on this axis?
+    pub fn takes(self, axis: Axis) -> bool {
+        match (self, axis) {
+            (Compute::Server(served), Axis::Server(name)) => served.settings.get(name).is_some(),
+            _ => self.entry().takes(axis),
         }
     }
 
@@ -244,7 +294,12 @@ impl fmt::Display for Compute {
         for entry in AXES[1..].iter().filter(|entry| entry.computes && self.entry().takes(entry.axis)) {
             write!(f, "/{}{}", entry.tag, cell.get(entry.axis))?;
         }
-        Ok(())
+        match self {
+            Compute::Server(Served { settings, .. }) if *settings != Settings::NONE => {
+                write!(f, "/{settings}")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

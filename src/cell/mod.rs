@@ -6,6 +6,7 @@
 mod axis;
 mod engine;
 mod name;
+pub mod server;
 mod setting;
 
 use std::{borrow::Cow, fmt, num::NonZeroUsize, str::FromStr};
@@ -13,11 +14,12 @@ use std::{borrow::Cow, fmt, num::NonZeroUsize, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use self::server::Settings;
 pub use self::{
     axis::{AXES, Axis, AxisEntry},
-    engine::{Compute, Device, DeviceError, ENGINES, EngineEntry, EngineName, Stock},
+    engine::{Compute, Device, DeviceError, ENGINES, EngineEntry, EngineName, Served, Stock},
     name::Name,
-    setting::{Grouping, Setting},
+    setting::{Cache, Grouping, Setting},
 };
 use crate::numerics::{Impossible, Numerics, order::Order, precision::Precision, sharing};
 
@@ -41,6 +43,10 @@ pub struct Serving {
     pub prefill_chunk: Option<NonZeroUsize>,
     /// Which prompts share a batch.
     pub grouping: Grouping,
+    /// How many prompts a server is asked at the same time.
+    pub concurrency: NonZeroUsize,
+    /// What a server may take from its prefix cache.
+    pub cache: Cache,
     /// The seed of every draw.
     pub seed: u64,
 }
@@ -50,11 +56,24 @@ impl Serving {
     pub fn groups_by_length(&self) -> bool {
         self.grouping == Grouping::ByLength
     }
+
+    /// How many prompts an engine is given at once: those that share its calls, or those that a server is asked together.
+    pub fn together(&self) -> NonZeroUsize {
+        // An engine takes one of both, and the other one is 1.
+        self.batch.max(self.concurrency)
+    }
 }
 
 impl Default for Serving {
     fn default() -> Serving {
-        Serving { batch: NonZeroUsize::MIN, prefill_chunk: None, grouping: Grouping::InOrder, seed: 0 }
+        Serving {
+            batch: NonZeroUsize::MIN,
+            prefill_chunk: None,
+            grouping: Grouping::InOrder,
+            concurrency: NonZeroUsize::MIN,
+            cache: Cache::Off,
+            seed: 0,
+        }
     }
 }
 
@@ -88,6 +107,7 @@ struct Parts {
     precision: Precision,
     order: Order,
     threads: NonZeroUsize,
+    settings: Settings,
     serving: Serving,
     repeat: NonZeroUsize,
 }
@@ -99,16 +119,28 @@ impl From<Cell> for Parts {
         let (precision, order, threads) = match compute {
             Compute::Lab(numerics) => (numerics.precision(), numerics.order(), numerics.threads()),
             Compute::Candle(Stock { precision, threads, .. }) => (precision, Order::SEQUENTIAL, threads),
-            Compute::Script(_) => (Precision::Fp32, Order::SEQUENTIAL, NonZeroUsize::MIN),
+            Compute::Script(_) | Compute::Server(_) => {
+                (Precision::Fp32, Order::SEQUENTIAL, NonZeroUsize::MIN)
+            }
         };
-        Parts { engine, precision, order, threads, serving, repeat }
+        let settings = match compute {
+            Compute::Server(served) => served.settings,
+            _ => Settings::NONE,
+        };
+        Parts { engine, precision, order, threads, settings, serving, repeat }
     }
 }
 
 impl Parts {
     fn set(&mut self, setting: Setting) {
         match setting {
-            Setting::Engine(engine) => self.engine = engine,
+            Setting::Engine(engine) => {
+                // What is declared for one server is nothing to another.
+                if engine != self.engine {
+                    self.settings = Settings::NONE;
+                }
+                self.engine = engine;
+            }
             Setting::Precision(precision) => self.precision = precision,
             Setting::Order(order) => self.order = order,
             Setting::Threads(threads) => self.threads = threads,
@@ -116,13 +148,16 @@ impl Parts {
             Setting::PrefillChunk(chunk) => self.serving.prefill_chunk = chunk,
             Setting::Grouping(grouping) => self.serving.grouping = grouping,
             Setting::Seed(seed) => self.serving.seed = seed,
+            Setting::Concurrency(concurrency) => self.serving.concurrency = concurrency,
+            Setting::Cache(cache) => self.serving.cache = cache,
             Setting::Repeat(repeat) => self.repeat = repeat,
+            Setting::Server(axis, word) => self.settings = self.settings.with(axis, word),
             Setting::Own(_) => {}
         }
     }
 
     fn get(&self, axis: Axis) -> Setting {
-        let Parts { engine, precision, order, threads, serving, repeat } = *self;
+        let Parts { engine, precision, order, threads, settings, serving, repeat } = *self;
         match axis {
             Axis::Engine => Setting::Engine(engine),
             Axis::Precision => Setting::Precision(precision),
@@ -131,8 +166,13 @@ impl Parts {
             Axis::Batch => Setting::Batch(serving.batch),
             Axis::PrefillChunk => Setting::PrefillChunk(serving.prefill_chunk),
             Axis::Grouping => Setting::Grouping(serving.grouping),
+            Axis::Concurrency => Setting::Concurrency(serving.concurrency),
+            Axis::Cache => Setting::Cache(serving.cache),
             Axis::Seed => Setting::Seed(serving.seed),
             Axis::Repeat => Setting::Repeat(repeat),
+            Axis::Server(name) => {
+                settings.get(name).map_or(Setting::Own(axis), |word| Setting::Server(name, word))
+            }
         }
     }
 
@@ -145,7 +185,7 @@ impl Parts {
                 self.set(usual.get(*axis));
             }
         }
-        let Parts { engine, precision, order, threads, serving, repeat } = self;
+        let Parts { engine, precision, order, threads, settings, serving, repeat } = self;
         let impossible = |error: Impossible| match error {
             Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
         };
@@ -154,15 +194,32 @@ impl Parts {
             EngineName::Lab => Compute::Lab(Numerics::new(precision, order, threads).map_err(impossible)?),
             EngineName::Candle(device) => Compute::Candle(Stock { precision, threads, device }),
             EngineName::Script(name) => Compute::Script(name),
+            EngineName::Server(server) => Compute::Server(Served { server, settings }),
         };
         Ok(Cell { compute, serving, repeat })
     }
 }
 
+/// The axes on which cells can be compared: those of our decoder, and what else one of them takes.
+pub fn axes(cells: &[Cell]) -> Vec<Axis> {
+    let taken =
+        |axis: Axis| Cell::default().compute.takes(axis) || cells.iter().any(|cell| cell.compute.takes(axis));
+    let mut axes: Vec<Axis> = AXES.iter().map(|entry| entry.axis).filter(|axis| taken(*axis)).collect();
+    for cell in cells {
+        let Compute::Server(served) = cell.compute else { continue };
+        for (name, _) in served.settings.iter() {
+            if !axes.contains(&Axis::Server(name)) {
+                axes.push(Axis::Server(name));
+            }
+        }
+    }
+    axes
+}
+
 impl Cell {
     /// Where it lies on an axis.
     pub fn get(&self, axis: Axis) -> Setting {
-        if self.compute.entry().takes(axis) { Parts::from(*self).get(axis) } else { Setting::Own(axis) }
+        if self.compute.takes(axis) { Parts::from(*self).get(axis) } else { Setting::Own(axis) }
     }
 
     /// The same cell with other settings, of which its engine may not take every one.
@@ -188,7 +245,8 @@ impl Cell {
     }
 }
 
-/// `lab/bf16/pairwise/t2/b8`, and what is not as usual after it: `c16`, `by-length`, `s7`, `r2`.
+/// `lab/bf16/pairwise/t2/b8`, and what is not as usual after it: `c16`, `by-length`, `s7`, `r2`; of a server
+/// `server:llama/kv=split/n4/warm`.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.compute)?;
@@ -216,6 +274,13 @@ impl FromStr for Cell {
         let mut parts = text.split('/').peekable();
         let engine: EngineName = parts.next().ok_or_else(shape)?.parse()?;
         let mut settings = vec![Setting::Engine(engine)];
+        if let EngineName::Server(_) = engine {
+            while let Some((axis, word)) = parts.peek().and_then(|part| part.split_once('=')) {
+                let axis = Axis::recorded(axis).ok_or_else(shape)?;
+                settings.push(axis.parse(word)?);
+                parts.next();
+            }
+        }
         for AxisEntry { axis, tag, always, .. } in &AXES[1..] {
             if !engine.entry().takes(*axis) {
                 continue;
@@ -261,17 +326,23 @@ impl JsonSchema for Cell {
             let taken = AXES[1..].iter().filter(|entry| engine.takes(entry.axis));
             let parts = taken.map(|AxisEntry { axis, tag, always, .. }| {
                 // The usual grouping is left out.
-                let part = format!("/{tag}{}", axis.pattern().replace("in-order|", ""));
+                let part = format!("/{tag}{}", axis.pattern().replace("in-order|", "").replace("off|", ""));
                 if *always { part } else { format!("({part})?") }
             });
-            format!("{}{}", engine.pattern, parts.collect::<String>())
+            let declared = match engine.example {
+                EngineName::Server(_) => format!("(/{}={})*", server::AXIS, server::WORD),
+                _ => String::new(),
+            };
+            format!("{}{declared}{}", engine.pattern, parts.collect::<String>())
         };
         let engines: Vec<_> = ENGINES.iter().map(of_engine).collect();
         json_schema!({
             "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
                             lab/bf16/pairwise/t2/b8, without what its engine cannot be told; after that what is not as \
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
-                            (by-length), the seed (s7), which of several equal cells (r2).",
+                            (by-length), the seed (s7), which of several equal cells (r2). A server is named with what the \
+                            matrix file declares of it and how many prompts it is asked at the same time: \
+                            server:llama/kv=split/n4, and after that whether its cache is cold or warm.",
             "type": "string",
             "pattern": format!("^({})$", engines.join("|")),
         })

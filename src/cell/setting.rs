@@ -2,10 +2,15 @@
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     axis::Axis,
     engine::{ENGINES, EngineName},
+    name::Name,
+    server,
 };
+use crate::name::named;
 use crate::numerics::{
     order::{self, Order},
     precision::{self, Precision},
@@ -29,10 +34,16 @@ pub enum Setting {
     PrefillChunk(Option<NonZeroUsize>),
     /// On [`Axis::Grouping`].
     Grouping(Grouping),
+    /// On [`Axis::Concurrency`].
+    Concurrency(NonZeroUsize),
+    /// On [`Axis::Cache`].
+    Cache(Cache),
     /// On [`Axis::Seed`].
     Seed(u64),
     /// On [`Axis::Repeat`].
     Repeat(NonZeroUsize),
+    /// On the [`Axis::Server`] of the first name, the word that is the second.
+    Server(Name, Name),
     /// On this axis, which the engine takes no setting of: what it does there is its own affair.
     Own(Axis),
 }
@@ -48,8 +59,11 @@ impl Setting {
             Setting::Batch(_) => Axis::Batch,
             Setting::PrefillChunk(_) => Axis::PrefillChunk,
             Setting::Grouping(_) => Axis::Grouping,
+            Setting::Concurrency(_) => Axis::Concurrency,
+            Setting::Cache(_) => Axis::Cache,
             Setting::Seed(_) => Axis::Seed,
             Setting::Repeat(_) => Axis::Repeat,
+            Setting::Server(axis, _) => Axis::Server(axis),
             Setting::Own(axis) => axis,
         }
     }
@@ -66,8 +80,11 @@ impl fmt::Display for Setting {
             Setting::Threads(number)
             | Setting::Batch(number)
             | Setting::PrefillChunk(Some(number))
+            | Setting::Concurrency(number)
             | Setting::Repeat(number) => number.fmt(f),
             Setting::Grouping(grouping) => grouping.fmt(f),
+            Setting::Cache(cache) => cache.fmt(f),
+            Setting::Server(_, word) => word.fmt(f),
             Setting::Seed(seed) => seed.fmt(f),
         }
     }
@@ -111,10 +128,28 @@ impl FromStr for Grouping {
     }
 }
 
+/// What a server may take from its prefix cache.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    /// Nothing: it is told to read every prompt anew.
+    #[default]
+    Off,
+    /// It may, and has forgotten all before every prompt.
+    Cold,
+    /// All of a prompt, which it has just read.
+    Warm,
+}
+
+named! { Cache, "cache": Off = "off", Cold = "cold", Warm = "warm" }
+
 impl Axis {
     /// Are its settings whole numbers?
     pub fn is_number(self) -> bool {
-        matches!(self, Axis::Threads | Axis::Batch | Axis::PrefillChunk | Axis::Seed | Axis::Repeat)
+        matches!(
+            self,
+            Axis::Threads | Axis::Batch | Axis::PrefillChunk | Axis::Concurrency | Axis::Seed | Axis::Repeat
+        )
     }
 
     /// What the text of a setting looks like, for a schema: a regular expression without its ends.
@@ -126,10 +161,12 @@ impl Axis {
             }
             Axis::Precision => precision::pattern(),
             Axis::Order => order::pattern(),
-            Axis::Threads | Axis::Batch | Axis::Repeat => "[1-9][0-9]*".to_owned(),
+            Axis::Threads | Axis::Batch | Axis::Concurrency | Axis::Repeat => "[1-9][0-9]*".to_owned(),
             Axis::PrefillChunk => "(all|[1-9][0-9]*)".to_owned(),
             Axis::Grouping => "(in-order|by-length|shuffled:[0-9]+)".to_owned(),
+            Axis::Cache => format!("({})", Cache::NAMES.join("|")),
             Axis::Seed => "[0-9]+".to_owned(),
+            Axis::Server(_) => server::WORD.to_owned(),
         }
     }
 
@@ -160,7 +197,15 @@ impl Axis {
             Axis::Seed => Setting::Seed(
                 text.parse().map_err(|_| format!("`{text}` is no seed: write a whole number from 0 up"))?,
             ),
+            Axis::Concurrency => Setting::Concurrency(count(text)?),
+            Axis::Cache => Setting::Cache(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Repeat => Setting::Repeat(count(text)?),
+            Axis::Server(name) if server::is_word(text) => Setting::Server(name, Name::new(text)),
+            Axis::Server(_) => {
+                return Err(format!(
+                    "`{text}` is no setting of `{self}`: write a word of letters, digits, `.`, `_` and `-`"
+                ));
+            }
         })
     }
 }

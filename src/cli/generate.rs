@@ -152,7 +152,7 @@ impl Generate {
         let subject = model.subject()?;
         let prompt = self.tokens(&subject)?;
         let request = self.request(&subject, cell);
-        let prompts: Vec<_> = (0..cell.serving.batch.get() as u64)
+        let prompts: Vec<_> = (0..cell.serving.together().get() as u64)
             .map(|item| Prompt { item, tokens: prompt.clone(), replay: None })
             .collect();
 
@@ -162,6 +162,8 @@ impl Generate {
             checkpoint: model.checkpoint(),
             program: &program,
             scripts: &scripts,
+            servers: &BTreeMap::new(),
+            logs: Path::new(""),
             subject: &subject,
         };
         let mut engine = engines.open(cell.compute)?;
@@ -225,6 +227,7 @@ impl Generate {
     fn request(&self, subject: &Subject<'_>, cell: Cell) -> Request {
         Request {
             prefill_chunk: cell.serving.prefill_chunk,
+            cache: cell.serving.cache,
             max_new_tokens: self.max_new_tokens,
             stop_tokens: subject.stop_tokens.to_vec(),
             stop_strings: self.stop.clone(),

@@ -8,6 +8,7 @@ mod explain;
 mod generate;
 mod init;
 mod interrupt;
+mod keeper;
 mod list;
 mod manual;
 mod merge;
@@ -30,7 +31,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     cell::Cell,
-    engine::child,
+    engine::{child, server::process},
     model::{Checkpoint, Subject, hub::HubSettings, subject::NO_MODEL},
     plan::Plan,
     source::Blame,
@@ -97,6 +98,9 @@ enum Verb {
     /// The stock engine, for another process of this program
     #[command(name = child::ARGUMENT, hide = true)]
     EngineWorker(worker::Worker),
+    /// Keeps a server, for another process of this program
+    #[command(name = process::ARGUMENT, hide = true)]
+    ServerKeeper(keeper::Keeper),
 }
 
 /// Why the program ends, as its exit code.
@@ -227,6 +231,7 @@ pub fn main() -> ExitCode {
         Verb::Completions(completions) => completions.run(&mut out),
         Verb::Man(man) => man.run(&mut out),
         Verb::Doctor(doctor) => doctor.run(&mut out),
+        Verb::ServerKeeper(keeper) => keeper.run(io::BufReader::new(io::stdin()), &mut out),
         Verb::EngineWorker(worker) => worker.run(io::BufReader::new(io::stdin()), &mut out),
     };
     let ended = ended.and_then(|exit| Ok(out.flush().map(|()| exit)?));

@@ -153,6 +153,8 @@ impl Parity {
             checkpoint: model.checkpoint(),
             program: &program,
             scripts: &scripts,
+            servers: &BTreeMap::new(),
+            logs: Path::new(""),
             subject: &subject,
         };
         let unkept = tempfile::tempdir()?;

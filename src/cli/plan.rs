@@ -133,10 +133,13 @@ impl Plan {
     fn measure(&self, plan: &plan::Plan) -> Result<(Duration, usize), Ended> {
         let model = super::Model::for_plan(self.matrix.model(self.model.as_deref(), plan)?, plan)?;
         let (subject, program) = (model.subject()?, super::program()?);
+        let logs = std::env::temp_dir();
         let engines = Engines {
             checkpoint: model.checkpoint(),
             program: &program,
             scripts: &plan.scripts,
+            servers: &plan.servers,
+            logs: &logs,
             subject: &subject,
         };
         Ok(forecast::at_most(plan, &subject, &engines)?)

@@ -11,6 +11,7 @@ use super::{Ended, Exit, interrupt::Interrupt, plan::Matrix, progress, report::S
 use crate::{
     engine::Engines,
     run::{self, Event, Options, Partition, Present, RunFailure},
+    store,
 };
 
 /// Run a model under every cell of a matrix file, and judge what must hold
@@ -47,10 +48,13 @@ impl Run {
         let subject = model_files.subject()?;
         let folder = self.out.clone().unwrap_or_else(|| self.default_folder(model));
         let program = super::program()?;
+        let logs = store::run::servers(&folder);
         let engines = Engines {
             checkpoint: model_files.checkpoint(),
             program: &program,
             scripts: &plan.scripts,
+            servers: &plan.servers,
+            logs: &logs,
             subject: &subject,
         };
         let interrupt = Interrupt::watch()?;

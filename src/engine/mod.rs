@@ -6,6 +6,7 @@ pub mod ending;
 pub mod environment;
 pub mod lab;
 pub mod script;
+pub mod server;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::Path};
 
@@ -16,9 +17,10 @@ use self::{
     environment::Environment,
     lab::Lab,
     script::{Script, Scripted},
+    server::{Opening, Server, Serving},
 };
 use crate::{
-    cell::{Compute, Name},
+    cell::{Cache, Compute, Name},
     digest::Digest,
     model::{Checkpoint, CheckpointError, Subject},
     numerics::{
@@ -45,6 +47,8 @@ pub struct Prompt {
 pub struct Request {
     /// How many tokens of one prompt a call reads at most; all of them where there is none.
     pub prefill_chunk: Option<NonZeroUsize>,
+    /// What a server may take from its prefix cache.
+    pub cache: Cache,
     /// How many tokens may follow.
     pub max_new_tokens: usize,
     /// Tokens that end a sample.
@@ -140,6 +144,10 @@ pub struct Engines<'a> {
     pub program: &'a Path,
     /// What scripted engines answer, by the names of their files.
     pub scripts: &'a BTreeMap<Name, Script>,
+    /// What the matrix file says of servers, by their names.
+    pub servers: &'a BTreeMap<Name, Server>,
+    /// Where to put what servers say that are started here.
+    pub logs: &'a Path,
     /// The tokens of texts.
     pub subject: &'a Subject<'a>,
 }
@@ -165,6 +173,18 @@ impl Opener for Engines<'_> {
                     ))
                 })?;
                 Box::new(Scripted::new(name, script, self.subject)?)
+            }
+            Compute::Server(served) => {
+                let server = self.servers.get(&served.server).ok_or_else(|| {
+                    EngineError::Unsupported(format!(
+                        "there is no server {0}: say what it is in [engine.{0}] of a matrix file",
+                        served.server
+                    ))
+                })?;
+                let model =
+                    self.checkpoint.filter(|checkpoint| checkpoint.is_on_disk()).map(Checkpoint::reopen);
+                let opening = Opening { served, server, program: self.program, model, logs: self.logs };
+                Box::new(Serving::open(&opening, self.subject)?)
             }
         })
     }
@@ -245,6 +265,9 @@ pub enum EngineError {
     /// A model that cannot be used.
     #[error("{0}")]
     Model(String),
+    /// An answer of somebody else that cannot be believed.
+    #[error("{0}")]
+    Answer(String),
     /// The machine failed.
     #[error("{0}")]
     Environment(String),

@@ -330,6 +330,11 @@ impl Checkpoint {
         }
     }
 
+    /// Do its files lie on this disk?
+    pub fn is_on_disk(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// A tensor of exactly this shape: rows of `shape[1]` values, or one row of `shape[0]`.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,7 @@ use crate::{
         StoreError,
         open::{Item, OpenTrace, OpenWriter, Shows},
     },
-    trace::{Sample, Seen, Sight},
+    trace::{Sample, Sight},
 };
 
 /// Tokens that every engine is to read.
@@ -115,14 +114,14 @@ pub fn record(
     let mut writer = OpenWriter::new(&path, shows, engine.about())?;
     let request = Request {
         prefill_chunk: cell.serving.prefill_chunk,
+        cache: cell.serving.cache,
         max_new_tokens,
         stop_tokens: subject.stop_tokens.to_vec(),
         stop_strings: Vec::new(),
         choice: Choice::Greedy,
         candidates: 1,
     };
-    let batch: NonZeroUsize = cell.serving.batch;
-    for group in given.chunks_mut(batch.get()) {
+    for group in given.chunks_mut(cell.serving.together().get()) {
         let prompts = group.iter().zip(0..).map(|(given, item)| Prompt {
             item,
             tokens: given.prompt.clone(),
@@ -187,7 +186,8 @@ impl Group<'_> {
 impl Observer for Group<'_> {
     fn finished(&mut self, sample: Sample) {
         for (place, step) in sample.steps.iter().enumerate() {
-            if let Seen::Top(best) = &step.token.seen {
+            let best = step.token.candidates();
+            if step.token.sight() == Sight::Top && !best.is_empty() {
                 self.add(sample.item, place, Row::Top(best));
             }
         }

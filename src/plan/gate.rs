@@ -12,7 +12,7 @@ use serde_json::{Map, json};
 use toml::de::DeValue;
 
 use super::shape::{Form, Key, count, key, share};
-use crate::cell::{AXES, Axis, Cell, Setting};
+use crate::cell::{AXES, Axis, Cell, Setting, axes, server};
 use crate::compare::Level;
 
 /// Something that must hold.
@@ -50,6 +50,8 @@ pub enum Comparison {
 pub enum Limit {
     /// Both agree on this level.
     Require(Level),
+    /// Both agree on every token, and on the numbers of the best ones at its place.
+    Top,
     /// They do not agree on their bits.
     Diverges,
     /// Accuracy falls by less than this.
@@ -78,11 +80,17 @@ pub struct LimitEntry {
 /// Of the bound that a loss of accuracy is held to, where a gate says nothing of it.
 const CONFIDENCE: f64 = 0.95;
 
+/// Less than bits, and more than tokens: what can be asked of a server that shows the best log-probabilities alone.
+const TOP: &str = "top";
+
 /// Every limit that a gate may set.
 pub const LIMITS: &[LimitEntry] = &[
     LimitEntry {
-        key: key("require", Form::Word(Level::NAMES), "what must be equal"),
-        read: |value| value.as_str()?.parse().ok().map(Limit::Require),
+        key: key("require", Form::Word(&["bits", TOP, "tokens", "answers"]), "what must be equal"),
+        read: |value| match value.as_str()? {
+            TOP => Some(Limit::Top),
+            level => level.parse().ok().map(Limit::Require),
+        },
     },
     LimitEntry {
         key: key("expect", Form::Word(&["diverges"]), "cells must differ: agreement fails"),
@@ -115,6 +123,9 @@ impl Limit {
     pub fn sentence(&self) -> String {
         match self {
             Limit::Require(level) => format!("both have the same {level} on every item"),
+            Limit::Top => "both have the same tokens on every item, and the same numbers of the best ones at every place, as many as \
+                           `candidates` says"
+                .to_owned(),
             Limit::Diverges => {
                 "they are seen to have other bits on at least one item: agreement fails".to_owned()
             }
@@ -142,6 +153,7 @@ impl Limit {
     pub fn name(&self) -> String {
         match self {
             Limit::Require(level) => format!("the same {level}"),
+            Limit::Top => "the same best numbers".to_owned(),
             Limit::Diverges => "other bits".to_owned(),
             Limit::AccuracyDrop { most, .. } => format!("at most {} pp less accuracy", percent(*most)),
             Limit::FlipRate(most) => format!("at most {} % flips", percent(*most)),
@@ -156,7 +168,7 @@ impl Limit {
         match self {
             Limit::Require(level) => *level == Level::Answers,
             Limit::AccuracyDrop { .. } | Limit::FlipRate(_) => true,
-            Limit::Diverges | Limit::DivergenceRate(_) | Limit::FirstDivergence(_) => false,
+            Limit::Top | Limit::Diverges | Limit::DivergenceRate(_) | Limit::FirstDivergence(_) => false,
         }
     }
 }
@@ -204,6 +216,7 @@ impl JsonSchema for Filter {
             "description": "Cells that have, on each axis named, one of its settings.",
             "type": "object",
             "properties": axes.collect::<Map<_, _>>(),
+            "patternProperties": { format!("^{}$", server::AXIS): { "type": "array", "items": { "type": "string" } } },
         })
     }
 }
@@ -212,15 +225,15 @@ impl<'de> Deserialize<'de> for Filter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Filter, D::Error> {
         let mut table: BTreeMap<String, Vec<String>> = BTreeMap::deserialize(deserializer)?;
         let mut filter = Vec::new();
-        for entry in AXES {
-            let Some(texts) = table.remove(entry.name) else { continue };
-            let settings = texts.iter().map(|text| entry.axis.parse(text)).collect::<Result<_, _>>();
-            filter.push((entry.axis, settings.map_err(de::Error::custom)?));
+        // In the order in which a file is read: our own, then those of servers.
+        let own: Vec<_> = AXES.iter().filter_map(|entry| table.remove_entry(entry.name)).collect();
+        for (name, texts) in own.into_iter().chain(table) {
+            let axis = Axis::recorded(&name);
+            let axis = axis.ok_or_else(|| de::Error::custom(format!("there is no axis `{name}`")))?;
+            let settings = texts.iter().map(|text| axis.parse(text)).collect::<Result<_, _>>();
+            filter.push((axis, settings.map_err(de::Error::custom)?));
         }
-        match table.into_keys().next() {
-            Some(name) => Err(de::Error::custom(format!("there is no axis `{name}`"))),
-            None => Ok(Filter(filter)),
-        }
+        Ok(Filter(filter))
     }
 }
 
@@ -237,15 +250,17 @@ impl Gate {
 
 /// The groups of cells that differ on these axes alone, in the order of the cells.
 pub fn groups<'c>(cells: impl IntoIterator<Item = &'c Cell>, vary: &[Axis]) -> Vec<Vec<Cell>> {
+    let cells: Vec<Cell> = cells.into_iter().copied().collect();
+    let kept: Vec<Axis> = axes(&cells).into_iter().filter(|axis| !vary.contains(axis)).collect();
     let mut groups: Vec<Vec<Cell>> = Vec::new();
     let mut numbers: HashMap<Vec<Setting>, usize> = HashMap::new();
     for cell in cells {
-        let kept = AXES.iter().map(|entry| entry.axis).filter(|axis| !vary.contains(axis));
-        let number = *numbers.entry(kept.map(|axis| cell.get(axis)).collect()).or_insert(groups.len());
+        let kept = kept.iter();
+        let number = *numbers.entry(kept.map(|axis| cell.get(*axis)).collect()).or_insert(groups.len());
         if number == groups.len() {
             groups.push(Vec::new());
         }
-        groups[number].push(*cell);
+        groups[number].push(cell);
     }
     groups
 }

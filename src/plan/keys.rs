@@ -7,7 +7,7 @@ use super::{
     gate::LIMITS,
     shape::{AxisForm, Form, Key, Section, WHOLE, key},
 };
-use crate::suite::style::Style;
+use crate::{engine::server::dialect, suite::style::Style};
 
 /// The items that a suite may be asked for by name.
 pub const SIZES: &[&str] = &["quick", "std", "full"];
@@ -27,6 +27,7 @@ const REFERENCE: Key =
     key("reference", Form::Table(&REFERENCE_CELL), "the cell that all others are compared with");
 const MATRIX: Key = key("matrix", Form::Table(&MATRIX_AXES), "what is varied: every combination is a cell");
 const GATE: Key = key("gate", Form::Tables(&GATES), "what must hold");
+const ENGINE: Key = key("engine", Form::Named(&SERVER), "servers, which the matrix names as `server:NAME`");
 
 /// The file as a whole.
 pub static FILE: Section = Section {
@@ -43,6 +44,7 @@ pub static FILE: Section = Section {
         GENERATE,
         REFERENCE,
         MATRIX,
+        ENGINE,
         GATE,
         key("profile", Form::Named(&PROFILE), "other values for `--profile NAME`"),
     ],
@@ -68,6 +70,38 @@ static PROFILE: Section = Section {
         REFERENCE,
         MATRIX,
         GATE,
+    ],
+    axes: None,
+};
+
+static SERVER: Section = Section {
+    name: "engine",
+    sentence: "a server that answers over HTTP, and how it is started where it is not there already",
+    keys: &[
+        key("dialect", Form::Word(dialect::NAMES), "how it is spoken to"),
+        key("url", Form::Text, "where it is, such as http://127.0.0.1:8000"),
+        key(
+            "command",
+            Form::Texts,
+            "what starts it here, where {model}, {port} and the names of its axes in braces stand for what they name",
+        ),
+        key(
+            "ready",
+            Form::Text,
+            "the path that answers with 200 once it can be asked; its dialect's where it is left out",
+        ),
+        key("env", Form::Variables, "variables of the environment that it is started with, beside our own"),
+        key(
+            "timeout",
+            Form::Count(1),
+            "after how many seconds an answer, or its start, is waited for no more; 300 where it is left out",
+        ),
+        key(
+            "key-env",
+            Form::Text,
+            "the variable of the environment that holds the key it asks for, which is written nowhere",
+        ),
+        key("axes", Form::Declared, "its settings: every combination of them is a server, and a cell"),
     ],
     axes: None,
 };

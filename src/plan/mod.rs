@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::gate::{Comparison, Gate};
 use crate::{
     cell::{Cell, Name},
-    engine::script::Script,
+    engine::{script::Script, server::Server},
     numerics::choice::Choice,
     source::Problems,
     suite::{Suite, style::Style},
@@ -37,6 +37,8 @@ pub struct Plan {
     pub gates: Vec<Gate>,
     /// What scripted engines answer, by the names of their files, which lie beside the matrix file.
     pub scripts: BTreeMap<Name, Script>,
+    /// What the file says of servers, by their names.
+    pub servers: BTreeMap<Name, Server>,
 }
 
 /// A suite, and how it is asked.

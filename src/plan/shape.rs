@@ -9,7 +9,7 @@ use toml::{
 };
 
 use crate::{
-    cell::{AXES, Axis, ENGINES},
+    cell::{AXES, Axis, Cache, ENGINES, Name, server},
     name::{did_you_mean, nearest},
     numerics::{choice::Choice, order::ORDERS, precision::PRECISIONS},
     source::{Problems, misleads},
@@ -17,6 +17,9 @@ use crate::{
 
 /// What the file as a whole is called, in which a message names no table.
 pub(super) const WHOLE: &str = "the file";
+
+/// What stands for itself in the command of a server.
+pub(super) const PLACEHOLDERS: &[&str] = &["model", "port"];
 
 /// A table of the file.
 pub struct Section {
@@ -77,6 +80,13 @@ pub enum Form {
     Tables(&'static Section),
     /// Tables, each under a name that the user gives it.
     Named(&'static Section),
+    /// A list of texts.
+    Texts,
+    /// Texts, each under a name that the user gives it.
+    Variables,
+    /// Axes of a server, each under a name that the user gives it: its settings as a list of words, or as a table that says
+    /// which arguments each of its words stands for.
+    Declared,
 }
 
 pub(super) const fn key(name: &'static str, form: Form, sentence: &'static str) -> Key {
@@ -84,18 +94,29 @@ pub(super) const fn key(name: &'static str, form: Form, sentence: &'static str) 
 }
 
 impl Section {
-    /// Checks a table, and all in it: what has no meaning, and what has another form.
-    pub fn check(&self, table: &DeTable<'_>, problems: &mut Problems) {
+    /// Checks a table, and all in it: what has no meaning, and what has another form. `declared` are the axes of servers.
+    pub fn check(&self, table: &DeTable<'_>, declared: &[Name], problems: &mut Problems) {
         for (name, value) in table.iter() {
             let text = name.get_ref().as_ref();
-            let axis = self.axes.and_then(|form| Some((Axis::named(text)?, form)));
+            let axis = self.axes.and_then(|form| Some((axis(text, declared)?, form)));
             if let Some(key) = self.keys.iter().find(|key| key.name == text) {
-                key.form.check(key.name, value, problems);
+                key.form.check(key.name, value, declared, problems);
+            } else if let (Some((Axis::Server(_), _)), "matrix") = (axis, self.name) {
+                problems.add(
+                    name.span(),
+                    format!(
+                        "all settings of `{text}` are in the matrix, as its server declares them: take this out, and leave \
+                         some out with `exclude`"
+                    ),
+                );
             } else if let Some((axis, form)) = axis {
                 check_axis(axis, form, value, problems);
             } else {
                 let here = if self.name == WHOLE { String::new() } else { format!(" in `{}`", self.name) };
-                let names = self.names();
+                let mut names = self.names();
+                if self.axes.is_some() && self.name != "matrix" {
+                    names.extend(declared.iter().map(|name| name.as_str()));
+                }
                 let near = did_you_mean(nearest(text, names.iter().copied()));
                 problems.add(
                     name.span(),
@@ -124,13 +145,27 @@ impl Section {
             schema["description"] = json!(entry.sentence);
             properties.insert(entry.name.to_owned(), schema);
         }
-        json!({
+        let mut schema = json!({
             "type": "object",
             "description": self.sentence,
             "properties": properties,
             "additionalProperties": false,
-        })
+        });
+        if self.axes.is_some() && self.name != "matrix" {
+            // What a file declares for its servers.
+            let word = json!({ "type": ["string", "integer"] });
+            let words = json!({ "anyOf": [word, { "type": "array", "items": word, "minItems": 1 }] });
+            let settings = if self.axes == Some(AxisForm::One) { word } else { words };
+            schema["patternProperties"] = json!({ format!("^{}$", server::AXIS): settings });
+        }
+        schema
     }
+}
+
+/// The axis of a name: one of ours, or one of those that the file declares.
+pub(super) fn axis(name: &str, declared: &[Name]) -> Option<Axis> {
+    let declared = || declared.iter().find(|axis| axis.as_str() == name).copied().map(Axis::Server);
+    Axis::named(name).or_else(declared)
 }
 
 /// Names in a sentence, after words of ours.
@@ -256,6 +291,7 @@ fn names(axis: Axis) -> Vec<String> {
         Axis::Precision => PRECISIONS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::Order => ORDERS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::Grouping => ["in-order", "by-length", "shuffled:0"].map(str::to_owned).to_vec(),
+        Axis::Cache => Cache::NAMES.iter().map(|name| (*name).to_owned()).collect(),
         _ => Vec::new(),
     }
 }
@@ -275,7 +311,7 @@ fn axis_schema(axis: Axis, many: bool) -> Value {
 }
 
 impl Form {
-    fn check(self, name: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) {
+    fn check(self, name: &str, value: &Spanned<DeValue<'_>>, declared: &[Name], problems: &mut Problems) {
         let span = value.span();
         let wrong = |what: &str| Some(format!("`{name}` is not {}: {what}", kind(value.get_ref())));
         let text = match value.get_ref() {
@@ -329,22 +365,22 @@ impl Form {
                     Some(format!("`{name}` names no axis: name one, such as [\"batch\", \"threads\"]"))
                 } else {
                     for value in list.iter() {
-                        check_axis_name(name, value, problems);
+                        check_axis_name(name, value, declared, problems);
                     }
                     None
                 }
             }
             (Form::Axes, DeValue::String(_)) => {
-                check_axis_name(name, value, problems);
+                check_axis_name(name, value, declared, problems);
                 None
             }
             (Form::Axes, _) => wrong("name axes, such as [\"batch\", \"threads\"]"),
             (Form::Suites(section), DeValue::Array(list)) => {
                 for entry in list.iter() {
                     match entry.get_ref() {
-                        DeValue::String(_) => Form::Text.check(name, entry, problems),
+                        DeValue::String(_) => Form::Text.check(name, entry, declared, problems),
                         DeValue::Table(table) => {
-                            section.check(table, problems);
+                            section.check(table, declared, problems);
                             if !table.contains_key("name") {
                                 problems.add(entry.span(), "this suite has no `name`: give it one");
                             }
@@ -361,14 +397,14 @@ impl Form {
             }
             (Form::Suites(_), _) => wrong("write a list of names, such as [\"carry_chain\"]"),
             (Form::Table(section), DeValue::Table(table)) => {
-                section.check(table, problems);
+                section.check(table, declared, problems);
                 None
             }
             (Form::Table(_), _) => wrong(&format!("write it as a table, [{name}]")),
             (Form::Tables(section), DeValue::Array(list)) => {
                 for entry in list.iter() {
                     match entry.get_ref() {
-                        DeValue::Table(table) => section.check(table, problems),
+                        DeValue::Table(table) => section.check(table, declared, problems),
                         other => problems
                             .add(entry.span(), format!("`{name}` is not {}: write [[{name}]]", kind(other))),
                     }
@@ -379,7 +415,7 @@ impl Form {
             (Form::Named(section), DeValue::Table(table)) => {
                 for (given, entry) in table.iter() {
                     match entry.get_ref() {
-                        DeValue::Table(table) => section.check(table, problems),
+                        DeValue::Table(table) => section.check(table, declared, problems),
                         other => problems.add(
                             given.span(),
                             format!(
@@ -392,6 +428,36 @@ impl Form {
                 None
             }
             (Form::Named(_), _) => wrong(&format!("write it as a table, [{name}.NAME]")),
+            (Form::Texts, DeValue::Array(list)) if !list.is_empty() => {
+                list.iter().for_each(|entry| Form::Text.check(name, entry, declared, problems));
+                None
+            }
+            (Form::Texts, _) => {
+                wrong("write a list of texts, such as [\"llama-server\", \"--port\", \"{port}\"]")
+            }
+            (Form::Variables, DeValue::Table(table)) => {
+                for (given, entry) in table.iter() {
+                    if !matches!(entry.get_ref(), DeValue::String(_)) {
+                        let sentence = format!(
+                            "`{}` is not {}: write a text in quotes",
+                            given.get_ref(),
+                            kind(entry.get_ref())
+                        );
+                        problems.add(entry.span(), sentence);
+                    }
+                }
+                None
+            }
+            (Form::Variables, _) => wrong(&format!(
+                "write it as a table of texts, such as {name} = {{ OMP_NUM_THREADS = \"1\" }}"
+            )),
+            (Form::Declared, DeValue::Table(table)) => {
+                for (given, settings) in table.iter() {
+                    check_declared(given, settings, problems);
+                }
+                None
+            }
+            (Form::Declared, _) => wrong("write a table of axes, such as { parallel = [1, 4] }"),
         };
         if let Some(sentence) = problem {
             problems.add(span, sentence);
@@ -400,6 +466,8 @@ impl Form {
 
     fn schema(self) -> Value {
         let axes: Vec<_> = AXES.iter().map(|entry| entry.name).collect();
+        // A file may declare more.
+        let axis = json!({ "anyOf": [{ "enum": axes }, { "type": "string", "pattern": format!("^{}$", server::AXIS) }] });
         match self {
             Form::Text => json!({ "type": "string", "minLength": 1 }),
             Form::Choice => json!({ "type": "string", "pattern": "^(greedy|sampled(:.+)?)$" }),
@@ -414,8 +482,8 @@ impl Form {
                 { "type": "string", "pattern": "^[0-9.]+ *(%|pp)$" },
             ] }),
             Form::Axes => json!({ "anyOf": [
-                { "enum": axes },
-                { "type": "array", "items": { "enum": axes }, "minItems": 1 },
+                axis,
+                { "type": "array", "items": axis, "minItems": 1 },
             ] }),
             Form::Suites(section) => {
                 let mut table = section.schema();
@@ -426,14 +494,99 @@ impl Form {
             Form::Table(section) => section.schema(),
             Form::Tables(section) => json!({ "type": "array", "items": section.schema() }),
             Form::Named(section) => json!({ "type": "object", "additionalProperties": section.schema() }),
+            Form::Texts => texts(),
+            Form::Variables => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+            Form::Declared => json!({
+                "type": "object",
+                "propertyNames": { "pattern": format!("^{}$", server::AXIS) },
+                "additionalProperties": { "anyOf": [
+                    { "type": "array", "items": { "type": ["string", "integer"] }, "minItems": 1 },
+                    { "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } },
+                ] },
+            }),
         }
     }
 }
 
-fn check_axis_name(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) {
-    let names: Vec<_> = AXES.iter().map(|entry| entry.name).collect();
+/// A list of texts, in the JSON Schema.
+fn texts() -> Value {
+    json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 })
+}
+
+/// A word on an axis that a file declares.
+pub(super) struct Word {
+    pub(super) place: Range<usize>,
+    pub(super) text: String,
+    /// What it stands for: itself alone where the file says no more.
+    pub(super) arguments: Vec<String>,
+}
+
+/// The words of an axis that a file declares.
+pub(super) fn declared(settings: &Spanned<DeValue<'_>>) -> Vec<Word> {
+    match settings.get_ref() {
+        DeValue::Table(table) => {
+            let words = table.iter().map(|(word, arguments)| {
+                let list = arguments.get_ref().as_array().into_iter().flat_map(|list| list.iter());
+                let arguments = list.filter_map(|text| text.get_ref().as_str().map(str::to_owned)).collect();
+                Word { place: word.span(), text: word.get_ref().as_ref().to_owned(), arguments }
+            });
+            words.collect()
+        }
+        DeValue::Array(list) => {
+            let words = list.iter().filter_map(|word| {
+                let text = setting_text(word.get_ref())?;
+                Some(Word { place: word.span(), arguments: vec![text.clone()], text })
+            });
+            words.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn check_declared(
+    axis: &Spanned<std::borrow::Cow<'_, str>>,
+    settings: &Spanned<DeValue<'_>>,
+    problems: &mut Problems,
+) {
+    let name = axis.get_ref().as_ref();
+    if !server::is_axis(name) {
+        let sentence = format!("`{name}` is no name of an axis: write it in small letters, digits and `-`");
+        return problems.add(axis.span(), sentence);
+    }
+    if Axis::named(name).is_some() || PLACEHOLDERS.contains(&name) {
+        return problems
+            .add(axis.span(), format!("`{name}` has a meaning of its own: call this axis otherwise"));
+    }
+    let is_right = match settings.get_ref() {
+        DeValue::Array(list) => list.iter().all(|word| setting_text(word.get_ref()).is_some()),
+        DeValue::Table(table) => table.iter().all(|(_, arguments)| {
+            let texts = arguments.get_ref().as_array();
+            texts.is_some_and(|texts| texts.iter().all(|text| text.get_ref().as_str().is_some()))
+        }),
+        _ => false,
+    };
+    let words = declared(settings);
+    if !is_right || words.is_empty() {
+        let sentence = format!(
+            "`{name}` has no settings of this form: write words, such as [\"on\", \"off\"], or a table of words with \
+             their arguments, such as {{ split = [\"-np\", \"4\"] }}"
+        );
+        return problems.add(settings.span(), sentence);
+    }
+    for (at, Word { place, text, .. }) in words.iter().enumerate() {
+        if let Err(sentence) = Axis::Server(Name::new(name)).parse(text) {
+            problems.add(place.clone(), sentence);
+        } else if words[..at].iter().any(|other| other.text == *text) {
+            problems.add(place.clone(), format!("`{text}` comes up twice: take one out"));
+        }
+    }
+}
+
+fn check_axis_name(key: &str, value: &Spanned<DeValue<'_>>, declared: &[Name], problems: &mut Problems) {
+    let names: Vec<_> =
+        AXES.iter().map(|entry| entry.name).chain(declared.iter().map(|name| name.as_str())).collect();
     let sentence = match value.get_ref() {
-        DeValue::String(text) if Axis::named(text).is_some() => return,
+        DeValue::String(text) if axis(text, declared).is_some() => return,
         DeValue::String(text) => {
             let near = did_you_mean(nearest(text, names.iter().copied()));
             format!("there is no axis `{text}`: {near}{}", all_of("there are", &names))

@@ -7,7 +7,7 @@ use super::{
     escape::clipped, made::names_of, words,
 };
 use crate::{
-    cell::{AXES, Axis, Cell},
+    cell::{Axis, Cell, axes},
     compare::{ByLevel, Level, Tally},
     engine::environment::Environment,
     plan::gate::Gate,
@@ -208,7 +208,8 @@ fn others(before: &Report, after: &Report) -> Vec<Other> {
 /// The cells of every setting, for axes that have several.
 fn settings(pairs: &[(Cell, &Tally)]) -> Vec<SettingRow> {
     let mut rows: Vec<SettingRow> = Vec::new();
-    for axis in AXES.iter().map(|entry| entry.axis) {
+    let cells: Vec<Cell> = pairs.iter().map(|(cell, _)| *cell).collect();
+    for axis in axes(&cells) {
         let begin = rows.len();
         for (cell, tally) in pairs {
             let setting = cell.get(axis).to_string();
@@ -232,8 +233,10 @@ fn settings(pairs: &[(Cell, &Tally)]) -> Vec<SettingRow> {
 impl Before {
     /// Which cells changed, if one axis tells them from those that did not.
     pub(crate) fn why(&self) -> Option<String> {
-        let axes = AXES.iter().map(|entry| entry.axis);
-        let by_axis = axes.map(|axis| (axis, self.settings.iter().filter(move |row| row.axis == axis)));
+        let mut axes: Vec<Axis> = self.settings.iter().map(|row| row.axis).collect();
+        axes.dedup();
+        let by_axis =
+            axes.into_iter().map(|axis| (axis, self.settings.iter().filter(move |row| row.axis == axis)));
         by_axis.into_iter().find_map(|(axis, rows)| {
             let (same, other): (Vec<&SettingRow>, Vec<&SettingRow>) =
                 rows.partition(|row| row.agree[self.level] == Some(row.cells));

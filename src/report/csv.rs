@@ -2,7 +2,7 @@
 
 use super::{CellRow, Report};
 use crate::{
-    cell::{AXES, Cell},
+    cell::{Axis, Cell, axes},
     stats::proportion::Proportion,
     trace::Sight,
 };
@@ -34,11 +34,14 @@ const COLUMNS: [&str; 19] = [
 /// the sight where all logits are seen, and one that has not
 /// run has nothing but a reason.
 pub fn cells(report: &Report) -> String {
-    let names = ["cell"].into_iter().chain(AXES.iter().map(|entry| entry.name)).chain(COLUMNS);
+    let rows = report.cells.iter().map(|row| row.cell);
+    let all: Vec<Cell> = rows.chain(report.missing.iter().map(|missing| missing.cell)).collect();
+    let axes = axes(&all);
+    let names = ["cell"].into_iter().chain(axes.iter().map(|axis| axis.name())).chain(COLUMNS);
     let mut out = String::new();
     line(&mut out, &names.map(str::to_owned).collect::<Vec<_>>());
     for CellRow { cell, sight, root, tokens, accuracy, interval, against, .. } in &report.cells {
-        let mut fields = settings(cell);
+        let mut fields = settings(*cell, &axes);
         let share = |share: f64| format!("{share:?}");
         // A property of few cells, which others do not have.
         let shown = if *sight == Sight::Logits { String::new() } else { sight.name().to_owned() };
@@ -75,7 +78,7 @@ pub fn cells(report: &Report) -> String {
         line(&mut out, &fields);
     }
     for missing in &report.missing {
-        let mut fields = settings(&missing.cell);
+        let mut fields = settings(missing.cell, &axes);
         fields.extend(vec![String::new(); COLUMNS.len() - 1]);
         fields.push(text(&missing.reason));
         line(&mut out, &fields);
@@ -83,8 +86,8 @@ pub fn cells(report: &Report) -> String {
     out
 }
 
-fn settings(cell: &Cell) -> Vec<String> {
-    let settings = AXES.iter().map(|entry| text(&cell.get(entry.axis).to_string()));
+fn settings(cell: Cell, axes: &[Axis]) -> Vec<String> {
+    let settings = axes.iter().map(|axis| text(&cell.get(*axis).to_string()));
     [text(&cell.to_string())].into_iter().chain(settings).collect()
 }
 

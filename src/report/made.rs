@@ -7,7 +7,7 @@ use super::{
     data::FORM, words::plural,
 };
 use crate::{
-    cell::{AXES, Cell, Compute},
+    cell::{self, Cell, Compute},
     compare::{ByLevel, Course, Divergence, Level, Tally},
     numerics::order::Launch,
     record::{About, PROGRAM},
@@ -180,8 +180,7 @@ fn first(rulings: &[Ruling], evidence: &Evidence, axes: &[Attribution]) -> Optio
     let (cells, divergence) =
         found.next().or_else(|| of_pairs(alone)).or_else(|| of_pairs(beside.collect()))?;
     let [one, other] = cells;
-    let axes = AXES.iter().map(|entry| entry.axis);
-    let axes = axes.filter(|axis| one.get(*axis) != other.get(*axis)).collect();
+    let axes = cell::axes(&cells).into_iter().filter(|axis| one.get(*axis) != other.get(*axis)).collect();
     let trees = trees(cells.map(|cell| evidence.known(cell)), divergence.place);
     Some(First { cells, axes, divergence, trees })
 }

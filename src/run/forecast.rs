@@ -7,7 +7,7 @@ use std::{
 
 use super::{RunFailure, groups::Layout, questions};
 use crate::{
-    cell::{Cell, Compute},
+    cell::{Cell, Compute, Serving},
     engine::{Engine, EngineError, Observer, Opener, Prompt, Request},
     model::Subject,
     plan::Plan,
@@ -83,7 +83,8 @@ pub fn at_most(
     let mut open: Option<(Compute, Box<dyn Engine + '_>, Duration)> = None;
     let mut known = HashMap::new();
     for (cell, before) in plan.cells.iter().zip(std::iter::once(None).chain(plan.cells.iter().map(Some))) {
-        let took = match known.entry((cell.compute, cell.serving.batch, cell.serving.prefill_chunk)) {
+        let Serving { prefill_chunk, cache, .. } = cell.serving;
+        let took = match known.entry((cell.compute, cell.serving.together(), prefill_chunk, cache)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => match measure(*cell, &longest, plan, opener, &mut open) {
                 Err(error) if error.is_environment() => {
@@ -99,7 +100,7 @@ pub fn at_most(
         if before.is_none_or(|before| before.engine() != cell.engine()) {
             whole += load;
         }
-        for group in layout.groups(cell.serving.grouping, cell.serving.batch) {
+        for group in layout.groups(cell.serving.grouping, cell.serving.together()) {
             let (tokens, more) = suites[layout.suites.partition_point(|suite| suite.end <= group[0])];
             let more = next.saturating_mul(more.saturating_sub(1) as u32);
             whole = whole.saturating_add(read.saturating_mul(tokens as u32).saturating_add(more));
@@ -125,9 +126,10 @@ fn measure<'o>(
     }
     let Some((_, engine, load)) = open else { unreachable!("it has just been opened") };
     let prompt = |item| Prompt { item, tokens: question.tokens.clone(), replay: None };
-    let prompts: Vec<_> = (0..cell.serving.batch.get() as u64).map(prompt).collect();
+    let prompts: Vec<_> = (0..cell.serving.together().get() as u64).map(prompt).collect();
     let request = Request {
         prefill_chunk: cell.serving.prefill_chunk,
+        cache: cell.serving.cache,
         max_new_tokens: question.max_new_tokens.min(1 + MORE),
         // Nothing ends it early.
         stop_tokens: Vec::new(),

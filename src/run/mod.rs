@@ -10,6 +10,7 @@ mod questions;
 pub mod review;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -23,7 +24,7 @@ use std::{
 
 use self::groups::Layout;
 use crate::{
-    cell::{Cell, Compute},
+    cell::{Cell, Compute, EngineName},
     digest::Digest,
     engine::{Engine, EngineError, Observer, Opener, Prompt, Request, goes_with},
     model::Subject,
@@ -298,13 +299,21 @@ fn open(
         cells: plan.cells.clone(),
         beside: plan.beside.clone(),
         gates: plan.gates.clone(),
-        scripts: plan.scripts.iter().map(|(name, script)| (name.to_string(), script.digest)).collect(),
+        scripts: scripts(plan),
     };
     Ok(if is_there && options.present == Present::Resume {
         folder.resume(about)?
     } else {
         folder.begin(about, draft, vocabulary.as_deref())?
     })
+}
+
+/// The digests of what stands beside the cells of a plan and may move their bits.
+fn scripts(plan: &Plan) -> BTreeMap<String, Digest> {
+    let scripts = plan.scripts.iter().map(|(name, script)| (name.to_string(), script.digest));
+    let servers =
+        plan.servers.iter().map(|(name, server)| (EngineName::Server(*name).to_string(), server.digest()));
+    scripts.chain(servers).collect()
 }
 
 /// The text of every token, as a file.
@@ -374,7 +383,7 @@ impl<'a> Work<'a> {
         let (mut is_resumed, mut there) = (false, 0);
         let mut writer = Writer::new(self.folder, self.open().sight())?;
         let (mut launches, mut tokens) = (Launches::none(), 0);
-        for group in self.layout.groups(cell.serving.grouping, cell.serving.batch) {
+        for group in self.layout.groups(cell.serving.grouping, cell.serving.together()) {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(RunFailure::Stopped);
             }
@@ -448,6 +457,7 @@ impl<'a> Work<'a> {
         };
         let request = Request {
             prefill_chunk: cell.serving.prefill_chunk,
+            cache: cell.serving.cache,
             max_new_tokens: first.max_new_tokens,
             stop_tokens: self.subject.stop_tokens.to_vec(),
             stop_strings: first.stop.clone(),

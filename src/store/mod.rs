@@ -41,6 +41,16 @@ pub fn append(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     appended().map_err(|error| StoreError::Write { path: path.to_owned(), error })
 }
 
+/// A file for what somebody else says, behind what is there of it.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub fn log(path: &Path) -> io::Result<File> {
+    folder_of(path)?;
+    File::options().create(true).append(true).open(path)
+}
+
 /// Writes a file, and the folders that it lies in.
 ///
 /// # Errors

@@ -44,6 +44,7 @@ const ITEMS: &str = "items.jsonl";
 const VOCABULARY: &str = "vocabulary.json";
 const CELLS: &str = "cells";
 const PARTIAL: &str = ".partial";
+const SERVERS: &str = "servers";
 const LOCK: &str = ".lock";
 /// How the names of all files begin that are written of a run when it has been judged.
 const REPORT: &str = "report.";
@@ -258,6 +259,7 @@ impl Locked {
         let is_cell = |name: &str| name.ends_with(".json") || name.ends_with(PARTIAL);
         let is_trace = |name: &str| name.parse::<Digest>().is_ok();
         self.remove_all(CELLS, &is_cell)?;
+        self.remove_all(SERVERS, &|name| name.ends_with(".log"))?;
         self.remove_all(trace::TRACES, &is_trace)
     }
 
@@ -402,6 +404,11 @@ impl Run {
         let read = fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
         read.map_err(|error| RunError::Read { path, error })
     }
+}
+
+/// The folder for what servers say that a run has started: it is nobody's evidence.
+pub fn servers(folder: &Path) -> PathBuf {
+    folder.join(SERVERS)
 }
 
 /// The file of a cell.

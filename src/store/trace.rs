@@ -176,7 +176,7 @@ impl Writer {
         self.next = (start + bytes, first + tokens);
         let (sight, item) = (self.sight, sample.item);
         for Step { token, .. } in &sample.steps {
-            let kept = token.candidates().len();
+            let kept = token.kept().len();
             let candidates = *self.candidates.get_or_insert(kept);
             if kept != candidates || token.sight() != sight {
                 return Err(io::Error::other(format!(
@@ -186,7 +186,7 @@ impl Writer {
                 )));
             }
             let candidates = |tokens: &mut BufWriter<File>, logits: &mut BufWriter<File>| {
-                token.candidates().iter().try_for_each(|Candidate { token, logit }| {
+                token.kept().iter().try_for_each(|Candidate { token, logit }| {
                     tokens.write_all(&token.to_le_bytes())?;
                     logits.write_all(&logit.to_le_bytes())
                 })

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    cell::{AXES, Axis, Cell, EngineName, Setting},
+    cell::{Axis, Cell, EngineName, Setting, axes},
     compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
@@ -159,13 +159,14 @@ impl Evidence {
         };
         evidence.families = evidence.lay_families(beside);
         let mut pairs: Vec<(Cell, Cell)> = Vec::new();
-        for axis in AXES.iter().map(|entry| entry.axis) {
-            pairs.extend(lines(plan, axis));
+        let axes = axes(plan);
+        for axis in &axes {
+            pairs.extend(lines(plan, *axis));
         }
         for gate in gates {
             for group in gate.groups(plan) {
                 // What tells whether an axis of the gate was exercised.
-                pairs.extend(AXES.iter().flat_map(|entry| lines(&group, entry.axis)));
+                pairs.extend(axes.iter().flat_map(|axis| lines(&group, *axis)));
                 pairs.extend(group[1..].iter().map(|cell| (group[0], *cell)));
             }
         }
@@ -305,7 +306,7 @@ impl Evidence {
             }
             Attribution { places: places.told(), items: items.map(Count::told), ..attribution }
         };
-        let all = AXES.iter().map(|entry| of_axis(entry.axis));
+        let all = axes(&self.plan).into_iter().map(of_axis);
         all.filter(|attribution| attribution.pairs > 0).collect()
     }
 }
@@ -335,8 +336,12 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
         ),
         Axis::PrefillChunk => differ(cells, |launches| launches.chunks),
         Axis::Grouping => differ(cells, |launches| launches.groups),
+        // Whoever is asked one thing after the other decodes a row at a time, however many ask.
+        Axis::Concurrency => differ(cells, |launches| launches.decode_rows),
+        // What was in a cache is not read again.
+        Axis::Cache => differ(cells, |launches| launches.prefill_rows),
         // Who computes, in which precision and with which noise is what the cell says; a repeat is a run of its own.
-        Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat => Some(true),
+        Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat | Axis::Server(_) => Some(true),
     }
 }
 

@@ -320,6 +320,21 @@ fn breaks(
                 fail(format!("{other} has other {level} than {one} on {others} of {items} items"))
             }
         },
+        Limit::Top => match tally.tops.all() {
+            Some(true) => None,
+            None => Some((
+                Outcome::Unknown,
+                format!(
+                    "{other} or {one} does not show the numbers of the best at every place: require tokens"
+                ),
+            )),
+            Some(false) => {
+                let (items, others) = (tally.items(), tally.tops.other);
+                fail(format!(
+                    "{other} has other tokens or other numbers of the best than {one} on {others} of {items} items"
+                ))
+            }
+        },
         Limit::Diverges => match tally.agrees(Level::Bits) {
             Some(false) => None,
             None => Some(untold(Level::Bits)),
@@ -405,6 +420,8 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::Batch => "no call had more rows for it",
         Axis::PrefillChunk => "no prompt was long enough to be read in parts",
         Axis::Grouping => "the same prompts shared their calls",
+        Axis::Concurrency => "the server decoded as many rows at a time",
+        Axis::Cache => "the server read as much of every prompt",
         Axis::Order => "these names stand for one tree",
         _ => "it made no difference to what ran",
     }
@@ -416,6 +433,8 @@ fn idle_way_out(axis: Axis) -> &'static str {
         Axis::Batch => "ask more items of a suite than one batch holds",
         Axis::PrefillChunk => "set smaller chunks",
         Axis::Grouping => "set a batch above 1",
+        Axis::Concurrency => "give it slots for several prompts, and longer answers",
+        Axis::Cache => "let its cache be on",
         _ => "vary something else",
     }
 }

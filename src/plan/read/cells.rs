@@ -9,7 +9,7 @@ use toml::{
 
 use super::{Reader, many, tables};
 use crate::{
-    cell::{AXES, Axis, Cell, Refusal, Setting},
+    cell::{AXES, Axis, Cell, Compute, EngineName, Name, Refusal, Setting},
     plan::{
         Generation,
         gate::Filter,
@@ -23,16 +23,18 @@ const MOST_CELLS: usize = 100_000;
 /// The values of the axes that a table names, with their places.
 pub(super) type Axes = Vec<(Axis, Range<usize>, Vec<(Range<usize>, Setting)>)>;
 
-fn axes(table: &DeTable<'_>) -> Axes {
+/// Those that a table names, ours and then the declared ones.
+fn axes(table: &DeTable<'_>, declared: &[Name]) -> Axes {
     let of_axis = |axis: Axis| {
-        let value = table.get(axis.entry().name)?;
+        let value = table.get(axis.name())?;
         let settings = many(value).into_iter().filter_map(|value| {
             let setting = axis.parse(&shape::setting_text(value.get_ref())?).ok()?;
             Some((value.span(), setting))
         });
         Some((axis, value.span(), settings.collect()))
     };
-    AXES.iter().filter_map(|entry| of_axis(entry.axis)).collect()
+    let all = AXES.iter().map(|entry| entry.axis).chain(declared.iter().copied().map(Axis::Server));
+    all.filter_map(of_axis).collect()
 }
 
 impl Reader<'_, '_> {
@@ -42,7 +44,7 @@ impl Reader<'_, '_> {
             self.problems.add(None, "`[matrix]` is missing: say what is varied, such as batch = [1, 8]");
             return (Vec::new(), Vec::new());
         };
-        let mut axes = axes(matrix);
+        let mut axes = axes(matrix, &[]);
         for (axis, span, settings) in &mut axes {
             // A number of runs, not the number of one.
             if let ([(place, Setting::Repeat(count))], Axis::Repeat) = (&settings[..], *axis)
@@ -79,13 +81,22 @@ impl Reader<'_, '_> {
             self.problems.add(self.at("matrix"), sentence);
             return (axes, Vec::new());
         }
+        let before = self.problems.count();
         let mut points: Vec<Vec<Setting>> = vec![Vec::new()];
-        for (_, _, settings) in &axes {
+        for (axis, _, settings) in &axes {
             let with_each = |point: &Vec<Setting>| {
                 let longer = |(_, setting): &(_, Setting)| [&point[..], &[*setting]].concat();
                 settings.iter().map(longer).collect::<Vec<_>>()
             };
             points = points.iter().flat_map(with_each).collect();
+            // Next to the server that they belong to, so that it is started once for all cells that ask the same of it.
+            if *axis == Axis::Engine {
+                points =
+                    points.iter().flat_map(|point| self.declared_by(point, MOST_CELLS / product)).collect();
+            }
+        }
+        if points.len() > MOST_CELLS || self.problems.count() > before {
+            return (axes, Vec::new());
         }
         let mut cells = Vec::new();
         for point in points {
@@ -116,6 +127,34 @@ impl Reader<'_, '_> {
         (axes, cells)
     }
 
+    /// A point that names an engine with all that the file declares for it, which makes so many at most.
+    fn declared_by(&mut self, point: &[Setting], most: usize) -> Vec<Vec<Setting>> {
+        let Some(Setting::Engine(EngineName::Server(server))) = point.last() else {
+            return vec![point.to_vec()];
+        };
+        let place =
+            self.table.get("matrix").and_then(|matrix| matrix.get_ref().get("engine")).map(Spanned::span);
+        if !self.servers.contains_key(server) {
+            // What is wrong with one that is there has been told.
+            if self.table.get("engine").is_none_or(|engines| engines.get_ref().get(server.as_str()).is_none())
+            {
+                let sentence = format!("there is no server `{server}`: say what it is in [engine.{server}]");
+                self.problems.add(place, sentence);
+            }
+            return Vec::new();
+        }
+        match self.combinations(*server, most) {
+            Some(all) => all.into_iter().map(|settings| [point, &settings].concat()).collect(),
+            None => {
+                let sentence = format!(
+                    "`server:{server}` would make these more than {MOST_CELLS} cells: take settings out of [engine.{server}.axes]"
+                );
+                self.problems.add(place, sentence);
+                Vec::new()
+            }
+        }
+    }
+
     /// What an engine cannot do is told before anything runs.
     fn possible(&mut self, cells: &[Cell], axes: &Axes) {
         for cell in cells {
@@ -137,17 +176,23 @@ impl Reader<'_, '_> {
 
     /// A cell that differs from another as a table says.
     fn cell(&mut self, table: &DeTable<'_>, span: Range<usize>, base: Cell) -> Cell {
-        let axes = axes(table);
+        let axes = axes(table, self.declared);
         let settings = axes.iter().flat_map(|(_, _, settings)| settings).map(|(_, setting)| *setting);
         let places: Axes = axes.iter().map(|(axis, ..)| (*axis, span.clone(), Vec::new())).collect();
         let cell = base.with(settings).unwrap_or_else(|refusal| {
             self.refuse(&refusal, None, &places);
             base
         });
+        let cell = self.settled(cell, &span);
+        if let Compute::Server(served) = cell.compute
+            && !self.servers.contains_key(&served.server)
+        {
+            let sentence = format!("there is no server `{0}`: say what it is in [engine.{0}]", served.server);
+            self.problems.add(span.clone(), sentence);
+        }
         for (axis, place, _) in &axes {
-            let engine = cell.compute.entry();
-            if !engine.takes(*axis) {
-                let kind = engine.kind();
+            if !cell.compute.takes(*axis) {
+                let kind = cell.compute.entry().kind();
                 let sentence = format!(
                     "{kind} takes no {axis}: take `{axis}` out, or name an engine that does, such as lab"
                 );
@@ -192,7 +237,7 @@ impl Reader<'_, '_> {
     /// The cells that a table is about; every value that it names must come up in one.
     pub(super) fn filter(&mut self, table: &DeTable<'_>, cells: &[Cell]) -> Filter {
         let mut filter = Vec::new();
-        for (axis, _, settings) in axes(table) {
+        for (axis, _, settings) in axes(table, self.declared) {
             let mut there_are: Vec<String> = cells.iter().map(|cell| cell.get(axis).to_string()).collect();
             let mut seen = HashSet::new();
             there_are.retain(|name| seen.insert(name.clone()));

@@ -118,7 +118,7 @@ impl Reader<'_, '_> {
             (Some(vary), None) => {
                 let names = many(vary)
                     .into_iter()
-                    .filter_map(|value| Some((value.span(), Axis::named(text(value)?)?)));
+                    .filter_map(|value| Some((value.span(), shape::axis(text(value)?, self.declared)?)));
                 let mut axes: Vec<Axis> = Vec::new();
                 for (place, axis) in names {
                     if axes.contains(&axis) {

@@ -3,6 +3,7 @@
 
 mod cells;
 mod gates;
+mod servers;
 mod suites;
 
 use std::{collections::BTreeMap, ops::Range, path::Path};
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, Compute, Name},
-    engine::script::Script,
+    engine::{script::Script, server::Server},
     name::{did_you_mean, nearest},
     numerics::choice::Choice,
     source::Problems,
@@ -39,13 +40,19 @@ pub(super) fn plan(path: &Path, text: &str, profile: Option<&str>) -> Result<Pla
     }
     let mut problems = problems.none()?;
     let file = file.into_inner();
-    FILE.check(&file, &mut problems);
+    let declared = servers::declared(&file);
+    FILE.check(&file, &declared, &mut problems);
     let mut problems = problems.none()?;
     let merged = under_profile(file, profile, &mut problems);
     let mut problems = problems.none()?;
-    let plan =
-        Reader { table: &merged, folder: path.parent().unwrap_or(Path::new("")), problems: &mut problems }
-            .plan();
+    let plan = Reader {
+        table: &merged,
+        folder: path.parent().unwrap_or(Path::new("")),
+        declared: &declared,
+        servers: BTreeMap::new(),
+        problems: &mut problems,
+    }
+    .plan();
     problems.none()?;
     Ok(plan)
 }
@@ -161,6 +168,9 @@ fn tables<'v, 'a>(
 struct Reader<'r, 'a> {
     table: &'r DeTable<'a>,
     folder: &'r Path,
+    /// The axes of servers.
+    declared: &'r [Name],
+    servers: BTreeMap<Name, Server>,
     problems: &'r mut Problems,
 }
 
@@ -168,6 +178,7 @@ impl Reader<'_, '_> {
     fn plan(mut self) -> Plan {
         let suites = self.suites();
         let generation = self.generation();
+        self.servers = self.servers();
         let (matrix, product) = self.matrix(&generation);
         let reference = self.reference(&matrix);
         let mut beside: Vec<Cell> = reference.into_iter().filter(|cell| !product.contains(cell)).collect();
@@ -175,7 +186,7 @@ impl Reader<'_, '_> {
         let gates = self.gates(reference.is_some(), &cells, &generation);
         let model = self.table.get("model").and_then(text).map(str::to_owned);
         let scripts = self.scripts(&cells);
-        Plan { model, suites, generation, reference, cells, beside, gates, scripts }
+        Plan { model, suites, generation, reference, cells, beside, gates, scripts, servers: self.servers }
     }
 
     /// The scripts of all cells, each read once.

@@ -1,0 +1,248 @@
+//! The dialect of llama.cpp's `llama-server`, over its own `/completion`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Answer, Ask, Counts, Dialect, Identity, known, shown};
+
+pub(super) const DIALECT: Dialect = Dialect {
+    name: "llama.cpp",
+    ready: "/health",
+    introductions: &["/props", "/v1/models"],
+    identity,
+    counts: ("/metrics", counts),
+    forget: |identity| (0..identity.slots).map(|slot| format!("/slots/{slot}?action=erase")).collect(),
+    forgets: "start it with --slot-save-path and a folder",
+    ask,
+    read,
+};
+
+fn ask(ask: &Ask<'_>) -> (&'static str, Value) {
+    let request = json!({
+        "prompt": ask.tokens,
+        "n_predict": ask.new_tokens,
+        "temperature": 0,
+        "seed": 0,
+        "n_probs": ask.top,
+        "post_sampling_probs": false,
+        "return_tokens": true,
+        "cache_prompt": ask.cache,
+        "stream": false,
+    });
+    ("/completion", request)
+}
+
+#[derive(Deserialize)]
+struct Completion<'a> {
+    tokens: Vec<u32>,
+    #[serde(borrow, default)]
+    completion_probabilities: Vec<Row<'a>>,
+    tokens_predicted: usize,
+    #[serde(default)]
+    truncated: bool,
+    timings: Option<Timings>,
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    id: u32,
+    #[serde(borrow)]
+    top_logprobs: Vec<Entry<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    id: u32,
+    #[serde(borrow)]
+    logprob: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Timings {
+    cache_n: usize,
+    prompt_n: usize,
+}
+
+fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
+    let Completion { tokens, completion_probabilities: rows, tokens_predicted, truncated, timings } =
+        serde_json::from_str(text)
+            .map_err(|error| format!("it does not answer as llama-server does ({error})"))?;
+    if truncated {
+        return Err("it has cut the prompt: give it a larger context".to_owned());
+    }
+    if tokens.len() > ask.new_tokens || tokens.len() != tokens_predicted {
+        return Err(format!(
+            "it answers with {} tokens, says that they are {tokens_predicted}, and was asked for {} at most",
+            tokens.len(),
+            ask.new_tokens
+        ));
+    }
+    tokens.iter().try_for_each(|token| known(*token, ask))?;
+    // It leaves out the rows of tokens that are no whole character, so the rows are those of some tokens, in their order.
+    let mut rows = rows.into_iter().peekable();
+    let of_token = |token: &u32| match rows.next_if(|row| row.id == *token) {
+        Some(row) => {
+            let listed: Vec<_> =
+                row.top_logprobs.iter().map(|entry| (entry.id, entry.logprob.get())).collect();
+            shown(*token, &listed, ask)
+        }
+        None => Ok(None),
+    };
+    let shown = tokens.iter().map(of_token).collect::<Result<Vec<_>, _>>()?;
+    if let Some(row) = rows.next() {
+        return Err(format!("it shows log-probabilities of token {}, and did not choose that there", row.id));
+    }
+    if !tokens.is_empty() && shown.iter().all(Option::is_none) {
+        return Err(
+            "it shows no log-probabilities, or rounded ones alone: let it answer `n_probs`".to_owned()
+        );
+    }
+    if let Some(Timings { cache_n, prompt_n }) = timings
+        && cache_n.checked_add(prompt_n) != Some(ask.tokens.len())
+    {
+        return Err(format!(
+            "it has read {prompt_n} tokens of the prompt and had {cache_n}, which are not the {} that it was given",
+            ask.tokens.len()
+        ));
+    }
+    let timings = timings.as_ref();
+    Ok(Answer {
+        tokens,
+        shown,
+        read: timings.map(|timings| timings.prompt_n),
+        cached: timings.map(|timings| timings.cache_n),
+    })
+}
+
+#[derive(Deserialize)]
+struct Props {
+    build_info: String,
+    model_path: String,
+    #[serde(default)]
+    model_ftype: Option<String>,
+    total_slots: usize,
+}
+
+#[derive(Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    n_vocab: u64,
+    n_params: u64,
+}
+
+fn identity(texts: &[String]) -> Result<Identity, String> {
+    let [props, models] = texts else { unreachable!("one for each path") };
+    let strange = |error| format!("it does not say who it is as llama-server does ({error})");
+    let props: Props = serde_json::from_str(props).map_err(strange)?;
+    let models: Models = serde_json::from_str(models).map_err(strange)?;
+    let meta = models.data.into_iter().next().and_then(|model| model.meta);
+    // Its folder is a matter of the machine.
+    let file = props.model_path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+    let mut facts: BTreeMap<String, String> = [("file".to_owned(), file)].into();
+    facts.extend(props.model_ftype.map(|weights| ("weights".to_owned(), weights)));
+    Ok(Identity {
+        version: props.build_info,
+        facts,
+        vocabulary: meta.as_ref().map(|meta| meta.n_vocab),
+        parameters: meta.as_ref().map(|meta| meta.n_params),
+        slots: props.total_slots,
+    })
+}
+
+fn counts(text: &str) -> Option<Counts> {
+    let count = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        // Large ones come as 1.5e+06.
+        let count: f64 = line.trim().parse().ok()?;
+        (0.0..9e15).contains(&count).then_some(count as u64)
+    };
+    Some(Counts {
+        calls: count("llamacpp:n_decode_total")?,
+        chosen: count("llamacpp:tokens_predicted_total")?,
+        read: count("llamacpp:prompt_tokens_total")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::numerics::choice::Candidate;
+
+    use super::*;
+
+    const ASK: Ask<'_> =
+        Ask { tokens: &[504, 3575, 282], new_tokens: 3, top: 2, cache: false, vocabulary: 49_152 };
+
+    /// Of a server that was driven, with its numbers.
+    const ANSWER: &str = r#"{"index":0,"content":" Paris.\n","tokens":[7042,30,198],"id_slot":3,"stop":true,"tokens_predicted":3,
+        "tokens_evaluated":3,"truncated":false,"stop_type":"limit","tokens_cached":5,
+        "timings":{"cache_n":1,"prompt_n":2,"prompt_ms":129.78,"predicted_n":3},"completion_probabilities":[
+        {"id":7042,"token":" Paris","logprob":-0.25889989733695984,"top_logprobs":[
+            {"id":7042,"token":" Paris","logprob":-0.25889989733695984},{"id":260,"token":" the","logprob":-2.764557123184204}]},
+        {"id":198,"token":"\n","logprob":-0.5,"top_logprobs":[
+            {"id":198,"token":"\n","logprob":-0.5},{"id":378,"token":" ","logprob":-3.4028234663852886e+38}]}]}"#;
+
+    #[test]
+    fn rows_go_to_their_tokens_and_what_has_none_is_not_shown() {
+        let best = |candidates: [(u32, f32); 2]| {
+            Some(candidates.map(|(token, logit)| Candidate { token, logit }).to_vec())
+        };
+        let answer = read(ANSWER, &ASK).unwrap();
+        assert_eq!(answer.tokens, [7042, 30, 198]);
+        let shown = [
+            best([(7042, -0.258_899_9), (260, -2.764_557_1)]),
+            None,
+            best([(198, -0.5), (378, f32::NEG_INFINITY)]),
+        ];
+        assert_eq!(answer.shown, shown);
+        assert_eq!((answer.read, answer.cached), (Some(2), Some(1)));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        for (from, to, said) in [
+            ("[7042,30,198]", "[7042,30,49152]", "names token 49152"),
+            ("[7042,30,198]", "[7042,30]", "says that they are 3"),
+            ("[7042,30,198]", "[7042,30,-1]", "does not answer"),
+            ("[7042,30,198]", "[198,30,7042]", "did not choose that there"),
+            ("\"logprob\":-2.764557123184204", "\"logprob\":2.5", "`2.5` is no log-probability"),
+            ("\"logprob\":-2.764557123184204", "\"logprob\":NaN", "does not answer"),
+            ("\"logprob\":-2.764557123184204", "\"logprob\":-0.125", "is not the best"),
+            ("{\"id\":260", "{\"id\":7042", "one token twice"),
+            ("{\"id\":260", "{\"id\":90000", "names token 90000"),
+            ("\"truncated\":false", "\"truncated\":true", "larger context"),
+            ("\"prompt_n\":2", "\"prompt_n\":3", "which are not the 3"),
+            ("\"prompt_n\":2", "\"prompt_n\":18446744073709551615", "which are not the 3"),
+            ("\"tokens_predicted\":3", "\"predicted\":3", "does not answer"),
+            ("completion_probabilities", "probabilities", "no log-probabilities"),
+        ] {
+            assert!(ANSWER.contains(from), "{from}");
+            let error = read(&ANSWER.replace(from, to), &ASK).unwrap_err();
+            assert!(error.contains(said), "{to}: {error}");
+        }
+        let error = read(ANSWER, &Ask { top: 5, ..ASK }).unwrap_err();
+        assert!(error.contains("was asked for 5"), "{error}");
+        let rounded = ANSWER.replace("-2.764557123184204", "-2.7646");
+        assert_eq!(read(&rounded, &ASK).unwrap().shown[0], None);
+    }
+
+    #[test]
+    fn counts_are_read_whatever_stands_around_them() {
+        let text = "# HELP llamacpp:n_decode_total x\nllamacpp:prompt_tokens_total 14\nllamacpp:prompt_tokens_cached_total 22\n\
+                    llamacpp:tokens_predicted_total 1.5e+06\nllamacpp:n_decode_total 42\n";
+        assert_eq!(counts(text), Some(Counts { calls: 42, chosen: 1_500_000, read: 14 }));
+        for wrong in ["", "llamacpp:n_decode_total x", "<html>", "llamacpp:n_decode_total -1"] {
+            assert_eq!(counts(wrong), None);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! How servers are spoken to: a row for each dialect, whose functions turn values into texts and texts into values.
+
+mod llama;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::numerics::choice::Candidate;
+
+/// One row of [`DIALECTS`].
+#[derive(Debug)]
+pub struct Dialect {
+    /// Its name in a matrix file.
+    pub name: &'static str,
+    /// The path that answers with 200 once the server can be asked.
+    pub ready: &'static str,
+    /// The paths that say who the server is.
+    pub(super) introductions: &'static [&'static str],
+    /// What they say.
+    pub(super) identity: fn(&[String]) -> Result<Identity, String>,
+    /// The path that says what it has done since it was started, and what it says; nothing where it does not count.
+    pub(super) counts: (&'static str, fn(&str) -> Option<Counts>),
+    /// The paths to call so that it forgets what it has read.
+    pub(super) forget: fn(&Identity) -> Vec<String>,
+    /// How it is asked to forget, for somebody whose server does not.
+    pub(super) forgets: &'static str,
+    /// The path of a request, and what it says.
+    pub(super) ask: fn(&Ask<'_>) -> (&'static str, Value),
+    /// What the answer to it says, or what is wrong with it.
+    pub(super) read: fn(&str, &Ask<'_>) -> Result<Answer, String>,
+}
+
+/// Every dialect there is.
+pub const DIALECTS: &[Dialect] = &[llama::DIALECT];
+
+/// Their names, in the same order.
+pub const NAMES: &[&str] = &{
+    let mut names = [""; DIALECTS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = DIALECTS[at].name;
+        at += 1;
+    }
+    names
+};
+
+/// The dialect of a name.
+pub fn named(name: &str) -> Option<&'static Dialect> {
+    DIALECTS.iter().find(|dialect| dialect.name == name)
+}
+
+/// What is asked of a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask<'a> {
+    /// The prompt.
+    pub(super) tokens: &'a [u32],
+    /// How many tokens may follow.
+    pub(super) new_tokens: usize,
+    /// How many of the best log-probabilities it is to show of each.
+    pub(super) top: usize,
+    /// May it use its prefix cache?
+    pub(super) cache: bool,
+    /// How many tokens the model knows.
+    pub(super) vocabulary: usize,
+}
+
+/// What a server answered.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Answer {
+    /// The tokens that follow.
+    pub(super) tokens: Vec<u32>,
+    /// For each of them the best ones with their log-probabilities, the best first; nothing where they are not shown.
+    pub(super) shown: Vec<Option<Vec<Candidate>>>,
+    /// How many tokens of the prompt it has read, where it tells.
+    pub(super) read: Option<usize>,
+    /// How many it took from its cache, where it tells.
+    pub(super) cached: Option<usize>,
+}
+
+/// Who a server says that it is, as far as no setting of it counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Identity {
+    /// Its version.
+    pub(super) version: String,
+    /// What it says of its model, each by its name.
+    pub(super) facts: BTreeMap<String, String>,
+    /// How many tokens its model knows.
+    pub(super) vocabulary: Option<u64>,
+    /// How many weights its model has.
+    pub(super) parameters: Option<u64>,
+    /// How many prompts it can work on at the same time.
+    pub(super) slots: usize,
+}
+
+/// What a server has done since it was started.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Counts {
+    /// How many calls it has made.
+    pub(super) calls: u64,
+    /// How many tokens it has chosen.
+    pub(super) chosen: u64,
+    /// How many tokens of prompts it has read.
+    pub(super) read: u64,
+}
+
+impl Counts {
+    /// What it has done since it had done so much; nothing where it was started anew.
+    pub(super) fn since(self, before: Counts) -> Option<Counts> {
+        Some(Counts {
+            calls: self.calls.checked_sub(before.calls)?,
+            chosen: self.chosen.checked_sub(before.chosen)?,
+            read: self.read.checked_sub(before.read)?,
+        })
+    }
+}
+
+/// A log-probability, as a server writes it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Number {
+    /// An f32, to the last bit.
+    Exact(f32),
+    /// Too small for a number: every server has its own word for that.
+    Floor,
+    /// One that was rounded on its way.
+    Rounded,
+}
+
+/// Reads a log-probability from its text: parsed as an f64 and rounded then it might be another f32.
+fn number(text: &str) -> Result<Number, String> {
+    if text == "null" {
+        return Ok(Number::Floor);
+    }
+    let wrong = |text: &str| format!("`{}` is no log-probability", clipped(text));
+    let (Ok(single), Ok(double)) = (text.parse::<f32>(), text.parse::<f64>()) else {
+        return Err(wrong(text));
+    };
+    if double.is_nan() || double > 0.0 {
+        return Err(wrong(text));
+    }
+    // The least f32 there is, and what others write for nothing at all.
+    if double == -9999.0 || single <= f32::MIN {
+        return Ok(Number::Floor);
+    }
+    // An f32 is written as the f64 that it is; in fewer digits it cannot be told from one that was rounded to them.
+    let is_exact = f64::from(single) == double;
+    Ok(if is_exact { Number::Exact(single) } else { Number::Rounded })
+}
+
+/// What a token was chosen from, out of the best ones as a server lists them; nothing where one of them was rounded.
+fn shown(chosen: u32, listed: &[(u32, &str)], ask: &Ask<'_>) -> Result<Option<Vec<Candidate>>, String> {
+    let expected = ask.top.min(ask.vocabulary);
+    if listed.len() != expected {
+        return Err(format!(
+            "it shows {} log-probabilities of token {chosen}, and was asked for {expected}",
+            listed.len()
+        ));
+    }
+    let distinct: BTreeSet<u32> = listed.iter().map(|(token, _)| *token).collect();
+    if distinct.len() != listed.len() {
+        return Err(format!("it shows one token twice among the best for token {chosen}"));
+    }
+    let mut best = Vec::with_capacity(listed.len());
+    let mut is_rounded = false;
+    for (token, text) in listed {
+        known(*token, ask)?;
+        let logit = match number(text)? {
+            Number::Exact(logit) => logit,
+            Number::Floor => f32::NEG_INFINITY,
+            Number::Rounded => {
+                is_rounded = true;
+                continue;
+            }
+        };
+        best.push(Candidate { token: *token, logit });
+    }
+    if is_rounded {
+        return Ok(None);
+    }
+    // Whoever is equal comes in the order of their numbers, whatever order the server has.
+    best.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token)));
+    let own = best.iter().find(|candidate| candidate.token == chosen).map(|candidate| candidate.logit);
+    if own != best.first().map(|candidate| candidate.logit) {
+        return Err(format!(
+            "it was asked for the best token, and chose {chosen}, which is not the best that it shows"
+        ));
+    }
+    Ok(Some(best))
+}
+
+/// Refuses a token that the model does not have.
+fn known(token: u32, ask: &Ask<'_>) -> Result<(), String> {
+    if (token as usize) < ask.vocabulary {
+        return Ok(());
+    }
+    Err(format!("it names token {token}, and the model knows those below {}", ask.vocabulary))
+}
+
+/// The beginning of what somebody else wrote, on one line and without what a terminal acts on.
+pub(super) fn clipped(text: &str) -> String {
+    const MOST: usize = 200;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = line.chars().take(MOST).collect();
+    let more = if line.chars().nth(MOST).is_some() { "…" } else { "" };
+    format!("{}{more}", short.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_the_f32_that_was_written_or_is_known_to_be_none() {
+        for value in [-0.258_899_9_f32, -1.0e-7, -4.294_935, -12.5, -1.401e-45, -0.0, -3.0e38] {
+            for text in [f64::from(value).to_string(), format!("{:e}", f64::from(value))] {
+                assert_eq!(number(&text), Ok(Number::Exact(value)), "{text}");
+            }
+        }
+        for text in ["null", "-9999.0", "-3.4028234663852886e+38", "-1e39"] {
+            assert_eq!(number(text), Ok(Number::Floor), "{text}");
+        }
+        for text in ["-0.2589", "-0.25889989733695", "-2.7408"] {
+            assert_eq!(number(text), Ok(Number::Rounded), "{text}");
+        }
+        for text in ["NaN", "0.1", "1e-9", "\"x\"", "[]", "inf"] {
+            assert!(number(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! Servers that others serve with: each is asked over HTTP in its own dialect, and believed as far as it can show.
+//!
+//! What a server shows is the best log-probabilities of each token. How many prompts shared its calls is what it counts itself:
+//! whoever is asked eight things at once may well do one after the other. So a setting of ours that a server does not prove is no
+//! setting, and what it says that cannot be true ends its cell.
+
+pub mod dialect;
+mod exchange;
+pub mod process;
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::Path,
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use serde_json::json;
+
+use self::{
+    dialect::{Answer, Ask, Counts, Dialect, Identity},
+    exchange::{Exchange, Key},
+    process::{Process, Start},
+};
+pub use exchange::check_address;
+
+use super::{
+    Engine, EngineError, Observer, Prompt, Request,
+    ending::{Decode, Endings},
+    environment::Environment,
+};
+use crate::{
+    cell::{Cache, Name, Served, server::Settings},
+    digest::Digest,
+    model::{Subject, tokenizer::Tokenizer},
+    trace::{Finish, Launched, Sample, Seen, Sight, Step, Token},
+};
+
+/// What a matrix file says of a server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// How it is spoken to.
+    pub dialect: &'static Dialect,
+    /// Where it is, or how it is started.
+    pub place: Place,
+    /// The path that answers with 200 once it can be asked.
+    pub ready: String,
+    /// Variables of the environment that it is started with, beside our own.
+    pub env: BTreeMap<String, String>,
+    /// How long an answer, or its start, is waited for.
+    pub timeout: Duration,
+    /// The variable of the environment that holds its key.
+    pub key_env: Option<String>,
+    /// The axes that are declared for it, each with its words and with the arguments that they stand for.
+    pub axes: BTreeMap<Name, Vec<(Name, Vec<String>)>>,
+}
+
+/// Where a server is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub enum Place {
+    /// There, started by somebody else.
+    Url(String),
+    /// Here, started by this command.
+    Command(Vec<String>),
+}
+
+/// A piece of an argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Piece<'a> {
+    /// As it stands.
+    Text(&'a str),
+    /// What stands in braces.
+    Placeholder(&'a str),
+}
+
+/// The pieces of an argument: a word in braces is a placeholder, any other brace is a brace.
+pub fn pieces(argument: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let (mut rest, mut from) = (argument, 0);
+    while let Some(open) = rest[from..].find('{').map(|at| from + at) {
+        let end = rest[open..].find('}').map(|at| open + at);
+        let word = end.map(|end| &rest[open + 1..end]).filter(|word| crate::cell::server::is_axis(word));
+        let (Some(end), Some(word)) = (end, word) else {
+            from = open + 1;
+            continue;
+        };
+        if open > 0 {
+            pieces.push(Piece::Text(&rest[..open]));
+        }
+        pieces.push(Piece::Placeholder(word));
+        (rest, from) = (&rest[end + 1..], 0);
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest));
+    }
+    pieces
+}
+
+impl Server {
+    /// One value for all that may move a bit of it.
+    pub fn digest(&self) -> Digest {
+        let axes: Vec<_> = self
+            .axes
+            .iter()
+            .map(|(axis, words)| {
+                let words = words.iter().map(|(word, arguments)| (word.as_str(), arguments));
+                (axis.as_str(), words.collect::<Vec<_>>())
+            })
+            .collect();
+        let all = (self.dialect.name, &self.place, &self.env, axes);
+        Digest::of(&serde_json::to_vec(&all).expect("values are JSON"))
+    }
+
+    /// What its command comes to under settings, with the path of the model and a port.
+    fn command(&self, command: &[String], settings: Settings, model: &str, port: u16) -> Vec<String> {
+        let port = port.to_string();
+        let arguments = |placeholder: &str| -> Vec<String> {
+            match placeholder {
+                "model" => vec![model.to_owned()],
+                "port" => vec![port.clone()],
+                axis => {
+                    let axis = Name::new(axis);
+                    let word = settings.get(axis);
+                    let words = self.axes.get(&axis).into_iter().flatten();
+                    words.filter(|(other, _)| Some(*other) == word).flat_map(|(_, all)| all.clone()).collect()
+                }
+            }
+        };
+        let all = command.iter().flat_map(|argument| match pieces(argument)[..] {
+            [Piece::Placeholder(placeholder)] => arguments(placeholder),
+            ref pieces => {
+                let texts = pieces.iter().map(|piece| match piece {
+                    Piece::Text(text) => (*text).to_owned(),
+                    Piece::Placeholder(placeholder) => arguments(placeholder).concat(),
+                });
+                vec![texts.collect()]
+            }
+        });
+        all.collect()
+    }
+}
+
+/// A server that can be asked.
+pub struct Serving<'a> {
+    dialect: &'static Dialect,
+    exchange: Exchange,
+    identity: Identity,
+    /// Where it was started here.
+    process: Option<Process>,
+    timeout: Duration,
+    tokenizer: &'a Tokenizer,
+    vocabulary: usize,
+    positions: usize,
+}
+
+/// What it takes to open one.
+pub struct Opening<'a> {
+    /// Which, under which settings.
+    pub served: Served,
+    /// What the matrix file says of it.
+    pub server: &'a Server,
+    /// This program.
+    pub program: &'a Path,
+    /// Where the model's files are, if they are on this disk.
+    pub model: Option<String>,
+    /// Where to put what servers say.
+    pub logs: &'a Path,
+}
+
+impl<'a> Serving<'a> {
+    /// Starts the server unless somebody has, and waits until it can be asked.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or asked, or has another model.
+    pub fn open(opening: &Opening<'_>, subject: &'a Subject<'a>) -> Result<Serving<'a>, EngineError> {
+        let Opening { served, server, program, model, logs } = opening;
+        let Some(tokenizer) = subject.tokenizer else {
+            return Err(EngineError::Unsupported(format!(
+                "servers are given tokens, and {} has no tokenizer here: name the model that it serves",
+                subject.name
+            )));
+        };
+        let key = server.key_env.as_deref().map(key).transpose()?;
+        let (process, url) = match &server.place {
+            Place::Url(url) => (None, url.clone()),
+            Place::Command(command) => {
+                let port = free_port()?;
+                let names_model =
+                    command.iter().any(|argument| pieces(argument).contains(&Piece::Placeholder("model")));
+                if names_model && model.is_none() {
+                    return Err(EngineError::Unsupported(format!(
+                        "its command names {{model}}, and {} is no file on this disk: name one that is",
+                        subject.name
+                    )));
+                }
+                let model = model.as_deref().unwrap_or_default();
+                let name = format!("{}/{}", served.server, served.settings);
+                let log = logs.join(format!("{}.log", name.trim_end_matches('/').replace('/', "_")));
+                let command = server.command(command, served.settings, model, port);
+                let start = Start { command, env: server.env.clone(), log };
+                (Some(Process::start(program, &start)?), format!("http://127.0.0.1:{port}"))
+            }
+        };
+        let exchange = Exchange::new(&url, key, server.timeout)?;
+        let mut serving = Serving {
+            dialect: server.dialect,
+            exchange,
+            identity: Identity {
+                version: String::new(),
+                facts: BTreeMap::new(),
+                vocabulary: None,
+                parameters: None,
+                slots: 0,
+            },
+            process,
+            timeout: server.timeout,
+            tokenizer,
+            vocabulary: subject.vocabulary,
+            positions: subject.positions,
+        };
+        serving.wait(&server.ready)?;
+        serving.identity = serving.identity()?;
+        let Identity { vocabulary, parameters, .. } = serving.identity;
+        let differs = |what: &str, its: u64, ours: u64| {
+            Err(EngineError::Answer(format!(
+                "its server has a model of {its} {what}, and {} has {ours}: let it serve that model, or name the one that it serves",
+                subject.name
+            )))
+        };
+        match (vocabulary, parameters) {
+            (Some(its), _) if its != subject.vocabulary as u64 => {
+                differs("tokens", its, subject.vocabulary as u64)
+            }
+            // Others count tied weights once or twice.
+            (_, Some(its)) if subject.is_gguf && its != subject.parameters => {
+                differs("weights", its, subject.parameters)
+            }
+            _ => Ok(serving),
+        }
+    }
+
+    /// Waits until it can be asked.
+    fn wait(&self, ready: &str) -> Result<(), EngineError> {
+        const PACE: Duration = Duration::from_millis(50);
+        let end = Instant::now() + self.timeout;
+        while !self.exchange.is_ready(ready) {
+            if let Some(process) = &self.process {
+                self.lives()?;
+                if Instant::now() > end {
+                    return Err(EngineError::Environment(format!(
+                        "its server could not be asked after {} seconds{}: see that {ready} answers with 200, or set a longer \
+                         `timeout`",
+                        self.timeout.as_secs(),
+                        self.exchange.hide(&process.last_words())
+                    )));
+                }
+            } else if Instant::now() > end {
+                // What stands in the way is what it says when it is asked.
+                self.exchange.get(ready, SHORT)?;
+                return Ok(());
+            }
+            thread::sleep(PACE);
+        }
+        // Somebody else may have answered on its port.
+        self.lives()
+    }
+
+    /// Is the process there that was started?
+    fn lives(&self) -> Result<(), EngineError> {
+        match self.process.as_ref().and_then(Process::ended) {
+            Some(ended) => Err(EngineError::Environment(format!(
+                "its server has {}: see why, and try again",
+                self.exchange.hide(&ended)
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Who it says it is.
+    fn identity(&self) -> Result<Identity, EngineError> {
+        let paths = self.dialect.introductions.iter();
+        let texts = paths.map(|path| self.exchange.get(path, LONG)).collect::<Result<Vec<_>, _>>()?;
+        let mut identity = (self.dialect.identity)(&texts).map_err(|problem| self.strange(&problem))?;
+        identity.version = dialect::clipped(&self.exchange.hide(&identity.version));
+        for fact in identity.facts.values_mut() {
+            *fact = dialect::clipped(&self.exchange.hide(fact));
+        }
+        Ok(identity)
+    }
+
+    fn strange(&self, problem: &str) -> EngineError {
+        EngineError::Answer(format!(
+            "its server is not to be believed: {}; see who answers there, and that it speaks the dialect of {}",
+            self.exchange.hide(problem),
+            self.dialect.name
+        ))
+    }
+
+    /// What it has done so far, if it counts.
+    fn counts(&self) -> Option<Counts> {
+        let (path, read) = self.dialect.counts;
+        read(&self.exchange.get(path, LONG).ok()?)
+    }
+
+    /// Asks for all at the same time; the answers are in the order of what was asked.
+    fn ask(&self, asks: &[Ask<'_>]) -> Result<Vec<Answer>, EngineError> {
+        let barrier = Barrier::new(asks.len());
+        let one = |ask: &Ask<'_>| {
+            let (path, value) = (self.dialect.ask)(ask);
+            // What a token and its best ones can take, escaped at its worst, and what stands around them.
+            let most = LONG + 64 * ask.tokens.len() + ask.new_tokens * (1 + ask.top) * 1024;
+            barrier.wait();
+            let text = self.exchange.post(path, &value, most)?;
+            (self.dialect.read)(&text, ask).map_err(|problem| self.strange(&problem))
+        };
+        thread::scope(|scope| {
+            let asked: Vec<_> = asks.iter().map(|ask| scope.spawn(|| one(ask))).collect();
+            asked.into_iter().map(|asked| asked.join().expect("nothing in there panics")).collect()
+        })
+    }
+
+    /// What it has done for these answers since it had done so much, once it has counted all of it; nothing where it does
+    /// not count.
+    fn done(&self, before: Option<Counts>, answers: &[Answer]) -> Result<Option<Counts>, EngineError> {
+        /// For a server whose counters come from another process.
+        const LAG: Duration = Duration::from_secs(3);
+        let Some(before) = before else { return Ok(None) };
+        let chosen: u64 = answers.iter().map(|answer| answer.tokens.len() as u64).sum();
+        let read: Option<u64> = answers.iter().map(|answer| answer.read.map(|read| read as u64)).sum();
+        let end = Instant::now() + LAG;
+        loop {
+            let Some(done) = self.counts() else { return Ok(None) };
+            let Some(done) = done.since(before) else {
+                return Err(self.strange("it counts less than before, so it was started anew in between"));
+            };
+            if done.chosen > chosen || read.is_some_and(|read| done.read > read) {
+                return Err(self.strange(&format!(
+                    "it counts {} tokens and gave us {chosen}, so somebody else uses it too",
+                    done.chosen
+                )));
+            }
+            if done.chosen == chosen && read.is_none_or(|read| done.read == read) {
+                return Ok(Some(done));
+            }
+            if Instant::now() > end {
+                return Err(self.strange(&format!("it gave us {chosen} tokens, and counts {}", done.chosen)));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Refuses what it took from its cache and should not have, or the other way round.
+    fn check_cache(&self, cache: Cache, prompt: &Prompt, answer: &Answer) -> Result<(), EngineError> {
+        let item = prompt.item;
+        let sentence = match (cache, answer.cached) {
+            (Cache::Warm, Some(0)) => format!(
+                "item {item} was read a moment before, and nothing of it was in the cache: give each prompt a slot, and let \
+                 prompts be as long as what it caches at once"
+            ),
+            (Cache::Off | Cache::Cold, Some(cached @ 1..)) => {
+                format!(
+                    "{cached} tokens of item {item} were in a cache that should be {cache}: leave such cells out"
+                )
+            }
+            (Cache::Warm | Cache::Cold, None) => {
+                format!("it does not tell what of item {item} was in its cache: leave such cells out")
+            }
+            _ => return Ok(()),
+        };
+        Err(EngineError::Answer(sentence))
+    }
+}
+
+/// For a short text.
+const SHORT: usize = 1 << 16;
+/// For a text of a server's own, such as all it counts.
+const LONG: usize = 1 << 22;
+
+/// About how many rows a call had: the tokens that it chose for each. A server that decodes one by one comes to a little above
+/// or below one, because the last part of a prompt gives a token too.
+fn rows(done: Counts) -> Option<usize> {
+    const ALONE: f64 = 1.2;
+    let rows = done.chosen as f64 / done.calls.max(1) as f64;
+    Some(if rows > ALONE { (rows.round() as usize).max(2) } else { 1 })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a key opens a door and moves no bit of what comes through it")]
+fn key(variable: &str) -> Result<Key, EngineError> {
+    std::env::var(variable).map(Key).map_err(|_| {
+        EngineError::Unsupported(format!(
+            "its key should be in {variable}, which is not set: set it, or take `key-env` out"
+        ))
+    })
+}
+
+/// A port that nobody listens at. Somebody may before the server does, and then it says so and ends.
+fn free_port() -> Result<u16, EngineError> {
+    let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    port.map(|address| address.port()).map_err(|error| {
+        EngineError::Environment(format!(
+            "there is no free port for a server ({error}): see what uses them all"
+        ))
+    })
+}
+
+impl Engine for Serving<'_> {
+    fn about(&self) -> Environment {
+        let Identity { version, facts, vocabulary, parameters, .. } = &self.identity;
+        let engine = format!("{} {version}", self.dialect.name);
+        let counted = [("tokens", vocabulary), ("weights in all", parameters)];
+        let counted = counted
+            .into_iter()
+            .filter_map(|(name, count)| Some((name.to_owned(), count.as_ref()?.to_string())));
+        let facts = facts.clone().into_iter().chain(counted).collect();
+        Environment { engine, facts }
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::Top
+    }
+
+    fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError> {
+        super::check(prompts, request, self.vocabulary, self.positions)?;
+        if !request.choice.takes_the_best() {
+            let sentence = "every server draws in a way of its own, so none is asked to: take the best with choice = \"greedy\"";
+            return Err(EngineError::Unsupported(sentence.to_owned()));
+        }
+        if prompts.iter().any(|prompt| prompt.replay.is_some()) {
+            let sentence = "servers choose their tokens and cannot be given any to read: take `replay` out";
+            return Err(EngineError::Unsupported(sentence.to_owned()));
+        }
+        let answers = self.answers(prompts, request);
+        // Whoever was asked and is gone cannot answer: that is the reason, whatever came of it.
+        self.lives()?;
+        if let (Err(EngineError::Environment(_)), Some(_)) = (&answers, &self.process) {
+            // Its keeper hears of its end a moment later than we do.
+            thread::sleep(Duration::from_millis(300));
+            self.lives()?;
+        }
+        let (answers, done) = answers?;
+        if self.identity()? != self.identity {
+            return Err(self.strange("it is another one than before, so what it says now goes with nothing"));
+        }
+        let rows = done.and_then(rows);
+        let decode = |tokens: &[u32]| self.tokenizer.decode(tokens, true);
+        let endings = Endings::new(request, Some(&decode as &Decode<'_>))?;
+        for (prompt, answer) in prompts.iter().zip(answers) {
+            let mut ending = endings.begin(prompt);
+            let mut steps = Vec::new();
+            for (id, shown) in answer.tokens.into_iter().zip(answer.shown) {
+                if ending.finish().is_some() {
+                    break;
+                }
+                ending.push(id);
+                let seen =
+                    shown.map_or_else(|| Seen::hidden(request.candidates.min(self.vocabulary)), Seen::Top);
+                steps.push(Step { token: Token { id, seen }, rows });
+            }
+            observer.chose(steps.len());
+            observer.finished(Sample {
+                item: prompt.item,
+                prompt: prompt.tokens.clone(),
+                steps,
+                text: ending.text(),
+                finish: ending.finish().unwrap_or(Finish::Stop),
+                launch: answer.read.map(|read| Launched { prefill: vec![read], threads: None }),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Serving<'_> {
+    /// What it answers to all of these at once, and what it has done for that.
+    fn answers(
+        &self,
+        prompts: &[Prompt],
+        request: &Request,
+    ) -> Result<(Vec<Answer>, Option<Counts>), EngineError> {
+        let asks: Vec<_> = prompts
+            .iter()
+            .map(|prompt| Ask {
+                tokens: &prompt.tokens,
+                new_tokens: request.max_new_tokens,
+                top: request.candidates,
+                cache: request.cache != Cache::Off,
+                vocabulary: self.vocabulary,
+            })
+            .collect();
+        match request.cache {
+            Cache::Off => {}
+            Cache::Cold => {
+                for path in (self.dialect.forget)(&self.identity) {
+                    self.exchange.post(&path, &json!({}), SHORT).map_err(|error| match error {
+                        EngineError::Answer(sentence) => EngineError::Answer(format!(
+                            "{sentence}; so that its cache can be cold, {}",
+                            self.dialect.forgets
+                        )),
+                        error => error,
+                    })?;
+                }
+            }
+            Cache::Warm => {
+                let first: Vec<_> = asks.iter().map(|ask| Ask { new_tokens: 1, ..*ask }).collect();
+                self.ask(&first)?;
+            }
+        }
+        let before = self.counts();
+        let answers = self.ask(&asks)?;
+        let done = self.done(before, &answers)?;
+        for (prompt, answer) in prompts.iter().zip(&answers) {
+            self.check_cache(request.cache, prompt, answer)?;
+        }
+        Ok((answers, done))
+    }
+}

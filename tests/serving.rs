@@ -1,0 +1,653 @@
+//! Servers of others, by a stub over loopback: what one answers is believed as far as it proves it, and nothing that it does
+//! hangs, hides or escapes.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use reprocheck::model::{Checkpoint, Subject, hub::HubSettings};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const KEY: &str = "sk-a-key-that-nobody-may-see";
+
+/// What a stub does that an honest server does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mood {
+    Honest,
+    /// Whatever it is asked at once, it does one by one.
+    OneByOne,
+    /// It counts nothing.
+    Silent,
+    /// Company moves its numbers.
+    Moved,
+    /// It has nothing in its cache, whatever it was told.
+    NeverCaches,
+    /// It has a cache that was switched off.
+    AlwaysCaches,
+    /// It leaves out the row of a token.
+    LeavesOut,
+    /// It rounds its numbers.
+    Rounds,
+    Hangs,
+    ClosesMidway,
+    Trickles,
+    Fails,
+    IsBusy,
+    IsAPage,
+    UnknownToken,
+    AboveZero,
+    NotANumber,
+    AnotherModel,
+    Huge,
+    Elsewhere,
+    /// It is another one after the first answers.
+    Changes,
+    /// Somebody else uses it.
+    Shared,
+    /// It says the key that it was told.
+    Repeats,
+}
+
+#[derive(Default)]
+struct Counts {
+    calls: u64,
+    chosen: u64,
+    read: u64,
+    answers: u64,
+    key: Option<String>,
+    seen: Vec<Vec<u64>>,
+    /// How many wait for the one that came first, and how many groups have gone.
+    waiting: usize,
+    gone: u64,
+    together: usize,
+}
+
+struct Stub {
+    port: u16,
+    counts: Arc<(Mutex<Counts>, Condvar)>,
+}
+
+impl Stub {
+    /// A server of the model in the binary, for as long as the test runs.
+    fn new(mood: Mood) -> Stub {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let counts: Arc<(Mutex<Counts>, Condvar)> = Arc::default();
+        let shared = counts.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let counts = shared.clone();
+                // Whoever asks may have gone.
+                thread::spawn(move || drop(answer(stream, mood, &counts)));
+            }
+        });
+        Stub { port, counts }
+    }
+
+    fn url(&self) -> String {
+        format!("url = \"http://127.0.0.1:{}\"\ntimeout = 3", self.port)
+    }
+}
+
+fn vocabulary() -> (u64, u64) {
+    let checkpoint = Checkpoint::resolve("qwen", &HubSettings::from_environment(), &mut |_| {}).unwrap();
+    let subject = Subject::of(&checkpoint).unwrap();
+    (subject.vocabulary as u64, subject.parameters)
+}
+
+/// Reads a request, and answers it as its mood is.
+fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let header = |name: &str| {
+        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
+        line.map(|line| line[name.len()..].trim().to_owned())
+    };
+    let mut body = vec![0; header("content-length:").map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body)?;
+    let path = head.split(' ').nth(1).unwrap();
+    let (vocabulary, parameters) = vocabulary();
+    let mut say = |status: &str, extra: &str, text: &str| {
+        let length = text.len();
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\nConnection: close\r\n{extra}Content-Length: {length}\r\n\r\n{text}"
+        )
+    };
+    let (counts, changed) = shared;
+    let mut counts = counts.lock().unwrap();
+    counts.key = header("authorization:");
+    match path {
+        "/health" => say("200 OK", "", "{}"),
+        "/props" => {
+            let version = if mood == Mood::Changes && counts.answers > 0 { "b2" } else { "b1" };
+            let version =
+                if mood == Mood::Repeats { counts.key.clone().unwrap() } else { version.to_owned() };
+            let props = json!({ "build_info": version, "model_path": "/m/x.gguf", "total_slots": 4 });
+            say("200 OK", "", &props.to_string())
+        }
+        "/v1/models" => {
+            let tokens = if mood == Mood::AnotherModel { vocabulary + 1 } else { vocabulary };
+            let model = json!({ "data": [{ "meta": { "n_vocab": tokens, "n_params": parameters } }] });
+            say("200 OK", "", &model.to_string())
+        }
+        "/metrics" if mood != Mood::Silent => {
+            let Counts { calls, chosen, read, .. } = *counts;
+            let chosen = if mood == Mood::Shared && chosen > 0 { chosen + 7 } else { chosen };
+            let text = format!(
+                "llamacpp:prompt_tokens_total {read}\nllamacpp:tokens_predicted_total {chosen}\nllamacpp:n_decode_total {calls}\n"
+            );
+            say("200 OK", "", &text)
+        }
+        "/completion" => {
+            let request: Value = serde_json::from_slice(&body).unwrap();
+            let new = request["n_predict"].as_u64().unwrap();
+            let prompt: Vec<u64> =
+                request["prompt"].as_array().unwrap().iter().map(|token| token.as_u64().unwrap()).collect();
+            // The first one waits for others, as a server gathers what it decodes together.
+            counts.waiting += 1;
+            let (group, is_first) = (counts.gone, counts.waiting == 1);
+            if is_first {
+                drop(counts);
+                thread::sleep(Duration::from_millis(150));
+                counts = shared.0.lock().unwrap();
+                counts.together = counts.waiting;
+                counts.calls += new;
+                (counts.waiting, counts.gone) = (0, group + 1);
+                changed.notify_all();
+            } else {
+                counts = changed.wait_while(counts, |counts| counts.gone == group).unwrap();
+                if mood == Mood::OneByOne {
+                    counts.calls += new;
+                }
+            }
+            let together = counts.together;
+            let is_warm = request["cache_prompt"] == true && counts.seen.contains(&prompt);
+            let is_cached = match mood {
+                Mood::NeverCaches => false,
+                Mood::AlwaysCaches => true,
+                _ => is_warm,
+            };
+            let cached = if is_cached { prompt.len() as u64 - 1 } else { 0 };
+            counts.seen.push(prompt.clone());
+            counts.chosen += new;
+            counts.read += prompt.len() as u64 - cached;
+            counts.answers += 1;
+            drop(counts);
+            let moved = if mood == Mood::Moved && together > 1 { -0.5 } else { -0.25 };
+            let top = request["n_probs"].as_u64().unwrap();
+            let tokens: Vec<u64> =
+                (0..new).map(|at| (prompt.iter().sum::<u64>() + at) % (vocabulary - top)).collect();
+            let second = match mood {
+                Mood::AboveZero => "0.5".to_owned(),
+                Mood::NotANumber => "NaN".to_owned(),
+                Mood::Rounds => "-1.2346".to_owned(),
+                _ => "-1.5".to_owned(),
+            };
+            let row = |token: &u64| {
+                let best = (0..top).map(|rank| match rank {
+                    0 => format!("{{\"id\":{token},\"logprob\":{moved}}}"),
+                    1 => format!("{{\"id\":{},\"logprob\":{second}}}", token + 1),
+                    _ => format!("{{\"id\":{},\"logprob\":-{}.0}}", token + rank, rank + 1),
+                });
+                format!("{{\"id\":{token},\"top_logprobs\":[{}]}}", best.collect::<Vec<_>>().join(","))
+            };
+            let kept = if mood == Mood::LeavesOut { &tokens[1..] } else { &tokens[..] };
+            let rows: Vec<_> = kept.iter().map(row).collect();
+            let mut tokens = tokens.clone();
+            if mood == Mood::UnknownToken {
+                tokens[0] = vocabulary;
+            }
+            let text = format!(
+                "{{\"tokens\":{tokens:?},\"tokens_predicted\":{new},\"truncated\":false,\"timings\":{{\"cache_n\":{cached},\
+                 \"prompt_n\":{}}},\"completion_probabilities\":[{}]}}",
+                prompt.len() as u64 - cached,
+                rows.join(",")
+            );
+            match mood {
+                Mood::Hangs => {
+                    thread::sleep(Duration::from_secs(30));
+                    Ok(())
+                }
+                Mood::ClosesMidway => {
+                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", text.len(), &text[..20])
+                }
+                Mood::Trickles => {
+                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len())?;
+                    for byte in text.bytes() {
+                        stream.write_all(&[byte])?;
+                        thread::sleep(Duration::from_millis(200));
+                    }
+                    Ok(())
+                }
+                Mood::Huge => {
+                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1_u64 << 30)?;
+                    let piece = vec![b' '; 1 << 20];
+                    (0..1 << 10).try_for_each(|_| stream.write_all(&piece))
+                }
+                Mood::Fails => say("500 Internal Server Error", "", "{\"error\":\"out of memory\"}"),
+                Mood::IsBusy => say("429 Too Many Requests", "Retry-After: 1\r\n", "later"),
+                Mood::IsAPage => {
+                    say("200 OK", "Content-Type: text/html\r\n", "<html><body>Hello</body></html>")
+                }
+                Mood::Elsewhere => {
+                    let (there, _) = ELSEWHERE.get_or_init(elsewhere);
+                    say("302 Found", &format!("Location: http://127.0.0.1:{there}/completion\r\n"), "")
+                }
+                _ => say("200 OK", "", &text),
+            }
+        }
+        _ => say("501 Not Implemented", "", "{\"error\":\"not here\"}"),
+    }
+}
+
+/// A host that nobody should come to: its port, and how many have.
+static ELSEWHERE: std::sync::OnceLock<(u16, Arc<AtomicUsize>)> = std::sync::OnceLock::new();
+
+fn elsewhere() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let came: Arc<AtomicUsize> = Arc::default();
+    let counted = came.clone();
+    thread::spawn(move || {
+        for _ in listener.incoming() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (port, came)
+}
+
+/// A folder with a matrix of one server.
+struct Place(TempDir);
+
+impl Place {
+    fn new(server: &str, matrix: &str, gate: &str) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "model = \"qwen\"\nsuites = [\"carry_chain\"]\nitems = 4\n\n[generate]\nmax-new-tokens = 3\n\n[engine.stub]\n\
+             dialect = \"llama.cpp\"\n{server}\n\n[matrix]\nengine = \"server:stub\"\n{matrix}\n\n[[gate]]\nname = \"tried\"\n{gate}\n"
+        );
+        fs::write(folder.path().join("ci.toml"), text).unwrap();
+        Place(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+        command
+            .args(["run", "--matrix", "ci.toml", "--out", "out"])
+            .current_dir(self.path())
+            .env("STUB_KEY", KEY);
+        command
+    }
+
+    fn run(&self) -> (i32, String) {
+        let output = self.command().output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let all = text(output.stdout) + &text(output.stderr);
+        // As one line, wherever it was broken for a terminal.
+        (output.status.code().unwrap(), all.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+}
+
+const COMPANY: &str = "concurrency = [1, 4]";
+
+/// Runs a stub alone and in company, under a gate.
+fn in_company(mood: Mood, gate: &str) -> (i32, String) {
+    let stub = Stub::new(mood);
+    Place::new(&stub.url(), COMPANY, &format!("vary = \"concurrency\"\n{gate}")).run()
+}
+
+#[test]
+fn a_gate_on_what_a_server_shows_passes_fails_and_never_speaks_of_bits() {
+    let (code, out) = in_company(Mood::Honest, "require = \"top\"");
+    assert_eq!(code, 0, "{out}");
+    let (code, out) = in_company(Mood::Honest, "require = \"tokens\"");
+    assert_eq!(code, 0, "{out}");
+    let (code, out) = in_company(Mood::Honest, "require = \"bits\"");
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("shows the best log-probabilities, not all logits: require"), "{out}");
+    let (code, out) = in_company(Mood::Moved, "require = \"top\"");
+    assert_eq!(code, 1, "{out}");
+    assert!(
+        out.contains(
+            "server:stub/n4 has other tokens or other numbers of the best than server:stub/n1 on 4 of 4 items"
+        ),
+        "{out}"
+    );
+    let (code, out) = in_company(Mood::Moved, "expect = \"diverges\"");
+    assert_eq!(code, 0, "{out}");
+    let (code, out) = in_company(Mood::Honest, "expect = \"diverges\"");
+    assert_eq!(code, 3, "{out}");
+}
+
+#[test]
+fn company_that_the_server_does_not_prove_is_no_company() {
+    let (code, out) = in_company(Mood::OneByOne, "require = \"top\"");
+    assert_eq!(code, 3, "{out}");
+    assert!(
+        out.contains("`concurrency` did not really vary: the server decoded as many rows at a time"),
+        "{out}"
+    );
+    let (code, out) = in_company(Mood::Silent, "require = \"top\"");
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("whether `concurrency` made a difference cannot be told"), "{out}");
+}
+
+#[test]
+fn what_is_not_shown_of_a_token_or_was_rounded_is_never_equal() {
+    for mood in [Mood::LeavesOut, Mood::Rounds] {
+        let (code, out) = in_company(mood, "require = \"top\"");
+        assert_eq!(code, 3, "{mood:?}: {out}");
+    }
+    let (code, out) = in_company(Mood::LeavesOut, "require = \"tokens\"");
+    assert_eq!(code, 0, "{out}");
+}
+
+#[test]
+fn a_warm_cache_is_one_that_had_the_prompt_and_one_that_is_off_had_nothing() {
+    let caches = |mood: Mood, matrix: &str| {
+        let stub = Stub::new(mood);
+        Place::new(&stub.url(), matrix, "vary = \"cache\"\nrequire = \"top\"").run()
+    };
+    let (code, out) = caches(Mood::Honest, "cache = [\"off\", \"warm\"]");
+    assert_eq!(code, 0, "{out}");
+    let (code, out) = caches(Mood::NeverCaches, "cache = [\"off\", \"warm\"]");
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("nothing of it was in the cache"), "{out}");
+    let (code, out) = caches(Mood::AlwaysCaches, "cache = [\"off\", \"warm\"]");
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("were in a cache that should be off"), "{out}");
+    let (code, out) = caches(Mood::Honest, "cache = [\"off\", \"cold\"]");
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("so that its cache can be cold, start it with --slot-save-path"), "{out}");
+}
+
+#[test]
+fn whatever_a_server_does_is_a_sentence_and_takes_no_longer_than_it_may() {
+    for (mood, code, sentence) in [
+        (Mood::Hangs, 4, "/completion of its server does not answer (timed out)"),
+        (Mood::Trickles, 4, "/completion of its server does not answer (timed out)"),
+        (Mood::ClosesMidway, 4, "/completion of its server does not answer"),
+        (
+            Mood::Fails,
+            4,
+            "answers with 500 Internal Server Error, saying `{\\\"error\\\":\\\"out of memory\\\"}`",
+        ),
+        (Mood::IsBusy, 4, "answers with 429 Too Many Requests, saying `later`"),
+        (Mood::IsAPage, 3, "it does not answer as llama-server does"),
+        (Mood::UnknownToken, 3, "and the model knows those below"),
+        (Mood::AboveZero, 3, "`0.5` is no log-probability"),
+        (Mood::NotANumber, 3, "it does not answer as llama-server does"),
+        (Mood::AnotherModel, 3, "and qwen has"),
+        (Mood::Huge, 3, "answers with more than"),
+        (Mood::Elsewhere, 3, "no redirect is followed"),
+        (Mood::Changes, 3, "it is another one than before"),
+        (Mood::Shared, 3, "somebody else uses it too"),
+    ] {
+        let stub = Stub::new(mood);
+        let begun = Instant::now();
+        let (found, out) =
+            Place::new(&stub.url(), COMPANY, "vary = \"concurrency\"\nrequire = \"top\"").run();
+        assert_eq!(found, code, "{mood:?}: {out}");
+        assert!(out.contains(sentence), "{mood:?}: {out}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{mood:?}");
+        // Nothing is asked twice.
+        let answers = stub.counts.0.lock().unwrap().answers;
+        assert!(answers <= 5, "{mood:?}: {answers}");
+    }
+    let (_, came) = ELSEWHERE.get_or_init(elsewhere);
+    assert_eq!(came.load(Ordering::Relaxed), 0);
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_key_goes_to_its_server_and_nowhere_else() {
+    for mood in [Mood::Honest, Mood::Repeats, Mood::Fails] {
+        let stub = Stub::new(mood);
+        let server = format!("{}\nkey-env = \"STUB_KEY\"", stub.url());
+        let place = Place::new(&server, COMPANY, "vary = \"concurrency\"\nrequire = \"top\"");
+        let (_, out) = place.run();
+        assert!(!out.contains(KEY), "{out}");
+        assert_eq!(stub.counts.0.lock().unwrap().key, Some(format!("Bearer {KEY}")));
+        let files = files(&place.path().join("out"));
+        assert!(files.len() > 3);
+        for file in files {
+            let bytes = fs::read(&file).unwrap();
+            let holds = bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes());
+            assert!(!holds, "{}", file.display());
+        }
+    }
+    let stub = Stub::new(Mood::Honest);
+    let server = format!("{}\nkey-env = \"REPROCHECK_NO_SUCH_VARIABLE\"", stub.url());
+    let (code, out) = Place::new(&server, COMPANY, "vary = \"concurrency\"\nrequire = \"top\"").run();
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("REPROCHECK_NO_SUCH_VARIABLE, which is not set"), "{out}");
+}
+
+#[test]
+fn a_report_of_a_server_is_made_again_byte_for_byte() {
+    let stub = Stub::new(Mood::LeavesOut);
+    let place = Place::new(&stub.url(), COMPANY, "vary = \"concurrency\"\nrequire = \"tokens\"");
+    assert_eq!(place.run().0, 0);
+    let report = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+        let output = command
+            .args(["report", "out", "--format", "json"])
+            .args(arguments)
+            .current_dir(place.path())
+            .output();
+        output.unwrap().stdout
+    };
+    assert_eq!(report(&[]), fs::read(place.path().join("out/report.json")).unwrap());
+    let answers = stub.counts.0.lock().unwrap().answers;
+    // Nothing is left to ask.
+    let resumed = place.command().arg("--resume").output().unwrap();
+    assert_eq!(resumed.status.code(), Some(0));
+    assert_eq!(stub.counts.0.lock().unwrap().answers, answers);
+}
+
+/// A command that is a shell's.
+#[cfg(unix)]
+fn shell(script: &str) -> String {
+    format!("command = [\"sh\", \"-c\", {script:?}, \"{{port}}\"]\ntimeout = 2")
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_ends_or_is_never_ready_says_what_it_said_last() {
+    let gate = "vary = \"concurrency\"\nrequire = \"top\"";
+    let (code, out) = Place::new(&shell("echo starting; echo no memory >&2; exit 7"), COMPANY, gate).run();
+    assert_eq!(code, 4, "{out}");
+    assert!(out.contains("its server has ended (exit status: 7), saying `starting / no memory` at the end of out/servers/stub.log"), "{out}");
+    let (code, out) = Place::new(&shell("echo loading; sleep 600"), COMPANY, gate).run();
+    assert_eq!(code, 4, "{out}");
+    assert!(out.contains("its server could not be asked after 2 seconds, saying `loading`"), "{out}");
+    let missing = "command = [\"/no/such/server\", \"{port}\"]";
+    let (code, out) = Place::new(missing, COMPANY, gate).run();
+    assert_eq!(code, 4, "{out}");
+    assert!(out.contains("cannot start `/no/such/server`"), "{out}");
+}
+
+/// Is there such a process?
+#[cfg(unix)]
+fn lives(process: &str) -> bool {
+    let status = Command::new("kill").args(["-0", process]).stderr(Stdio::null()).status();
+    status.unwrap().success()
+}
+
+#[cfg(unix)]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_ends_with_its_children_however_the_run_ends() {
+    // Its child does not care to be asked.
+    let server = shell("(trap '' TERM; echo child; sleep 600) & echo $! $$; wait")
+        .replace("timeout = 2", "timeout = 60");
+    for signal in ["-KILL", "-INT"] {
+        let place = Place::new(&server, COMPANY, "vary = \"concurrency\"\nrequire = \"top\"");
+        let mut run = place.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let log = place.path().join("out/servers/stub.log");
+        let processes = || -> Vec<String> {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(|c: char| c.is_ascii_digit()))
+                .unwrap_or_default()
+                .to_owned();
+            line.split_whitespace().map(str::to_owned).collect()
+        };
+        wait_until("it starts", || processes().len() == 2);
+        let processes = processes();
+        assert!(processes.iter().all(|process| lives(process)));
+        // The second one of a polite signal ends a run at once.
+        for _ in 0..2 {
+            let _ = Command::new("kill").args([signal, &run.id().to_string()]).stderr(Stdio::null()).status();
+            thread::sleep(Duration::from_millis(300));
+        }
+        run.wait().unwrap();
+        wait_until("all end", || processes.iter().all(|process| !lives(process)));
+    }
+}
+
+/// The matrix that is shipped, of a genuine server; `.ci/server` fetches it, and `.ci/model` the model.
+#[cfg(unix)]
+struct Real(TempDir);
+
+#[cfg(unix)]
+impl Real {
+    fn new(change: impl Fn(String) -> String) -> Real {
+        let variable =
+            |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is what `.ci/run` sets"));
+        let (python, model) = (variable("REPROCHECK_LLAMA_SERVER"), variable("REPROCHECK_REAL_MODEL"));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = root.join("tests/real/llama_server.py");
+        let text = fs::read_to_string(root.join("suites/serve-llama.toml")).unwrap();
+        let text = text.replace("\"llama-server\"", &format!("{python:?}, {script:?}"));
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("serve.toml"), format!("model = {model:?}\n{}", change(text))).unwrap();
+        Real(folder)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+        command.args(["run", "--matrix", "serve.toml", "--out", "out"]).current_dir(self.0.path());
+        command
+    }
+
+    fn run(&self) -> (i32, String) {
+        let output = self.command().output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), text)
+    }
+
+    /// The most rows that a server decoded at a time, as the record of a cell has it.
+    fn rows(&self, cell: &str) -> u64 {
+        let file = format!("out/cells/{}.json", cell.replace('/', "_").replace(':', "~"));
+        let record: Value = serde_json::from_slice(&fs::read(self.0.path().join(file)).unwrap()).unwrap();
+        record["content"]["done"]["launches"]["decode_rows"].as_u64().unwrap()
+    }
+}
+
+#[cfg(unix)]
+#[test]
+#[ignore = "needs the real model and server: `.ci/run` fetches both"]
+fn a_real_server_keeps_its_numbers_in_company_or_not_by_one_flag() {
+    let real = Real::new(|text| text);
+    let (code, out) = real.run();
+    assert_eq!(code, 0, "{out}");
+    assert_eq!(real.rows("server:llama/kv=split/n1"), 1);
+    assert!(real.rows("server:llama/kv=split/n4") >= 2, "{out}");
+    assert!(real.rows("server:llama/kv=unified/n4") >= 2, "{out}");
+}
+
+#[cfg(unix)]
+#[test]
+#[ignore = "needs the real model and server: `.ci/run` fetches both"]
+fn a_real_server_with_one_slot_has_no_company() {
+    let real = Real::new(|text| {
+        let text = text.replace(
+            "split = [\"-np\", \"4\"], unified = [\"-np\", \"4\", \"-kvu\"]",
+            "split = [\"-np\", \"1\"]",
+        );
+        let text: String = text
+            .lines()
+            .filter(|line| !line.starts_with("exclude"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let text = text.replace("[1, 4]", "[1, 8]").replace("[\"off\", \"warm\"]", "\"off\"");
+        let end = text.find("[[gate]]\nname    = \"nor").unwrap();
+        text[..end].to_owned()
+    });
+    let (code, out) = real.run();
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("`concurrency` did not really vary"), "{out}");
+    assert_eq!(real.rows("server:llama/kv=split/n8"), 1);
+}
+
+#[cfg(unix)]
+#[test]
+#[ignore = "needs the real model and server: `.ci/run` fetches both"]
+fn a_real_server_that_is_killed_midway_ends_the_run_and_leaves_no_orphan() {
+    let real = Real::new(|text| text.replace("max-new-tokens = 12", "max-new-tokens = 64"));
+    let run = real.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let folder = real.0.path().to_owned();
+    // Once a group is done.
+    wait_until("a group is done", || {
+        let cells = fs::read_dir(folder.join("out/cells")).into_iter().flatten().flatten();
+        cells.into_iter().any(|cell| cell.metadata().is_ok_and(|about| about.len() > 0))
+    });
+    let script = format!("{}/tests/real/llama_server.py", env!("CARGO_MANIFEST_DIR"));
+    let ours = || -> Vec<String> {
+        let children = |parent: &str| {
+            let output = Command::new("ps").args(["-o", "pid=,args=", "--ppid", parent]).output().unwrap();
+            let lines = String::from_utf8(output.stdout).unwrap();
+            lines.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let keepers = children(&run.id().to_string());
+        let servers = keepers.iter().flat_map(|keeper| children(keeper.split(' ').next().unwrap()));
+        servers
+            .filter(|line| line.contains(&script))
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+    let servers = ours();
+    assert_eq!(servers.len(), 1);
+    Command::new("kill").args(["-KILL", &servers[0]]).status().unwrap();
+    let output = run.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{err}");
+    assert!(err.contains("its server has ended (signal: 9"), "{err}");
+    assert!(!lives(&servers[0]));
+}
