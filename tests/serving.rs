@@ -192,8 +192,14 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
             drop(counts);
             let moved = if mood == Mood::Moved && together > 1 { -0.5 } else { -0.25 };
             let top = request["n_probs"].as_u64().unwrap();
-            let tokens: Vec<u64> =
-                (0..new).map(|at| (prompt.iter().sum::<u64>() + at) % (vocabulary - top)).collect();
+            // The same one after a text, whoever wrote it.
+            let mut sum = prompt.iter().sum::<u64>();
+            let next = |_| {
+                let token = sum % (vocabulary - top);
+                sum += token;
+                token
+            };
+            let tokens: Vec<u64> = (0..new).map(next).collect();
             let second = match mood {
                 Mood::AboveZero => "0.5".to_owned(),
                 Mood::NotANumber => "NaN".to_owned(),
@@ -380,6 +386,45 @@ fn a_warm_cache_is_one_that_had_the_prompt_and_one_that_is_off_had_nothing() {
     let (code, out) = caches(Mood::Honest, "cache = [\"off\", \"cold\"]");
     assert_eq!(code, 3, "{out}");
     assert!(out.contains("so that its cache can be cold, start it with --slot-save-path"), "{out}");
+}
+
+#[test]
+fn a_server_reads_what_another_cell_wrote_and_shows_what_it_makes_of_it() {
+    let parity = |mood: Mood, more: &[&str]| {
+        let stub = Stub::new(mood);
+        let place = Place::new(&stub.url(), COMPANY, "vary = \"concurrency\"\nrequire = \"top\"");
+        let prompts = "{\"text\": \"12+34=\"}\n{\"text\": \"7+8=\"}\n";
+        fs::write(place.path().join("tokens.jsonl"), prompts).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+        command.args(["parity", "server:stub/n1", "server:stub/n2", "--model", "qwen"]);
+        command.args(["--tokens", "tokens.jsonl", "--max-new-tokens", "3"]).args(more);
+        let output = command.current_dir(place.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout) + &text(output.stderr))
+    };
+    let all = ["--matrix", "ci.toml", "--top", "4"];
+    let (code, out) = parity(Mood::Honest, &all);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("the best 4 log-probabilities") && out.contains("A B        6     6"), "{out}");
+    let (code, out) = parity(Mood::Honest, &[&all[..], &["--max-flip-rate", "0"]].concat());
+    assert_eq!(code, 0, "{out}");
+    let (code, out) = parity(Mood::Moved, &all);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("set apart by concurrency 1 and 2"), "{out}");
+    let (code, out) = parity(Mood::Honest, &[]);
+    assert!(code == 2 && out.contains("a server that nothing declares"), "{out}");
+
+    // A run whose cells read what the reference wrote.
+    let stub = Stub::new(Mood::Honest);
+    let place = Place::new(&stub.url(), COMPANY, "vary = \"concurrency\"\nrequire = \"top\"");
+    let matrix = fs::read_to_string(place.path().join("ci.toml")).unwrap();
+    let matrix = matrix.replace("max-new-tokens = 3", "max-new-tokens = 3\nreplay = true");
+    let reference = "[reference]\nengine = \"server:stub\"\nconcurrency = 1\n\n[matrix]";
+    fs::write(place.path().join("ci.toml"), matrix.replace("[matrix]", reference)).unwrap();
+    let (code, out) = place.run();
+    assert_eq!(code, 0, "{out}");
+    // Four items of three tokens: chosen in one call, and read in three.
+    assert_eq!(stub.counts.0.lock().unwrap().answers, 4 + 4 * 3);
 }
 
 #[test]

@@ -10,10 +10,10 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, program};
+use super::{Ended, Exit, program, up_to};
 use crate::{
-    cell::{AXES, Cell},
-    engine::{Engines, Opener as _},
+    cell::{Cell, Compute, Name, Served, axes},
+    engine::{Engines, Opener as _, server::Server},
     model::Subject,
     parity::{
         Largest, Limits, Parity as Found, Side, compare,
@@ -50,6 +50,12 @@ pub(super) struct Parity {
     /// How many tokens the first cell may choose where none are given
     #[arg(long, value_name = "N", default_value = "64")]
     max_new_tokens: usize,
+    /// How many of the best tokens a server is to show; its numbers may depend on it
+    #[arg(long, value_name = "K", default_value = "20", value_parser = up_to(1 << 20))]
+    top: usize,
+    /// The matrix file that says what the servers and scripts of cells are
+    #[arg(long, value_name = "FILE.toml")]
+    matrix: Option<PathBuf>,
     /// Keep the traces of cells in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -125,9 +131,11 @@ impl Parity {
         }
         if !cells.is_empty() {
             self.record(&cells, &mut traces)?;
-        } else if self.model.is_some() || self.tokens.is_some() || self.keep.is_some() {
+        } else if self.model.is_some()
+            || [&self.matrix, &self.tokens, &self.keep].iter().any(|option| option.is_some())
+        {
             return Err(Ended::usage(anyhow!(
-                "--model, --tokens and --keep are about cells, and every side is a trace: leave them out"
+                "--model, --matrix, --tokens and --keep are about cells, and every side is a trace: leave them out"
             )));
         }
         let cell_at = |at: usize| cells.iter().find(|(place, _)| *place == at).map(|(_, cell)| *cell);
@@ -148,24 +156,30 @@ impl Parity {
         let model = super::Model::open(model)?;
         let (subject, program) = (model.subject()?, program()?);
         let mut given = self.given(&subject, traces, first)?;
-        let scripts = BTreeMap::new();
+        let plan = self.matrix.clone().map(|file| super::plan::Matrix { file, profile: None }.plan());
+        let plan = plan.transpose()?;
+        let (scripts, servers) = plan.map(|plan| (plan.scripts, plan.servers)).unwrap_or_default();
+        for (_, cell) in cells {
+            is_settled(*cell, &servers)?;
+        }
+        let unkept = tempfile::tempdir()?;
+        let folder = self.keep.as_deref().unwrap_or(unkept.path());
         let engines = Engines {
             checkpoint: model.checkpoint(),
             program: &program,
             scripts: &scripts,
-            servers: &BTreeMap::new(),
-            logs: Path::new(""),
+            servers: &servers,
+            logs: folder,
             subject: &subject,
         };
-        let unkept = tempfile::tempdir()?;
-        let folder = self.keep.as_deref().unwrap_or(unkept.path());
         for (number, (at, cell)) in cells.iter().enumerate() {
             // A cell may be named twice, to see whether it repeats.
             let again = cells[..number].iter().filter(|(_, before)| before == cell).count();
             let again = if again == 0 { String::new() } else { format!(".{}", again + 1) };
             let path = folder.join(format!("{}{again}.jsonl", cell_name(*cell)));
             let mut engine = engines.open(cell.compute)?;
-            record(engine.as_mut(), cell, &mut given, self.max_new_tokens, &subject, path.clone())?;
+            let sizes = (self.max_new_tokens, self.top);
+            record(engine.as_mut(), cell, &mut given, sizes, &subject, path.clone())?;
             traces.insert(*at, OpenTrace::open(&path)?);
         }
         Ok(())
@@ -186,6 +200,27 @@ impl Parity {
             ))),
         }
     }
+}
+
+/// Refuses a cell of a server that is declared nowhere, or that leaves a setting of it open.
+fn is_settled(cell: Cell, servers: &BTreeMap<Name, Server>) -> Result<(), Ended> {
+    let Compute::Server(Served { server, settings }) = cell.compute else { return Ok(()) };
+    let Some(declared) = servers.get(&server) else {
+        return Err(Ended::usage(anyhow!(
+            "{cell} is a server that nothing declares: name the matrix file with [engine.{server}] by --matrix"
+        )));
+    };
+    for (axis, words) in &declared.axes {
+        let word = settings.get(*axis);
+        if words.iter().all(|(other, _)| Some(*other) != word) {
+            let words: Vec<_> = words.iter().map(|(word, _)| format!("{axis}={word}")).collect();
+            return Err(Ended::usage(anyhow!(
+                "{cell} does not say what {axis} is: write one of {} behind server:{server}/",
+                words.join(", ")
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn show(sides: &[Side], found: &[Found], held: &[Option<bool>], out: &mut impl Write) -> Result<(), Ended> {
@@ -242,7 +277,7 @@ fn show(sides: &[Side], found: &[Found], held: &[Option<bool>], out: &mut impl W
 fn sentences(found: &Found, cells: [Option<Cell>; 2]) -> Vec<String> {
     let mut all = Vec::new();
     if let [Some(one), Some(other)] = cells {
-        let differ = AXES.iter().map(|entry| entry.axis).filter(|axis| one.get(*axis) != other.get(*axis));
+        let differ = axes(&[one, other]).into_iter().filter(|axis| one.get(*axis) != other.get(*axis));
         let differ: Vec<_> =
             differ.map(|axis| format!("{axis} {} and {}", one.get(axis), other.get(axis))).collect();
         all.push(if differ.is_empty() {

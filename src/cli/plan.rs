@@ -30,8 +30,8 @@ use crate::{
 pub(super) struct Plan {
     #[command(flatten)]
     matrix: Matrix,
-    /// Measure how long a run will take here: it loads the model, and has it choose a few tokens after the longest prompt
-    /// of every suite under every cell that computes otherwise
+    /// Measure how long a run will take here: it loads the model, and has it read the longest prompt and choose a few tokens
+    /// under every cell that computes otherwise
     #[arg(long)]
     time: bool,
     /// The model to measure; the matrix file's where it is left out

@@ -93,7 +93,7 @@ impl Given {
 }
 
 /// Lets an engine read the tokens, in groups, and writes what it shows to an open trace. Where none are given it chooses the
-/// best, up to so many, and what it chose is given from then on.
+/// best, up to so many, and what it chose is given from then on. An engine that shows the best tokens alone shows `top` of them.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ pub fn record(
     engine: &mut dyn Engine,
     cell: &Cell,
     given: &mut [Given],
-    max_new_tokens: usize,
+    (max_new_tokens, top): (usize, usize),
     subject: &Subject<'_>,
     path: PathBuf,
 ) -> Result<(), ParityError> {
@@ -119,7 +119,7 @@ pub fn record(
         stop_tokens: subject.stop_tokens.to_vec(),
         stop_strings: Vec::new(),
         choice: Choice::Greedy,
-        candidates: 1,
+        candidates: if shows == Shows::Top { top } else { 1 },
     };
     for group in given.chunks_mut(cell.serving.together().get()) {
         let prompts = group.iter().zip(0..).map(|(given, item)| Prompt {

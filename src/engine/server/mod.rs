@@ -434,11 +434,9 @@ impl Engine for Serving<'_> {
             let sentence = "every server draws in a way of its own, so none is asked to: take the best with choice = \"greedy\"";
             return Err(EngineError::Unsupported(sentence.to_owned()));
         }
-        if prompts.iter().any(|prompt| prompt.replay.is_some()) {
-            let sentence = "servers choose their tokens and cannot be given any to read: take `replay` out";
-            return Err(EngineError::Unsupported(sentence.to_owned()));
-        }
-        let answers = self.answers(prompts, request);
+        let is_replay = prompts.iter().any(|prompt| prompt.replay.is_some());
+        let answers =
+            if is_replay { self.replayed(prompts, request) } else { self.answers(prompts, request) };
         // Whoever was asked and is gone cannot answer: that is the reason, whatever came of it.
         self.lives()?;
         if let (Err(EngineError::Environment(_)), Some(_)) = (&answers, &self.process) {
@@ -480,6 +478,35 @@ impl Engine for Serving<'_> {
 }
 
 impl Serving<'_> {
+    /// What it shows before each of the tokens that are given: it is asked for one token after each beginning, of all prompts
+    /// at once.
+    fn replayed(
+        &self,
+        prompts: &[Prompt],
+        request: &Request,
+    ) -> Result<(Vec<Answer>, Option<Counts>), EngineError> {
+        let given = |prompt: &Prompt| prompt.replay.clone().unwrap_or_default();
+        let begin = |prompt| Answer { tokens: given(prompt), shown: Vec::new(), read: None, cached: None };
+        let mut all: Vec<_> = prompts.iter().map(begin).collect();
+        let mut done = Some(Counts::default());
+        let request = Request { max_new_tokens: 1, ..request.clone() };
+        for place in 0..all.iter().map(|answer| answer.tokens.len()).max().unwrap_or(0) {
+            let longer = |(at, prompt): (usize, &Prompt)| {
+                let read = all[at].tokens.get(..=place)?;
+                let tokens = [&prompt.tokens, &read[..place]].concat();
+                Some((at, Prompt { item: prompt.item, tokens, replay: None }))
+            };
+            let (places, asked): (Vec<_>, Vec<_>) = prompts.iter().enumerate().filter_map(longer).unzip();
+            let (answers, counted) = self.answers(&asked, &request)?;
+            for (at, answer) in places.into_iter().zip(answers) {
+                all[at].shown.push(answer.shown.into_iter().next().flatten());
+                all[at].read = all[at].read.max(answer.read);
+            }
+            done = done.zip(counted).map(|(done, more)| done.and(more));
+        }
+        Ok((all, done))
+    }
+
     /// What it answers to all of these at once, and what it has done for that.
     fn answers(
         &self,

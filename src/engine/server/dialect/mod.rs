@@ -105,6 +105,15 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// This, and more of it.
+    pub(super) fn and(self, more: Counts) -> Counts {
+        Counts {
+            calls: self.calls + more.calls,
+            chosen: self.chosen + more.chosen,
+            read: self.read + more.read,
+        }
+    }
+
     /// What it has done since it had done so much; nothing where it was started anew.
     pub(super) fn since(self, before: Counts) -> Option<Counts> {
         Some(Counts {
