@@ -35,7 +35,8 @@ pub struct Apart {
     pub steps: Option<Most<u64>>,
     /// The largest difference of two log-probabilities of a token.
     pub difference: Most<f64>,
-    /// The Kullback-Leibler divergence of the other from the one, in nats. Where a row shows the best alone it is that of
+    /// The Kullback-Leibler divergence of the other from the one, in nats, as distributions: whatever the probabilities that
+    /// are shown of all tokens sum to. Where a row shows the best alone it is that of
     /// the tokens that both show and of all others taken together, which is at most that of all.
     pub divergence: f64,
     /// How much more likely the best token of the one is than its second, in nats, where both are seen.
@@ -59,18 +60,19 @@ impl Apart {
 }
 
 impl<'r> Row<'r> {
-    /// What its numbers are less than their log-probabilities.
-    fn shift(self) -> f64 {
+    /// By how much its numbers are more than log-probabilities whose probabilities sum to 1. An engine that sums them in `f32`
+    /// shows some that do not.
+    fn excess(self) -> f64 {
         match self {
-            Row::Logits(logits) => {
-                let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            Row::Logits(all) | Row::LogProbabilities(all) => {
+                let highest = f64::from(all.iter().copied().fold(f32::NEG_INFINITY, f32::max));
                 let mut sum = 0.0;
-                for &logit in logits {
-                    sum += exp64(f64::from(logit) - highest);
+                for &number in all {
+                    sum += exp64(f64::from(number) - highest);
                 }
                 highest + libm::log(sum)
             }
-            Row::LogProbabilities(_) | Row::Top(_) => 0.0,
+            Row::Top(_) => 0.0,
         }
     }
 
@@ -113,7 +115,9 @@ impl<'r> Row<'r> {
 /// How far the row of one engine is from the row of another, after the same tokens. `given` is the token that
 /// followed. Both have the same vocabulary, and show something.
 pub fn apart(one: Row<'_>, other: Row<'_>, given: u32) -> Apart {
-    let shifts = [one.shift(), other.shift()];
+    let excesses = [one.excess(), other.excess()];
+    // Log-probabilities count as they are shown.
+    let shifts = [0, 1].map(|side| if [one, other][side].is_logits() { excesses[side] } else { 0.0 });
     let has_steps = one.is_logits() == other.is_logits();
     let mut apart = Apart {
         same: has_steps,
@@ -136,14 +140,15 @@ pub fn apart(one: Row<'_>, other: Row<'_>, given: u32) -> Apart {
         };
         let numbers = if matches!(one, Row::Top(_)) { [logit, led] } else { [led, logit] };
         apart.same &= canonical(numbers[0]).to_bits() == canonical(numbers[1]).to_bits();
-        let [p, q] = [0, 1].map(|side| f64::from(numbers[side]) - shifts[side]);
-        let weights = [exp64(p), exp64(q)].map(|weight| if weight < 1e-300 { 0.0 } else { weight });
+        let less = |by: [f64; 2]| [0, 1].map(|side| f64::from(numbers[side]) - by[side]);
+        let ([p, q], normal) = (less(shifts), less(excesses));
+        let weights = normal.map(|log| if log < -690.0 { 0.0 } else { exp64(log) });
         (shown[0], shown[1]) = (shown[0] + weights[0], shown[1] + weights[1]);
         let is_floor = |side: usize| numbers[side] == f32::NEG_INFINITY && ![one, other][side].is_logits();
         if is_floor(0) || is_floor(1) {
             continue;
         }
-        apart.divergence += weighed(weights, p - q);
+        apart.divergence += weighed(weights, normal[0] - normal[1]);
         let difference = if numbers == [f32::NEG_INFINITY; 2] { 0.0 } else { (p - q).abs() };
         if difference > apart.difference.value {
             apart.difference = Most { value: difference, token };
@@ -250,6 +255,16 @@ mod tests {
     const GIVEN: f64 = -0.651_905_394_936_616_4;
 
     #[test]
+    fn probabilities_that_do_not_sum_to_one_differ_and_their_distributions_do_not() {
+        let logits = [1.0, 2.0, -3.0, 0.5];
+        let shift = Row::Logits(&logits).excess();
+        let off = logits.map(|logit| (f64::from(logit) - shift + 1e-3) as f32);
+        let found = apart(Row::Logits(&logits), Row::LogProbabilities(&off), 0);
+        assert!((found.given.unwrap() - 1e-3).abs() < 1e-6 && (found.difference.value - 1e-3).abs() < 1e-6);
+        assert!(found.divergence < 1e-12, "{}", found.divergence);
+    }
+
+    #[test]
     fn one_step_in_one_number_is_seen_and_named() {
         let a: Vec<f32> = (0..1000).map(|token| (token * 7919 % 1009) as f32 * 0.017 - 9.0).collect();
         let mut b = a.clone();
@@ -259,7 +274,7 @@ mod tests {
         assert_eq!(found.steps, Some(Most { value: 1, token: 421 }));
         // Of a change of one part in 10^7 no digit of the divergence is lost: it is p d^2 / 2, less the square of p d.
         let d = f64::from(b[421]) - f64::from(a[421]);
-        let p = exp64(f64::from(a[421]) - Row::Logits(&a).shift());
+        let p = exp64(f64::from(a[421]) - Row::Logits(&a).excess());
         let expected = p * (1.0 - p) * d * d / 2.0;
         assert!((found.divergence - expected).abs() < 1e-3 * expected, "{} {expected}", found.divergence);
         let same = apart(Row::Logits(&a), Row::Logits(&a), 3);
@@ -278,7 +293,7 @@ mod tests {
     fn the_best_alone_bound_the_divergence_of_all_from_below() {
         let (a, b) = ([1.0, 2.0, -3.0, 0.5], [1.5, 1.0, -2.0, 0.0]);
         let shown = |row: &[f32; 4], tokens: [u32; 2]| {
-            let shift = Row::Logits(row).shift();
+            let shift = Row::Logits(row).excess();
             top(&tokens.map(|token| (token, (f64::from(row[token as usize]) - shift) as f32)))
         };
         let (best, others) = (shown(&a, [1, 0]), shown(&b, [0, 1]));
