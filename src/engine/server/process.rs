@@ -125,7 +125,7 @@ impl Drop for Process {
     }
 }
 
-/// Keeps a server for [`Process`] until its side is closed, or until the server has ended. `open` opens the file for what
+/// Keeps a server for `Process` until its side is closed, or until the server has ended. `open` opens the file for what
 /// the server says.
 ///
 /// # Errors
