@@ -155,6 +155,13 @@ fn what_is_not_shown_is_never_the_same() {
     place.write(&other, lines[..2].join("\n"));
     let (code, out, _) = place.call(&[&kept, &other]);
     assert!(code == 3 && out.contains("1 of the items are of one of them alone"), "{out}");
+    // An item whose tokens part: what follows is not compared.
+    let mut items: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = items[1]["tokens"].as_array_mut().unwrap().last_mut().unwrap();
+    *last = json!(last.as_u64().unwrap() + 1);
+    place.write(&other, items.iter().map(|item| format!("{item}\n")).collect::<String>());
+    let (code, out, _) = place.call(&[&kept, &other]);
+    assert!(code == 3 && out.contains("1 of the items part"), "{out}");
     // The best tokens alone.
     let row = [(7, -0.5), (8, -1.5)];
     place.top("a", &[7, 7], &[row, row]);

@@ -2,7 +2,7 @@
 
 pub mod record;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
@@ -161,7 +161,12 @@ pub struct Ratio {
 impl Parity {
     /// Is everything seen on which a limit bears? The best tokens alone say what is apart, and never that nothing is.
     pub fn is_whole(&self) -> bool {
-        !self.shows.contains(&Shows::Top) && self.unseen == 0 && self.left_out == 0
+        !self.shows.contains(&Shows::Top) && self.is_all()
+    }
+
+    /// Was every place of every item compared?
+    fn is_all(&self) -> bool {
+        self.unseen == 0 && self.left_out == 0 && self.parted == 0
     }
 
     /// The share of places where the two rank other tokens first.
@@ -212,12 +217,12 @@ pub fn compare(one: &mut Side, other: &mut Side) -> Result<Parity, ParityError> 
         given: None,
     };
     let mut sums = Sums::default();
-    let (items, others) = (one.trace.items.clone(), other.trace.items.clone());
+    let items = one.trace.items.clone();
+    let others: HashMap<_, _> =
+        other.trace.items.iter().map(|item| (item.item.clone(), item.clone())).collect();
     let mut shown = [Shown::default(), Shown::default()];
     for item in &items {
-        let Some(its_other) =
-            others.iter().find(|other| other.item == item.item && other.prompt == item.prompt)
-        else {
+        let Some(its_other) = others.get(&item.item).filter(|other| other.prompt == item.prompt) else {
             parity.left_out += 1;
             continue;
         };
@@ -327,11 +332,7 @@ impl Limits {
             (divergence.is_some(), exceeds(divergence, largest), parity.is_whole()),
             (steps.is_some(), exceeds(steps.map(|steps| steps as f64), most), parity.is_whole()),
             // Every engine shows which token is best.
-            (
-                flip_rate.is_some(),
-                exceeds(flip_rate, Some(parity.flip_rate())),
-                parity.unseen == 0 && parity.left_out == 0,
-            ),
+            (flip_rate.is_some(), exceeds(flip_rate, Some(parity.flip_rate())), parity.is_all()),
         ];
         let mut holds = Some(true);
         for (_, exceeds, is_seen) in found.into_iter().filter(|(is_asked, ..)| *is_asked) {
