@@ -236,6 +236,8 @@ pub struct Compared {
     pub agree: ByLevel<Option<bool>>,
     /// Are the tokens the same, and the best ones of every place with their numbers? That is less than all bits.
     pub top: Option<bool>,
+    /// Are the texts the same? Nothing where they were given.
+    pub text: Option<bool>,
     /// Is the answer right, in the one and in the other?
     pub correct: (bool, bool),
 }
@@ -243,7 +245,13 @@ pub struct Compared {
 /// Compares two outputs of one item.
 pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
     let shared = one.chosen().zip(other.chosen()).take_while(|(a, b)| a == b && a.is_some()).count();
-    let is_told = one.chosen().chain(other.chosen()).all(|token| token.is_some());
+    // Equal texts may be of other tokens; other texts never are of the same.
+    let hides = match [one, other].map(|output| output.sight == Sight::Text) {
+        [false, false] => false,
+        [true, true] => one.text == other.text,
+        _ => true,
+    };
+    let is_told = !hides && one.chosen().chain(other.chosen()).all(|token| token.is_some());
     let (shortest, longest) =
         (one.tokens.len().min(other.tokens.len()), one.tokens.len().max(other.tokens.len()));
     // The place where they part was still chosen from comparable logits, if both chose.
@@ -262,6 +270,7 @@ pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
             answers: Some(one.answer == other.answer),
         },
         top: None,
+        text: (!one.replayed && !other.replayed).then(|| one.text == other.text),
         correct: (one.correct, other.correct),
     };
     let mut tops = Count::default();
@@ -475,6 +484,8 @@ pub struct Tally {
     pub levels: ByLevel<Count>,
     /// Items by whether the best tokens of every place are the same, with their numbers.
     pub tops: Count,
+    /// Items by whether the texts are the same.
+    pub texts: Count,
     /// Items in which at least one of the two has found an answer.
     pub answered: Proportion,
     /// The comparable places, by whether the logits are the same.
@@ -505,6 +516,7 @@ impl Tally {
             self.levels[level].include(*is_same);
         }
         self.tops.include(compared.top);
+        self.texts.include(compared.text);
         let is_answered = one.answer.or(other.answer).is_some();
         self.answered = self.answered + Proportion { hits: is_answered.into(), of: 1 };
         self.places = self.places + compared.places;
@@ -623,7 +635,8 @@ impl Spread {
         let ByLevel { bits, tokens, answers } = &mut self.agreement;
         self.untold.bits |= outputs.iter().any(|output| output.sight < Sight::Logits);
         bits.add(outputs.iter().map(|output| output.root));
-        self.untold.tokens |= chosen.is_none();
+        let is_text = outputs.iter().any(|output| output.sight == Sight::Text);
+        self.untold.tokens |= chosen.is_none() || is_text;
         tokens.add(chosen.iter().flatten());
         answers.add(outputs.iter().map(|output| output.answer));
         let lengths: Vec<_> = outputs.iter().map(|output| [output.tokens.len() as u64]).collect();

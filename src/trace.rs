@@ -16,6 +16,8 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sight {
+    /// Nothing but the text: the tokens are those that the model's tokenizer makes of it, whatever the engine chose.
+    Text,
     /// Nothing but the token.
     Tokens,
     /// The log-probabilities of the best tokens, as they came.
@@ -28,6 +30,7 @@ impl Sight {
     /// In a word.
     pub fn name(self) -> &'static str {
         match self {
+            Sight::Text => "text",
             Sight::Tokens => "tokens",
             Sight::Top => "top",
             Sight::Logits => "logits",
@@ -38,6 +41,7 @@ impl Sight {
 impl fmt::Display for Sight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Sight::Text => "text alone",
             Sight::Tokens => "tokens alone",
             Sight::Top => "the best log-probabilities, not all logits",
             Sight::Logits => "all logits",
@@ -72,6 +76,16 @@ impl Seen {
     /// number.
     pub fn hidden(count: usize) -> Seen {
         Seen::Top(vec![Candidate { token: u32::MAX, logit: f32::NAN }; count])
+    }
+
+    /// Is it what an engine of this sight shows?
+    pub fn is_of(&self, sight: Sight) -> bool {
+        matches!(
+            (self, sight),
+            (Seen::Nothing, Sight::Text | Sight::Tokens)
+                | (Seen::Top(_), Sight::Top)
+                | (Seen::Logits { .. }, Sight::Logits)
+        )
     }
 
     /// Is it one that shows nothing?
@@ -203,14 +217,15 @@ impl Sample {
 /// The chain after n steps is thus the root of the sample cut off there. Another definition would be another version,
 /// and begin elsewhere.
 ///
-/// Where less is seen it begins at the SHA-256 of `reprocheck sample 2 top` or `reprocheck sample 2 tokens`, so that no
-/// value of one sight is a value of another, and in place of the digest of the logits stand the best tokens, each as 32
+/// Where less is seen it begins at the SHA-256 of `reprocheck sample 2 top`, `reprocheck sample 2 tokens` or `reprocheck
+/// sample 2 text`, so that no value of one sight is a value of another, and in place of the digest of the logits stand the best tokens, each as 32
 /// bits and its log-probability as those of an f32.
 pub fn chain<'t>(sight: Sight, tokens: impl IntoIterator<Item = &'t Token>) -> Digest {
     let begin: &[u8] = match sight {
         Sight::Logits => b"reprocheck sample 1",
         Sight::Top => b"reprocheck sample 2 top",
         Sight::Tokens => b"reprocheck sample 2 tokens",
+        Sight::Text => b"reprocheck sample 2 text",
     };
     tokens.into_iter().fold(Digest::of(begin), |chain, token| {
         let mut link = Sha256::new();

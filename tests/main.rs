@@ -8,6 +8,7 @@ mod choice;
 mod cli;
 mod compare;
 mod conformance;
+mod dialects;
 mod docs;
 mod doctor;
 mod elementary;

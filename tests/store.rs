@@ -40,7 +40,7 @@ fn seen(sight: Sight, item: u64, tokens: &[u32], text: &str) -> Sample {
             Candidate { token: token ^ 1, logit: f32::NEG_INFINITY },
         ];
         let seen = match sight {
-            Sight::Tokens => Seen::Nothing,
+            Sight::Text | Sight::Tokens => Seen::Nothing,
             Sight::Top => Seen::Top(candidates),
             Sight::Logits => Seen::Logits {
                 digest: Digest::of(&[item as u8, at as u8]),

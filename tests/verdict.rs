@@ -256,6 +256,23 @@ fn another_engine_on_two_machines_proves_nothing_and_the_lab_does() {
     }
 }
 
+#[test]
+fn a_server_may_say_something_else_of_itself_under_other_settings_and_another_one_may_too() {
+    let servers = "[engine.a]\ndialect = \"llama.cpp\"\ncommand = [\"x\", \"{port}\", \"{kv}\"]\n[engine.a.axes]\nkv = [1, 2]\n\
+                   [engine.b]\ndialect = \"vllm\"\nurl = \"http://127.0.0.1:1\"\n\
+                   [engine.c]\ndialect = \"vllm\"\nurl = \"http://127.0.0.1:2\"\n";
+    for (matrix, vary, expected) in [
+        ("engine = \"server:a\"\n", "kv", Outcome::Pass),
+        ("engine = \"server:b\"\nconcurrency = [1, 2]\n", "concurrency", Outcome::Unknown),
+        ("engine = [\"server:b\", \"server:c\"]\n", "engine", Outcome::Pass),
+    ] {
+        let gate = format!("[[gate]]\nvary = \"{vary}\"\nrequire = \"tokens\"\n");
+        let mut world = World::new(&format!("{servers}[matrix]\n{matrix}{gate}"));
+        world.elsewhere = vec![1];
+        assert_eq!(world.outcome(5, |_, _| same()), expected, "{vary}");
+    }
+}
+
 /// The only gate's outcome, and the worst that it found.
 fn ruled(world: &World, made: impl Fn(usize, u64) -> Made) -> (Outcome, String) {
     let rulings = world.rulings(9, made);
@@ -271,6 +288,12 @@ fn what_is_not_seen_is_never_equal_and_what_is_seen_to_differ_is_other() {
     let (pass, fail, unknown) = (Outcome::Pass, Outcome::Fail, Outcome::Unknown);
     // Of what is the same, of what differs below the best, of other bits and of other tokens.
     for (sight, limit, expected) in [
+        (Sight::Text, "require = \"bits\"", [unknown, unknown, unknown, fail]),
+        (Sight::Text, "require = \"tokens\"", [unknown, unknown, unknown, fail]),
+        (Sight::Text, "require = \"text\"", [pass, pass, pass, fail]),
+        (Sight::Text, "require = \"answers\"", [pass; 4]),
+        (Sight::Text, "expect = \"diverges\"", [unknown, unknown, unknown, pass]),
+        (Sight::Text, "max-divergence-rate = \"5%\"", [unknown, unknown, unknown, fail]),
         (Sight::Tokens, "require = \"bits\"", [unknown, unknown, unknown, fail]),
         (Sight::Tokens, "require = \"tokens\"", [pass, pass, pass, fail]),
         (Sight::Tokens, "expect = \"diverges\"", [unknown, unknown, unknown, pass]),
@@ -298,6 +321,17 @@ fn what_is_not_seen_is_never_equal_and_what_is_seen_to_differ_is_other() {
     let shows = |world: &World| ruled(world, |_, _| same()).1;
     world.sights[0] = Sight::Tokens;
     assert_eq!(shows(&world), "lab/fp32/sequential/t1/b1 shows tokens alone, not all logits: require tokens");
+    world.sights = vec![Sight::Text, Sight::Logits];
+    assert_eq!(shows(&world), "lab/fp32/sequential/t1/b1 shows text alone: require text");
+    // Tokens that were made of a text are not compared with tokens that were chosen.
+    let mut mixed = batch("require = \"tokens\"");
+    mixed.sights = vec![Sight::Text, Sight::Tokens];
+    let (outcome, sentence) = ruled(&mixed, |_, _| same());
+    assert_eq!(outcome, unknown);
+    assert_eq!(
+        sentence,
+        "lab/fp32/sequential/t1/b1 shows text alone, which other tokens may make too: require text"
+    );
     world.sights = vec![Sight::Top; 2];
     assert_eq!(
         shows(&world),

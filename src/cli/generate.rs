@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, up_to};
+use super::{Ended, Exit, Format, up_to};
 use crate::{
     cell::{Axis, Cell, Compute, EngineName, Name, Setting},
     digest::Digest,
@@ -121,12 +121,6 @@ impl Shorthand {
         }
         Ok(cell)
     }
-}
-
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// What the JSON form says: what ran, and what came out.

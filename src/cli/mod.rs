@@ -27,7 +27,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
     cell::Cell,
@@ -56,6 +56,13 @@ Exit codes
   0  it holds, or is the same          3  nobody can tell: evidence is missing, or items are too few
   1  a gate failed, or runs differ     4  the machine would not: files, network, memory
   2  the usage or a file is wrong      130 or 143: stopped by Ctrl-C or SIGTERM, to be resumed";
+
+/// How a verb shows what it found, where it writes no report.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Format {
+    Text,
+    Json,
+}
 
 #[derive(Subcommand, Debug)]
 enum Verb {

@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, program, up_to};
+use super::{Ended, Exit, Format, program, up_to};
 use crate::{
     cell::{Cell, Compute, Name, Served, axes},
     engine::{Engines, Opener as _, server::Server},
@@ -71,12 +71,6 @@ pub(super) struct Parity {
     /// How to show the result
     #[arg(long, default_value = "text")]
     format: Format,
-}
-
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Format {
-    Text,
-    Json,
 }
 
 fn limit(text: &str) -> Result<f64, String> {

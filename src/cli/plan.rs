@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, up_to};
+use super::{Ended, Exit, Format, up_to};
 use crate::{
     engine::Engines,
     plan::{self, keys},
@@ -58,12 +58,6 @@ pub(super) struct Matrix {
     /// One of its profiles
     #[arg(long, value_name = "NAME")]
     pub(super) profile: Option<String>,
-}
-
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Format {
-    Text,
-    Json,
 }
 
 impl Matrix {

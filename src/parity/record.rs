@@ -109,7 +109,7 @@ pub fn record(
     let shows = match engine.sight() {
         Sight::Logits => Shows::Logits,
         Sight::Top => Shows::Top,
-        Sight::Tokens => return Err(ParityError::Blind(Box::new(*cell))),
+        Sight::Tokens | Sight::Text => return Err(ParityError::Blind(Box::new(*cell))),
     };
     let mut writer = OpenWriter::new(&path, shows, engine.about())?;
     let request = Request {

@@ -52,6 +52,8 @@ pub enum Limit {
     Require(Level),
     /// Both agree on every token, and on the numbers of the best ones at its place.
     Top,
+    /// Both have the same text.
+    Text,
     /// They do not agree on their bits.
     Diverges,
     /// Accuracy falls by less than this.
@@ -82,13 +84,16 @@ const CONFIDENCE: f64 = 0.95;
 
 /// Less than bits, and more than tokens: what can be asked of a server that shows the best log-probabilities alone.
 const TOP: &str = "top";
+/// Less than tokens: what can be asked of a server that answers with nothing else.
+const TEXT: &str = "text";
 
 /// Every limit that a gate may set.
 pub const LIMITS: &[LimitEntry] = &[
     LimitEntry {
-        key: key("require", Form::Word(&["bits", TOP, "tokens", "answers"]), "what must be equal"),
+        key: key("require", Form::Word(&["bits", TOP, "tokens", TEXT, "answers"]), "what must be equal"),
         read: |value| match value.as_str()? {
             TOP => Some(Limit::Top),
+            TEXT => Some(Limit::Text),
             level => level.parse().ok().map(Limit::Require),
         },
     },
@@ -126,6 +131,7 @@ impl Limit {
             Limit::Top => "both have the same tokens on every item, and the same numbers of the best ones at every place, as many as \
                            `candidates` says"
                 .to_owned(),
+            Limit::Text => "both have the same text on every item, whatever tokens it was made of".to_owned(),
             Limit::Diverges => {
                 "they are seen to have other bits on at least one item: agreement fails".to_owned()
             }
@@ -154,6 +160,7 @@ impl Limit {
         match self {
             Limit::Require(level) => format!("the same {level}"),
             Limit::Top => "the same best numbers".to_owned(),
+            Limit::Text => "the same text".to_owned(),
             Limit::Diverges => "other bits".to_owned(),
             Limit::AccuracyDrop { most, .. } => format!("at most {} pp less accuracy", percent(*most)),
             Limit::FlipRate(most) => format!("at most {} % flips", percent(*most)),
@@ -168,7 +175,11 @@ impl Limit {
         match self {
             Limit::Require(level) => *level == Level::Answers,
             Limit::AccuracyDrop { .. } | Limit::FlipRate(_) => true,
-            Limit::Top | Limit::Diverges | Limit::DivergenceRate(_) | Limit::FirstDivergence(_) => false,
+            Limit::Top
+            | Limit::Text
+            | Limit::Diverges
+            | Limit::DivergenceRate(_)
+            | Limit::FirstDivergence(_) => false,
         }
     }
 }

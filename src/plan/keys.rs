@@ -97,6 +97,11 @@ static SERVER: Section = Section {
             "after how many seconds an answer, or its start, is waited for no more; 300 where it is left out",
         ),
         key(
+            "model",
+            Form::Text,
+            "what it calls the model, where {model} is its path; the first that it names where it is left out",
+        ),
+        key(
             "key-env",
             Form::Text,
             "the variable of the environment that holds the key it asks for, which is written nowhere",

@@ -77,7 +77,7 @@ fn columns(
     let there = match sight {
         Sight::Logits => 0..5,
         Sight::Top => 1..3,
-        Sight::Tokens => 0..0,
+        Sight::Tokens | Sight::Text => 0..0,
     };
     let all = COLUMNS.iter().zip([32, candidates, candidates, 1, 1]);
     all.skip(there.start).take(there.len()).map(|((name, kind, size), width)| (*name, *kind, *size, width))
@@ -178,7 +178,7 @@ impl Writer {
         for Step { token, .. } in &sample.steps {
             let kept = token.kept().len();
             let candidates = *self.candidates.get_or_insert(kept);
-            if kept != candidates || token.sight() != sight {
+            if kept != candidates || !token.seen.is_of(sight) {
                 return Err(io::Error::other(format!(
                     "the engine shows {} with {kept} candidates of a token of item {item}, and of others {sight} with \
                      {candidates}",

@@ -81,6 +81,7 @@ impl Summary {
         let ByLevel { bits, tokens, answers } = &mut self.levels;
         self.untold.bits |= output.sight < Sight::Logits;
         bits.update(output.root.0);
+        self.untold.tokens |= output.sight == Sight::Text;
         tokens.update((output.tokens.len() as u64).to_le_bytes());
         for token in output.chosen() {
             self.untold.tokens |= token.is_none();

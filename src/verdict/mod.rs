@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use self::{
     baseline::{Approval, Baseline},
-    evidence::Evidence,
+    evidence::{Evidence, Known},
 };
 use crate::{
-    cell::{Axis, Cell},
+    cell::{Axis, Cell, Compute},
     compare::{Count, Divergence, Level, Tally},
     plan::gate::{Comparison, Gate, Limit},
     stats::paired,
@@ -248,9 +248,10 @@ impl<'a> Bench<'a> {
                 return;
             }
         }
-        let places = [one, other].map(|cell| self.evidence.known(cell).map(|known| &known.environment));
-        // The bits of a pinned engine are the same everywhere; those of another one depend on where it ran.
-        if [one, other].iter().all(|cell| !cell.compute.entry().pinned) && places[0] != places[1] {
+        let known = [one, other].map(|cell| self.evidence.known(cell));
+        if let [Some(a), Some(b)] = known
+            && is_elsewhere(a, b)
+        {
             return self.findings.push(Finding::unknown(format!(
                 "{one} and {other} ran on different machines, which may be what moved: run both on one kind"
             )));
@@ -279,12 +280,34 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Did one of two cells run somewhere else, so far as no setting of theirs says so? The bits of a pinned engine are the same
+/// everywhere; those of another one depend on where it ran.
+fn is_elsewhere(one: &Known, other: &Known) -> bool {
+    let (a, b) = (&one.environment, &other.environment);
+    match (one.cell.compute, other.cell.compute) {
+        (one, other) if one.entry().pinned || other.entry().pinned => false,
+        (one, other) if one.engine() != other.engine() => false,
+        // What a server says of itself follows its settings; its version does not.
+        (Compute::Server(one), Compute::Server(other)) if one.settings != other.settings => {
+            a.engine != b.engine
+        }
+        _ => a != b,
+    }
+}
+
 /// Why a level cannot be told of a cell, and what can.
 pub(crate) fn untold(cell: &str, sight: Sight, level: Level) -> String {
     match level {
         Level::Bits => {
-            let not = if sight == Sight::Tokens { ", not all logits" } else { "" };
-            format!("{cell} shows {sight}{not}: require tokens")
+            let (not, way_out) = match sight {
+                Sight::Text => ("", "require text"),
+                Sight::Tokens => (", not all logits", "require tokens"),
+                _ => ("", "require tokens"),
+            };
+            format!("{cell} shows {sight}{not}: {way_out}")
+        }
+        Level::Tokens if sight == Sight::Text => {
+            format!("{cell} shows {sight}, which other tokens may make too: require text")
         }
         _ => format!(
             "{cell} was given its tokens, and does not show which it would have chosen: require answers"
@@ -333,6 +356,17 @@ fn breaks(
                 fail(format!(
                     "{other} has other tokens or other numbers of the best than {one} on {others} of {items} items"
                 ))
+            }
+        },
+        Limit::Text => match tally.texts.all() {
+            Some(true) => None,
+            None => Some((
+                Outcome::Unknown,
+                format!("{other} or {one} was given its text and has written none: require answers"),
+            )),
+            Some(false) => {
+                let (items, others) = (tally.items(), tally.texts.other);
+                fail(format!("{other} has another text than {one} on {others} of {items} items"))
             }
         },
         Limit::Diverges => match tally.agrees(Level::Bits) {

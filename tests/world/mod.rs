@@ -206,7 +206,7 @@ impl World {
 /// What several traces hold of an item.
 struct Outputs<'w> {
     world: &'w World,
-    made: Vec<(Sight, Vec<Token>, u8)>,
+    made: Vec<(Sight, Vec<Token>, u8, String)>,
 }
 
 impl<'w> Outputs<'w> {
@@ -214,16 +214,20 @@ impl<'w> Outputs<'w> {
     fn new(world: &'w World, made: impl IntoIterator<Item = (usize, Made)>) -> Outputs<'w> {
         let made = made.into_iter().map(|(trace, (tokens, answer))| {
             let sight = world.sights[trace];
-            (sight, tokens.into_iter().map(|made| token(made, sight)).collect(), answer)
+            // What shows nothing else has a text of its own.
+            let is_text = sight == Sight::Text;
+            let ids: Vec<_> = tokens.iter().map(|(id, _)| id).collect();
+            let text = if is_text { format!("{ids:?}") } else { world.text.clone() };
+            (sight, tokens.into_iter().map(|made| token(made, sight)).collect(), answer, text)
         });
         Outputs { world, made: made.collect() }
     }
 
     fn all(&self) -> Vec<Output<'_>> {
-        let outputs = self.made.iter().map(|(sight, tokens, answer)| Output {
+        let outputs = self.made.iter().map(|(sight, tokens, answer, text)| Output {
             tokens,
             sight: *sight,
-            text: &self.world.text,
+            text,
             root: chain(*sight, tokens),
             answer: Some(["0", "1", "2"][usize::from(*answer)]),
             correct: *answer == 1,
@@ -248,7 +252,7 @@ fn environment(is_another: bool) -> Environment {
 fn token((id, logits): (u32, u8), sight: Sight) -> Token {
     let candidate = |token, logit| Candidate { token, logit };
     let seen = match sight {
-        Sight::Tokens => Seen::Nothing,
+        Sight::Text | Sight::Tokens => Seen::Nothing,
         Sight::Top => {
             let below = f32::from(logits / 2);
             Seen::Top(vec![candidate(id, -0.5 - below), candidate(id + 1, -1.5 - below)])

@@ -9,10 +9,14 @@ mod exchange;
 pub mod process;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, hash_map::RandomState},
+    hash::{BuildHasher as _, Hasher as _},
     net::TcpListener,
     path::Path,
-    sync::Barrier,
+    sync::{
+        Barrier,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -52,6 +56,8 @@ pub struct Server {
     pub env: BTreeMap<String, String>,
     /// How long an answer, or its start, is waited for.
     pub timeout: Duration,
+    /// What it calls the model; what it says itself where there is none.
+    pub model: Option<String>,
     /// The variable of the environment that holds its key.
     pub key_env: Option<String>,
     /// The axes that are declared for it, each with its words and with the arguments that they stand for.
@@ -110,7 +116,7 @@ impl Server {
                 (axis.as_str(), words.collect::<Vec<_>>())
             })
             .collect();
-        let all = (self.dialect.name, &self.place, &self.env, axes);
+        let all = (self.dialect.name, &self.place, &self.model, &self.env, axes);
         Digest::of(&serde_json::to_vec(&all).expect("values are JSON"))
     }
 
@@ -147,7 +153,14 @@ impl Server {
 pub struct Serving<'a> {
     dialect: &'static Dialect,
     exchange: Exchange,
+    /// What it calls the model, if the matrix file says so.
+    model: Option<String>,
     identity: Identity,
+    /// What stands for it and its settings, as it said in its first answer.
+    fingerprint: Option<String>,
+    /// What no other process salts its requests with, and how many were salted so.
+    salt: u64,
+    salted: AtomicU64,
     /// Where it was started here.
     process: Option<Process>,
     timeout: Duration,
@@ -185,22 +198,25 @@ impl<'a> Serving<'a> {
             )));
         };
         let key = server.key_env.as_deref().map(key).transpose()?;
+        let names_model = |text: &String| pieces(text).contains(&Piece::Placeholder("model"));
+        let command = match &server.place {
+            Place::Url(_) => &[][..],
+            Place::Command(command) => command,
+        };
+        if model.is_none() && command.iter().chain(&server.model).any(names_model) {
+            return Err(EngineError::Unsupported(format!(
+                "its declaration names {{model}}, and {} is nowhere on this disk: name one that is",
+                subject.name
+            )));
+        }
+        let path = model.as_deref().unwrap_or_default();
         let (process, url) = match &server.place {
             Place::Url(url) => (None, url.clone()),
             Place::Command(command) => {
                 let port = free_port()?;
-                let names_model =
-                    command.iter().any(|argument| pieces(argument).contains(&Piece::Placeholder("model")));
-                if names_model && model.is_none() {
-                    return Err(EngineError::Unsupported(format!(
-                        "its command names {{model}}, and {} is no file on this disk: name one that is",
-                        subject.name
-                    )));
-                }
-                let model = model.as_deref().unwrap_or_default();
                 let name = format!("{}/{}", served.server, served.settings);
                 let log = logs.join(format!("{}.log", name.trim_end_matches('/').replace('/', "_")));
-                let command = server.command(command, served.settings, model, port);
+                let command = server.command(command, served.settings, path, port);
                 let start = Start { command, env: server.env.clone(), log };
                 (Some(Process::start(program, &start)?), format!("http://127.0.0.1:{port}"))
             }
@@ -209,13 +225,11 @@ impl<'a> Serving<'a> {
         let mut serving = Serving {
             dialect: server.dialect,
             exchange,
-            identity: Identity {
-                version: String::new(),
-                facts: BTreeMap::new(),
-                vocabulary: None,
-                parameters: None,
-                slots: 0,
-            },
+            model: server.model.as_ref().map(|name| name.replace("{model}", path)),
+            identity: Identity::default(),
+            fingerprint: None,
+            salt: RandomState::new().build_hasher().finish(),
+            salted: AtomicU64::new(0),
             process,
             timeout: server.timeout,
             tokenizer,
@@ -233,14 +247,38 @@ impl<'a> Serving<'a> {
         };
         match (vocabulary, parameters) {
             (Some(its), _) if its != subject.vocabulary as u64 => {
-                differs("tokens", its, subject.vocabulary as u64)
+                differs("tokens", its, subject.vocabulary as u64)?;
             }
             // Others count tied weights once or twice.
             (_, Some(its)) if subject.is_gguf && its != subject.parameters => {
-                differs("weights", its, subject.parameters)
+                differs("weights", its, subject.parameters)?;
             }
-            _ => Ok(serving),
+            _ => {}
         }
+        if server.dialect.greets {
+            serving.fingerprint = serving.greet()?;
+        }
+        Ok(serving)
+    }
+
+    /// Asks for a token and throws it away.
+    fn greet(&self) -> Result<Option<String>, EngineError> {
+        let tokens =
+            self.tokenizer.encode("1", true).map_err(|error| EngineError::Model(error.to_string()))?;
+        let prompt = Prompt { item: 0, tokens, replay: None };
+        let text = self.text_of(&prompt)?;
+        let ask = Ask {
+            model: &self.identity.model,
+            tokens: &prompt.tokens,
+            text: &text,
+            new_tokens: 1,
+            top: 2,
+            cache: false,
+            salt: &self.salt(),
+            vocabulary: self.vocabulary,
+        };
+        let [answer] = <[_; 1]>::try_from(self.ask(&[ask])?).expect("one for each");
+        Ok(answer.fingerprint)
     }
 
     /// Waits until it can be asked.
@@ -284,7 +322,8 @@ impl<'a> Serving<'a> {
     fn identity(&self) -> Result<Identity, EngineError> {
         let paths = self.dialect.introductions.iter();
         let texts = paths.map(|path| self.exchange.get(path, LONG)).collect::<Result<Vec<_>, _>>()?;
-        let mut identity = (self.dialect.identity)(&texts).map_err(|problem| self.strange(&problem))?;
+        let mut identity = (self.dialect.identity)(&texts, self.model.as_deref())
+            .map_err(|problem| self.strange(&problem))?;
         identity.version = dialect::clipped(&self.exchange.hide(&identity.version));
         for fact in identity.facts.values_mut() {
             *fact = dialect::clipped(&self.exchange.hide(fact));
@@ -302,7 +341,7 @@ impl<'a> Serving<'a> {
 
     /// What it has done so far, if it counts.
     fn counts(&self) -> Option<Counts> {
-        let (path, read) = self.dialect.counts;
+        let (path, read) = self.dialect.counts?;
         read(&self.exchange.get(path, LONG).ok()?)
     }
 
@@ -337,13 +376,17 @@ impl<'a> Serving<'a> {
             let Some(done) = done.since(before) else {
                 return Err(self.strange("it counts less than before, so it was started anew in between"));
             };
-            if done.chosen > chosen || read.is_some_and(|read| done.read > read) {
+            let (of_prompts, is_all) = match (done.read, read) {
+                (Some(done), Some(read)) => (done > read, done == read),
+                _ => (false, true),
+            };
+            if done.chosen > chosen || of_prompts {
                 return Err(self.strange(&format!(
                     "it counts {} tokens and gave us {chosen}, so somebody else uses it too",
                     done.chosen
                 )));
             }
-            if done.chosen == chosen && read.is_none_or(|read| done.read == read) {
+            if done.chosen == chosen && is_all {
                 return Ok(Some(done));
             }
             if Instant::now() > end {
@@ -351,6 +394,58 @@ impl<'a> Serving<'a> {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// A word that no other request has.
+    fn salt(&self) -> String {
+        format!("{:016x}-{}", self.salt, self.salted.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The prompt as a text, for a server that takes no tokens: one of which our tokenizer makes these tokens. Nothing for others.
+    fn text_of(&self, prompt: &Prompt) -> Result<String, EngineError> {
+        if self.dialect.sight != Sight::Text {
+            return Ok(String::new());
+        }
+        // A token that stands at every beginning is no part of a text.
+        let parts = [&prompt.tokens[..], prompt.tokens.get(1..).unwrap_or_default()];
+        let texts = parts.map(|tokens| self.tokenizer.decode(tokens, false));
+        let is_it =
+            |text: &String| self.tokenizer.encode(text, true).is_ok_and(|tokens| tokens == prompt.tokens);
+        texts.into_iter().find(is_it).ok_or_else(|| {
+            EngineError::Unsupported(format!(
+                "its server takes texts, and item {} has tokens that no text has: leave it out, or ask in a dialect of tokens",
+                prompt.item
+            ))
+        })
+    }
+
+    /// The tokens of an answer that is a text alone; of another one those that it has, where its text is theirs.
+    fn tokens_of(&self, answer: &Answer) -> Result<Vec<u32>, EngineError> {
+        let Some(text) = answer.text.as_deref() else { return Ok(answer.tokens.clone()) };
+        if self.dialect.sight != Sight::Text {
+            let ours = self.tokenizer.decode(&answer.tokens, true);
+            let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            // A character that is not whole is nothing to one, and something to another.
+            let is_whole = ![text, &ours].iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER));
+            if is_whole && letters(text) != letters(&ours) {
+                return Err(self.strange(&format!(
+                    "its text is `{}`, and that of its tokens `{}`",
+                    dialect::clipped(text),
+                    dialect::clipped(&ours)
+                )));
+            }
+            return Ok(answer.tokens.clone());
+        }
+        let tokens =
+            self.tokenizer.encode(text, false).map_err(|error| EngineError::Model(error.to_string()))?;
+        if self.tokenizer.decode(&tokens, false) != text {
+            return Err(EngineError::Unsupported(format!(
+                "its server answers with texts, and `{}` is one that the model's tokenizer does not keep: ask it in a dialect of \
+                 tokens",
+                dialect::clipped(text)
+            )));
+        }
+        Ok(tokens)
     }
 
     /// Refuses what it took from its cache and should not have, or the other way round.
@@ -363,7 +458,7 @@ impl<'a> Serving<'a> {
             ),
             (Cache::Off | Cache::Cold, Some(cached @ 1..)) => {
                 format!(
-                    "{cached} tokens of item {item} were in a cache that should be {cache}: leave such cells out"
+                    "{cached} tokens of item {item} were in a cache that should be {cache}: let the server have none, or leave such cells out"
                 )
             }
             (Cache::Warm | Cache::Cold, None) => {
@@ -410,17 +505,18 @@ fn free_port() -> Result<u16, EngineError> {
 impl Engine for Serving<'_> {
     fn about(&self) -> Environment {
         let Identity { version, facts, vocabulary, parameters, .. } = &self.identity;
-        let engine = format!("{} {version}", self.dialect.name);
+        let engine = format!("{} {version}", self.dialect.name).trim_end().to_owned();
         let counted = [("tokens", vocabulary), ("weights in all", parameters)];
         let counted = counted
             .into_iter()
             .filter_map(|(name, count)| Some((name.to_owned(), count.as_ref()?.to_string())));
-        let facts = facts.clone().into_iter().chain(counted).collect();
+        let fingerprint = self.fingerprint.iter().map(|print| ("fingerprint".to_owned(), print.clone()));
+        let facts = facts.clone().into_iter().chain(counted).chain(fingerprint).collect();
         Environment { engine, facts }
     }
 
     fn sight(&self) -> Sight {
-        Sight::Top
+        self.dialect.sight
     }
 
     fn generate(
@@ -432,6 +528,10 @@ impl Engine for Serving<'_> {
         super::check(prompts, request, self.vocabulary, self.positions)?;
         if !request.choice.takes_the_best() {
             let sentence = "every server draws in a way of its own, so none is asked to: take the best with choice = \"greedy\"";
+            return Err(EngineError::Unsupported(sentence.to_owned()));
+        }
+        if self.dialect.sight == Sight::Text && prompts.iter().any(|prompt| prompt.replay.is_some()) {
+            let sentence = "its server takes texts and gives texts, so it cannot be given tokens to read: take `replay` out";
             return Err(EngineError::Unsupported(sentence.to_owned()));
         }
         let is_replay = prompts.iter().any(|prompt| prompt.replay.is_some());
@@ -450,17 +550,25 @@ impl Engine for Serving<'_> {
         }
         let rows = done.and_then(rows);
         let decode = |tokens: &[u32]| self.tokenizer.decode(tokens, true);
+        let tokens = answers.iter().map(|answer| self.tokens_of(answer)).collect::<Result<Vec<_>, _>>()?;
+        // Tokens that are made of a text may be more than those that it was made of.
+        let most = tokens.iter().map(Vec::len).max().unwrap_or(0).max(request.max_new_tokens);
+        let request = &Request { max_new_tokens: most, ..request.clone() };
         let endings = Endings::new(request, Some(&decode as &Decode<'_>))?;
-        for (prompt, answer) in prompts.iter().zip(answers) {
+        for ((prompt, answer), tokens) in prompts.iter().zip(answers).zip(tokens) {
             let mut ending = endings.begin(prompt);
             let mut steps = Vec::new();
-            for (id, shown) in answer.tokens.into_iter().zip(answer.shown) {
+            let mut all_shown = answer.shown.into_iter();
+            for id in tokens {
                 if ending.finish().is_some() {
                     break;
                 }
                 ending.push(id);
-                let seen =
-                    shown.map_or_else(|| Seen::hidden(request.candidates.min(self.vocabulary)), Seen::Top);
+                let seen = match (self.dialect.sight, all_shown.next().flatten()) {
+                    (Sight::Text, _) => Seen::Nothing,
+                    (_, Some(best)) => Seen::Top(best),
+                    (_, None) => Seen::hidden(request.candidates.min(self.vocabulary)),
+                };
                 steps.push(Step { token: Token { id, seen }, rows });
             }
             observer.chose(steps.len());
@@ -478,6 +586,42 @@ impl Engine for Serving<'_> {
 }
 
 impl Serving<'_> {
+    /// Lets it forget what it has read.
+    fn forget(&self) -> Result<(), EngineError> {
+        /// For a server that does not forget while it works.
+        const LAG: Duration = Duration::from_secs(5);
+        let paths = (self.dialect.forget)(&self.identity);
+        let so_that = |sentence: &str| {
+            EngineError::Answer(format!(
+                "{sentence}; so that its cache can be cold, {}",
+                self.dialect.forgets
+            ))
+        };
+        if paths.is_empty() {
+            return Err(so_that("its server cannot be asked to forget"));
+        }
+        for path in paths {
+            let end = Instant::now() + LAG;
+            loop {
+                let text = self.exchange.post(&path, &json!({}), SHORT).map_err(|error| match error {
+                    EngineError::Answer(sentence) => so_that(&sentence),
+                    error => error,
+                })?;
+                if (self.dialect.forgot)(&text) {
+                    break;
+                }
+                if Instant::now() > end {
+                    return Err(so_that(&format!(
+                        "its server does not forget, and says `{}`",
+                        dialect::clipped(&text)
+                    )));
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+        Ok(())
+    }
+
     /// What it shows before each of the tokens that are given: it is asked for one token after each beginning, of all prompts
     /// at once.
     fn replayed(
@@ -486,7 +630,7 @@ impl Serving<'_> {
         request: &Request,
     ) -> Result<(Vec<Answer>, Option<Counts>), EngineError> {
         let given = |prompt: &Prompt| prompt.replay.clone().unwrap_or_default();
-        let begin = |prompt| Answer { tokens: given(prompt), shown: Vec::new(), read: None, cached: None };
+        let begin = |prompt| Answer { tokens: given(prompt), ..Answer::default() };
         let mut all: Vec<_> = prompts.iter().map(begin).collect();
         let mut done = Some(Counts::default());
         let request = Request { max_new_tokens: 1, ..request.clone() };
@@ -513,29 +657,26 @@ impl Serving<'_> {
         prompts: &[Prompt],
         request: &Request,
     ) -> Result<(Vec<Answer>, Option<Counts>), EngineError> {
+        let texts = prompts.iter().map(|prompt| self.text_of(prompt)).collect::<Result<Vec<_>, _>>()?;
+        let salts: Vec<_> = prompts.iter().map(|_| self.salt()).collect();
         let asks: Vec<_> = prompts
             .iter()
-            .map(|prompt| Ask {
+            .zip(&texts)
+            .zip(&salts)
+            .map(|((prompt, text), salt)| Ask {
+                model: &self.identity.model,
                 tokens: &prompt.tokens,
+                text,
                 new_tokens: request.max_new_tokens,
                 top: request.candidates,
                 cache: request.cache != Cache::Off,
+                salt,
                 vocabulary: self.vocabulary,
             })
             .collect();
         match request.cache {
             Cache::Off => {}
-            Cache::Cold => {
-                for path in (self.dialect.forget)(&self.identity) {
-                    self.exchange.post(&path, &json!({}), SHORT).map_err(|error| match error {
-                        EngineError::Answer(sentence) => EngineError::Answer(format!(
-                            "{sentence}; so that its cache can be cold, {}",
-                            self.dialect.forgets
-                        )),
-                        error => error,
-                    })?;
-                }
-            }
+            Cache::Cold => self.forget()?,
             Cache::Warm => {
                 let first: Vec<_> = asks.iter().map(|ask| Ask { new_tokens: 1, ..*ask }).collect();
                 self.ask(&first)?;
@@ -546,6 +687,11 @@ impl Serving<'_> {
         let done = self.done(before, &answers)?;
         for (prompt, answer) in prompts.iter().zip(&answers) {
             self.check_cache(request.cache, prompt, answer)?;
+            if answer.fingerprint != self.fingerprint {
+                return Err(self.strange(
+                    "it has another fingerprint than before, so what it says now goes with nothing",
+                ));
+            }
         }
         Ok((answers, done))
     }

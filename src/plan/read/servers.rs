@@ -113,6 +113,10 @@ impl Reader<'_, '_> {
         if !ready.starts_with('/') {
             self.problems.add(at("ready"), format!("`{ready}` is no path: write one that begins with `/`"));
         }
+        if !dialect.names_its_model() && !table.contains_key("model") {
+            let sentence = format!("`engine.{name}` is asked for its model by name: write `model`");
+            self.problems.add(span.clone(), sentence);
+        }
         let env = table.get("env").and_then(|env| env.get_ref().as_table());
         let env = env.into_iter().flat_map(|env| env.iter());
         let env = env.filter_map(|(name, value)| Some((name.get_ref().to_string(), text(value)?.to_owned())));
@@ -123,6 +127,7 @@ impl Reader<'_, '_> {
             ready: ready.to_owned(),
             env: env.collect(),
             timeout: Duration::from_secs(timeout.unwrap_or(TIMEOUT)),
+            model: table.get("model").and_then(text).map(str::to_owned),
             key_env: table.get("key-env").and_then(text).map(str::to_owned),
             axes,
         })

@@ -1,19 +1,21 @@
 //! The dialect of llama.cpp's `llama-server`, over its own `/completion`.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Ask, Counts, Dialect, Identity, known, shown};
+use super::{Answer, Ask, Counts, Dialect, Identity, check, counted, file_name, shown};
+use crate::trace::Sight;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "llama.cpp",
+    sight: Sight::Top,
     ready: "/health",
     introductions: &["/props", "/v1/models"],
     identity,
-    counts: ("/metrics", counts),
+    greets: false,
+    counts: Some(("/metrics", counts)),
     forget: |identity| (0..identity.slots).map(|slot| format!("/slots/{slot}?action=erase")).collect(),
+    forgot: |_| true,
     forgets: "start it with --slot-save-path and a folder",
     ask,
     read,
@@ -37,6 +39,7 @@ fn ask(ask: &Ask<'_>) -> (&'static str, Value) {
 #[derive(Deserialize)]
 struct Completion<'a> {
     tokens: Vec<u32>,
+    content: Option<String>,
     #[serde(borrow, default)]
     completion_probabilities: Vec<Row<'a>>,
     tokens_predicted: usize,
@@ -66,20 +69,13 @@ struct Timings {
 }
 
 fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
-    let Completion { tokens, completion_probabilities: rows, tokens_predicted, truncated, timings } =
+    let Completion { tokens, content, completion_probabilities: rows, tokens_predicted, truncated, timings } =
         serde_json::from_str(text)
             .map_err(|error| format!("it does not answer as llama-server does ({error})"))?;
     if truncated {
         return Err("it has cut the prompt: give it a larger context".to_owned());
     }
-    if tokens.len() > ask.new_tokens || tokens.len() != tokens_predicted {
-        return Err(format!(
-            "it answers with {} tokens, says that they are {tokens_predicted}, and was asked for {} at most",
-            tokens.len(),
-            ask.new_tokens
-        ));
-    }
-    tokens.iter().try_for_each(|token| known(*token, ask))?;
+    check(&tokens, tokens_predicted, ask)?;
     // It leaves out the rows of tokens that are no whole character, so the rows are those of some tokens, in their order.
     let mut rows = rows.into_iter().peekable();
     let of_token = |token: &u32| match rows.next_if(|row| row.id == *token) {
@@ -111,8 +107,10 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
     Ok(Answer {
         tokens,
         shown,
+        text: content,
         read: timings.map(|timings| timings.prompt_n),
         cached: timings.map(|timings| timings.cache_n),
+        fingerprint: None,
     })
 }
 
@@ -123,6 +121,12 @@ struct Props {
     #[serde(default)]
     model_ftype: Option<String>,
     total_slots: usize,
+    default_generation_settings: Option<Defaults>,
+}
+
+#[derive(Deserialize)]
+struct Defaults {
+    n_ctx: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -141,19 +145,24 @@ struct Meta {
     n_params: u64,
 }
 
-fn identity(texts: &[String]) -> Result<Identity, String> {
+fn identity(texts: &[String], _: Option<&str>) -> Result<Identity, String> {
     let [props, models] = texts else { unreachable!("one for each path") };
     let strange = |error| format!("it does not say who it is as llama-server does ({error})");
     let props: Props = serde_json::from_str(props).map_err(strange)?;
     let models: Models = serde_json::from_str(models).map_err(strange)?;
     let meta = models.data.into_iter().next().and_then(|model| model.meta);
-    // Its folder is a matter of the machine.
-    let file = props.model_path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-    let mut facts: BTreeMap<String, String> = [("file".to_owned(), file)].into();
-    facts.extend(props.model_ftype.map(|weights| ("weights".to_owned(), weights)));
+    let context = props.default_generation_settings.and_then(|defaults| defaults.n_ctx);
+    let facts = [
+        ("file", Some(file_name(&props.model_path))),
+        ("weights", props.model_ftype),
+        ("context", context.map(|length| length.to_string())),
+        ("slots", Some(props.total_slots.to_string())),
+    ];
+    let facts = facts.into_iter().filter_map(|(name, fact)| Some((name.to_owned(), fact?)));
     Ok(Identity {
         version: props.build_info,
-        facts,
+        model: String::new(),
+        facts: facts.collect(),
         vocabulary: meta.as_ref().map(|meta| meta.n_vocab),
         parameters: meta.as_ref().map(|meta| meta.n_params),
         slots: props.total_slots,
@@ -161,16 +170,10 @@ fn identity(texts: &[String]) -> Result<Identity, String> {
 }
 
 fn counts(text: &str) -> Option<Counts> {
-    let count = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        // Large ones come as 1.5e+06.
-        let count: f64 = line.trim().parse().ok()?;
-        (0.0..9e15).contains(&count).then_some(count as u64)
-    };
     Some(Counts {
-        calls: count("llamacpp:n_decode_total")?,
-        chosen: count("llamacpp:tokens_predicted_total")?,
-        read: count("llamacpp:prompt_tokens_total")?,
+        calls: counted(text, "llamacpp:n_decode_total", |_| true)?,
+        chosen: counted(text, "llamacpp:tokens_predicted_total", |_| true)?,
+        read: Some(counted(text, "llamacpp:prompt_tokens_total", |_| true)?),
     })
 }
 
@@ -180,8 +183,7 @@ mod tests {
 
     use super::*;
 
-    const ASK: Ask<'_> =
-        Ask { tokens: &[504, 3575, 282], new_tokens: 3, top: 2, cache: false, vocabulary: 49_152 };
+    const ASK: Ask<'_> = Ask { tokens: &[504, 3575, 282], new_tokens: 3, ..super::super::tests::ASK };
 
     /// Of a server that was driven, with its numbers.
     const ANSWER: &str = r#"{"index":0,"content":" Paris.\n","tokens":[7042,30,198],"id_slot":3,"stop":true,"tokens_predicted":3,
@@ -240,7 +242,7 @@ mod tests {
     fn counts_are_read_whatever_stands_around_them() {
         let text = "# HELP llamacpp:n_decode_total x\nllamacpp:prompt_tokens_total 14\nllamacpp:prompt_tokens_cached_total 22\n\
                     llamacpp:tokens_predicted_total 1.5e+06\nllamacpp:n_decode_total 42\n";
-        assert_eq!(counts(text), Some(Counts { calls: 42, chosen: 1_500_000, read: 14 }));
+        assert_eq!(counts(text), Some(Counts { calls: 42, chosen: 1_500_000, read: Some(14) }));
         for wrong in ["", "llamacpp:n_decode_total x", "<html>", "llamacpp:n_decode_total -1"] {
             assert_eq!(counts(wrong), None);
         }

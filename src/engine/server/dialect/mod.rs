@@ -1,28 +1,44 @@
 //! How servers are spoken to: a row for each dialect, whose functions turn values into texts and texts into values.
 
 mod llama;
+mod openai;
+mod sglang;
+mod vllm;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
 
-use crate::numerics::choice::Candidate;
+use crate::{numerics::choice::Candidate, trace::Sight};
 
 /// One row of [`DIALECTS`].
 #[derive(Debug)]
 pub struct Dialect {
     /// Its name in a matrix file.
     pub name: &'static str,
+    /// How much a server of it shows.
+    pub(super) sight: Sight,
     /// The path that answers with 200 once the server can be asked.
     pub ready: &'static str,
     /// The paths that say who the server is.
     pub(super) introductions: &'static [&'static str],
-    /// What they say.
-    pub(super) identity: fn(&[String]) -> Result<Identity, String>,
+    /// What they say, where the model is one of this name.
+    pub(super) identity: fn(&[String], Option<&str>) -> Result<Identity, String>,
+    /// Is it asked for a token before all else? Its first answer takes long, and says more of who it is.
+    pub(super) greets: bool,
     /// The path that says what it has done since it was started, and what it says; nothing where it does not count.
-    pub(super) counts: (&'static str, fn(&str) -> Option<Counts>),
+    pub(super) counts: Option<(&'static str, fn(&str) -> Option<Counts>)>,
     /// The paths to call so that it forgets what it has read.
     pub(super) forget: fn(&Identity) -> Vec<String>,
+    /// Does the answer to such a call say that it has?
+    pub(super) forgot: fn(&str) -> bool,
     /// How it is asked to forget, for somebody whose server does not.
     pub(super) forgets: &'static str,
     /// The path of a request, and what it says.
@@ -31,8 +47,15 @@ pub struct Dialect {
     pub(super) read: fn(&str, &Ask<'_>) -> Result<Answer, String>,
 }
 
+impl Dialect {
+    /// Does it say what it calls its model, so that nobody has to?
+    pub fn names_its_model(&self) -> bool {
+        !self.introductions.is_empty()
+    }
+}
+
 /// Every dialect there is.
-pub const DIALECTS: &[Dialect] = &[llama::DIALECT];
+pub const DIALECTS: &[Dialect] = &[llama::DIALECT, vllm::DIALECT, sglang::DIALECT, openai::DIALECT];
 
 /// Their names, in the same order.
 pub const NAMES: &[&str] = &{
@@ -53,36 +76,48 @@ pub fn named(name: &str) -> Option<&'static Dialect> {
 /// What is asked of a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask<'a> {
+    /// What the server calls its model.
+    pub(super) model: &'a str,
     /// The prompt.
     pub(super) tokens: &'a [u32],
+    /// The prompt as a text, for a server that takes no tokens.
+    pub(super) text: &'a str,
     /// How many tokens may follow.
     pub(super) new_tokens: usize,
     /// How many of the best log-probabilities it is to show of each.
     pub(super) top: usize,
     /// May it use its prefix cache?
     pub(super) cache: bool,
+    /// A word that no other request has.
+    pub(super) salt: &'a str,
     /// How many tokens the model knows.
     pub(super) vocabulary: usize,
 }
 
 /// What a server answered.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub(super) struct Answer {
     /// The tokens that follow.
     pub(super) tokens: Vec<u32>,
     /// For each of them the best ones with their log-probabilities, the best first; nothing where they are not shown.
     pub(super) shown: Vec<Option<Vec<Candidate>>>,
+    /// Their text, where it tells.
+    pub(super) text: Option<String>,
     /// How many tokens of the prompt it has read, where it tells.
     pub(super) read: Option<usize>,
     /// How many it took from its cache, where it tells.
     pub(super) cached: Option<usize>,
+    /// What stands for the server and all its settings, where it tells.
+    pub(super) fingerprint: Option<String>,
 }
 
-/// Who a server says that it is, as far as no setting of it counts.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Who a server says that it is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Identity {
     /// Its version.
     pub(super) version: String,
+    /// What it calls its model.
+    pub(super) model: String,
     /// What it says of its model, each by its name.
     pub(super) facts: BTreeMap<String, String>,
     /// How many tokens its model knows.
@@ -101,7 +136,7 @@ pub(super) struct Counts {
     /// How many tokens it has chosen.
     pub(super) chosen: u64,
     /// How many tokens of prompts it has read.
-    pub(super) read: u64,
+    pub(super) read: Option<u64>,
 }
 
 impl Counts {
@@ -110,7 +145,7 @@ impl Counts {
         Counts {
             calls: self.calls + more.calls,
             chosen: self.chosen + more.chosen,
-            read: self.read + more.read,
+            read: self.read.zip(more.read).map(|(read, more)| read + more),
         }
     }
 
@@ -119,7 +154,10 @@ impl Counts {
         Some(Counts {
             calls: self.calls.checked_sub(before.calls)?,
             chosen: self.chosen.checked_sub(before.chosen)?,
-            read: self.read.checked_sub(before.read)?,
+            read: match (self.read, before.read) {
+                (Some(read), Some(before)) => Some(read.checked_sub(before)?),
+                _ => None,
+            },
         })
     }
 }
@@ -197,12 +235,110 @@ fn shown(chosen: u32, listed: &[(u32, &str)], ask: &Ask<'_>) -> Result<Option<Ve
     Ok(Some(best))
 }
 
+/// Refuses tokens that are more than were asked for, other than so many, or none of the model's.
+fn check(tokens: &[u32], said: usize, ask: &Ask<'_>) -> Result<(), String> {
+    if tokens.len() > ask.new_tokens || tokens.len() != said {
+        return Err(format!(
+            "it answers with {} tokens, says that they are {said}, and was asked for {} at most",
+            tokens.len(),
+            ask.new_tokens
+        ));
+    }
+    tokens.iter().try_for_each(|token| known(*token, ask))
+}
+
 /// Refuses a token that the model does not have.
 fn known(token: u32, ask: &Ask<'_>) -> Result<(), String> {
     if (token as usize) < ask.vocabulary {
         return Ok(());
     }
     Err(format!("it names token {token}, and the model knows those below {}", ask.vocabulary))
+}
+
+/// Of the lines that a server counts in, as Prometheus reads them, the sum of those that have this name and such labels; nothing
+/// where there are none.
+fn counted(text: &str, name: &str, has: fn(&str) -> bool) -> Option<u64> {
+    let of_line = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        let (labels, count) = match rest.strip_prefix('{') {
+            Some(rest) => rest.rsplit_once("} ")?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
+        // Large ones come as 1.5e+06.
+        let count: f64 = count.trim().parse().ok()?;
+        ((0.0..9e15).contains(&count) && has(labels)).then_some(count as u64)
+    };
+    let counts: Vec<_> = text.lines().filter_map(of_line).collect();
+    (!counts.is_empty()).then(|| counts.iter().sum())
+}
+
+/// What a server says of the tokens of an exchange, where it speaks as OpenAI's do.
+#[derive(Deserialize)]
+struct Usage {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    #[serde(default)]
+    prompt_tokens_details: Option<OfPrompt>,
+}
+
+#[derive(Deserialize)]
+struct OfPrompt {
+    cached_tokens: Option<usize>,
+}
+
+impl Usage {
+    /// How many tokens of the prompt it has read, and how many it took from its cache, where it tells.
+    fn of_prompt(&self, ask: &Ask<'_>) -> Result<(Option<usize>, Option<usize>), String> {
+        if self.prompt_tokens != ask.tokens.len() {
+            return Err(format!(
+                "it read {} tokens of a prompt that has {}, so its tokenizer is another one, or it adds tokens of its own",
+                self.prompt_tokens,
+                ask.tokens.len()
+            ));
+        }
+        let Some(cached) = self.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens)
+        else {
+            return Ok((None, None));
+        };
+        let read = self.prompt_tokens.checked_sub(cached);
+        let read = read.ok_or("it took more of the prompt from its cache than there is")?;
+        Ok((Some(read), Some(cached)))
+    }
+}
+
+/// An object whose values are read later, in the order in which it was written, and with what stands there twice.
+struct Listed<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Listed<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Listed<'a>, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_map(Entries).map(Listed)
+    }
+}
+
+/// The name of a file or folder: where it lies is a matter of the machine.
+fn file_name(path: &str) -> String {
+    path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default().to_owned()
+}
+
+/// A value as one would say it.
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The beginning of what somebody else wrote, on one line and without what a terminal acts on.
@@ -217,6 +353,18 @@ pub(super) fn clipped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// For tests of dialects.
+    pub(super) const ASK: Ask<'_> = Ask {
+        model: "smol",
+        tokens: &[],
+        text: "",
+        new_tokens: 0,
+        top: 2,
+        cache: false,
+        salt: "salt",
+        vocabulary: 49_152,
+    };
 
     #[test]
     fn a_number_is_the_f32_that_was_written_or_is_known_to_be_none() {
