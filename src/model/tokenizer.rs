@@ -126,6 +126,17 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The tokens that stand for texts, in the order of their numbers: all that it knows but the special ones.
+    pub fn ordinary(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let is_special = |token: &u32| added.get(token).is_some_and(|token| token.special);
+        let all = self.inner.get_vocab(true).into_values().filter(|token| !is_special(token));
+        let mut ordinary: Vec<_> = all.collect();
+        ordinary.sort_unstable();
+        ordinary.dedup();
+        ordinary
+    }
+
     /// How many tokens it knows.
     pub fn len(&self) -> usize {
         self.inner.get_vocab_size(true)
