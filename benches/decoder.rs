@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, error::Error, hint::black_box, path::Path, time::Instant};
 
 use reprocheck::{
-    cell::{Cache, Cell},
+    cell::{Asking, Cell},
     digest::Digest,
     engine::{Engine, Engines, Opener as _, Prompt, Request},
     model::{Checkpoint, Subject},
@@ -123,7 +123,7 @@ fn time(
         .collect();
     let request = Request {
         prefill_chunk: None,
-        cache: Cache::Off,
+        asking: Asking::default(),
         max_new_tokens: new_tokens,
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),

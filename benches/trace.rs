@@ -12,7 +12,7 @@ use std::{
 };
 
 use reprocheck::{
-    cell::Cache,
+    cell::Asking,
     digest::Digest,
     engine::{Engine as _, Prompt, Request, in_groups, lab::Lab},
     model::{Checkpoint, embedded::MODELS},
@@ -56,7 +56,7 @@ fn main() {
         let batch = NonZeroUsize::new(batch).expect("a batch");
         let request = Request {
             prefill_chunk: None,
-            cache: Cache::Off,
+            asking: Asking::default(),
             max_new_tokens: suite.limits.of(Style::Compact).expect("it is asked so"),
             stop_tokens: checkpoint.config.stop_tokens.clone(),
             stop_strings: vec!["\n".to_owned()],

@@ -14,7 +14,7 @@
 use std::{collections::HashSet, num::NonZeroUsize, time::Instant};
 
 use reprocheck::{
-    cell::Cache,
+    cell::Asking,
     engine::{Prompt, Request, in_groups, lab::Lab},
     model::{Checkpoint, hub::HubSettings},
     numerics::{Numerics, choice::Choice},
@@ -113,7 +113,7 @@ fn run(checkpoint: &Checkpoint, suites: &[Asked], cell: &str, batch: usize) -> R
     for Asked { suite, items, prompts } in suites {
         let request = Request {
             prefill_chunk: None,
-            cache: Cache::Off,
+            asking: Asking::default(),
             max_new_tokens: suite.limits.of(Style::Compact).unwrap_or_default(),
             stop_tokens: checkpoint.config.stop_tokens.clone(),
             stop_strings: suite.stop(Style::Compact).iter().map(|stop| (*stop).to_owned()).collect(),

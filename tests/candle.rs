@@ -11,7 +11,7 @@ use std::{
 
 use crate::support::{difference, expected, trained};
 use reprocheck::{
-    cell::{Axis, Cache, Cell, Compute, Device, Refusal, Stock},
+    cell::{Asking, Axis, Cell, Compute, Device, Refusal, Stock},
     digest::Digest,
     engine::{
         Engine, EngineError, Observer, Prompt, Request,
@@ -48,7 +48,7 @@ fn stock(precision: Precision) -> Stock {
 fn request(batch: usize, max_new_tokens: usize) -> Asked {
     let request = Request {
         prefill_chunk: None,
-        cache: Cache::Off,
+        asking: Asking::default(),
         max_new_tokens,
         stop_tokens: vec![],
         stop_strings: vec![],

@@ -170,6 +170,8 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "script:before.jsonl/b2/r2",
         "server:llama/n1",
         "server:llama/kv=split/parallel=4/n8/warm/r2",
+        "server:llama/shuffled:3/n4/noise:7/staggered:0/cold",
+        "server:llama/n2/copies",
     ] {
         assert_eq!(name.parse::<Cell>().unwrap().to_string(), name);
     }
@@ -181,6 +183,14 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/bf16/pairwise/t1/b1/s0",
         "server:llama",
         "server:llama/n1/off",
+        // Whoever is asked alone has no neighbors.
+        "server:llama/n1/copies",
+        "server:llama/n1/staggered:7",
+        "server:llama/n4/own",
+        "server:llama/n4/together",
+        "server:llama/n4/noise",
+        "server:llama/n4/noise:+7",
+        "server:llama/n4/staggered:7/copies",
         "server:llama/parallel=4/kv=split/n1",
         "server:llama/kv=split/kv=split/n1",
         "server:llama/kv=/n1",
@@ -215,10 +225,24 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
 }
 
 /// A setting on every axis that is not the usual one.
-const OTHER: [&str; 11] = ["candle", "fp16", "pairwise", "2", "2", "3", "by-length", "8", "warm", "5", "4"];
+const OTHER: [&str; 13] = [
+    "candle",
+    "fp16",
+    "pairwise",
+    "2",
+    "2",
+    "3",
+    "by-length",
+    "8",
+    "noise:7",
+    "staggered:7",
+    "warm",
+    "5",
+    "4",
+];
 
 fn server() -> Cell {
-    "server:llama/n1".parse().unwrap()
+    "server:llama/n4".parse().unwrap()
 }
 
 /// A cell that takes settings on an axis.
@@ -271,7 +295,8 @@ fn examples_of_the_table_of_axes_are_read() {
             if entry.axis == Axis::Seed { "[generate]\nchoice = \"sampled:temperature=1\"\n" } else { "" };
         let grouping = match entry.axis {
             Axis::Engine => "",
-            axis if !ENGINES[0].takes(axis) => "engine = \"server:it\"\n",
+            Axis::Concurrency => "engine = \"server:it\"\n",
+            axis if !ENGINES[0].takes(axis) => "engine = \"server:it\"\nconcurrency = 4\n",
             _ => "threads = 2\n",
         };
         let server = "[engine.it]\ndialect = \"llama.cpp\"\nurl = \"http://127.0.0.1:8000\"\n";
@@ -410,9 +435,12 @@ fn the_schema_knows_every_key_that_the_reader_knows() {
     assert_eq!(keys(&schema), file);
     assert_eq!(matrix["additionalProperties"], false);
     // An editor completes names that the reader takes.
-    for (axis, names) in
-        [(Axis::Precision, "precision"), (Axis::Order, "order"), (Axis::Grouping, "grouping")]
-    {
+    for (axis, names) in [
+        (Axis::Precision, "precision"),
+        (Axis::Order, "order"),
+        (Axis::Grouping, "grouping"),
+        (Axis::Neighbors, "neighbors"),
+    ] {
         let names = &schema["properties"]["reference"]["properties"][names]["anyOf"][0]["enum"];
         assert!(names.as_array().unwrap().len() >= 3);
         for name in names.as_array().unwrap() {
@@ -479,4 +507,33 @@ fn what_a_file_declares_of_a_server_are_settings_like_any_other() {
         read(&text, None).reference.unwrap().to_string(),
         "server:llama/kv=unified/threads-of-it=1/n1"
     );
+}
+
+#[test]
+fn a_prompt_that_is_asked_alone_has_no_neighbors_and_one_cell_stands_for_all() {
+    let text = SERVED.replace(
+        "concurrency = [1, 4]",
+        "concurrency = [1, 4]\nneighbors = [\"own\", \"noise:7\", \"copies\"]\narrival = [\"together\", \"staggered:3\"]",
+    );
+    let plan = read(&text, None);
+    let names: Vec<_> = plan.cells.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        names[..8],
+        [
+            "lab/fp32/sequential/t1/b1",
+            "server:llama/kv=split/threads-of-it=1/n1",
+            "server:llama/kv=split/threads-of-it=1/n4",
+            "server:llama/kv=split/threads-of-it=1/n4/staggered:3",
+            "server:llama/kv=split/threads-of-it=1/n4/noise:7",
+            "server:llama/kv=split/threads-of-it=1/n4/noise:7/staggered:3",
+            "server:llama/kv=split/threads-of-it=1/n4/copies",
+            "server:llama/kv=split/threads-of-it=1/n4/copies/staggered:3",
+        ]
+    );
+    assert_eq!(names.len(), 1 + 3 * 7);
+    let together: Vec<_> = plan.cells[1..8].iter().map(|cell| cell.serving.together().get()).collect();
+    assert_eq!(together, [1, 4, 4, 1, 1, 1, 1]);
+    // Those that nobody reads are paid for: 1, 4 x 1 and 4 x 4 answers to each prompt, and one of the lab.
+    let (_, tokens) = plan.cost();
+    assert_eq!(plan.most_tokens_of_all(), tokens * (1 + 3 * (3 + 4 * 4)));
 }

@@ -67,6 +67,8 @@ struct Counts {
     answers: u64,
     key: Option<String>,
     seen: Vec<Vec<u64>>,
+    /// When each came.
+    came: Vec<Instant>,
     /// How many wait for the one that came first, and how many groups have gone.
     waiting: usize,
     gone: u64,
@@ -93,6 +95,17 @@ impl Stub {
             }
         });
         Stub { port, counts }
+    }
+
+    /// The prompts that it has seen, in groups of so many, each group in an order of its own.
+    fn seen(&self, of: usize) -> Vec<Vec<Vec<u64>>> {
+        let seen = self.counts.0.lock().unwrap().seen.clone();
+        let groups = seen.chunks(of).map(|group| {
+            let mut group = group.to_vec();
+            group.sort_unstable();
+            group
+        });
+        groups.collect()
     }
 
     fn url(&self) -> String {
@@ -160,6 +173,7 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
             let new = request["n_predict"].as_u64().unwrap();
             let prompt: Vec<u64> =
                 request["prompt"].as_array().unwrap().iter().map(|token| token.as_u64().unwrap()).collect();
+            counts.came.push(Instant::now());
             // The first one waits for others, as a server gathers what it decodes together.
             counts.waiting += 1;
             let (group, is_first) = (counts.gone, counts.waiting == 1);
@@ -388,20 +402,158 @@ fn a_warm_cache_is_one_that_had_the_prompt_and_one_that_is_off_had_nothing() {
     assert!(out.contains("so that its cache can be cold, start it with --slot-save-path"), "{out}");
 }
 
+/// Runs a stub with neighbors or arrivals, under a gate.
+fn asked(stub: &Stub, matrix: &str, gate: &str) -> (i32, String) {
+    Place::new(&stub.url(), matrix, gate).run()
+}
+
+#[test]
+fn noise_and_copies_are_company_that_a_gate_passes_fails_or_cannot_tell() {
+    for neighbors in ["noise:7", "copies"] {
+        let tried = |mood, matrix: &str, vary: &str| {
+            asked(&Stub::new(mood), matrix, &format!("vary = {vary}\nrequire = \"top\""))
+        };
+        // Beside nobody.
+        let matrix = format!("concurrency = [1, 4]\nneighbors = \"{neighbors}\"");
+        let vary = "[\"concurrency\", \"neighbors\"]";
+        let (code, out) = tried(Mood::Honest, &matrix, vary);
+        assert_eq!(code, 0, "{out}");
+        let (code, out) = tried(Mood::Moved, &matrix, vary);
+        assert_eq!(code, 1, "{out}");
+        let said = format!(
+            "server:stub/n4/{neighbors} has other tokens or other numbers of the best than server:stub/n1 on 4 of 4 items"
+        );
+        assert!(out.contains(&said), "{out}");
+        let (code, out) = tried(Mood::OneByOne, &matrix, vary);
+        assert_eq!(code, 3, "{out}");
+        assert!(
+            out.contains("`neighbors` did not really vary: under one setting or more the server decoded one row at a time"),
+            "{out}"
+        );
+        let (code, out) = tried(Mood::Silent, &matrix, vary);
+        assert_eq!(code, 3, "{out}");
+        assert!(out.contains("whether `neighbors` made a difference cannot be told"), "{out}");
+        // Beside others of its suite, so that what is kept is what the prompt has, and not what is beside it.
+        let matrix = format!("concurrency = 4\nneighbors = [\"own\", \"{neighbors}\"]");
+        for (mood, code) in [(Mood::Honest, 0), (Mood::Moved, 0), (Mood::OneByOne, 3), (Mood::Silent, 3)] {
+            let (found, out) = tried(mood, &matrix, "\"neighbors\"");
+            assert_eq!(found, code, "{mood:?}: {out}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_is_asked_among_noise_of_its_length_that_one_seed_makes_again() {
+    let gate = "vary = [\"concurrency\", \"neighbors\"]\nrequire = \"top\"";
+    let seen = |neighbors: &str| {
+        let stub = Stub::new(Mood::Honest);
+        let (code, out) = asked(&stub, &format!("concurrency = [1, 4]\nneighbors = \"{neighbors}\""), gate);
+        assert_eq!(code, 0, "{out}");
+        let alone = stub.seen(1)[..4].concat();
+        let groups = stub.seen(4)[1..].to_vec();
+        assert_eq!((alone.len(), groups.len()), (4, 4));
+        for (prompt, group) in alone.iter().zip(&groups) {
+            assert!(group.contains(prompt));
+            assert!(group.len() == 4 && group.iter().all(|one| one.len() == prompt.len()), "{group:?}");
+        }
+        (alone, groups)
+    };
+    let (alone, noise) = seen("noise:7");
+    assert!(noise.iter().flatten().filter(|prompt| !alone.contains(prompt)).count() == 12, "{noise:?}");
+    assert_eq!(seen("noise:7"), (alone, noise.clone()));
+    assert_ne!(seen("noise:8").1, noise);
+    let (alone, copies) = seen("copies");
+    for (prompt, group) in alone.iter().zip(copies) {
+        assert!(group.iter().all(|copy| copy == prompt), "{group:?}");
+    }
+}
+
+#[test]
+fn whoever_is_staggered_comes_later_and_still_has_company() {
+    let tried = |mood, gate: &str| {
+        let stub = Stub::new(mood);
+        let (code, out) = asked(&stub, "concurrency = 4\narrival = [\"together\", \"staggered:0\"]", gate);
+        let came = stub.counts.0.lock().unwrap().came.clone();
+        (code, out, came)
+    };
+    let (code, out, came) = tried(Mood::Honest, "vary = \"arrival\"\nrequire = \"top\"");
+    assert_eq!(code, 0, "{out}");
+    let spread = |group: &[Instant]| group[3].duration_since(group[0]);
+    assert_eq!(came.len(), 8);
+    let (together, staggered) = (spread(&came[..4]), spread(&came[4..]));
+    assert!(staggered >= Duration::from_millis(100) && staggered > together, "{together:?} {staggered:?}");
+    let (code, out, _) = tried(Mood::OneByOne, "vary = \"arrival\"\nrequire = \"top\"");
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("`arrival` did not really vary: under one setting or more"), "{out}");
+    let (code, out, _) = tried(Mood::Silent, "vary = \"arrival\"\nrequire = \"top\"");
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("whether `arrival` made a difference cannot be told"), "{out}");
+}
+
+#[test]
+fn prompts_come_in_another_order_and_only_a_server_that_keeps_them_together_minds() {
+    let tried = |mood| {
+        let stub = Stub::new(mood);
+        let matrix = "concurrency = 2\ngrouping = [\"in-order\", \"shuffled:0\"]";
+        let (code, out) = asked(&stub, matrix, "vary = \"grouping\"\nrequire = \"top\"");
+        let seen = stub.seen(2);
+        (code, out, seen)
+    };
+    let (code, out, seen) = tried(Mood::Honest);
+    assert_eq!(code, 0, "{out}");
+    assert_eq!(seen.len(), 4);
+    assert!(seen[2..].iter().all(|group| !seen[..2].contains(group)), "{seen:?}");
+    let (code, out, _) = tried(Mood::OneByOne);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("`grouping` did not really vary: the same prompts shared their calls"), "{out}");
+    let (code, out, _) = tried(Mood::Silent);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("whether `grouping` made a difference cannot be told"), "{out}");
+}
+
+#[test]
+fn a_cell_among_noise_is_made_again_and_leaves_the_same_trace() {
+    let stub = Stub::new(Mood::Honest);
+    let matrix = "concurrency = 4\nneighbors = [\"own\", \"noise:7\"]\narrival = \"staggered:1\"";
+    let place = Place::new(&stub.url(), matrix, "vary = \"neighbors\"\nrequire = \"top\"");
+    let (code, out) = place.run();
+    assert_eq!(code, 0, "{out}");
+    let answers = || stub.counts.0.lock().unwrap().answers;
+    assert_eq!(answers(), 4 + 16);
+    let resume = || {
+        let resumed = place.command().arg("--resume").output().unwrap();
+        assert_eq!(resumed.status.code(), Some(0));
+    };
+    let file = place.path().join("out/cells/server~stub_n4_noise~7_staggered~1.json");
+    let record = || {
+        let record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        ["trace", "root", "launches"].map(|key| record["content"]["done"][key].clone())
+    };
+    let before = record();
+    assert!(before.iter().all(|value| !value.is_null()), "{before:?}");
+    resume();
+    assert_eq!(answers(), 4 + 16);
+    fs::remove_file(&file).unwrap();
+    resume();
+    assert_eq!(answers(), 4 + 16 + 16);
+    assert_eq!(record(), before);
+}
+
 #[test]
 fn a_server_reads_what_another_cell_wrote_and_shows_what_it_makes_of_it() {
-    let parity = |mood: Mood, more: &[&str]| {
+    let beside = |mood: Mood, other: &str, more: &[&str]| {
         let stub = Stub::new(mood);
         let place = Place::new(&stub.url(), COMPANY, "vary = \"concurrency\"\nrequire = \"top\"");
         let prompts = "{\"text\": \"12+34=\"}\n{\"text\": \"7+8=\"}\n";
         fs::write(place.path().join("tokens.jsonl"), prompts).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
-        command.args(["parity", "server:stub/n1", "server:stub/n2", "--model", "qwen"]);
+        command.args(["parity", "server:stub/n1", &format!("server:stub/{other}"), "--model", "qwen"]);
         command.args(["--tokens", "tokens.jsonl", "--max-new-tokens", "3"]).args(more);
         let output = command.current_dir(place.path()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout) + &text(output.stderr))
     };
+    let parity = |mood: Mood, more: &[&str]| beside(mood, "n2", more);
     let all = ["--matrix", "ci.toml", "--top", "4"];
     let (code, out) = parity(Mood::Honest, &all);
     assert_eq!(code, 3, "{out}");
@@ -411,6 +563,11 @@ fn a_server_reads_what_another_cell_wrote_and_shows_what_it_makes_of_it() {
     let (code, out) = parity(Mood::Moved, &all);
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("set apart by concurrency 1 and 2"), "{out}");
+    let (code, out) = beside(Mood::Moved, "n4/noise:3", &all);
+    assert_eq!(code, 1, "{out}");
+    let (code, out) =
+        beside(Mood::Honest, "n4/copies/staggered:3", &[&all[..], &["--max-flip-rate", "0"]].concat());
+    assert_eq!(code, 0, "{out}");
     let (code, out) = parity(Mood::Honest, &[]);
     assert!(code == 2 && out.contains("a server that nothing declares"), "{out}");
 

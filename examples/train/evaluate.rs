@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use reprocheck::{
-    cell::Cache,
+    cell::Asking,
     engine::{Prompt, Request, in_groups, lab::Lab},
     model::Checkpoint,
     numerics::choice::Choice,
@@ -55,7 +55,7 @@ fn strata(lab: &mut Lab<'_>, suite: &Suite, sample: usize) -> Result<Vec<Stratum
     });
     let request = Request {
         prefill_chunk: None,
-        cache: Cache::Off,
+        asking: Asking::default(),
         max_new_tokens: suite.limits.of(Style::Compact).unwrap_or_default(),
         stop_tokens: vec![token('\n')],
         stop_strings: Vec::new(),

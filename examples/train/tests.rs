@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use reprocheck::{
-    cell::Cache,
+    cell::Asking,
     digest::Digest,
     engine::{Engine as _, Observer, Prompt, Request, lab::Lab},
     model::Checkpoint,
@@ -99,7 +99,7 @@ fn the_lab_computes_the_network_that_is_trained() {
     let network = Network::new(&recipe, &parameters, &values).unwrap();
     let request = Request {
         prefill_chunk: None,
-        cache: Cache::Off,
+        asking: Asking::default(),
         max_new_tokens: 0,
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),

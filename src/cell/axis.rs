@@ -26,6 +26,10 @@ pub enum Axis {
     Grouping,
     /// How many prompts a server is asked at the same time.
     Concurrency,
+    /// Who is asked beside a prompt.
+    Neighbors,
+    /// When the prompts of a group arrive.
+    Arrival,
     /// What a server has read of a prompt before it is asked.
     Cache,
     /// The seed of a draw.
@@ -114,7 +118,8 @@ pub const AXES: &[AxisEntry] = &[
     AxisEntry {
         axis: Axis::Grouping,
         name: "grouping",
-        sentence: "which prompts share a batch: neighbors, those of one length, or whoever the shuffle brings",
+        sentence: "which prompts share a batch, or are asked together: those in a row, those of one length, or whoever the \
+                   shuffle brings",
         example: r#"["in-order", "by-length", "shuffled:7"]"#,
         computes: false,
         tag: "",
@@ -128,6 +133,24 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "n",
         always: true,
+    },
+    AxisEntry {
+        axis: Axis::Neighbors,
+        name: "neighbors",
+        sentence: "who is in flight beside a prompt: others of its suite (own), random tokens (noise), or copies of it",
+        example: r#"["own", "noise:7", "copies"]"#,
+        computes: false,
+        tag: "",
+        always: false,
+    },
+    AxisEntry {
+        axis: Axis::Arrival,
+        name: "arrival",
+        sentence: "when what is in flight arrives at a server: together, or each a drawn moment later (staggered)",
+        example: r#"["together", "staggered:7"]"#,
+        computes: false,
+        tag: "",
+        always: false,
     },
     AxisEntry {
         axis: Axis::Cache,

@@ -158,7 +158,15 @@ pub const ENGINES: &[EngineEntry] = &[
         },
         pinned: false,
         weights: false,
-        axes: &[Axis::Engine, Axis::Concurrency, Axis::Cache, Axis::Repeat],
+        axes: &[
+            Axis::Engine,
+            Axis::Grouping,
+            Axis::Concurrency,
+            Axis::Neighbors,
+            Axis::Arrival,
+            Axis::Cache,
+            Axis::Repeat,
+        ],
         refuses: server_refuses,
     },
 ];
@@ -191,7 +199,7 @@ fn candle_refuses(cell: &Cell) -> Vec<Refusal> {
 fn server_refuses(cell: &Cell) -> Vec<Refusal> {
     /// Each is a thread and a connection.
     const MOST: usize = 1024;
-    if cell.serving.concurrency.get() <= MOST {
+    if cell.serving.asking.concurrency.get() <= MOST {
         return Vec::new();
     }
     let sentence = format!(

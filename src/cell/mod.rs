@@ -19,7 +19,7 @@ pub use self::{
     axis::{AXES, Axis, AxisEntry},
     engine::{Compute, Device, DeviceError, ENGINES, EngineEntry, EngineName, Served, Stock},
     name::Name,
-    setting::{Cache, Grouping, Setting},
+    setting::{Arrival, Cache, Grouping, Neighbors, Setting},
 };
 use crate::numerics::{Impossible, Numerics, order::Order, precision::Precision, sharing};
 
@@ -43,12 +43,52 @@ pub struct Serving {
     pub prefill_chunk: Option<NonZeroUsize>,
     /// Which prompts share a batch.
     pub grouping: Grouping,
-    /// How many prompts a server is asked at the same time.
-    pub concurrency: NonZeroUsize,
-    /// What a server may take from its prefix cache.
-    pub cache: Cache,
+    /// How a server is asked.
+    pub asking: Asking,
     /// The seed of every draw.
     pub seed: u64,
+}
+
+/// How a server is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Asking {
+    /// How many prompts it is asked at the same time.
+    pub concurrency: NonZeroUsize,
+    /// Who is asked beside a prompt.
+    pub neighbors: Neighbors,
+    /// When they arrive.
+    pub arrival: Arrival,
+    /// What it may take from its prefix cache.
+    pub cache: Cache,
+}
+
+impl Asking {
+    /// Whoever is asked alone has no neighbors, and nobody to arrive with: one setting stands for all.
+    fn settled(self) -> Asking {
+        if self.concurrency.get() > 1 {
+            return self;
+        }
+        Asking { neighbors: Neighbors::Own, arrival: Arrival::Together, ..self }
+    }
+
+    /// How many prompts a server reads and answers for one of ours.
+    pub fn answers(&self) -> usize {
+        match self.neighbors {
+            Neighbors::Own => 1,
+            Neighbors::Noise(_) | Neighbors::Copies => self.concurrency.get(),
+        }
+    }
+}
+
+impl Default for Asking {
+    fn default() -> Asking {
+        Asking {
+            concurrency: NonZeroUsize::MIN,
+            neighbors: Neighbors::Own,
+            arrival: Arrival::Together,
+            cache: Cache::Off,
+        }
+    }
 }
 
 impl Serving {
@@ -57,10 +97,14 @@ impl Serving {
         self.grouping == Grouping::ByLength
     }
 
-    /// How many prompts an engine is given at once: those that share its calls, or those that a server is asked together.
+    /// How many prompts an engine is given at once: those that share its calls, or those that a server is asked together. One
+    /// that has noise or copies for neighbors is given alone.
     pub fn together(&self) -> NonZeroUsize {
         // An engine takes one of both, and the other one is 1.
-        self.batch.max(self.concurrency)
+        match self.asking.neighbors {
+            Neighbors::Own => self.batch.max(self.asking.concurrency),
+            Neighbors::Noise(_) | Neighbors::Copies => NonZeroUsize::MIN,
+        }
     }
 }
 
@@ -70,8 +114,7 @@ impl Default for Serving {
             batch: NonZeroUsize::MIN,
             prefill_chunk: None,
             grouping: Grouping::InOrder,
-            concurrency: NonZeroUsize::MIN,
-            cache: Cache::Off,
+            asking: Asking::default(),
             seed: 0,
         }
     }
@@ -148,8 +191,10 @@ impl Parts {
             Setting::PrefillChunk(chunk) => self.serving.prefill_chunk = chunk,
             Setting::Grouping(grouping) => self.serving.grouping = grouping,
             Setting::Seed(seed) => self.serving.seed = seed,
-            Setting::Concurrency(concurrency) => self.serving.concurrency = concurrency,
-            Setting::Cache(cache) => self.serving.cache = cache,
+            Setting::Concurrency(concurrency) => self.serving.asking.concurrency = concurrency,
+            Setting::Neighbors(neighbors) => self.serving.asking.neighbors = neighbors,
+            Setting::Arrival(arrival) => self.serving.asking.arrival = arrival,
+            Setting::Cache(cache) => self.serving.asking.cache = cache,
             Setting::Repeat(repeat) => self.repeat = repeat,
             Setting::Server(axis, word) => self.settings = self.settings.with(axis, word),
             Setting::Own(_) => {}
@@ -166,8 +211,10 @@ impl Parts {
             Axis::Batch => Setting::Batch(serving.batch),
             Axis::PrefillChunk => Setting::PrefillChunk(serving.prefill_chunk),
             Axis::Grouping => Setting::Grouping(serving.grouping),
-            Axis::Concurrency => Setting::Concurrency(serving.concurrency),
-            Axis::Cache => Setting::Cache(serving.cache),
+            Axis::Concurrency => Setting::Concurrency(serving.asking.concurrency),
+            Axis::Neighbors => Setting::Neighbors(serving.asking.neighbors),
+            Axis::Arrival => Setting::Arrival(serving.asking.arrival),
+            Axis::Cache => Setting::Cache(serving.asking.cache),
             Axis::Seed => Setting::Seed(serving.seed),
             Axis::Repeat => Setting::Repeat(repeat),
             Axis::Server(name) => {
@@ -176,8 +223,8 @@ impl Parts {
         }
     }
 
-    /// The cell of these settings. What its engine does not take is forgotten, so that one cell stands for all of
-    /// them.
+    /// The cell of these settings. What its engine does not take is forgotten, and so is who should be beside a prompt that
+    /// is asked alone, so that one cell stands for all of them.
     fn cell(mut self) -> Result<Cell, Refusal> {
         let usual = Parts::from(Cell::default());
         for AxisEntry { axis, .. } in AXES {
@@ -185,6 +232,7 @@ impl Parts {
                 self.set(usual.get(*axis));
             }
         }
+        self.serving.asking = self.serving.asking.settled();
         let Parts { engine, precision, order, threads, settings, serving, repeat } = self;
         let impossible = |error: Impossible| match error {
             Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
@@ -246,7 +294,7 @@ impl Cell {
 }
 
 /// `lab/bf16/pairwise/t2/b8`, and what is not as usual after it: `c16`, `by-length`, `s7`, `r2`; of a server
-/// `server:llama/kv=split/n4/warm`.
+/// `server:llama/kv=split/n4/copies/staggered:7/warm`.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.compute)?;
@@ -325,8 +373,11 @@ impl JsonSchema for Cell {
         let of_engine = |engine: &EngineEntry| {
             let taken = AXES[1..].iter().filter(|entry| engine.takes(entry.axis));
             let parts = taken.map(|AxisEntry { axis, tag, always, .. }| {
-                // The usual grouping is left out.
-                let part = format!("/{tag}{}", axis.pattern().replace("in-order|", "").replace("off|", ""));
+                // What is usual is left out.
+                let usual = ["in-order", "own", "together", "off"];
+                let without = |pattern: String, usual: &str| pattern.replace(&format!("({usual}|"), "(");
+                let pattern = usual.into_iter().fold(axis.pattern(), without);
+                let part = format!("/{tag}{pattern}");
                 if *always { part } else { format!("({part})?") }
             });
             let declared = match engine.example {
@@ -342,7 +393,8 @@ impl JsonSchema for Cell {
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
                             (by-length), the seed (s7), which of several equal cells (r2). A server is named with what the \
                             matrix file declares of it and how many prompts it is asked at the same time: \
-                            server:llama/kv=split/n4, and after that whether its cache is cold or warm.",
+                            server:llama/kv=split/n4, and after that who is asked beside a prompt (noise:7), when they \
+                            arrive (staggered:7), and whether its cache is cold or warm.",
             "type": "string",
             "pattern": format!("^({})$", engines.join("|")),
         })

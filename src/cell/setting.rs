@@ -36,6 +36,10 @@ pub enum Setting {
     Grouping(Grouping),
     /// On [`Axis::Concurrency`].
     Concurrency(NonZeroUsize),
+    /// On [`Axis::Neighbors`].
+    Neighbors(Neighbors),
+    /// On [`Axis::Arrival`].
+    Arrival(Arrival),
     /// On [`Axis::Cache`].
     Cache(Cache),
     /// On [`Axis::Seed`].
@@ -60,6 +64,8 @@ impl Setting {
             Setting::PrefillChunk(_) => Axis::PrefillChunk,
             Setting::Grouping(_) => Axis::Grouping,
             Setting::Concurrency(_) => Axis::Concurrency,
+            Setting::Neighbors(_) => Axis::Neighbors,
+            Setting::Arrival(_) => Axis::Arrival,
             Setting::Cache(_) => Axis::Cache,
             Setting::Seed(_) => Axis::Seed,
             Setting::Repeat(_) => Axis::Repeat,
@@ -83,6 +89,8 @@ impl fmt::Display for Setting {
             | Setting::Concurrency(number)
             | Setting::Repeat(number) => number.fmt(f),
             Setting::Grouping(grouping) => grouping.fmt(f),
+            Setting::Neighbors(neighbors) => neighbors.fmt(f),
+            Setting::Arrival(arrival) => arrival.fmt(f),
             Setting::Cache(cache) => cache.fmt(f),
             Setting::Server(_, word) => word.fmt(f),
             Setting::Seed(seed) => seed.fmt(f),
@@ -93,7 +101,7 @@ impl fmt::Display for Setting {
 /// Which prompts share a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Grouping {
-    /// Neighbors.
+    /// Those in a row.
     InOrder,
     /// Prompts of the same number of tokens, in their order; a group may be smaller for it.
     ByLength,
@@ -126,6 +134,94 @@ impl FromStr for Grouping {
             }),
         }
     }
+}
+
+/// Who is in flight beside a prompt that a server is asked, where it is asked more than one at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Neighbors {
+    /// Other prompts of its suite.
+    #[default]
+    Own,
+    /// Prompts of random tokens, each as long as it is, by this seed.
+    Noise(u64),
+    /// Copies of it.
+    Copies,
+}
+
+impl fmt::Display for Neighbors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Neighbors::Own => f.write_str("own"),
+            Neighbors::Noise(seed) => write!(f, "noise:{seed}"),
+            Neighbors::Copies => f.write_str("copies"),
+        }
+    }
+}
+
+impl FromStr for Neighbors {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Neighbors, String> {
+        match text {
+            "own" => Ok(Neighbors::Own),
+            "copies" => Ok(Neighbors::Copies),
+            _ => match seed_after("noise", text) {
+                Some(seed) => Ok(Neighbors::Noise(seed?)),
+                None => Err(format!(
+                    "there are no neighbors `{text}`: write own, copies, or noise:7 with any seed"
+                )),
+            },
+        }
+    }
+}
+
+/// When what a server is asked at the same time arrives there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arrival {
+    /// All at once.
+    #[default]
+    Together,
+    /// Each but the first a moment later that is drawn by this seed.
+    Staggered(u64),
+}
+
+impl fmt::Display for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Arrival::Together => f.write_str("together"),
+            Arrival::Staggered(seed) => write!(f, "staggered:{seed}"),
+        }
+    }
+}
+
+impl FromStr for Arrival {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Arrival, String> {
+        match text {
+            "together" => Ok(Arrival::Together),
+            _ => match seed_after("staggered", text) {
+                Some(seed) => Ok(Arrival::Staggered(seed?)),
+                None => {
+                    Err(format!("there is no arrival `{text}`: write together, or staggered:7 with any seed"))
+                }
+            },
+        }
+    }
+}
+
+/// The seed of a text that is this word and a seed, or what is wrong with it; nothing where it is another word.
+fn seed_after(word: &str, text: &str) -> Option<Result<u64, String>> {
+    let seed = match text.split_once(':') {
+        Some((first, seed)) if first == word => seed,
+        None if text == word => "",
+        _ => return None,
+    };
+    let is_number = !seed.is_empty() && seed.bytes().all(|byte| byte.is_ascii_digit());
+    let seed = seed.parse().ok().filter(|_| is_number);
+    Some(seed.ok_or_else(|| format!("`{text}` has no seed: write {word}:7 with any whole number from 0 up")))
 }
 
 /// What a server may take from its prefix cache.
@@ -164,6 +260,8 @@ impl Axis {
             Axis::Threads | Axis::Batch | Axis::Concurrency | Axis::Repeat => "[1-9][0-9]*".to_owned(),
             Axis::PrefillChunk => "(all|[1-9][0-9]*)".to_owned(),
             Axis::Grouping => "(in-order|by-length|shuffled:[0-9]+)".to_owned(),
+            Axis::Neighbors => "(own|copies|noise:[0-9]+)".to_owned(),
+            Axis::Arrival => "(together|staggered:[0-9]+)".to_owned(),
             Axis::Cache => format!("({})", Cache::NAMES.join("|")),
             Axis::Seed => "[0-9]+".to_owned(),
             Axis::Server(_) => server::WORD.to_owned(),
@@ -198,6 +296,8 @@ impl Axis {
                 text.parse().map_err(|_| format!("`{text}` is no seed: write a whole number from 0 up"))?,
             ),
             Axis::Concurrency => Setting::Concurrency(count(text)?),
+            Axis::Neighbors => Setting::Neighbors(text.parse()?),
+            Axis::Arrival => Setting::Arrival(text.parse()?),
             Axis::Cache => Setting::Cache(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Repeat => Setting::Repeat(count(text)?),
             Axis::Server(name) if server::is_word(text) => Setting::Server(name, Name::new(text)),

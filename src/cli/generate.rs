@@ -221,7 +221,7 @@ impl Generate {
     fn request(&self, subject: &Subject<'_>, cell: Cell) -> Request {
         Request {
             prefill_chunk: cell.serving.prefill_chunk,
-            cache: cell.serving.cache,
+            asking: cell.serving.asking,
             max_new_tokens: self.max_new_tokens,
             stop_tokens: subject.stop_tokens.to_vec(),
             stop_strings: self.stop.clone(),

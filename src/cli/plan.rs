@@ -203,7 +203,7 @@ fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
         let count = plural(plan.comparisons(gate) as u64, "comparison");
         writeln!(out, "{space}gate: {} ({count})", gate.name)?;
     }
-    let (items, tokens) = plan.cost();
+    let (items, _) = plan.cost();
     let cells = plan.cells.len() as u64;
     writeln!(
         out,
@@ -211,13 +211,13 @@ fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
         grouped(cells),
         grouped(items),
         grouped(cells.saturating_mul(items)),
-        grouped(cells.saturating_mul(tokens)),
+        grouped(plan.most_tokens_of_all()),
     )?;
     Ok(())
 }
 
 fn as_json(plan: &plan::Plan) -> Value {
-    let (items, tokens) = plan.cost();
+    let (items, _) = plan.cost();
     let suites = plan.suites.iter().map(|asked| {
         json!({
             "name": asked.suite.name,
@@ -237,6 +237,6 @@ fn as_json(plan: &plan::Plan) -> Value {
         "cells": plan.cells.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "gates": gates.collect::<Vec<_>>(),
         "samples": (plan.cells.len() as u64).saturating_mul(items),
-        "max-new-tokens": (plan.cells.len() as u64).saturating_mul(tokens),
+        "max-new-tokens": plan.most_tokens_of_all(),
     })
 }

@@ -131,7 +131,7 @@ impl Ending<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cell::Cache, numerics::choice::Choice};
+    use crate::{cell::Asking, numerics::choice::Choice};
 
     /// A token for every byte, and above them some that are several bytes or none.
     const PIECES: [&[u8]; 5] = [b"<end>", b"ab\ncd", b"", b"\n\n", "\u{e9}x".as_bytes()];
@@ -152,7 +152,7 @@ mod tests {
     fn request(max_new_tokens: usize, stop_strings: &[&str]) -> Request {
         Request {
             prefill_chunk: None,
-            cache: Cache::Off,
+            asking: Asking::default(),
             max_new_tokens,
             stop_tokens: vec![END],
             stop_strings: stop_strings.iter().copied().map(str::to_owned).collect(),

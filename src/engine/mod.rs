@@ -20,7 +20,7 @@ use self::{
     server::{Opening, Server, Serving},
 };
 use crate::{
-    cell::{Cache, Compute, Name},
+    cell::{Asking, Compute, Name},
     digest::Digest,
     model::{Checkpoint, CheckpointError, Subject},
     numerics::{
@@ -47,8 +47,8 @@ pub struct Prompt {
 pub struct Request {
     /// How many tokens of one prompt a call reads at most; all of them where there is none.
     pub prefill_chunk: Option<NonZeroUsize>,
-    /// What a server may take from its prefix cache.
-    pub cache: Cache,
+    /// How a server is asked.
+    pub asking: Asking,
     /// How many tokens may follow.
     pub max_new_tokens: usize,
     /// Tokens that end a sample.

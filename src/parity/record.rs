@@ -114,15 +114,16 @@ pub fn record(
     let mut writer = OpenWriter::new(&path, shows, engine.about())?;
     let request = Request {
         prefill_chunk: cell.serving.prefill_chunk,
-        cache: cell.serving.cache,
+        asking: cell.serving.asking,
         max_new_tokens,
         stop_tokens: subject.stop_tokens.to_vec(),
         stop_strings: Vec::new(),
         choice: Choice::Greedy,
         candidates: if shows == Shows::Top { top } else { 1 },
     };
-    for group in given.chunks_mut(cell.serving.together().get()) {
-        let prompts = group.iter().zip(0..).map(|(given, item)| Prompt {
+    let together = cell.serving.together().get();
+    for (group, first) in given.chunks_mut(together).zip((0..).step_by(together)) {
+        let prompts = group.iter().zip(first..).map(|(given, item)| Prompt {
             item,
             tokens: given.prompt.clone(),
             replay: given.tokens.clone(),
@@ -132,6 +133,7 @@ pub fn record(
             writer: &mut writer,
             sees: shows,
             prompts: &prompts,
+            first,
             rows: vec![Vec::new(); prompts.len()],
             samples: Vec::new(),
             failed: None,
@@ -164,6 +166,8 @@ struct Group<'g> {
     writer: &'g mut OpenWriter,
     sees: Shows,
     prompts: &'g [Prompt],
+    /// The item of the first of them.
+    first: u64,
     /// The number of the row that was shown before each token.
     rows: Vec<Vec<Option<u64>>>,
     samples: Vec<Sample>,
@@ -174,7 +178,7 @@ impl Group<'_> {
     fn add(&mut self, item: u64, place: usize, row: Row<'_>) {
         match self.writer.row(row) {
             Ok(row) => {
-                let rows = &mut self.rows[item as usize];
+                let rows = &mut self.rows[(item - self.first) as usize];
                 rows.resize(rows.len().max(place + 1), None);
                 rows[place] = Some(row);
             }
@@ -200,7 +204,7 @@ impl Observer for Group<'_> {
 
     fn logits(&mut self, item: u64, read: usize, logits: &[f32]) {
         // What was shown within the prompt stands before no token that is compared.
-        if let Some(place) = read.checked_sub(self.prompts[item as usize].tokens.len()) {
+        if let Some(place) = read.checked_sub(self.prompts[(item - self.first) as usize].tokens.len()) {
             self.add(item, place, Row::Logits(logits));
         }
     }

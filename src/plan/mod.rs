@@ -86,6 +86,13 @@ impl Plan {
         (items.fold(0, u64::saturating_add), tokens.fold(0, u64::saturating_add))
     }
 
+    /// How many tokens all cells may have an engine choose, those of neighbors that nobody reads included.
+    pub fn most_tokens_of_all(&self) -> u64 {
+        let (_, tokens) = self.cost();
+        let of_cell = |cell: &Cell| tokens.saturating_mul(cell.serving.asking.answers() as u64);
+        self.cells.iter().map(of_cell).fold(0, u64::saturating_add)
+    }
+
     /// How many tokens may follow one of a suite's prompts, whatever style it is asked in.
     pub fn most_tokens(&self, asked: &Asked) -> u64 {
         let styles = asked.suite.styles();

@@ -291,6 +291,8 @@ fn names(axis: Axis) -> Vec<String> {
         Axis::Precision => PRECISIONS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::Order => ORDERS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::Grouping => ["in-order", "by-length", "shuffled:0"].map(str::to_owned).to_vec(),
+        Axis::Neighbors => ["own", "copies", "noise:0"].map(str::to_owned).to_vec(),
+        Axis::Arrival => ["together", "staggered:0"].map(str::to_owned).to_vec(),
         Axis::Cache => Cache::NAMES.iter().map(|name| (*name).to_owned()).collect(),
         _ => Vec::new(),
     }

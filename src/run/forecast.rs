@@ -83,8 +83,8 @@ pub fn at_most(
     let mut open: Option<(Compute, Box<dyn Engine + '_>, Duration)> = None;
     let mut known = HashMap::new();
     for (cell, before) in plan.cells.iter().zip(std::iter::once(None).chain(plan.cells.iter().map(Some))) {
-        let Serving { prefill_chunk, cache, .. } = cell.serving;
-        let took = match known.entry((cell.compute, cell.serving.together(), prefill_chunk, cache)) {
+        let Serving { prefill_chunk, asking, .. } = cell.serving;
+        let took = match known.entry((cell.compute, cell.serving.together(), prefill_chunk, asking)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => match measure(*cell, &longest, plan, opener, &mut open) {
                 Err(error) if error.is_environment() => {
@@ -129,7 +129,7 @@ fn measure<'o>(
     let prompts: Vec<_> = (0..cell.serving.together().get() as u64).map(prompt).collect();
     let request = Request {
         prefill_chunk: cell.serving.prefill_chunk,
-        cache: cell.serving.cache,
+        asking: cell.serving.asking,
         max_new_tokens: question.max_new_tokens.min(1 + MORE),
         // Nothing ends it early.
         stop_tokens: Vec::new(),

@@ -457,7 +457,7 @@ impl<'a> Work<'a> {
         };
         let request = Request {
             prefill_chunk: cell.serving.prefill_chunk,
-            cache: cell.serving.cache,
+            asking: cell.serving.asking,
             max_new_tokens: first.max_new_tokens,
             stop_tokens: self.subject.stop_tokens.to_vec(),
             stop_strings: first.stop.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::RunFailure;
 use crate::{
-    cell::Cache,
+    cell::Asking,
     engine::{self, Prompt, Request},
     model::{Subject, chat::Message},
     numerics::choice::Choice,
@@ -101,7 +101,7 @@ fn question(
     let max_new_tokens = plan.generation.max_new_tokens.unwrap_or(limit);
     let request = Request {
         prefill_chunk: None,
-        cache: Cache::Off,
+        asking: Asking::default(),
         max_new_tokens,
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),

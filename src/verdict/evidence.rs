@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    cell::{Axis, Cell, EngineName, Setting, axes},
+    cell::{Axis, Cell, Compute, EngineName, Setting, axes},
     compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
@@ -328,19 +328,33 @@ pub(crate) fn one_more(count: Option<usize>, is_so: Option<bool>) -> Option<usiz
 fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
     match axis {
         // An order may follow the threads that were asked for, whether or not all had work.
-        Axis::Threads => either(differ(cells, |launches| launches.threads), trees_differ(cells)),
+        Axis::Threads => either(differ(cells, |known| known.launches.threads), trees_differ(cells)),
         // Two names may stand for one tree.
         Axis::Order => trees_differ(cells),
         Axis::Batch => either(
-            differ(cells, |launches| launches.prefill_rows),
-            differ(cells, |launches| launches.decode_rows),
+            differ(cells, |known| known.launches.prefill_rows),
+            differ(cells, |known| known.launches.decode_rows),
         ),
-        Axis::PrefillChunk => differ(cells, |launches| launches.chunks),
-        Axis::Grouping => differ(cells, |launches| launches.groups),
+        Axis::PrefillChunk => differ(cells, |known| known.launches.chunks),
+        // Whoever a server keeps apart is in no group, whatever it was asked together.
+        Axis::Grouping => differ(&in_company(cells), |known| {
+            known.launches.groups.filter(|_| company(known) != Company::Untold)
+        }),
         // Whoever is asked one thing after the other decodes a row at a time, however many ask.
-        Axis::Concurrency => differ(cells, |launches| launches.decode_rows),
+        Axis::Concurrency => differ(cells, |known| known.launches.decode_rows),
+        // Who is beside a prompt, and since when, counts where anybody was. Whoever is asked alone is as the cell says.
+        Axis::Neighbors | Axis::Arrival => {
+            let is_alone = |known: &Known| known.cell.serving.asking.concurrency.get() == 1;
+            let taken = cells.iter().copied().filter(|known| known.cell.compute.takes(axis));
+            let told: Vec<_> =
+                taken.filter(|known| is_alone(known) || company(known) != Company::None).collect();
+            differ(&told, |known| {
+                let is_told = is_alone(known) || company(known) == Company::Proven;
+                is_told.then(|| known.cell.get(axis))
+            })
+        }
         // What was in a cache is not read again.
-        Axis::Cache => differ(cells, |launches| launches.prefill_rows),
+        Axis::Cache => differ(cells, |known| known.launches.prefill_rows),
         // Who computes, in which precision and with which noise is what the cell says; a repeat is a run of its own.
         Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat | Axis::Server(_) => Some(true),
     }
@@ -348,11 +362,35 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
 
 /// An engine that adds in an order of its own has no tree on record, and that is told.
 fn trees_differ(cells: &[&Known]) -> Option<bool> {
-    differ(cells, |launches| Some(launches.tree))
+    differ(cells, |known| Some(known.launches.tree))
 }
 
-fn differ<T: PartialEq>(cells: &[&Known], of: impl Fn(&Launches) -> Option<T>) -> Option<bool> {
-    let all: Vec<_> = cells.iter().map(|known| of(&known.launches)).collect();
+/// Did the prompts of a cell have others beside them?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// Those that its engine was given share their calls, or its server decoded several rows at a time.
+    Proven,
+    /// Its server decoded one row at a time.
+    None,
+    /// Its server does not say.
+    Untold,
+}
+
+fn company(known: &Known) -> Company {
+    match (known.cell.compute, known.launches.decode_rows) {
+        (Compute::Server(_), None) => Company::Untold,
+        (Compute::Server(_), Some(..2)) => Company::None,
+        _ => Company::Proven,
+    }
+}
+
+/// Those of these cells whose prompts may have had company.
+fn in_company<'k>(cells: &[&'k Known]) -> Vec<&'k Known> {
+    cells.iter().copied().filter(|known| company(known) != Company::None).collect()
+}
+
+fn differ<T: PartialEq>(cells: &[&Known], of: impl Fn(&Known) -> Option<T>) -> Option<bool> {
+    let all: Vec<_> = cells.iter().map(|known| of(known)).collect();
     let mut told = all.iter().flatten();
     let first = told.next();
     match told.any(|other| Some(other) != first) {

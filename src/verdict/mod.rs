@@ -455,6 +455,7 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::PrefillChunk => "no prompt was long enough to be read in parts",
         Axis::Grouping => "the same prompts shared their calls",
         Axis::Concurrency => "the server decoded as many rows at a time",
+        Axis::Neighbors | Axis::Arrival => "under one setting or more the server decoded one row at a time",
         Axis::Cache => "the server read as much of every prompt",
         Axis::Order => "these names stand for one tree",
         _ => "it made no difference to what ran",
@@ -466,8 +467,10 @@ fn idle_way_out(axis: Axis) -> &'static str {
         Axis::Threads => "give it more to do: larger batches, longer prompts, a larger model",
         Axis::Batch => "ask more items of a suite than one batch holds",
         Axis::PrefillChunk => "set smaller chunks",
-        Axis::Grouping => "set a batch above 1",
-        Axis::Concurrency => "give it slots for several prompts, and longer answers",
+        Axis::Grouping => "set a batch or a concurrency above 1, and give a server slots for it",
+        Axis::Concurrency | Axis::Neighbors | Axis::Arrival => {
+            "give it slots for several prompts, and longer answers"
+        }
         Axis::Cache => "let its cache be on",
         _ => "vary something else",
     }

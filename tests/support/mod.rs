@@ -8,7 +8,7 @@ use std::{
 };
 
 use reprocheck::{
-    cell::Cache,
+    cell::Asking,
     digest::Digest,
     engine::{Observer, Prompt, Request},
     model::Checkpoint,
@@ -129,7 +129,7 @@ pub(crate) fn fixture(name: &str) -> Checkpoint {
 pub(crate) fn request(max_new_tokens: usize) -> Request {
     Request {
         prefill_chunk: None,
-        cache: Cache::Off,
+        asking: Asking::default(),
         max_new_tokens,
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),

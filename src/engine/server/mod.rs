@@ -4,6 +4,7 @@
 //! whoever is asked eight things at once may well do one after the other. So a setting of ours that a server does not prove is no
 //! setting, and what it says that cannot be true ends its cell.
 
+mod company;
 pub mod dialect;
 mod exchange;
 pub mod process;
@@ -25,6 +26,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::{
+    company::Member,
     dialect::{Answer, Ask, Counts, Dialect, Identity},
     exchange::{Exchange, Key},
     process::{Process, Start},
@@ -165,6 +167,8 @@ pub struct Serving<'a> {
     process: Option<Process>,
     timeout: Duration,
     tokenizer: &'a Tokenizer,
+    /// The tokens that noise is made of.
+    ordinary: Vec<u32>,
     vocabulary: usize,
     positions: usize,
 }
@@ -222,6 +226,10 @@ impl<'a> Serving<'a> {
             }
         };
         let exchange = Exchange::new(&url, key, server.timeout)?;
+        let mut ordinary = tokenizer.ordinary();
+        if ordinary.is_empty() {
+            ordinary = (0..subject.vocabulary as u32).collect();
+        }
         let mut serving = Serving {
             dialect: server.dialect,
             exchange,
@@ -233,6 +241,7 @@ impl<'a> Serving<'a> {
             process,
             timeout: server.timeout,
             tokenizer,
+            ordinary,
             vocabulary: subject.vocabulary,
             positions: subject.positions,
         };
@@ -265,19 +274,19 @@ impl<'a> Serving<'a> {
     fn greet(&self) -> Result<Option<String>, EngineError> {
         let tokens =
             self.tokenizer.encode("1", true).map_err(|error| EngineError::Model(error.to_string()))?;
-        let prompt = Prompt { item: 0, tokens, replay: None };
-        let text = self.text_of(&prompt)?;
+        let text = self.text_of(0, &tokens)?;
         let ask = Ask {
             model: &self.identity.model,
-            tokens: &prompt.tokens,
+            tokens: &tokens,
             text: &text,
             new_tokens: 1,
             top: 2,
+            must_show: false,
             cache: false,
             salt: &self.salt(),
             vocabulary: self.vocabulary,
         };
-        let [answer] = <[_; 1]>::try_from(self.ask(&[ask])?).expect("one for each");
+        let [answer] = <[_; 1]>::try_from(self.ask(&[(ask, Duration::ZERO)])?).expect("one for each");
         Ok(answer.fingerprint)
     }
 
@@ -345,14 +354,15 @@ impl<'a> Serving<'a> {
         read(&self.exchange.get(path, LONG).ok()?)
     }
 
-    /// Asks for all at the same time; the answers are in the order of what was asked.
-    fn ask(&self, asks: &[Ask<'_>]) -> Result<Vec<Answer>, EngineError> {
+    /// Asks for all at the same time, or each so much later; the answers are in the order of what was asked.
+    fn ask(&self, asks: &[(Ask<'_>, Duration)]) -> Result<Vec<Answer>, EngineError> {
         let barrier = Barrier::new(asks.len());
-        let one = |ask: &Ask<'_>| {
+        let one = |(ask, delay): &(Ask<'_>, Duration)| {
             let (path, value) = (self.dialect.ask)(ask);
             // What a token and its best ones can take, escaped at its worst, and what stands around them.
             let most = LONG + 64 * ask.tokens.len() + ask.new_tokens * (1 + ask.top) * 1024;
             barrier.wait();
+            thread::sleep(*delay);
             let text = self.exchange.post(path, &value, most)?;
             (self.dialect.read)(&text, ask).map_err(|problem| self.strange(&problem))
         };
@@ -401,20 +411,19 @@ impl<'a> Serving<'a> {
         format!("{:016x}-{}", self.salt, self.salted.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The prompt as a text, for a server that takes no tokens: one of which our tokenizer makes these tokens. Nothing for others.
-    fn text_of(&self, prompt: &Prompt) -> Result<String, EngineError> {
+    /// The tokens as a text, for a server that takes none: one of which our tokenizer makes these tokens. Nothing for others.
+    fn text_of(&self, item: u64, tokens: &[u32]) -> Result<String, EngineError> {
         if self.dialect.sight != Sight::Text {
             return Ok(String::new());
         }
         // A token that stands at every beginning is no part of a text.
-        let parts = [&prompt.tokens[..], prompt.tokens.get(1..).unwrap_or_default()];
+        let parts = [tokens, tokens.get(1..).unwrap_or_default()];
         let texts = parts.map(|tokens| self.tokenizer.decode(tokens, false));
-        let is_it =
-            |text: &String| self.tokenizer.encode(text, true).is_ok_and(|tokens| tokens == prompt.tokens);
+        let is_it = |text: &String| self.tokenizer.encode(text, true).is_ok_and(|read| read == tokens);
         texts.into_iter().find(is_it).ok_or_else(|| {
             EngineError::Unsupported(format!(
-                "its server takes texts, and item {} has tokens that no text has: leave it out, or ask in a dialect of tokens",
-                prompt.item
+                "its server takes texts, and what is asked for item {item} has tokens that no text has: leave such cells out, or ask \
+                 in a dialect of tokens"
             ))
         })
     }
@@ -449,20 +458,21 @@ impl<'a> Serving<'a> {
     }
 
     /// Refuses what it took from its cache and should not have, or the other way round.
-    fn check_cache(&self, cache: Cache, prompt: &Prompt, answer: &Answer) -> Result<(), EngineError> {
-        let item = prompt.item;
+    fn check_cache(&self, cache: Cache, member: &Member<'_>, answer: &Answer) -> Result<(), EngineError> {
+        let beside = if member.is_ours { "" } else { "a neighbor of " };
+        let item = format!("{beside}item {}", member.item);
         let sentence = match (cache, answer.cached) {
             (Cache::Warm, Some(0)) => format!(
-                "item {item} was read a moment before, and nothing of it was in the cache: give each prompt a slot, and let \
+                "{item} was read a moment before, and nothing of it was in the cache: give each prompt a slot, and let \
                  prompts be as long as what it caches at once"
             ),
             (Cache::Off | Cache::Cold, Some(cached @ 1..)) => {
                 format!(
-                    "{cached} tokens of item {item} were in a cache that should be {cache}: let the server have none, or leave such cells out"
+                    "{cached} tokens of {item} were in a cache that should be {cache}: let the server have none, or leave such cells out"
                 )
             }
             (Cache::Warm | Cache::Cold, None) => {
-                format!("it does not tell what of item {item} was in its cache: leave such cells out")
+                format!("it does not tell what of {item} was in its cache: leave such cells out")
             }
             _ => return Ok(()),
         };
@@ -632,7 +642,7 @@ impl Serving<'_> {
         let given = |prompt: &Prompt| prompt.replay.clone().unwrap_or_default();
         let begin = |prompt| Answer { tokens: given(prompt), ..Answer::default() };
         let mut all: Vec<_> = prompts.iter().map(begin).collect();
-        let mut done = Some(Counts::default());
+        let mut done = Some(Counts::NONE);
         let request = Request { max_new_tokens: 1, ..request.clone() };
         for place in 0..all.iter().map(|answer| answer.tokens.len()).max().unwrap_or(0) {
             let longer = |(at, prompt): (usize, &Prompt)| {
@@ -651,42 +661,66 @@ impl Serving<'_> {
         Ok((all, done))
     }
 
-    /// What it answers to all of these at once, and what it has done for that.
+    /// What it answers to these prompts, all at once or each among its neighbors, and what it has done for that.
     fn answers(
         &self,
         prompts: &[Prompt],
         request: &Request,
     ) -> Result<(Vec<Answer>, Option<Counts>), EngineError> {
-        let texts = prompts.iter().map(|prompt| self.text_of(prompt)).collect::<Result<Vec<_>, _>>()?;
-        let salts: Vec<_> = prompts.iter().map(|_| self.salt()).collect();
-        let asks: Vec<_> = prompts
+        let (mut all, mut done) = (Vec::new(), Some(Counts::NONE));
+        for group in company::groups(prompts, &request.asking, &self.ordinary) {
+            let (answers, counted) = self.group(&group, request)?;
+            let of_ours = group.iter().zip(answers).filter(|(member, _)| member.is_ours);
+            all.extend(of_ours.map(|(_, answer)| answer));
+            done = done.zip(counted).map(|(done, more)| done.and(more));
+        }
+        Ok((all, done))
+    }
+
+    /// What it answers to all members of a group, and what it has done for that.
+    fn group(
+        &self,
+        group: &[Member<'_>],
+        request: &Request,
+    ) -> Result<(Vec<Answer>, Option<Counts>), EngineError> {
+        let cache = request.asking.cache;
+        let text_of = |member: &Member<'_>| self.text_of(member.item, &member.tokens);
+        let texts = group.iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
+        let salts: Vec<_> = group.iter().map(|_| self.salt()).collect();
+        let asks: Vec<_> = group
             .iter()
-            .zip(&texts)
-            .zip(&salts)
-            .map(|((prompt, text), salt)| Ask {
-                model: &self.identity.model,
-                tokens: &prompt.tokens,
-                text,
-                new_tokens: request.max_new_tokens,
-                top: request.candidates,
-                cache: request.cache != Cache::Off,
-                salt,
-                vocabulary: self.vocabulary,
+            .zip(texts.iter().zip(&salts))
+            .map(|(member, (text, salt))| {
+                let ask = Ask {
+                    model: &self.identity.model,
+                    tokens: &member.tokens,
+                    text,
+                    new_tokens: request.max_new_tokens,
+                    top: request.candidates,
+                    must_show: member.is_ours,
+                    cache: cache != Cache::Off,
+                    salt,
+                    vocabulary: self.vocabulary,
+                };
+                (ask, member.delay)
             })
             .collect();
-        match request.cache {
+        match cache {
             Cache::Off => {}
             Cache::Cold => self.forget()?,
             Cache::Warm => {
-                let first: Vec<_> = asks.iter().map(|ask| Ask { new_tokens: 1, ..*ask }).collect();
+                let first: Vec<_> = asks
+                    .iter()
+                    .map(|(ask, _)| (Ask { new_tokens: 1, must_show: false, ..*ask }, Duration::ZERO))
+                    .collect();
                 self.ask(&first)?;
             }
         }
         let before = self.counts();
         let answers = self.ask(&asks)?;
         let done = self.done(before, &answers)?;
-        for (prompt, answer) in prompts.iter().zip(&answers) {
-            self.check_cache(request.cache, prompt, answer)?;
+        for (member, answer) in group.iter().zip(&answers) {
+            self.check_cache(cache, member, answer)?;
             if answer.fingerprint != self.fingerprint {
                 return Err(self.strange(
                     "it has another fingerprint than before, so what it says now goes with nothing",

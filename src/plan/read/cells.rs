@@ -9,7 +9,7 @@ use toml::{
 
 use super::{Reader, many, tables};
 use crate::{
-    cell::{AXES, Axis, Cell, Compute, EngineName, Name, Refusal, Setting},
+    cell::{AXES, Axis, Cell, Compute, ENGINES, EngineName, Name, Refusal, Setting},
     plan::{
         Generation,
         gate::Filter,
@@ -108,6 +108,18 @@ impl Reader<'_, '_> {
         // What an engine does not take makes no difference to it: one cell stands for all settings of ours.
         let mut seen = HashSet::new();
         cells.retain(|cell| seen.insert(*cell));
+        for (axis, _, settings) in &axes {
+            let is_alone = cells.iter().any(|cell| cell.compute.takes(*axis))
+                && matches!(axis, Axis::Neighbors | Axis::Arrival);
+            for (place, setting) in settings.iter().filter(|_| is_alone) {
+                if !cells.iter().any(|cell| cell.get(*axis) == *setting) {
+                    let sentence = format!(
+                        "`{setting}` changes nothing where prompts are asked alone: set concurrency = 2 or more, or take this out"
+                    );
+                    self.problems.add(place.clone(), sentence);
+                }
+            }
+        }
         for (span, table) in tables(matrix.get("exclude")) {
             let filter = self.filter(table, &cells);
             let before = cells.len();
@@ -190,11 +202,20 @@ impl Reader<'_, '_> {
             let sentence = format!("there is no server `{0}`: say what it is in [engine.{0}]", served.server);
             self.problems.add(span.clone(), sentence);
         }
-        for (axis, place, _) in &axes {
+        for (axis, place, settings) in &axes {
             if !cell.compute.takes(*axis) {
                 let kind = cell.compute.entry().kind();
+                let other =
+                    ENGINES.iter().find(|entry| entry.takes(*axis)).map_or("server:NAME", |entry| entry.name);
                 let sentence = format!(
-                    "{kind} takes no {axis}: take `{axis}` out, or name an engine that does, such as lab"
+                    "{kind} takes no {axis}: take `{axis}` out, or name an engine that does, such as {other}"
+                );
+                self.problems.add(place.clone(), sentence);
+            } else if matches!(axis, Axis::Neighbors | Axis::Arrival)
+                && settings.iter().any(|(_, setting)| cell.get(*axis) != *setting)
+            {
+                let sentence = format!(
+                    "a prompt that is asked alone has nobody beside it: set concurrency = 2 or more here, or take `{axis}` out"
                 );
                 self.problems.add(place.clone(), sentence);
             }

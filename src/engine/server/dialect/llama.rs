@@ -90,7 +90,7 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
     if let Some(row) = rows.next() {
         return Err(format!("it shows log-probabilities of token {}, and did not choose that there", row.id));
     }
-    if !tokens.is_empty() && shown.iter().all(Option::is_none) {
+    if ask.must_show && !tokens.is_empty() && shown.iter().all(Option::is_none) {
         return Err(
             "it shows no log-probabilities, or rounded ones alone: let it answer `n_probs`".to_owned()
         );
@@ -232,6 +232,9 @@ mod tests {
             let error = read(&ANSWER.replace(from, to), &ASK).unwrap_err();
             assert!(error.contains(said), "{to}: {error}");
         }
+        // Nobody looks at what noise shows.
+        let hidden = ANSWER.replace("completion_probabilities", "probabilities");
+        assert_eq!(read(&hidden, &Ask { must_show: false, ..ASK }).unwrap().shown, [None, None, None]);
         let error = read(ANSWER, &Ask { top: 5, ..ASK }).unwrap_err();
         assert!(error.contains("was asked for 5"), "{error}");
         let rounded = ANSWER.replace("-2.764557123184204", "-2.7646");

@@ -86,6 +86,8 @@ pub(super) struct Ask<'a> {
     pub(super) new_tokens: usize,
     /// How many of the best log-probabilities it is to show of each.
     pub(super) top: usize,
+    /// Is an answer refused that shows nothing of any token? That of noise need not.
+    pub(super) must_show: bool,
     /// May it use its prefix cache?
     pub(super) cache: bool,
     /// A word that no other request has.
@@ -129,7 +131,7 @@ pub(super) struct Identity {
 }
 
 /// What a server has done since it was started.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Counts {
     /// How many calls it has made.
     pub(super) calls: u64,
@@ -140,6 +142,9 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Nothing so far.
+    pub(super) const NONE: Counts = Counts { calls: 0, chosen: 0, read: Some(0) };
+
     /// This, and more of it.
     pub(super) fn and(self, more: Counts) -> Counts {
         Counts {
@@ -361,6 +366,7 @@ mod tests {
         text: "",
         new_tokens: 0,
         top: 2,
+        must_show: true,
         cache: false,
         salt: "salt",
         vocabulary: 49_152,
