@@ -79,8 +79,8 @@ fn noise(seed: u64, item: u64, neighbor: u64, length: usize, ordinary: &[u32]) -
     (0..length).map(|_| ordinary[stream.below(bound) as usize]).collect()
 }
 
-/// How much later than the first one that is asked at a place arrives: from 0 to 50 ms times its place, and to a second at
-/// most. An answer of some tokens takes as long on most machines, so that they meet.
+/// How much later than the first one a member at a place arrives: from 0 to 50 ms times its place, and a second at most. An
+/// answer takes longer than that on most servers, so that they meet.
 fn delay(seed: u64, item: u64, place: u64) -> Duration {
     const STEP: u64 = 50;
     const MOST: u64 = 1000;
