@@ -188,6 +188,32 @@ fn what_is_said_of_approximate_arithmetic_is_so() {
 }
 
 #[test]
+fn the_page_on_parity_says_what_was_measured() {
+    let (page, measured) = (read("docs/parity.md"), read("results/parity.txt"));
+    for (row, pair) in [
+        ("the lab in fp32, and candle in f32", "A B"),
+        ("the lab in fp32, and transformers in f32", "A C"),
+        ("the lab in fp32, and vLLM in f32", "A E"),
+        ("the lab in fp32, and llama-server in f32", "A D"),
+        ("the lab in fp32, and transformers in bf16", "A F"),
+        ("the lab in fp32, and vLLM in bf16", "A G"),
+        ("transformers in bf16, and vLLM in bf16", "F G"),
+    ] {
+        let line = measured.lines().find(|line| line.starts_with(&format!("{pair} "))).unwrap();
+        let [.., mean, _, flips, might, off] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+            panic!("{line}");
+        };
+        says(&page, &format!("| {row} | {mean} | {flips} | {might} | {off} |"));
+    }
+    // Of all pairs, the places where every number is the same.
+    let same = measured
+        .lines()
+        .filter_map(|line| line.get(3..)?.trim().strip_prefix("1,066")?.split_whitespace().next());
+    assert!(same.collect::<Vec<_>>().iter().all(|same| *same == "0"));
+    says(&page, "No two have one row in common");
+}
+
+#[test]
 fn what_is_said_of_candle_is_so() {
     let (page, report) = (read("results/README.md"), report("candle"));
     let products = read("results/candle_matmul.txt");
