@@ -214,6 +214,27 @@ fn the_page_on_parity_says_what_was_measured() {
 }
 
 #[test]
+fn the_page_on_speed_says_what_was_measured_beside_other_engines() {
+    let (page, measured) = (read("docs/speed.md"), read("results/peers.txt"));
+    for (row, engine) in [
+        ("lab, fp32", "reprocheck fp32/sequential/t2"),
+        ("llama.cpp, f32", "llama.cpp f32"),
+        ("transformers, f32", "transformers f32"),
+        ("lab, bf16", "reprocheck bf16/sequential/t2"),
+        ("lab, bf16 in `dpbf16`", "reprocheck bf16/dpbf16/t2"),
+        ("llama.cpp, bf16", "llama.cpp bf16"),
+        ("transformers, bf16", "transformers bf16"),
+    ] {
+        // The real model comes first.
+        let rates = measured.lines().find_map(|line| line.strip_prefix(engine)).unwrap();
+        let rates = rates.split_whitespace().map(|rate| rate.parse::<f64>().unwrap());
+        // Three digits.
+        let short = rates.map(|rate| if rate < 100.0 { format!("{rate:.1}") } else { format!("{rate:.0}") });
+        says(&page, &format!("| {row} | {} |", short.collect::<Vec<_>>().join(" | ")));
+    }
+}
+
+#[test]
 fn what_is_said_of_candle_is_so() {
     let (page, report) = (read("results/README.md"), report("candle"));
     let products = read("results/candle_matmul.txt");

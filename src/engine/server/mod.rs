@@ -13,6 +13,7 @@ use std::{
     collections::{BTreeMap, hash_map::RandomState},
     hash::{BuildHasher as _, Hasher as _},
     net::TcpListener,
+    ops::Range,
     path::Path,
     sync::{
         Barrier,
@@ -236,7 +237,7 @@ impl<'a> Serving<'a> {
             model: server.model.as_ref().map(|name| name.replace("{model}", path)),
             identity: Identity::default(),
             fingerprint: None,
-            salt: RandomState::new().build_hasher().finish(),
+            salt: random(),
             salted: AtomicU64::new(0),
             process,
             timeout: server.timeout,
@@ -502,14 +503,22 @@ fn key(variable: &str) -> Result<Key, EngineError> {
     })
 }
 
-/// A port that nobody listens at. Somebody may before the server does, and then it says so and ends.
+/// A port that nobody listens at. A server may take minutes until it does, so it is none of those that systems give to whoever
+/// asks for any: in that time somebody would.
 fn free_port() -> Result<u16, EngineError> {
-    let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    port.map(|address| address.port()).map_err(|error| {
-        EngineError::Environment(format!(
-            "there is no free port for a server ({error}): see what uses them all"
-        ))
+    const PORTS: Range<u16> = 20_000..32_000;
+    const TRIES: usize = 1000;
+    let any = || PORTS.start + (random() % PORTS.len() as u64) as u16;
+    let mut free = (0..TRIES).map(|_| any()).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().ok_or_else(|| {
+        let sentence = "there is no free port for a server between 20000 and 32000: see what uses them all";
+        EngineError::Environment(sentence.to_owned())
     })
+}
+
+/// A number that no other process has: it moves no bit.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 impl Engine for Serving<'_> {
