@@ -73,6 +73,8 @@ struct Counts {
     waiting: usize,
     gone: u64,
     together: usize,
+    /// It is the next version of itself, and has its weights in another form.
+    is_newer: bool,
 }
 
 struct Stub {
@@ -149,10 +151,14 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
     match path {
         "/health" => say("200 OK", "", "{}"),
         "/props" => {
-            let version = if mood == Mood::Changes && counts.answers > 0 { "b2" } else { "b1" };
+            let changes = mood == Mood::Changes && counts.answers > 0;
+            let version = if changes || counts.is_newer { "b2" } else { "b1" };
             let version =
                 if mood == Mood::Repeats { counts.key.clone().unwrap() } else { version.to_owned() };
-            let props = json!({ "build_info": version, "model_path": "/m/x.gguf", "total_slots": 4 });
+            let weights = if counts.is_newer { "Q8_0" } else { "Q4_1" };
+            let props = json!({
+                "build_info": version, "model_path": "/m/x.gguf", "model_ftype": weights, "total_slots": 4
+            });
             say("200 OK", "", &props.to_string())
         }
         "/v1/models" => {
@@ -203,11 +209,12 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
             counts.chosen += new;
             counts.read += prompt.len() as u64 - cached;
             counts.answers += 1;
+            let moves = u64::from(counts.is_newer);
             drop(counts);
             let moved = if mood == Mood::Moved && together > 1 { -0.5 } else { -0.25 };
             let top = request["n_probs"].as_u64().unwrap();
             // The same one after a text, whoever wrote it.
-            let mut sum = prompt.iter().sum::<u64>();
+            let mut sum = prompt.iter().sum::<u64>() + moves;
             let next = |_| {
                 let token = sum % (vocabulary - top);
                 sum += token;
@@ -671,6 +678,97 @@ fn a_report_of_a_server_is_made_again_byte_for_byte() {
     let resumed = place.command().arg("--resume").output().unwrap();
     assert_eq!(resumed.status.code(), Some(0));
     assert_eq!(stub.counts.0.lock().unwrap().answers, answers);
+}
+
+/// What a verb of the program says in a folder, and its exit code.
+fn said(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_reprocheck")).args(arguments).current_dir(folder).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), text)
+}
+
+#[test]
+fn what_differs_around_servers_is_said_before_anything_else() {
+    let stub = Stub::new(Mood::Honest);
+    let place = Place::new(&stub.url(), COMPANY, "vary = \"concurrency\"\nrequire = \"top\"");
+    let run = |out: &str, more: &[&str]| {
+        let arguments = [&["run", "--matrix", "ci.toml", "--out", out], more].concat();
+        said(place.path(), &arguments)
+    };
+    let renew = |is_newer: bool| stub.counts.0.lock().unwrap().is_newer = is_newer;
+    assert_eq!(run("before", &[]).0, 0);
+    renew(true);
+    assert_eq!(run("after", &[]).0, 0);
+
+    // Two runs.
+    let (code, out) = said(place.path(), &["diff", "before", "after", "--require", "tokens"]);
+    assert_eq!(code, 1, "{out}");
+    let around = "What surrounds the cells of server:stub is not what it was, and whatever is\nother may come from that:\n  \
+                  engine: llama.cpp b1 -> llama.cpp b2\n  weights: Q4_1 -> Q8_0\n\nFAIL: ";
+    assert!(out.starts_with(around), "{out}");
+    let (_, out) = said(place.path(), &["diff", "before", "after", "--format", "markdown"]);
+    let row = "\n| `server:stub` | `weights` | `Q4_1` | `Q8_0` | 2 |\n";
+    assert!(out.find(row).unwrap() < out.find("## FAIL").unwrap(), "{out}");
+    let (_, out) = said(place.path(), &["diff", "before", "after", "--format", "json"]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let [engine, weights] = &report["before"]["surroundings"].as_array().unwrap()[..] else {
+        panic!("{out}")
+    };
+    let expected = json!({ "engine": "server:stub", "what": "engine", "before": "llama.cpp b1", "after": "llama.cpp b2",
+        "cells": 2 });
+    assert_eq!((engine, &weights["after"]), (&expected, &json!("Q8_0")));
+    for format in ["github", "junit", "sarif"] {
+        let (_, out) = said(place.path(), &["diff", "before", "after", "--format", format]);
+        assert!(out.contains("weights: Q4_1 -"), "{format}: {out}");
+    }
+
+    // Two cells.
+    let cells = ["before/cells/server~stub_n1.json", "after/cells/server~stub_n4.json"];
+    let (code, out) = said(place.path(), &["diff", cells[0], cells[1]]);
+    assert_eq!(code, 1, "{out}");
+    assert!(
+        out.starts_with(
+            "What surrounds the two is not the same, and whatever is other may come from\nthat:\n  \
+             engine: llama.cpp b1 -> llama.cpp b2\n  weights: Q4_1 -> Q8_0\n\nWhere two cells first part\n"
+        ),
+        "{out}"
+    );
+
+    // A server of the same version that was declared otherwise.
+    let matrix = fs::read_to_string(place.path().join("ci.toml")).unwrap();
+    let declared = matrix.replace("127.0.0.1", "localhost");
+    fs::write(place.path().join("ci.toml"), declared).unwrap();
+    assert_eq!(run("elsewhere", &[]).0, 0);
+    let (code, out) = said(place.path(), &["diff", "after", "elsewhere", "--require", "tokens"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("\n  what is declared of it: ") && !out.contains("weights: "), "{out}");
+    fs::write(place.path().join("ci.toml"), matrix).unwrap();
+
+    // Two cells of one run.
+    assert_eq!(run("first", &["--partition", "slice:1/2"]).0, 0);
+    renew(false);
+    assert_eq!(run("second", &["--partition", "slice:2/2"]).0, 0);
+    let (code, out) = said(place.path(), &["merge", "first", "second", "--out", "both"]);
+    assert_eq!(code, 3, "{out}");
+    let paragraph = "\n\nNot all cells of server:stub have the same surroundings, and what sets them\napart may come from that:\n  \
+                     engine: llama.cpp b2 (server:stub/n1), llama.cpp b1 (server:stub/n4)\n  weights: Q8_0 (server:stub/n1), \
+                     Q4_1 (server:stub/n4)\n\nunknown ";
+    assert!(out.contains(paragraph), "{out}");
+    let flat = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flat.contains("did not run in the same surroundings (engine: llama.cpp b2 and llama.cpp b1; weights: Q8_0 and Q4_1)"),
+        "{out}"
+    );
+    let (_, out) = said(place.path(), &["report", "both", "--format", "json"]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        report["surroundings"][1]["values"][1],
+        json!({ "value": "Q4_1", "cells": ["server:stub/n4"] })
+    );
+    let (_, out) = said(place.path(), &["report", "both", "--format", "markdown"]);
+    let row = "\n| `server:stub` | `weights` | `Q4_1` | `server:stub/n4` |\n";
+    assert!(out.find(row).unwrap() < out.find("| **unknown** |").unwrap(), "{out}");
 }
 
 /// A command that is a shell's.

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     compare::Level,
     report::{
-        CONFIDENCE, text,
+        CONFIDENCE,
+        around::{sentence_of_two, stated},
+        text,
         words::{PARTING, excerpt, grouped, parting, plural, wrapped},
     },
     run::diff::{self, CellDiff, DiffError, LogDiff, Side},
@@ -88,10 +90,18 @@ impl Diff {
 
 fn show_cells(
     run: &Run,
-    CellDiff { cells, sights, tally, found }: &CellDiff,
+    CellDiff { cells, around, sights, tally, found }: &CellDiff,
     out: &mut impl Write,
 ) -> Result<(), Ended> {
     let [a, b] = cells;
+    if !around.is_empty() {
+        let line = |(what, [one, other]): &(String, [Option<String>; 2])| {
+            format!("{what}: {} -> {}", stated(one.as_ref()), stated(other.as_ref()))
+        };
+        let lines: Vec<_> = around.iter().map(line).collect();
+        let sentence = sentence_of_two(*cells, around);
+        writeln!(out, "{}", text::around(&sentence, &lines, look()))?;
+    }
     let Some(tally) = tally else {
         writeln!(out, "{a} and {b} are the same to the last bit")?;
         return Ok(());

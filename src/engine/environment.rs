@@ -1,6 +1,10 @@
 //! Who answered, and where: it moves no bit of a pinned engine, and any bit of another one.
 
-use std::{collections::BTreeMap, env::consts, fmt, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env::consts,
+    fmt, fs,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +13,12 @@ use crate::numerics::kernel::Isa;
 
 /// Of candle, as `Cargo.lock` has it; a test compares.
 pub(super) const CANDLE: &str = "0.11.1";
+
+/// What its engine is called among its facts.
+pub(crate) const ENGINE: &str = "engine";
+
+/// What a machine is told by, among the facts of an engine that computes on it.
+pub(crate) const MACHINE: [&str; 3] = ["built for", "processor", "widest vectors"];
 
 /// Who answered, and where: what the bits of an engine that is not pinned may depend on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
@@ -26,22 +36,46 @@ impl Environment {
         engine: String,
         facts: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Environment {
-        let machine = [
-            ("built for", Some(format!("{}-{}", consts::ARCH, consts::OS))),
-            ("processor", processor()),
-            ("widest vectors", Some(Isa::best().to_string())),
-        ];
-        let machine = machine.into_iter().filter_map(|(name, fact)| Some((name, fact?)));
+        let machine =
+            [Some(format!("{}-{}", consts::ARCH, consts::OS)), processor(), Some(Isa::best().to_string())];
+        let machine = MACHINE.into_iter().zip(machine).filter_map(|(name, fact)| Some((name, fact?)));
         let facts = machine.chain(facts).map(|(name, fact)| (name.to_owned(), fact)).collect();
         Environment { engine, facts }
     }
 }
 
 impl Environment {
+    /// With what else is known of it.
+    pub(super) fn with(mut self, facts: BTreeMap<String, String>) -> Environment {
+        self.facts.extend(facts);
+        self
+    }
+
+    /// What it says under a name.
+    pub(crate) fn says(&self, name: &str) -> Option<String> {
+        if name == ENGINE { Some(self.engine.clone()) } else { self.facts.get(name).cloned() }
+    }
+
     /// What is known of it beside its engine.
     pub fn facts(&self) -> String {
         let facts: Vec<_> = self.facts.iter().map(|(name, fact)| format!("{name}: {fact}")).collect();
         facts.join(", ")
+    }
+}
+
+/// What of two environments is not the same: its name, and what each says of it.
+pub type Differing = Vec<(String, [Option<String>; 2])>;
+
+impl Environment {
+    /// Where two differ: the engine first, and then what is known of it by its names.
+    pub fn differences(both: [&Environment; 2]) -> Differing {
+        let engine = both.map(|environment| Some(environment.engine.clone()));
+        let names: BTreeSet<_> = both.iter().flat_map(|environment| environment.facts.keys()).collect();
+        let facts = names
+            .into_iter()
+            .map(|name| (name.clone(), both.map(|environment| environment.facts.get(name).cloned())));
+        let all = std::iter::once((ENGINE.to_owned(), engine)).chain(facts);
+        all.filter(|(_, [one, other])| one != other).collect()
     }
 }
 

@@ -2,13 +2,16 @@
 
 pub mod record;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use serde::Serialize;
 
 use crate::{
     cell::Cell,
-    engine::EngineError,
+    engine::{
+        EngineError,
+        environment::{Differing, Environment},
+    },
     numerics::{
         apart::{Apart, apart, estimate, factor},
         total::Mean,
@@ -113,7 +116,7 @@ pub struct Parity {
     /// What each shows of a token.
     pub shows: [Shows; 2],
     /// Where their environments differ, and what each says there.
-    pub environment: Vec<(String, [Option<String>; 2])>,
+    pub environment: Differing,
     /// Items that both have read.
     pub items: u64,
     /// Items of one alone, or with another prompt.
@@ -198,7 +201,7 @@ pub fn compare(one: &mut Side, other: &mut Side) -> Result<Parity, ParityError> 
         return Err(ParityError::Widths { one, other, widths });
     }
     let mut parity = Parity {
-        environment: differences([one, other]),
+        environment: Environment::differences([&one.trace.head.environment, &other.trace.head.environment]),
         sides: names,
         shows,
         items: 0,
@@ -292,18 +295,6 @@ fn grow<T: PartialOrd>(largest: &mut Option<Largest<T>>, value: T, at: impl FnOn
     if largest.as_ref().is_none_or(|largest| largest.value < value) {
         *largest = Some(Largest { value, at: at() });
     }
-}
-
-/// Where two environments differ.
-fn differences(sides: [&Side; 2]) -> Vec<(String, [Option<String>; 2])> {
-    let environments = sides.map(|side| &side.trace.head.environment);
-    let engine = environments.map(|environment| Some(environment.engine.clone()));
-    let facts: BTreeSet<_> = environments.iter().flat_map(|environment| environment.facts.keys()).collect();
-    let facts = facts
-        .into_iter()
-        .map(|name| (name.clone(), environments.map(|environment| environment.facts.get(name).cloned())));
-    let all = std::iter::once(("engine".to_owned(), engine)).chain(facts);
-    all.filter(|(_, [one, other])| one != other).collect()
 }
 
 /// What a pair must not exceed. Without any limit every bit must be the same.

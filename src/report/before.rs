@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use super::{
-    Against, Before, CellRow, CourseRow, First, Missing, Other, PrecisionRow, Report, SettingRow,
+    Against, Before, CellRow, Change, CourseRow, First, Missing, Other, PrecisionRow, Report, SettingRow,
     escape::clipped, made::names_of, words,
 };
 use crate::{
     cell::{Axis, Cell, axes},
     compare::{ByLevel, Level, Tally},
-    engine::environment::Environment,
     plan::gate::Gate,
     trace::Sight,
     verdict::{self, Finding, Outcome, Ruling, evidence::one_more},
@@ -74,6 +73,7 @@ impl Report {
             before: Some(Before {
                 level,
                 verdicts: [before.verdict, after.verdict],
+                surroundings: Change::of([&before, &after], pairs.iter().map(|(cell, _)| *cell)),
                 others: others(&before, &after),
                 settings: settings(pairs),
                 precisions: before.precisions,
@@ -188,13 +188,7 @@ fn missing(before: &Report, after: &Report, in_both: &dyn Fn(Cell) -> bool) -> V
 
 /// In what two runs differ that was not measured.
 fn others(before: &Report, after: &Report) -> Vec<Other> {
-    let facts = [before, after].map(|report| {
-        let mut facts = words::facts(report);
-        let environments: Vec<_> = report.environments.iter().map(Environment::to_string).collect();
-        facts.push(("environments", environments.join("; ")));
-        facts
-    });
-    let [before, after] = facts;
+    let [before, after] = [before, after].map(words::facts);
     let pairs = before.into_iter().zip(after).filter(|((_, before), (_, after))| before != after);
     let clip = |fact: String| clipped(&fact, SETTING);
     let other = |((what, before), (_, after)): ((&str, String), (&str, String))| Other {

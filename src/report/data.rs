@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Of its form.
-pub(super) const FORM: u32 = 3;
+pub(super) const FORM: u32 = 4;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
@@ -41,6 +41,8 @@ pub struct Report {
     pub before: Option<Before>,
     /// Where cells ran: one, unless shards were merged.
     pub environments: Vec<Environment>,
+    /// What surrounds the cells of an engine and is not the same for all of them, where it may move a bit.
+    pub surroundings: Vec<Surrounding>,
     /// What became of every gate.
     pub rulings: Vec<Ruling>,
     /// What to look at first, if anything parts.
@@ -55,6 +57,26 @@ pub struct Report {
     pub missing: Vec<Missing>,
     /// The texts of all tokens that are named in what parts, by their numbers.
     pub tokens: BTreeMap<u32, String>,
+}
+
+/// Something that surrounds the cells of an engine and is not the same for all of them: what sets them apart may come from it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct Surrounding {
+    /// The engine, as the names of cells have it.
+    pub engine: String,
+    /// What it is: `engine`, which has its version, or the name of a fact.
+    pub what: String,
+    /// What is said of it.
+    pub values: Vec<Stated>,
+}
+
+/// What is said of something, and for which cells.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct Stated {
+    /// What; nothing where it is not told.
+    pub value: Option<String>,
+    /// For which cells.
+    pub cells: Vec<Cell>,
 }
 
 /// Where two cells first part.
@@ -163,6 +185,8 @@ pub struct SurvivalRow {
 pub struct CellRow {
     /// Which cell.
     pub cell: Cell,
+    /// Which of the environments it ran in, from 0.
+    pub environment: usize,
     /// How much its engine shows of what tokens were chosen from.
     pub sight: Sight,
     /// One value for all its tokens, and for what is seen of what they were chosen from: equal in two cells of one sight if
@@ -225,6 +249,8 @@ pub struct Before {
     pub run: About,
     /// Where its cells ran.
     pub environments: Vec<Environment>,
+    /// What surrounds the cells of an engine and is not what it was: whatever is other may come from it.
+    pub surroundings: Vec<Change>,
     /// On which level every cell must be as it was.
     pub level: Level,
     /// What the gates of the run before came to by themselves, and those of the run after it.
@@ -235,6 +261,22 @@ pub struct Before {
     pub settings: Vec<SettingRow>,
     /// How far the cells of each precision were apart.
     pub precisions: Vec<PrecisionRow>,
+}
+
+/// Something that surrounds the cells of an engine and is not what it was.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct Change {
+    /// The engine, as the names of cells have it.
+    pub engine: String,
+    /// What it is: `engine`, which has its version, the name of a fact, or what is declared of a server or a script, by its
+    /// digest.
+    pub what: String,
+    /// What it was; nothing where it was not told.
+    pub before: Option<String>,
+    /// What it is now; nothing where it is not told.
+    pub after: Option<String>,
+    /// For how many cells.
+    pub cells: usize,
 }
 
 /// Something that is not the same in two runs.

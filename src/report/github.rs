@@ -1,7 +1,7 @@
 //! Annotations for GitHub Actions: one workflow command for every gate that does not pass, at its line of the matrix file.
 
 use super::{
-    Report,
+    Report, around,
     escape::{clipped, visible},
     words::{FINDINGS, beyond_gates},
 };
@@ -16,6 +16,9 @@ const SENTENCE: usize = 1000;
 pub fn annotations(report: &Report) -> String {
     let mut out = String::new();
     let file = property(&visible(&report.run.matrix));
+    for line in around::lines(report) {
+        out += &format!("::notice file={file},title=surroundings::{}\n", data(&clipped(&line, SENTENCE)));
+    }
     for Ruling { gate, line, outcome, findings, .. } in report.worst_first() {
         let command = match outcome {
             Outcome::Pass => continue,

@@ -4,6 +4,7 @@ use minijinja::{Environment, UndefinedBehavior, Value, context, escape_formatter
 
 use super::{
     Against, Before, CONFIDENCE, CellRow, First, Report,
+    around::{self, Told},
     data::Family,
     escape::markup,
     figure,
@@ -75,6 +76,7 @@ fn context(report: &Report) -> Value {
         sentence => words::sentence(report),
         provenance => words::provenance(report),
         others => others(report),
+        around => surroundings(report),
         why => report.before.as_ref().and_then(Before::why),
         settings => laid("Cells that are as they were, by setting", tables::settings(report)),
         is_change => report.before.is_some(),
@@ -282,6 +284,12 @@ fn left(all: usize, most: usize, noun: &str) -> String {
         0 => String::new(),
         more => format!("{} more: the JSON has them.", plural(more as u64, noun)),
     }
+}
+
+/// What differs around the cells.
+fn surroundings(report: &Report) -> Vec<Value> {
+    let all = around::told(report).into_iter();
+    all.map(|Told { sentence, lines, .. }| context! { sentence, lines }).collect()
 }
 
 /// In what two runs differ beside what was measured.

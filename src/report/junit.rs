@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Report, escape::visible, words::beyond_gates};
+use super::{Report, around, escape::visible, words::beyond_gates};
 use crate::verdict::{Outcome, Ruling};
 
 /// The whole document. It holds no times, so equal reports make equal documents.
@@ -34,6 +34,10 @@ pub fn report(report: &Report) -> String {
             case.set_system_out(notes.join("\n"));
         }
         suite.add_test_case(case);
+    }
+    let around: Vec<_> = around::lines(report).iter().map(|line| visible(line)).collect();
+    if !around.is_empty() {
+        suite.set_system_out(around.join("\n"));
     }
     if let Some(sentence) = beyond_gates(report) {
         let missing =

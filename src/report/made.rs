@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Against, CONFIDENCE, CellRow, CourseRow, First, Missing, PrecisionRow, Report, SurvivalRow, Trees,
-    data::FORM, words::plural,
+    Against, CONFIDENCE, CellRow, CourseRow, First, Missing, PrecisionRow, Report, Surrounding, SurvivalRow,
+    Trees, data::FORM, words::plural,
 };
 use crate::{
     cell::{self, Cell, Compute},
@@ -86,6 +86,7 @@ impl Report {
         let mut environments: Vec<_> = known.iter().map(|known| known.environment.clone()).collect();
         environments.sort();
         environments.dedup();
+        let surroundings = Surrounding::of(&known);
         let axes = evidence.attributions();
         let first = first(&rulings, evidence, &axes);
         let cells: Vec<_> = known
@@ -96,6 +97,7 @@ impl Report {
                 let tally = reference.and_then(|reference| evidence.tally(reference, known.cell));
                 CellRow {
                     cell: known.cell,
+                    environment: environments.binary_search(&known.environment).unwrap_or_default(),
                     sight: known.sight,
                     root: known.root,
                     launches: known.launches.clone(),
@@ -132,6 +134,7 @@ impl Report {
             run: about.clone(),
             before: None,
             environments,
+            surroundings,
             tokens: names_of(&rulings, first.as_ref(), text),
             rulings,
             first,

@@ -4,7 +4,8 @@
 //! and not for names, numbers or addresses to link.
 
 use super::{
-    Report,
+    Before, Change, Report, Stated, Surrounding,
+    around::{self, Told},
     escape::clipped,
     tables::{self, Room, Table},
     words::{self, grouped, plural},
@@ -38,15 +39,23 @@ pub fn report(report: &Report) -> String {
 /// gates.
 pub fn within(report: &Report, most: usize) -> String {
     let mut page = Page { text: String::new(), most: most.max(COMMENT) - END };
-    verdict(report, &mut page);
+    if report.before.is_some() {
+        surroundings(report, true, &mut page);
+        verdict(report, &mut page);
+        others(report, &mut page);
+        surroundings(report, false, &mut page);
+    } else {
+        verdict(report, &mut page);
+        surroundings(report, true, &mut page);
+    }
     gates(report, &mut page);
-    others(report, &mut page);
+    why(report, &mut page);
     divergence(report, &mut page);
     for table in tables::all(report, Room::Narrow) {
         page.titled(&table);
     }
     page.text += &format!("\n{}\n", code(&report.program));
-    page.text
+    page.text.trim_start().to_owned()
 }
 
 /// What has been written, and how much may be.
@@ -108,7 +117,7 @@ impl Page {
 fn verdict(report: &Report, page: &mut Page) {
     let Report { verdict, run, missing, .. } = report;
     let sentence = format!("{}: {}", verdict.to_string().to_uppercase(), words::sentence(report));
-    page.text += &format!("## {}\n\n", prose(&sentence));
+    page.text += &format!("\n## {}\n\n", prose(&sentence));
     match &report.before {
         None => page.text += &format!("{}\n", ran(run)),
         Some(before) => {
@@ -149,8 +158,52 @@ fn others(report: &Report, page: &mut Page) {
         page.text += "\n### What else is other\n";
         page.table(&["what", "before", "after"], 3, rows, 60);
     }
-    if let Some(why) = before.why() {
+}
+
+/// Which cells changed, if that can be told.
+fn why(report: &Report, page: &mut Page) {
+    if let Some(why) = report.before.as_ref().and_then(Before::why) {
         page.text += &format!("\n{}\n", prose(&why));
+    }
+}
+
+/// What differs around the cells, and may move a bit of them or may not.
+fn surroundings(report: &Report, may_move: bool, page: &mut Page) {
+    let told: Vec<_> = around::told(report).into_iter().filter(|told| told.may_move == may_move).collect();
+    for Told { sentence, .. } in &told {
+        page.text += &format!("\n{}\n", prose(sentence));
+    }
+    let cells = |count: usize| grouped(count as u64);
+    match &report.before {
+        _ if told.is_empty() => {}
+        Some(before) => {
+            let changes = before
+                .surroundings
+                .iter()
+                .filter(|change| told.iter().any(|told| told.engine == change.engine));
+            let count = changes.clone().count();
+            let rows = changes.map(|Change { engine, what, before, after, cells: count }| {
+                let [before, after] = [before, after].map(|value| code(&around::stated(value.as_ref())));
+                vec![code(engine), code(what), before, after, cells(*count)]
+            });
+            let shown = page.table(&["engine", "what", "before", "after", "cells"], 4, rows, 20);
+            left_out(page, count - shown, "difference");
+        }
+        None => {
+            let rows = report.surroundings.iter().flat_map(|Surrounding { engine, what, values }| {
+                values.iter().map(move |Stated { value, cells }| {
+                    vec![
+                        code(engine),
+                        code(what),
+                        code(&around::stated(value.as_ref())),
+                        code(&around::some(cells)),
+                    ]
+                })
+            });
+            let count = rows.clone().count();
+            let shown = page.table(&["engine", "what", "value", "cells"], 4, rows, 20);
+            left_out(page, count - shown, "value");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The result of a run as data, and every way to write it down: each is a function of one [`Report`], but for
 //! [`lm_eval`], whose samples no report holds; [`crate::run::export`] writes those.
 
+pub(crate) mod around;
 mod before;
 pub mod csv;
 mod data;
@@ -19,7 +20,7 @@ pub mod text;
 pub(crate) mod words;
 
 pub use data::{
-    Against, Before, CONFIDENCE, CellRow, CourseRow, First, Missing, Other, PrecisionRow, Report, SettingRow,
-    SurvivalRow, Trees,
+    Against, Before, CONFIDENCE, CellRow, Change, CourseRow, First, Missing, Other, PrecisionRow, Report,
+    SettingRow, Stated, Surrounding, SurvivalRow, Trees,
 };
 pub use formats::{FORMATS, Format, Written};

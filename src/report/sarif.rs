@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Report, escape::visible, words::beyond_gates};
+use super::{Report, around, escape::visible, words::beyond_gates};
 use crate::{
     digest::Digest,
     verdict::{Finding, Outcome},
@@ -140,6 +140,8 @@ pub fn report(report: &Report) -> String {
         report.missing.iter().map(|missing| format!("{} is missing: {}", missing.cell, missing.reason));
     let notifications = beyond_gates(report).into_iter().chain(missing);
     let notifications = notifications.map(|text| Notification { level: "warning", message: message(&text) });
+    let around = around::lines(report).into_iter();
+    let around = around.map(|text| Notification { level: "note", message: message(&text) });
     let (name, version) = report.program.split_once(' ').unwrap_or((&report.program, "0"));
     let profile =
         report.run.profile.as_ref().map_or_else(String::new, |profile| format!("{}/", visible(profile)));
@@ -150,7 +152,7 @@ pub fn report(report: &Report) -> String {
         },
         invocations: [Invocation {
             execution_successful: report.missing.is_empty(),
-            tool_execution_notifications: notifications.collect(),
+            tool_execution_notifications: around.chain(notifications).collect(),
         }],
         results,
     };

@@ -9,7 +9,8 @@ use tabled::{
 };
 
 use super::{
-    Other, Report,
+    Before, Other, Report,
+    around::{self, Told},
     escape::visible,
     tables::{self, Room, Table},
     words::{self, FINDINGS, grouped, plural, provenance, sentence, wrapped, wrapped_after},
@@ -61,8 +62,14 @@ pub fn report(report: &Report) -> String {
 
 /// The whole report, as a terminal shows it.
 pub fn shown(report: &Report, look: Look) -> String {
-    let mut sections =
-        vec![verdict(report, look), gates(report, look), others(report, look), divergence(report, look)];
+    let mut sections = match report.before {
+        Some(_) => {
+            let around = |may_move: bool| surroundings(report, may_move, look);
+            vec![around(true), verdict(report, look), others(report, look), around(false)]
+        }
+        None => vec![verdict(report, look), surroundings(report, true, look)],
+    };
+    sections.extend([gates(report, look), why(report, look), divergence(report, look)]);
     sections.extend(tables::all(report, Room::Wide).into_iter().map(|table| self::table(table, look)));
     let sections = sections.iter().map(|section| section.trim_end()).filter(|section| !section.is_empty());
     sections.collect::<Vec<_>>().join("\n\n") + "\n"
@@ -119,14 +126,38 @@ fn gates(report: &Report, look: Look) -> String {
 fn others(report: &Report, look: Look) -> String {
     let Some(before) = &report.before else { return String::new() };
     let mut out = String::new();
-    if before.others.is_empty() {
+    if before.others.is_empty() && before.surroundings.is_empty() {
         line(&mut out, "Nothing that the runs say of themselves differs.");
     }
     for Other { what, before, after } in &before.others {
-        line(&mut out, wrapped_after("  ", &format!("{what}: {before} before, {after} after"), look.prose()));
+        line(&mut out, wrapped_after("  ", &format!("{what}: {before} -> {after}"), look.prose()));
     }
-    if let Some(why) = before.why() {
-        line(&mut out, wrapped(&why, look.prose()));
+    out
+}
+
+/// Which cells changed, if that can be told.
+fn why(report: &Report, look: Look) -> String {
+    let why = report.before.as_ref().and_then(Before::why);
+    why.map_or_else(String::new, |why| wrapped(&why, look.prose()))
+}
+
+/// What differs around the cells, and may move a bit of them or may not.
+fn surroundings(report: &Report, may_move: bool, look: Look) -> String {
+    let mut out = String::new();
+    for Told { sentence, lines, .. } in
+        around::told(report).into_iter().filter(|told| told.may_move == may_move)
+    {
+        out += &around(&sentence, &lines, look);
+    }
+    out
+}
+
+/// What differs around cells, below a sentence on that.
+pub(crate) fn around(sentence: &str, lines: &[String], look: Look) -> String {
+    let mut out = String::new();
+    line(&mut out, wrapped(sentence, look.prose()));
+    for told in lines {
+        line(&mut out, wrapped_after("  ", told, look.prose()));
     }
     out
 }

@@ -10,8 +10,9 @@ use crate::{
     cell::Cell,
     compare::{Level, Tally},
     digest::Digest,
+    engine::environment::Differing,
     record::Record,
-    report::Report,
+    report::{Report, around},
     source::Blame,
     stats::paired::Paired,
     store::{
@@ -105,6 +106,8 @@ impl Side {
 pub struct CellDiff {
     /// The two.
     pub cells: [Cell; 2],
+    /// In what their surroundings differ: what they differ by may come from it.
+    pub around: Differing,
     /// How much the engine of each shows.
     pub sights: [Sight; 2],
     /// All items; nothing where all logits are seen and the roots of both trees are equal, which says it all.
@@ -160,12 +163,14 @@ pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDif
         _ => Err(DiffError::Missing { cell: Box::new(cell), folder: run.folder.clone() }),
     };
     let traces = [done(one, a)?, done(other, b)?];
+    let environments = [&traces[0].environment, &traces[1].environment];
+    let around = around::differences([&one.about, &other.about], [a, b], environments);
     let sight =
         |run: &Run, at: usize| Reader::open(&run.folder, traces[at].trace).map(|reader| reader.sight());
     let sights = [sight(one, 0).map_err(RunError::from)?, sight(other, 1).map_err(RunError::from)?];
     let sees_logits = sights == [Sight::Logits; 2];
     if sees_logits && traces[0].root == traces[1].root {
-        return Ok(CellDiff { cells: [a, b], sights, tally: None, found: None });
+        return Ok(CellDiff { cells: [a, b], around, sights, tally: None, found: None });
     }
     let mut found = None;
     if sees_logits {
@@ -174,7 +179,7 @@ pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDif
         found = tree(one, 0)?.first_difference(&mut tree(other, 1)?).map_err(RunError::from)?;
     }
     let tally = tally(one, other, [traces[0].trace, traces[1].trace])?;
-    Ok(CellDiff { cells: [a, b], sights, tally: Some(tally), found })
+    Ok(CellDiff { cells: [a, b], around, sights, tally: Some(tally), found })
 }
 
 /// All items of two traces.

@@ -15,6 +15,7 @@ use self::{
 use crate::{
     cell::{Axis, Cell, Compute},
     compare::{Count, Divergence, Level, Tally},
+    engine::environment::{ENGINE, Environment, MACHINE},
     plan::gate::{Comparison, Gate, Limit},
     stats::paired,
     trace::Sight,
@@ -252,8 +253,14 @@ impl<'a> Bench<'a> {
         if let [Some(a), Some(b)] = known
             && is_elsewhere(a, b)
         {
+            let both = [a, b].map(|known| &known.environment);
+            let differ = Environment::differences(both).into_iter().map(|(what, both)| {
+                let [here, there] = both.map(|said| said.unwrap_or_else(|| "not told".to_owned()));
+                format!("{what}: {here} and {there}")
+            });
+            let differ = differ.collect::<Vec<_>>().join("; ");
             return self.findings.push(Finding::unknown(format!(
-                "{one} and {other} ran on different machines, which may be what moved: run both on one kind"
+                "{one} and {other} did not run in the same surroundings ({differ}), which may be what moved: run both in one"
             )));
         }
         let Some(tally) = self.evidence.tally(one, other).filter(|tally| tally.items() > 0) else {
@@ -287,9 +294,9 @@ fn is_elsewhere(one: &Known, other: &Known) -> bool {
     match (one.cell.compute, other.cell.compute) {
         (one, other) if one.entry().pinned || other.entry().pinned => false,
         (one, other) if one.engine() != other.engine() => false,
-        // What a server says of itself follows its settings; its version does not.
+        // What a server says of itself follows its settings; its version and its machine do not.
         (Compute::Server(one), Compute::Server(other)) if one.settings != other.settings => {
-            a.engine != b.engine
+            std::iter::once(ENGINE).chain(MACHINE).any(|what| a.says(what) != b.says(what))
         }
         _ => a != b,
     }

@@ -2,7 +2,7 @@
 
 use reprocheck::{
     compare::Level,
-    report::{Missing, Report},
+    report::{Missing, Report, Stated, Surrounding},
     trace::{Launches, Sight},
     verdict::Outcome,
 };
@@ -69,6 +69,8 @@ fn one_cell() -> Report {
 fn changed() -> Report {
     let mut after = world(&[DROP, BITS]);
     after.name = "another".to_owned();
+    // One of its cells elsewhere than before.
+    after.elsewhere = vec![2];
     world(&[DROP, BITS]).change(&after, 400, Level::Bits, other(0), other(3))
 }
 
@@ -82,6 +84,12 @@ pub(crate) fn wicked() -> Report {
     }
     let mut report = world.report(20, other(1));
     let cell = report.cells[0].cell;
+    let value = Some(WICKED.to_owned());
+    report.surroundings = vec![Surrounding {
+        engine: WICKED.to_owned(),
+        what: WICKED.to_owned(),
+        values: vec![Stated { value, cells: vec![cell] }, Stated { value: None, cells: Vec::new() }],
+    }];
     report.run.profile = Some(WICKED.to_owned());
     report.run.model.origin = format!("{WICKED}!");
     report.run.model.architecture = WICKED.to_owned();

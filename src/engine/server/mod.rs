@@ -531,7 +531,11 @@ impl Engine for Serving<'_> {
             .filter_map(|(name, count)| Some((name.to_owned(), count.as_ref()?.to_string())));
         let fingerprint = self.fingerprint.iter().map(|print| ("fingerprint".to_owned(), print.clone()));
         let facts = facts.clone().into_iter().chain(counted).chain(fingerprint).collect();
-        Environment { engine, facts }
+        match self.process {
+            Some(_) => Environment::here(engine, []).with(facts),
+            // Nobody says where another one runs.
+            None => Environment { engine, facts },
+        }
     }
 
     fn sight(&self) -> Sight {
