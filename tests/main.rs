@@ -12,6 +12,7 @@ mod dialects;
 mod docs;
 mod doctor;
 mod elementary;
+mod endurance;
 mod exact;
 mod formats;
 mod generate;

@@ -3,13 +3,13 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -19,11 +19,12 @@ use reprocheck::model::{Checkpoint, Subject, hub::HubSettings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const KEY: &str = "sk-a-key-that-nobody-may-see";
+/// With letters that texts write in more than one way.
+pub(crate) const KEY: &str = "sk/a\"key\\that+nobody=may-see";
 
 /// What a stub does that an honest server does not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mood {
+pub(crate) enum Mood {
     Honest,
     /// Whatever it is asked at once, it does one by one.
     OneByOne,
@@ -57,15 +58,19 @@ enum Mood {
     Shared,
     /// It says the key that it was told.
     Repeats,
+    RepeatsInErrors,
+    RepeatsInAnswers,
+    /// It answers at once, whoever else asks.
+    Quick,
 }
 
 #[derive(Default)]
-struct Counts {
-    calls: u64,
+pub(crate) struct Counts {
+    pub(crate) calls: u64,
     chosen: u64,
     read: u64,
-    answers: u64,
-    key: Option<String>,
+    pub(crate) answers: u64,
+    pub(crate) key: Option<String>,
     seen: Vec<Vec<u64>>,
     /// When each came.
     came: Vec<Instant>,
@@ -73,30 +78,38 @@ struct Counts {
     waiting: usize,
     gone: u64,
     together: usize,
+    /// How many it is at.
+    pub(crate) busy: usize,
     /// It is the next version of itself, and has its weights in another form.
-    is_newer: bool,
+    pub(crate) is_newer: bool,
 }
 
-struct Stub {
+pub(crate) struct Stub {
     port: u16,
-    counts: Arc<(Mutex<Counts>, Condvar)>,
+    pub(crate) counts: Arc<(Mutex<Counts>, Condvar)>,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl Stub {
     /// A server of the model in the binary, for as long as the test runs.
-    fn new(mood: Mood) -> Stub {
+    pub(crate) fn new(mood: Mood) -> Stub {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let counts: Arc<(Mutex<Counts>, Condvar)> = Arc::default();
         let shared = counts.clone();
+        let is_closed: Arc<AtomicBool> = Arc::default();
+        let closed = is_closed.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                if closed.load(Ordering::Relaxed) {
+                    return;
+                }
                 let counts = shared.clone();
                 // Whoever asks may have gone.
                 thread::spawn(move || drop(answer(stream, mood, &counts)));
             }
         });
-        Stub { port, counts }
+        Stub { port, counts, is_closed }
     }
 
     /// The prompts that it has seen, in groups of so many, each group in an order of its own.
@@ -110,24 +123,36 @@ impl Stub {
         groups.collect()
     }
 
-    fn url(&self) -> String {
+    /// Nobody answers there any more.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        wait_until("nobody listens", || TcpStream::connect(("127.0.0.1", self.port)).is_err());
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("url = \"http://127.0.0.1:{}\"\ntimeout = 3", self.port)
     }
 }
 
-fn vocabulary() -> (u64, u64) {
-    let checkpoint = Checkpoint::resolve("qwen", &HubSettings::from_environment(), &mut |_| {}).unwrap();
-    let subject = Subject::of(&checkpoint).unwrap();
-    (subject.vocabulary as u64, subject.parameters)
+/// How many tokens the model has, and how many weights.
+pub(crate) fn vocabulary() -> (u64, u64) {
+    static SIZES: OnceLock<(u64, u64)> = OnceLock::new();
+    *SIZES.get_or_init(|| {
+        let checkpoint = Checkpoint::resolve("qwen", &HubSettings::from_environment(), &mut |_| {}).unwrap();
+        let subject = Subject::of(&checkpoint).unwrap();
+        (subject.vocabulary as u64, subject.parameters)
+    })
 }
 
 /// Reads a request, and answers it as its mood is.
 fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) -> std::io::Result<()> {
     let mut head = Vec::new();
-    let mut byte = [0];
+    let mut reader = BufReader::new(stream.try_clone()?);
     while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
+        if reader.read_until(b'\n', &mut head)? == 0 {
+            return Ok(());
+        }
     }
     let head = String::from_utf8(head).unwrap();
     let header = |name: &str| {
@@ -135,26 +160,32 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
         line.map(|line| line[name.len()..].trim().to_owned())
     };
     let mut body = vec![0; header("content-length:").map_or(0, |length| length.parse().unwrap())];
-    stream.read_exact(&mut body)?;
+    reader.read_exact(&mut body)?;
     let path = head.split(' ').nth(1).unwrap();
     let (vocabulary, parameters) = vocabulary();
+    let key = header("authorization:");
+    let repeated = match (mood, &key) {
+        (Mood::Repeats | Mood::RepeatsInErrors | Mood::RepeatsInAnswers, Some(key)) => {
+            format!("X-Key: {key}\r\n")
+        }
+        _ => String::new(),
+    };
     let mut say = |status: &str, extra: &str, text: &str| {
         let length = text.len();
-        write!(
-            stream,
-            "HTTP/1.1 {status}\r\nConnection: close\r\n{extra}Content-Length: {length}\r\n\r\n{text}"
-        )
+        let whole = format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\n{repeated}{extra}Content-Length: {length}\r\n\r\n{text}"
+        );
+        stream.write_all(whole.as_bytes())
     };
     let (counts, changed) = shared;
     let mut counts = counts.lock().unwrap();
-    counts.key = header("authorization:");
+    counts.key.clone_from(&key);
     match path {
         "/health" => say("200 OK", "", "{}"),
         "/props" => {
             let changes = mood == Mood::Changes && counts.answers > 0;
             let version = if changes || counts.is_newer { "b2" } else { "b1" };
-            let version =
-                if mood == Mood::Repeats { counts.key.clone().unwrap() } else { version.to_owned() };
+            let version = if mood == Mood::Repeats { key.clone().unwrap() } else { version.to_owned() };
             let weights = if counts.is_newer { "Q8_0" } else { "Q4_1" };
             let props = json!({
                 "build_info": version, "model_path": "/m/x.gguf", "model_ftype": weights, "total_slots": 4
@@ -182,8 +213,12 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
             counts.came.push(Instant::now());
             // The first one waits for others, as a server gathers what it decodes together.
             counts.waiting += 1;
+            counts.busy += 1;
             let (group, is_first) = (counts.gone, counts.waiting == 1);
-            if is_first {
+            if mood == Mood::Quick {
+                (counts.waiting, counts.together) = (0, 1);
+                counts.calls += new;
+            } else if is_first {
                 drop(counts);
                 thread::sleep(Duration::from_millis(150));
                 counts = shared.0.lock().unwrap();
@@ -205,22 +240,19 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
                 _ => is_warm,
             };
             let cached = if is_cached { prompt.len() as u64 - 1 } else { 0 };
-            counts.seen.push(prompt.clone());
+            if request["cache_prompt"] == true {
+                counts.seen.push(prompt.clone());
+            }
             counts.chosen += new;
             counts.read += prompt.len() as u64 - cached;
             counts.answers += 1;
+            counts.busy -= 1;
             let moves = u64::from(counts.is_newer);
             drop(counts);
             let moved = if mood == Mood::Moved && together > 1 { -0.5 } else { -0.25 };
             let top = request["n_probs"].as_u64().unwrap();
             // The same one after a text, whoever wrote it.
-            let mut sum = prompt.iter().sum::<u64>() + moves;
-            let next = |_| {
-                let token = sum % (vocabulary - top);
-                sum += token;
-                token
-            };
-            let tokens: Vec<u64> = (0..new).map(next).collect();
+            let tokens = continuation(&prompt, moves, new, vocabulary - top);
             let second = match mood {
                 Mood::AboveZero => "0.5".to_owned(),
                 Mood::NotANumber => "NaN".to_owned(),
@@ -269,6 +301,10 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
                     (0..1 << 10).try_for_each(|_| stream.write_all(&piece))
                 }
                 Mood::Fails => say("500 Internal Server Error", "", "{\"error\":\"out of memory\"}"),
+                Mood::RepeatsInErrors => {
+                    say("500 Internal Server Error", "", &json!({ "error": key }).to_string())
+                }
+                Mood::RepeatsInAnswers => say("200 OK", "", &json!({ "tokens": key }).to_string()),
                 Mood::IsBusy => say("429 Too Many Requests", "Retry-After: 1\r\n", "later"),
                 Mood::IsAPage => {
                     say("200 OK", "Content-Type: text/html\r\n", "<html><body>Hello</body></html>")
@@ -282,6 +318,17 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
         }
         _ => say("501 Not Implemented", "", "{\"error\":\"not here\"}"),
     }
+}
+
+/// What a stub writes after a prompt, which is another one where it has moved.
+pub(crate) fn continuation(prompt: &[u64], moves: u64, new: u64, tokens: u64) -> Vec<u64> {
+    let mut sum = prompt.iter().sum::<u64>() + moves;
+    let next = |_| {
+        let token = sum % tokens;
+        sum += token;
+        token
+    };
+    (0..new).map(next).collect()
 }
 
 /// A host that nobody should come to: its port, and how many have.
@@ -301,10 +348,10 @@ fn elsewhere() -> (u16, Arc<AtomicUsize>) {
 }
 
 /// A folder with a matrix of one server.
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn new(server: &str, matrix: &str, gate: &str) -> Place {
+    pub(crate) fn new(server: &str, matrix: &str, gate: &str) -> Place {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "model = \"qwen\"\nsuites = [\"carry_chain\"]\nitems = 4\n\n[generate]\nmax-new-tokens = 3\n\n[engine.stub]\n\
@@ -314,11 +361,11 @@ impl Place {
         Place(folder)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
         command
             .args(["run", "--matrix", "ci.toml", "--out", "out"])
@@ -327,7 +374,7 @@ impl Place {
         command
     }
 
-    fn run(&self) -> (i32, String) {
+    pub(crate) fn run(&self) -> (i32, String) {
         let output = self.command().output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let all = text(output.stdout) + &text(output.stderr);
@@ -336,7 +383,7 @@ impl Place {
     }
 }
 
-const COMPANY: &str = "concurrency = [1, 4]";
+pub(crate) const COMPANY: &str = "concurrency = [1, 4]";
 
 /// Runs a stub alone and in company, under a gate.
 fn in_company(mood: Mood, gate: &str) -> (i32, String) {
@@ -629,59 +676,13 @@ fn whatever_a_server_does_is_a_sentence_and_takes_no_longer_than_it_may() {
 }
 
 /// Every file below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-#[test]
-fn a_key_goes_to_its_server_and_nowhere_else() {
-    for mood in [Mood::Honest, Mood::Repeats, Mood::Fails] {
-        let stub = Stub::new(mood);
-        let server = format!("{}\nkey-env = \"STUB_KEY\"", stub.url());
-        let place = Place::new(&server, COMPANY, "vary = \"concurrency\"\nrequire = \"top\"");
-        let (_, out) = place.run();
-        assert!(!out.contains(KEY), "{out}");
-        assert_eq!(stub.counts.0.lock().unwrap().key, Some(format!("Bearer {KEY}")));
-        let files = files(&place.path().join("out"));
-        assert!(files.len() > 3);
-        for file in files {
-            let bytes = fs::read(&file).unwrap();
-            let holds = bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes());
-            assert!(!holds, "{}", file.display());
-        }
-    }
-    let stub = Stub::new(Mood::Honest);
-    let server = format!("{}\nkey-env = \"REPROCHECK_NO_SUCH_VARIABLE\"", stub.url());
-    let (code, out) = Place::new(&server, COMPANY, "vary = \"concurrency\"\nrequire = \"top\"").run();
-    assert_eq!(code, 3, "{out}");
-    assert!(out.contains("REPROCHECK_NO_SUCH_VARIABLE, which is not set"), "{out}");
-}
-
-#[test]
-fn a_report_of_a_server_is_made_again_byte_for_byte() {
-    let stub = Stub::new(Mood::LeavesOut);
-    let place = Place::new(&stub.url(), COMPANY, "vary = \"concurrency\"\nrequire = \"tokens\"");
-    assert_eq!(place.run().0, 0);
-    let report = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
-        let output = command
-            .args(["report", "out", "--format", "json"])
-            .args(arguments)
-            .current_dir(place.path())
-            .output();
-        output.unwrap().stdout
-    };
-    assert_eq!(report(&[]), fs::read(place.path().join("out/report.json")).unwrap());
-    let answers = stub.counts.0.lock().unwrap().answers;
-    // Nothing is left to ask.
-    let resumed = place.command().arg("--resume").output().unwrap();
-    assert_eq!(resumed.status.code(), Some(0));
-    assert_eq!(stub.counts.0.lock().unwrap().answers, answers);
-}
-
 /// What a verb of the program says in a folder, and its exit code.
-fn said(folder: &Path, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn said(folder: &Path, arguments: &[&str]) -> (i32, String) {
     let output =
         Command::new(env!("CARGO_BIN_EXE_reprocheck")).args(arguments).current_dir(folder).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
@@ -773,7 +774,7 @@ fn what_differs_around_servers_is_said_before_anything_else() {
 
 /// A command that is a shell's.
 #[cfg(unix)]
-fn shell(script: &str) -> String {
+pub(crate) fn shell(script: &str) -> String {
     format!("command = [\"sh\", \"-c\", {script:?}, \"{{port}}\"]\ntimeout = 2")
 }
 
@@ -800,8 +801,7 @@ fn lives(process: &str) -> bool {
     status.unwrap().success()
 }
 
-#[cfg(unix)]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < end, "{what}");

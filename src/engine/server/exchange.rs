@@ -151,11 +151,16 @@ impl Exchange {
         })
     }
 
-    /// A text without the key, should somebody repeat it.
+    /// A text without the key, should somebody repeat it, as it is or as a text in JSON has it.
     pub(super) fn hide(&self, text: &str) -> String {
-        match &self.key {
-            Some(Key(key)) if !key.is_empty() => text.replace(key.as_str(), "…"),
-            _ => text.to_owned(),
-        }
+        let Some(Key(key)) = self.key.as_ref().filter(|Key(key)| !key.is_empty()) else {
+            return text.to_owned();
+        };
+        let quoted = Value::from(key.as_str()).to_string();
+        let escaped = quoted[1..quoted.len() - 1].to_owned();
+        // Some write a slash with a backslash before it.
+        let slashed = escaped.replace('/', "\\/");
+        // The longest first: another one may be a part of it.
+        [slashed, escaped, key.clone()].iter().fold(text.to_owned(), |text, key| text.replace(key, "…"))
     }
 }

@@ -303,7 +303,7 @@ impl<'a> Serving<'a> {
                         "its server could not be asked after {} seconds{}: see that {ready} answers with 200, or set a longer \
                          `timeout`",
                         self.timeout.as_secs(),
-                        self.exchange.hide(&process.last_words())
+                        process.last_words(&|text| self.exchange.hide(text))
                     )));
                 }
             } else if Instant::now() > end {
@@ -319,11 +319,10 @@ impl<'a> Serving<'a> {
 
     /// Is the process there that was started?
     fn lives(&self) -> Result<(), EngineError> {
-        match self.process.as_ref().and_then(Process::ended) {
-            Some(ended) => Err(EngineError::Environment(format!(
-                "its server has {}: see why, and try again",
-                self.exchange.hide(&ended)
-            ))),
+        match self.process.as_ref().and_then(|process| process.ended(&|text| self.exchange.hide(text))) {
+            Some(ended) => {
+                Err(EngineError::Environment(format!("its server has {ended}: see why, and try again")))
+            }
             None => Ok(()),
         }
     }

@@ -95,21 +95,21 @@ impl Process {
         Ok(server)
     }
 
-    /// How it ended and what it said last, if it has ended.
-    pub(super) fn ended(&self) -> Option<String> {
+    /// How it ended and what it said last, if it has ended. `hide` takes out of a text what nobody is to see.
+    pub(super) fn ended(&self, hide: &dyn Fn(&str) -> String) -> Option<String> {
         let how = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some(format!("ended ({how}){}", self.last_words()))
+        Some(format!("ended ({}){}", hide(&how), self.last_words(hide)))
     }
 
     /// The end of what it said, and where all of it is.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn last_words(&self, hide: &dyn Fn(&str) -> String) -> String {
         const MOST: usize = 6;
         let log = self.log.display();
         let bytes = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(bytes.get(self.begin as usize..).unwrap_or_default()).into_owned();
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let last: Vec<_> =
-            lines[lines.len().saturating_sub(MOST)..].iter().map(|line| clipped(line)).collect();
+            lines[lines.len().saturating_sub(MOST)..].iter().map(|line| clipped(&hide(line))).collect();
         if last.is_empty() {
             return format!(", saying nothing in {log}");
         }
