@@ -229,7 +229,9 @@ fn the_page_on_speed_says_what_was_measured_beside_other_engines() {
         let rates = measured.lines().find_map(|line| line.strip_prefix(engine)).unwrap();
         let rates = rates.split_whitespace().map(|rate| rate.parse::<f64>().unwrap());
         // Three digits.
-        let short = rates.map(|rate| if rate < 100.0 { format!("{rate:.1}") } else { format!("{rate:.0}") });
+        let short = rates.map(|rate| {
+            if rate < 100.0 { format!("{rate:.1}") } else { format!("{:.0}", (rate + 0.5).floor()) }
+        });
         says(&page, &format!("| {row} | {} |", short.collect::<Vec<_>>().join(" | ")));
     }
 }

@@ -240,7 +240,8 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
                 _ => is_warm,
             };
             let cached = if is_cached { prompt.len() as u64 - 1 } else { 0 };
-            if request["cache_prompt"] == true {
+            // What is asked ten thousand times is not to grow.
+            if mood != Mood::Quick {
                 counts.seen.push(prompt.clone());
             }
             counts.chosen += new;

@@ -268,8 +268,12 @@ fn a_server_may_say_something_else_of_itself_under_other_settings_and_another_on
     ] {
         let gate = format!("[[gate]]\nvary = \"{vary}\"\nrequire = \"tokens\"\n");
         let mut world = World::new(&format!("{servers}[matrix]\n{matrix}{gate}"));
-        world.elsewhere = vec![1];
+        world.configured = vec![1];
         assert_eq!(world.outcome(5, |_, _| same()), expected, "{vary}");
+        // Another machine is no setting, and it is part of what another server is.
+        world.elsewhere = vec![1];
+        let on_another = if vary == "engine" { Outcome::Pass } else { Outcome::Unknown };
+        assert_eq!(world.outcome(5, |_, _| same()), on_another, "{vary}");
     }
 }
 

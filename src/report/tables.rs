@@ -277,7 +277,7 @@ fn cells(report: &Report) -> Table {
     let shown = if is_seen {
         ""
     } else {
-        " Each shows all logits, the best log-probabilities (top), or tokens alone: what does not show all is alike to none."
+        " Each shows all logits, the best log-probabilities (top), tokens, or a text alone: what does not show all is alike to none."
     };
     Table {
         title: "Cells, the worst first".to_owned(),

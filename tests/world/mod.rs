@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) replayed: bool,
     /// Cells that ran on another machine than the rest.
     pub(crate) elsewhere: Vec<usize>,
+    /// Cells whose engine says something else of its settings.
+    pub(crate) configured: Vec<usize>,
     /// The text of every output, and of every token.
     pub(crate) text: String,
     /// What the model, the matrix file and every item are called.
@@ -93,6 +95,7 @@ impl World {
             sights: vec![Sight::Logits; count],
             replayed: false,
             elsewhere: Vec::new(),
+            configured: Vec::new(),
             text: String::new(),
             name: "m".to_owned(),
         }
@@ -148,7 +151,7 @@ impl World {
                 root: Digest::of(&(*trace)?.to_le_bytes()),
                 sight: self.sights[(*trace)?],
                 launches: launches.clone(),
-                environment: environment(self.elsewhere.contains(&at)),
+                environment: environment(self.elsewhere.contains(&at), self.configured.contains(&at)),
             })
         });
         let mut evidence = Evidence::new(&about, known.collect(), Digest::of(b"about"));
@@ -237,12 +240,15 @@ impl<'w> Outputs<'w> {
     }
 }
 
-/// One that is the same on every machine, or another.
-fn environment(is_another: bool) -> Environment {
+/// One that is the same on every machine, or another, or of an engine that is set otherwise.
+fn environment(is_another: bool, is_configured: bool) -> Environment {
     let mut facts: BTreeMap<_, _> =
         [("built for", "x86_64-linux"), ("widest vectors", "avx512")].into_iter().collect();
     if is_another {
         facts.insert("processor", "another");
+    }
+    if is_configured {
+        facts.insert("context", "8192");
     }
     let facts = facts.into_iter().map(|(name, fact)| (name.to_owned(), fact.to_owned())).collect();
     Environment { engine: "lab 0.0.0".to_owned(), facts }

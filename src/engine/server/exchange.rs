@@ -144,6 +144,9 @@ impl Exchange {
             StatusCode::TOO_MANY_REQUESTS => {
                 EngineError::Environment(sentence("ask it again when it has time"))
             }
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => EngineError::Answer(sentence(
+                "start it so that it takes what it is asked, or ask for less, and see that it speaks this dialect",
+            )),
             status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
                 EngineError::Environment(sentence("see what it says where it runs"))
             }
