@@ -246,6 +246,7 @@ fn ten_thousand_requests_lose_no_answer_and_take_no_more_memory_than_one_thousan
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "a measurement: `cargo test --release --test all -- --ignored --nocapture endurance::`"]
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 fn what_a_request_costs() {
     let [few, many] = [1_000, 10_000].map(asked);
     let each = (many.busy - few.busy) as f64 / 9_000.0;
