@@ -16,6 +16,7 @@ flags.add_argument("-np", "--parallel", type=int, default=1)
 flags.add_argument("-kvu", "--kv-unified", action="store_true")
 flags.add_argument("-t", "--threads", type=int, default=1)
 flags.add_argument("--slot-save-path")
+flags.add_argument("--cache-ram", type=int)
 # Always so here.
 flags.add_argument("--metrics", action="store_true")
 given = flags.parse_args()
@@ -31,6 +32,8 @@ parameters.cpuparams.n_threads = given.threads
 parameters.cpuparams_batch.n_threads = given.threads
 if given.slot_save_path:
     parameters.slot_save_path = given.slot_save_path
+if given.cache_ram is not None:
+    parameters.cache_ram_mib = given.cache_ram
 parameters.endpoint_metrics = True
 parameters.endpoint_slots = True
 parameters.endpoint_props = True

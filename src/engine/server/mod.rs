@@ -467,9 +467,11 @@ impl<'a> Serving<'a> {
                  prompts be as long as what it caches at once"
             ),
             (Cache::Off | Cache::Cold, Some(cached @ 1..)) => {
-                format!(
-                    "{cached} tokens of {item} were in a cache that should be {cache}: let the server have none, or leave such cells out"
-                )
+                let way_out = match cache {
+                    Cache::Cold => self.dialect.forgets,
+                    _ => "let the server have none, or leave such cells out",
+                };
+                format!("{cached} tokens of {item} were in a cache that should be {cache}: {way_out}")
             }
             (Cache::Warm | Cache::Cold, None) => {
                 format!("it does not tell what of {item} was in its cache: leave such cells out")

@@ -16,7 +16,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     counts: Some(("/metrics", counts)),
     forget: |identity| (0..identity.slots).map(|slot| format!("/slots/{slot}?action=erase")).collect(),
     forgot: |_| true,
-    forgets: "start it with --slot-save-path and a folder",
+    forgets: "start it with --slot-save-path and a folder, and with --cache-ram 0",
     ask,
     read,
 };
