@@ -25,7 +25,7 @@ fn says(page: &str, sentence: &str) {
     assert!(words(page).contains(&words(sentence)), "the page does not say\n{sentence}");
 }
 
-const RUNS: [&str; 4] = ["paper", "approximate", "smollm2", "candle"];
+const RUNS: [&str; 6] = ["paper", "approximate", "smollm2", "candle", "serving/vllm", "serving/transformers"];
 
 #[test]
 fn every_published_report_holds_to_the_schema() {
