@@ -206,6 +206,44 @@ fn what_is_said_of_a_real_model_is_so() {
 }
 
 #[test]
+fn what_is_said_of_servers_is_so() {
+    let (page, report) = (read("results/README.md"), report("serving/vllm"));
+    let axis = |name: &str| {
+        let mut axes = report["axes"].as_array().unwrap().iter();
+        axes.find(|axis| axis["axis"] == name).unwrap()
+    };
+    says(&page, "vLLM fails both gates, and none of it shows in a text");
+    for name in ["concurrency", "neighbors", "cache"] {
+        assert_eq!(axis(name)["agree"]["tokens"], axis(name)["pairs"], "{name}");
+    }
+    let rulings = report["rulings"].as_array().unwrap();
+    assert!(rulings.len() == 2 && rulings.iter().all(|ruling| ruling["outcome"] == "fail"));
+    let found = |gate: usize| {
+        let findings = rulings[gate]["findings"].as_array().unwrap().iter();
+        findings.map(|finding| finding["sentence"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let count = |gate: usize, dtype: &str, items: &str| {
+        let other = "other numbers of the best";
+        let is_it = |sentence: &&String| {
+            sentence.contains(dtype)
+                && sentence.contains(other)
+                && sentence.ends_with(&format!("on {items} of 16 items"))
+        };
+        found(gate).iter().filter(is_it).count()
+    };
+    says(&page, "other log-probabilities than for one on 16 of 16 items in float32, and on 11 in bfloat16");
+    assert_eq!((count(0, "float32", "16"), count(0, "bfloat16", "11")), (3, 3));
+    says(&page, "From a warm cache one item of 16 has other numbers in float32, and none in bfloat16");
+    assert_eq!((found(1).len(), count(1, "float32/n1/warm", "1")), (1, 1));
+    // No pair of neighbors is seen to differ.
+    says(&page, "other prompts, noise and copies give the same numbers");
+    assert!(axis("neighbors")["agree"]["bits"].is_null() && axis("neighbors")["first"].is_null());
+    let dtype = counted(&axis("dtype")["items"]["tokens"]);
+    assert_eq!((dtype.of - dtype.hits, dtype.of), (2 * 6, 16 * 6));
+    says(&page, "another text than float32 on 2 of 16 items");
+}
+
+#[test]
 fn what_is_said_of_approximate_arithmetic_is_so() {
     let (page, report) = (read("results/README.md"), report("approximate"));
     let against = |name: &str| {
