@@ -249,7 +249,7 @@ impl Axis {
     }
 
     /// What the text of a setting looks like, for a schema: a regular expression without its ends.
-    pub(super) fn pattern(self) -> String {
+    pub(crate) fn pattern(self) -> String {
         match self {
             Axis::Engine => {
                 let patterns: Vec<_> = ENGINES.iter().map(|entry| entry.pattern).collect();

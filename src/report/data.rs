@@ -109,8 +109,8 @@ pub struct PrecisionRow {
     /// Who computes.
     #[schemars(regex(pattern = Axis::Engine.whole_pattern()))]
     pub engine: String,
-    /// In which precision.
-    #[schemars(regex(pattern = Axis::Precision.whole_pattern()))]
+    /// In which precision, or `its own` where the engine takes none.
+    #[schemars(regex(pattern = PrecisionRow::pattern()))]
     pub precision: String,
     /// How many cells there are.
     pub cells: usize,
@@ -124,6 +124,11 @@ pub struct PrecisionRow {
 }
 
 impl PrecisionRow {
+    /// What its precision looks like: a regular expression.
+    fn pattern() -> String {
+        format!("^({}|{})$", Axis::Precision.pattern(), Setting::Own(Axis::Precision))
+    }
+
     /// What it is called: a precision of the usual engine by itself, and an engine that takes none likewise.
     pub(crate) fn name(&self) -> String {
         let usual = Cell::default().compute.engine().to_string();
