@@ -13,6 +13,10 @@ use std::{
 use reprocheck::model::{Checkpoint, Subject, hub::HubSettings};
 use serde_json::{Value, json};
 
+use crate::serving::files;
+
+const KEY: &str = "sk-a/key-that-nobody-may-see";
+
 /// What a stub does that an honest server does not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mood {
@@ -27,6 +31,8 @@ enum Mood {
     Remembers,
     /// It takes a prompt from its cache that it should not find there.
     IgnoresSalt,
+    /// It calls itself by the key that it was told.
+    SaysKey,
 }
 
 #[derive(Default)]
@@ -82,10 +88,11 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &Shared) -> std::io::Result
     let length = head
         .lines()
         .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let key = head.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body)?;
     let path = head.split(' ').nth(1).unwrap();
-    let (state, changed) = &**shared;
+    let (state, _) = &**shared;
     let mut state = state.lock().unwrap();
     let text = match path {
         "/version" => json!({ "version": "0.1" }).to_string(),
@@ -116,14 +123,14 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &Shared) -> std::io::Result
         "/v1/completions" | "/generate" => {
             let request: Value = serde_json::from_slice(&body).unwrap();
             drop(state);
-            completion(&request, path == "/generate", mood, shared, changed)
+            completion(&request, path == "/generate", mood, shared, key)
         }
         _ => "{}".to_owned(),
     };
     write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}", text.len())
 }
 
-fn completion(request: &Value, is_sglang: bool, mood: Mood, shared: &Shared, changed: &Condvar) -> String {
+fn completion(request: &Value, is_sglang: bool, mood: Mood, shared: &Shared, key: &str) -> String {
     let numbers =
         |value: &Value| value.as_array().map(|all| all.iter().map(|token| token.as_u64().unwrap()).collect());
     let prompt: Option<Vec<u64>> =
@@ -138,7 +145,8 @@ fn completion(request: &Value, is_sglang: bool, mood: Mood, shared: &Shared, cha
         let text = request["prompt"].as_str().unwrap();
         tokenizer.encode(text, true).unwrap().into_iter().map(u64::from).collect()
     });
-    let mut state = shared.0.lock().unwrap();
+    let (mutex, changed) = &**shared;
+    let mut state = mutex.lock().unwrap();
     state.waiting += 1;
     let group = state.gone;
     if state.waiting == 1 {
@@ -154,14 +162,18 @@ fn completion(request: &Value, is_sglang: bool, mood: Mood, shared: &Shared, cha
     }
     let salt = if is_sglang { &request["extra_key"] } else { &request["cache_salt"] };
     let salt = if mood == Mood::IgnoresSalt { Value::Null } else { salt.clone() };
-    let key = (prompt.clone(), salt);
-    let cached = if !takes_text && state.seen.contains(&key) { prompt.len() as u64 - 1 } else { 0 };
-    state.seen.push(key);
+    let asked = (prompt.clone(), salt);
+    let cached = if !takes_text && state.seen.contains(&asked) { prompt.len() as u64 - 1 } else { 0 };
+    state.seen.push(asked);
     state.chosen += new;
     state.read += prompt.len() as u64 - cached;
     state.answers += 1;
     let is_moved = mood == Mood::Moved && state.together > 1;
-    let fingerprint = if mood == Mood::Reloaded && state.answers > 3 { "two" } else { "one" };
+    let fingerprint = match mood {
+        Mood::Reloaded if state.answers > 3 => "two",
+        Mood::SaysKey => key,
+        _ => "one",
+    };
     drop(state);
     let tokens = continued(&prompt, new);
     let ids: Vec<u32> = tokens.iter().map(|token| *token as u32).collect();
@@ -222,10 +234,15 @@ fn run(dialect: &str, mood: Mood, more: &str, matrix: &str, gate: &str) -> (i32,
     let output = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
         .args(["run", "--matrix", "ci.toml", "--out", "out"])
         .current_dir(folder.path())
+        .env("STUB_KEY", KEY)
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let all = text(output.stdout) + &text(output.stderr);
+    let written = files(folder.path()).into_iter().map(|path| fs::read(path).unwrap());
+    let key = KEY.as_bytes();
+    let says_key = |bytes: &[u8]| bytes.windows(key.len()).any(|window| window == key);
+    assert!(!says_key(all.as_bytes()) && !written.map(|bytes| says_key(&bytes)).any(|says| says), "{all}");
     (output.status.code().unwrap(), all.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
@@ -286,6 +303,16 @@ fn a_text_that_is_not_that_of_the_tokens_and_a_server_with_other_settings_are_no
         let (code, out) = run(dialect, Mood::Reloaded, "", COMPANY, gate);
         assert_eq!(code, 3, "{dialect}: {out}");
         assert!(out.contains("another fingerprint than before"), "{dialect}: {out}");
+    }
+}
+
+#[test]
+fn a_key_that_a_server_calls_itself_by_is_written_nowhere() {
+    for dialect in ["vllm", "sglang", "openai"] {
+        let more = "key-env = \"STUB_KEY\"\nmodel = \"tiny\"";
+        let (code, out) =
+            run(dialect, Mood::SaysKey, more, "repeat = 2", "vary = \"repeat\"\nrequire = \"text\"");
+        assert_eq!(code, 0, "{dialect}: {out}");
     }
 }
 

@@ -288,7 +288,12 @@ impl<'a> Serving<'a> {
             vocabulary: self.vocabulary,
         };
         let [answer] = <[_; 1]>::try_from(self.ask(&[(ask, Duration::ZERO)])?).expect("one for each");
-        Ok(answer.fingerprint)
+        Ok(answer.fingerprint.map(|print| self.readable(&print)))
+    }
+
+    /// What it says, as anybody may read it.
+    fn readable(&self, text: &str) -> String {
+        dialect::clipped(&self.exchange.hide(text))
     }
 
     /// Waits until it can be asked.
@@ -333,9 +338,9 @@ impl<'a> Serving<'a> {
         let texts = paths.map(|path| self.exchange.get(path, LONG)).collect::<Result<Vec<_>, _>>()?;
         let mut identity = (self.dialect.identity)(&texts, self.model.as_deref())
             .map_err(|problem| self.strange(&problem))?;
-        identity.version = dialect::clipped(&self.exchange.hide(&identity.version));
+        identity.version = self.readable(&identity.version);
         for fact in identity.facts.values_mut() {
-            *fact = dialect::clipped(&self.exchange.hide(fact));
+            *fact = self.readable(fact);
         }
         Ok(identity)
     }
@@ -439,8 +444,8 @@ impl<'a> Serving<'a> {
             if is_whole && letters(text) != letters(&ours) {
                 return Err(self.strange(&format!(
                     "its text is `{}`, and that of its tokens `{}`",
-                    dialect::clipped(text),
-                    dialect::clipped(&ours)
+                    self.readable(text),
+                    self.readable(&ours)
                 )));
             }
             return Ok(answer.tokens.clone());
@@ -451,7 +456,7 @@ impl<'a> Serving<'a> {
             return Err(EngineError::Unsupported(format!(
                 "its server answers with texts, and `{}` is one that the model's tokenizer does not keep: ask it in a dialect of \
                  tokens",
-                dialect::clipped(text)
+                self.readable(text)
             )));
         }
         Ok(tokens)
@@ -637,7 +642,7 @@ impl Serving<'_> {
                 if Instant::now() > end {
                     return Err(so_that(&format!(
                         "its server does not forget, and says `{}`",
-                        dialect::clipped(&text)
+                        self.readable(&text)
                     )));
                 }
                 thread::sleep(Duration::from_millis(100));
@@ -735,7 +740,7 @@ impl Serving<'_> {
         let done = self.done(before, &answers)?;
         for (member, answer) in group.iter().zip(&answers) {
             self.check_cache(cache, member, answer)?;
-            if answer.fingerprint != self.fingerprint {
+            if answer.fingerprint.as_deref().map(|print| self.readable(print)) != self.fingerprint {
                 return Err(self.strange(
                     "it has another fingerprint than before, so what it says now goes with nothing",
                 ));
