@@ -18,6 +18,9 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{numerics::choice::Candidate, trace::Sight};
 
+/// The path that says what a server has done since it was started, and what it says.
+type Counting = (&'static str, fn(&str) -> Option<Counts>);
+
 /// One row of [`DIALECTS`].
 #[derive(Debug)]
 pub struct Dialect {
@@ -33,8 +36,8 @@ pub struct Dialect {
     pub(super) identity: fn(&[String], Option<&str>) -> Result<Identity, String>,
     /// Is it asked for a token before all else? Its first answer takes long, and says more of who it is.
     pub(super) greets: bool,
-    /// The path that says what it has done since it was started, and what it says; nothing where it does not count.
-    pub(super) counts: Option<(&'static str, fn(&str) -> Option<Counts>)>,
+    /// Where it counts; nothing where it does not.
+    pub(super) counts: Option<Counting>,
     /// The paths to call so that it forgets what it has read.
     pub(super) forget: fn(&Identity) -> Vec<String>,
     /// Does the answer to such a call say that it has?
