@@ -1027,7 +1027,7 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(ran.out.starts_with("FAIL: 5 of 5 cells have other bits than before\n"), "{}", ran.out);
     assert!(ran.out.contains("and 2 more\n"), "{}", ran.out);
-    assert!(ran.out.contains("  model: qwen (qwen3, 603,648 parameters) before, qwen-full"), "{}", ran.out);
+    assert!(ran.out.contains("  model: qwen (qwen3, 603,648 parameters) -> qwen-full"), "{}", ran.out);
 }
 
 #[test]
