@@ -669,7 +669,7 @@ fn a_run_that_is_asked_to_end_says_how_it_goes_on() {
 #[test]
 fn a_second_signal_ends_a_run_at_once() {
     // One call for all items of a suite: whoever waits for it waits long.
-    let place = Place::new("suites = [\"mul_ladder\"]\nitems = 256\n[matrix]\nbatch = [256]\n");
+    let place = Place::new("suites = [\"mul_ladder\"]\nitems = 1024\n[matrix]\nbatch = [1024]\n");
     let mut child = begun(&place);
     signal(&child, "INT");
     thread::sleep(Duration::from_millis(50));
