@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cause::Cause,
     cell::Cell,
     digest::Digest,
     engine::environment::Environment,
@@ -99,6 +100,22 @@ pub struct Done {
     pub environment: Environment,
     /// What no digest and no report holds.
     pub elapsed: Elapsed,
+}
+
+/// Why two cells part, as it was found out.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explained {
+    /// The two.
+    pub cells: [Cell; 2],
+    /// Their traces.
+    pub traces: [Digest; 2],
+    /// The number of the item in which they part.
+    pub item: u64,
+    /// How many tokens they have in common there.
+    pub place: usize,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// What became of a cell.

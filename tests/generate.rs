@@ -168,3 +168,27 @@ fn the_text_form_shows_the_model_the_cell_and_every_token() {
         assert!(out.contains(&step.token.digest().unwrap().to_string()[..16]), "{out}");
     }
 }
+
+#[test]
+fn a_replay_shows_what_would_have_been_chosen_before_each_token_that_is_given() {
+    let model = ["--model", "qwen", "--precision", "bf16", "--prompt", "12+34="];
+    let own = sample(&[&model[..], &["--max-new-tokens", "6"]].concat());
+    let text: String = own.text.chars().take(2).collect();
+    assert_eq!(text.len(), 2, "{text:?}");
+    let replay = sample(&[&model[..], &["--replay", &text]].concat());
+    // Given what it would have chosen, it has the same logits, and it does not end by itself.
+    assert_eq!(
+        replay.steps[..2].iter().map(|step| step.token.digest()).collect::<Vec<_>>(),
+        own.steps[..2].iter().map(|step| step.token.digest()).collect::<Vec<_>>()
+    );
+    assert_eq!(replay.steps.len(), 2);
+    let ids: Vec<_> = replay.steps.iter().map(|step| step.token.id.to_string()).collect();
+    assert_eq!(sample(&[&model[..], &["--replay-ids", &ids.join(",")]].concat()), replay);
+    let (code, out, _) = run(&[&model[..], &["--replay", &format!("{text}9x")]].concat());
+    assert_eq!(code, 0);
+    assert!(out.contains("4 read after them, replayed to the end"), "{out}");
+    assert!(out.contains("best") && out.contains("the same"), "{out}");
+    let (code, _, err) = run(&[&model[..], &["--replay", "4", "--max-new-tokens", "3"]].concat());
+    assert_eq!(code, 2);
+    assert!(err.contains("cannot be used with"), "{err}");
+}

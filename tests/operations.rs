@@ -59,7 +59,7 @@ impl Kernel for Recorder {
         self.kernel.push(&mut weights.weights, end);
     }
 
-    fn apply(&self, at: At, launch: Launch, op: Op<'_, Self::Weights>) {
+    fn apply(&self, at: At, launch: Launch, mut op: Op<'_, Self::Weights>) {
         match &op {
             Op::Product(jobs) => {
                 for job in jobs {
@@ -71,7 +71,7 @@ impl Kernel for Recorder {
             _ => {}
         }
         self.seen.lock().unwrap().push(at);
-        self.kernel.apply(at, launch, op.map(|weights| &weights.weights));
+        self.kernel.apply(at, launch, op.lend(|weights| &weights.weights));
     }
 }
 

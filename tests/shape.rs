@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("suite", 3),
     ("trace", 3),
     ("compare", 4),
+    ("cause", 4),
     ("engine", 4),
     ("plan", 5),
     ("record", 6),

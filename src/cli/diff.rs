@@ -14,8 +14,9 @@ use crate::{
     report::{
         CONFIDENCE,
         around::{sentence_of_two, stated},
+        parting::{PARTING, parting},
         text,
-        words::{PARTING, excerpt, grouped, parting, plural, wrapped},
+        words::{excerpt, grouped, plural, wrapped},
     },
     run::diff::{self, CellDiff, DiffError, LogDiff, Side},
     stats::paired::Paired,

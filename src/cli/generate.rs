@@ -39,6 +39,12 @@ pub(super) struct Generate {
     /// Put the prompt into the model's chat template, as a user's message
     #[arg(long, requires = "prompt")]
     chat: bool,
+    /// Read this text after the prompt, token by token, and show what would have been chosen before each
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["max_new_tokens", "stop"])]
+    replay: Option<String>,
+    /// The same, as token ids
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',', num_args = 1, conflicts_with_all = ["replay", "max_new_tokens", "stop"])]
+    replay_ids: Option<Vec<u32>>,
     /// How many tokens may follow
     #[arg(long, default_value = "16", value_name = "N")]
     max_new_tokens: usize,
@@ -145,9 +151,10 @@ impl Generate {
         let model = super::Model::open(&self.model)?;
         let subject = model.subject()?;
         let prompt = self.tokens(&subject)?;
+        let replay = self.replayed(&subject)?;
         let request = self.request(&subject, cell);
         let prompts: Vec<_> = (0..cell.serving.together().get() as u64)
-            .map(|item| Prompt { item, tokens: prompt.clone(), replay: None })
+            .map(|item| Prompt { item, tokens: prompt.clone(), replay: replay.clone() })
             .collect();
 
         let scripts = scripts(cell)?;
@@ -218,6 +225,16 @@ impl Generate {
         tokens.map_err(Ended::usage)
     }
 
+    /// The tokens that are read after the prompt, if they are given.
+    fn replayed(&self, subject: &Subject<'_>) -> Result<Option<Vec<u32>>, Ended> {
+        let Some(text) = &self.replay else { return Ok(self.replay_ids.clone()) };
+        let tokenizer = subject.tokenizer.ok_or_else(|| {
+            let name = subject.name;
+            Ended::usage(anyhow!("{name} has no tokenizer.json: give what follows as --replay-ids"))
+        })?;
+        tokenizer.encode(text, false).map(Some).map_err(Ended::usage)
+    }
+
     fn request(&self, subject: &Subject<'_>, cell: Cell) -> Request {
         Request {
             prefill_chunk: cell.serving.prefill_chunk,
@@ -242,9 +259,11 @@ impl Generate {
             Finish::Length => "cut off at --max-new-tokens",
             Finish::Replayed => "replayed to the end",
         };
+        let is_replay = sample.finish == Finish::Replayed;
         let (read, added) = (sample.prompt.len(), sample.steps.len());
         writeln!(out, "{}", introduce(subject))?;
-        writeln!(out, "{cell}: {read} tokens read, {added} added, {ended}\n",)?;
+        let done = if is_replay { "read after them" } else { "added" };
+        writeln!(out, "{cell}: {read} tokens read, {added} {done}, {ended}\n",)?;
         if subject.tokenizer.is_some() {
             writeln!(out, "{}\n", sample.text)?;
         }
@@ -256,7 +275,8 @@ impl Generate {
             "logit",
             "margin",
             "top-1",
-            "second",
+            // Of a token that was given it matters which one would have been chosen.
+            if is_replay { "best" } else { "second" },
             "digest of the logits",
         ]);
         let text = |token: u32| match subject.tokenizer {
@@ -265,16 +285,24 @@ impl Generate {
         };
         for (at, step) in sample.steps.iter().enumerate() {
             let token = &step.token;
-            let logit = |rank: usize| token.candidates().get(rank);
-            let second = logit(1).map(|second| format!("{} {}", second.token, text(second.token)));
+            let candidates = token.candidates();
+            let own = candidates.iter().find(|candidate| candidate.token == token.id);
+            let other = candidates.iter().find(|candidate| candidate.token != token.id);
+            let other = match (is_replay, candidates.first()) {
+                (true, Some(best)) if best.token == token.id => Some("the same".to_owned()),
+                (true, best) => {
+                    best.map(|best| format!("{} {} {:.4}", best.token, text(best.token), best.logit))
+                }
+                (false, _) => other.map(|second| format!("{} {}", second.token, text(second.token))),
+            };
             table.push_record([
                 (read + at).to_string(),
                 token.id.to_string(),
                 text(token.id),
-                logit(0).map_or_else(String::new, |best| format!("{:.4}", best.logit)),
+                own.map_or_else(String::new, |own| format!("{:.4}", own.logit)),
                 token.margin().map_or_else(String::new, |margin| format!("{margin:.4}")),
                 token.probability().map_or_else(String::new, |probability| format!("{probability:.3}")),
-                second.unwrap_or_default(),
+                other.unwrap_or_default(),
                 token.digest().map_or_else(String::new, |digest| digest.to_string()[..16].to_owned()),
             ]);
         }

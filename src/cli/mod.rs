@@ -1,6 +1,7 @@
 //! The command line: words only, one file per verb.
 
 mod approve;
+mod bisect;
 mod diff;
 mod doctor;
 mod dot;
@@ -74,6 +75,8 @@ enum Verb {
     Report(report::Report),
     /// Where do two runs, two cells, or two logs of lm-evaluation-harness part?
     Diff(diff::Diff),
+    /// Which operation makes two cells of a run part? Proved by carrying it out as the other cell does
+    Bisect(bisect::Bisect),
     /// What do several engines show after the same tokens, and how far apart is that?
     Parity(parity::Parity),
     /// Join the parts of a run that several machines shared, and judge the whole
@@ -232,6 +235,7 @@ pub fn main() -> ExitCode {
         Verb::Merge(merge) => merge.run(&mut out),
         Verb::Approve(approve) => approve.run(&mut out),
         Verb::Diff(diff) => diff.run(&mut out),
+        Verb::Bisect(bisect) => bisect.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
         Verb::Init(init) => init.run(&mut out),

@@ -7,10 +7,14 @@ use std::{
 
 use clap::Args;
 
-use super::{Ended, Exit, interrupt::Interrupt, plan::Matrix, progress, report::Shown};
+use super::{Ended, Exit, complain, interrupt::Interrupt, plan::Matrix, progress, report::Shown};
 use crate::{
     engine::Engines,
-    run::{self, Event, Options, Partition, Present, RunFailure},
+    run::{
+        self, Event, Options, Partition, Present, RunFailure,
+        bisect::{self, Wanted},
+    },
+    source::Blame,
     store,
 };
 
@@ -35,6 +39,9 @@ pub(super) struct Run {
     /// Run a part of the cells, such as slice:1/3 or hash:1/3, and judge nothing: `reprocheck merge` does
     #[arg(long, value_name = "PART")]
     partition: Option<Partition>,
+    /// Look for the operation that makes the first two cells part that do, as `reprocheck bisect` does
+    #[arg(long)]
+    bisect: bool,
     #[command(flatten)]
     shown: Shown,
 }
@@ -86,6 +93,16 @@ impl Run {
                 folder.display()
             )?;
             return Ok(Exit::Held);
+        }
+        if let (true, Some(checkpoint)) = (self.bisect, model_files.checkpoint()) {
+            let _waiting =
+                progress::Waiting::until("still looking for the operation that makes two cells part");
+            match bisect::bisect(&folder, checkpoint, &subject, &Wanted::default()) {
+                Ok(found) => bisect::keep(&folder, &found)?,
+                // What was asked first is the verdict.
+                Err(error) if !error.is_environment() => complain(&format!("no cause is told: {error}")),
+                Err(error) => return Err(error.into()),
+            }
         }
         self.shown.judge(&folder, baseline.as_ref(), out)
     }

@@ -212,7 +212,7 @@ fn weighed([p, q]: [f64; 2], d: f64) -> f64 {
 }
 
 /// How many steps of `f32` lie between two numbers; none between minus zero and zero.
-fn steps(a: f32, b: f32) -> u64 {
+pub(crate) fn steps(a: f32, b: f32) -> u64 {
     let place = |x: f32| {
         let size = i64::from(x.to_bits() & 0x7FFF_FFFF);
         if x.is_sign_negative() { -size } else { size }

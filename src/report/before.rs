@@ -56,7 +56,7 @@ impl Report {
             let text = parted.clone().find(|(_, tally)| tally.agrees(Level::Tokens) == Some(false));
             text.or_else(|| parted.next()).and_then(|(cell, tally)| {
                 let divergence = tally.first()?.clone();
-                Some(First { cells: [*cell; 2], axes: Vec::new(), divergence, trees: None })
+                Some(First { cells: [*cell; 2], axes: Vec::new(), divergence, trees: None, cause: None })
             })
         };
         let missing = missing(&before, &after, &|cell| beside(cell).is_some());

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    cause::Cause,
     cell::{Axis, Cell, Setting},
     compare::{ByLevel, Divergence, Drift, Level, MARGINS, Spreads},
     digest::Digest,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// Of its form.
-pub(super) const FORM: u32 = 4;
+pub(super) const FORM: u32 = 5;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
@@ -90,6 +91,9 @@ pub struct First {
     pub divergence: Divergence,
     /// How they add the same terms, where they add them otherwise.
     pub trees: Option<Trees>,
+    /// Why they part, where that was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
 }
 
 /// In which order two cells add the same terms.

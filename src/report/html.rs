@@ -7,7 +7,7 @@ use super::{
     around::{self, Told},
     data::Family,
     escape::markup,
-    figure,
+    figure, parting,
     tables::{self, Table, stable},
     words::{self, grouped, interval, of_one_cell, plural, share, told},
 };
@@ -83,7 +83,7 @@ fn context(report: &Report) -> Value {
         missing => missing(report),
         gates_left => left(rulings.len(), GATES, "gate"),
         gates => rulings.into_iter().take(GATES).map(gate).collect::<Vec<_>>(),
-        first => report.first.as_ref().map(|first| parting(report, first)),
+        first => report.first.as_ref().map(|first| divergence(report, first)),
         compared => report.cells.len(),
         heat,
         standard => words::standard(report),
@@ -157,10 +157,10 @@ fn gate(Ruling { gate, line, outcome, comparisons, held, findings, notes }: &Rul
 }
 
 /// Where two cells first part: what both wrote, the first that the other did not, and what follows.
-fn parting(report: &Report, first: &First) -> Value {
+fn divergence(report: &Report, first: &First) -> Value {
     let divergence = &first.divergence;
     let Divergence { id, stratum, suite, sides, prompt, right, .. } = divergence;
-    let (cells, why) = words::parted(report, first);
+    let (cells, why) = parting::parted(report, first);
     let name = |token: u32| match report.tokens.get(&token) {
         Some(text) => format!("{text:?}"),
         None => token.to_string(),
@@ -211,7 +211,7 @@ fn parting(report: &Report, first: &First) -> Value {
         item => format!("{id}, of {suite} ({stratum})"),
         prompt => block(&opening(&prompt.chars().collect::<Vec<_>>(), 2 * AFTER)),
         right => format!("{right:?}"),
-        sentence => words::apart(divergence),
+        sentence => parting::apart(divergence),
         margins => format!("The margin of the best token over the second is {} in A and {} in B.", margin(0), margin(1)),
         sides => continuations.collect::<Vec<_>>(),
         candidates => candidates(divergence, &name),

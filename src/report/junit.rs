@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Report, around, escape::visible, words::beyond_gates};
+use super::{Report, around, escape::visible, parting, words::beyond_gates};
 use crate::verdict::{Outcome, Ruling};
 
 /// The whole document. It holds no times, so equal reports make equal documents.
@@ -24,7 +24,8 @@ pub fn report(report: &Report) -> String {
         case
     };
     for Ruling { gate, line, outcome, findings, notes, .. } in &report.rulings {
-        let sentences: Vec<_> = findings.iter().map(|finding| visible(&finding.sentence)).collect();
+        let sentences: Vec<_> =
+            findings.iter().map(|finding| visible(&parting::finding(report, finding))).collect();
         let mut case = case(&visible(gate), status(*outcome, &sentences));
         if let Some(line) = line {
             case.extra.insert("line".into(), line.to_string().into());

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cell::{self, Cell, Compute},
     compare::{ByLevel, Course, Divergence, Level, Tally},
-    numerics::order::Launch,
+    numerics::order::{Launch, Order},
     record::{About, PROGRAM},
     stats::survival::Step,
     trace::Launches,
@@ -185,13 +185,11 @@ fn first(rulings: &[Ruling], evidence: &Evidence, axes: &[Attribution]) -> Optio
     let [one, other] = cells;
     let axes = cell::axes(&cells).into_iter().filter(|axis| one.get(*axis) != other.get(*axis)).collect();
     let trees = trees(cells.map(|cell| evidence.known(cell)), divergence.place);
-    Some(First { cells, axes, divergence, trees })
+    Some(First { cells, axes, divergence, trees, cause: None })
 }
 
 /// How two cells add as few terms as show that they add them otherwise, in the calls that chose the token of this place.
 fn trees(cells: [Option<&Known>; 2], place: usize) -> Option<Trees> {
-    /// More are not read.
-    const TERMS: [usize; 6] = [4, 6, 8, 12, 16, 20];
     let launched = |known: &Known| {
         let Launches { prefill_rows, decode_rows, .. } = known.launches;
         let rows = if place == 0 { prefill_rows } else { decode_rows };
@@ -200,17 +198,25 @@ fn trees(cells: [Option<&Known>; 2], place: usize) -> Option<Trees> {
         Some((numerics.order(), launch))
     };
     let [one, other] = cells;
-    let both = [launched(one?)?, launched(other?)?];
-    TERMS.into_iter().find_map(|terms| {
-        let trees = both.map(|(order, launch)| order.tree(terms, launch).to_string());
-        let orders = both.map(|(order, Launch { rows, threads })| match order.depends_on_launch() {
-            true => format!(
-                "{order} in calls of {} on {}",
-                plural(rows as u64, "row"),
-                plural(threads as u64, "thread")
-            ),
-            false => order.to_string(),
-        });
-        (trees[0] != trees[1]).then_some(Trees { terms, orders, trees })
-    })
+    Trees::of([launched(one?)?, launched(other?)?])
+}
+
+impl Trees {
+    /// By which trees these orders add as few terms as show that they add them otherwise, if so few do.
+    pub fn of(both: [(Order, Launch); 2]) -> Option<Trees> {
+        /// More are not read.
+        const TERMS: [usize; 6] = [4, 6, 8, 12, 16, 20];
+        TERMS.into_iter().find_map(|terms| {
+            let trees = both.map(|(order, launch)| order.tree(terms, launch).to_string());
+            let orders = both.map(|(order, Launch { rows, threads })| match order.depends_on_launch() {
+                true => format!(
+                    "{order} in calls of {} on {}",
+                    plural(rows as u64, "row"),
+                    plural(threads as u64, "thread")
+                ),
+                false => order.to_string(),
+            });
+            (trees[0] != trees[1]).then_some(Trees { terms, orders, trees })
+        })
+    }
 }

@@ -7,6 +7,7 @@ use super::{
     Before, Change, Report, Stated, Surrounding,
     around::{self, Told},
     escape::clipped,
+    parting,
     tables::{self, Room, Table},
     words::{self, grouped, plural},
 };
@@ -252,7 +253,7 @@ fn left_out(page: &mut Page, count: usize, noun: &str) {
 }
 
 fn divergence(report: &Report, page: &mut Page) {
-    match words::divergence(report, WIDTH) {
+    match parting::divergence(report, WIDTH) {
         None => {}
         Some((heading, lines)) if lines.is_empty() => page.text += &format!("\n{}\n", prose(heading)),
         Some((heading, lines)) => page.text += &format!("\n### {heading}\n\n{}", block(&lines)),

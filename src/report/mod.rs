@@ -3,6 +3,7 @@
 
 pub(crate) mod around;
 mod before;
+pub(crate) mod cause;
 pub mod csv;
 mod data;
 mod escape;
@@ -14,6 +15,7 @@ pub mod junit;
 pub mod lm_eval;
 mod made;
 pub mod markdown;
+pub(crate) mod parting;
 pub mod sarif;
 mod tables;
 pub mod text;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Report, around, escape::visible, words::beyond_gates};
+use super::{Report, around, escape::visible, parting, words::beyond_gates};
 use crate::{
     digest::Digest,
     verdict::{Finding, Outcome},
@@ -127,7 +127,7 @@ pub fn report(report: &Report) -> String {
                 rule_id: id.clone(),
                 rule_index: index,
                 level: if finding.outcome == Outcome::Fail { "error" } else { "warning" },
-                message: message(&finding.sentence),
+                message: message(&parting::finding(report, finding)),
                 locations: [Location { physical_location: Physical { artifact_location, region } }],
                 // GitHub reads this name alone; where it is missing, all results of a line count as one.
                 partial_fingerprints: [("primaryLocationLineHash", fingerprint(&ruling.gate, finding))]

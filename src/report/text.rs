@@ -12,8 +12,9 @@ use super::{
     Before, Other, Report,
     around::{self, Told},
     escape::visible,
+    parting,
     tables::{self, Room, Table},
-    words::{self, FINDINGS, grouped, plural, provenance, sentence, wrapped, wrapped_after},
+    words::{FINDINGS, grouped, plural, provenance, sentence, wrapped, wrapped_after},
 };
 use crate::verdict::{Outcome, Ruling};
 
@@ -164,7 +165,7 @@ pub(crate) fn around(sentence: &str, lines: &[String], look: Look) -> String {
 
 /// Where two cells first part, below a heading, if any do.
 fn divergence(report: &Report, look: Look) -> String {
-    match words::divergence(report, look.prose()) {
+    match parting::divergence(report, look.prose()) {
         None => String::new(),
         Some((heading, lines)) if lines.is_empty() => format!("{heading}\n"),
         Some((heading, lines)) => headed(heading, &lines, look),

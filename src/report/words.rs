@@ -1,8 +1,7 @@
 //! How numbers and facts are said, whatever the format: each that a person reads takes its words from here.
 
-use super::{Before, First, Report, Trees, escape::visible};
+use super::{Before, Report, escape::visible};
 use crate::{
-    compare::{Divergence, Side},
     plan::Generation,
     record::About,
     stats::{Interval, proportion::Proportion},
@@ -13,10 +12,6 @@ use crate::{
 pub(crate) const FINDINGS: usize = 3;
 /// Of a text, before and after the place where it parts from another.
 const AROUND: usize = 24;
-/// Of a prompt, its end.
-const PROMPT: usize = 40;
-/// What stands above the place where two cells part.
-pub(crate) const PARTING: &str = "Where two cells first part";
 
 /// Thousands apart.
 pub(crate) fn grouped(number: u64) -> String {
@@ -282,114 +277,6 @@ pub(crate) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("candidates that are kept", candidates.to_string()),
         ("cells read what the reference wrote", if *replay { "yes" } else { "no" }.to_owned()),
     ]
-}
-
-/// Where two cells first part: a heading, and the lines below it, none where none do.
-pub(crate) fn divergence(report: &Report, width: usize) -> Option<(&'static str, String)> {
-    let Some(first) = &report.first else {
-        let heading = match (&report.before, report.cells.len()) {
-            (Some(_), 1..) => "No cell parts anywhere from what it was.",
-            (None, 2..) => "No two cells that were compared part anywhere.",
-            _ => return None,
-        };
-        return Some((heading, String::new()));
-    };
-    let name =
-        |token: u32| report.tokens.get(&token).map_or_else(|| token.to_string(), |text| format!("{text:?}"));
-    let (cells, why) = parted(report, first);
-    let heading = if report.before.is_some() { "Where a cell first parts from what it was" } else { PARTING };
-    Some((heading, parting(&cells, &why, &first.divergence, &name, width)))
-}
-
-/// What the two are called that first part, and why they do.
-pub(crate) fn parted(
-    report: &Report,
-    First { cells: [one, other], axes, trees, .. }: &First,
-) -> ([String; 2], Vec<String>) {
-    if report.before.is_some() {
-        return ([format!("{one} before"), format!("{other} after")], Vec::new());
-    }
-    let axes: Vec<_> = axes.iter().map(ToString::to_string).collect();
-    let alone = if axes.len() == 1 { " alone" } else { "" };
-    let mut why = vec![format!("They differ in {}{alone}.", axes.join(", "))];
-    why.extend(trees.as_ref().map(added));
-    ([one, other].map(ToString::to_string), why)
-}
-
-/// How two cells add the same terms.
-fn added(Trees { terms, orders, trees }: &Trees) -> String {
-    let [one, other] = orders;
-    let [tree, other_tree] = trees;
-    format!("Of {terms} terms {one} adds {tree}, and {other} adds {other_tree}.")
-}
-
-/// Where two cells first part, in lines. `name` is what a token is called.
-pub(crate) fn parting(
-    cells: &[String; 2],
-    why: &[String],
-    divergence: &Divergence,
-    name: &dyn Fn(u32) -> String,
-    width: usize,
-) -> String {
-    let Divergence { id, stratum, sides, prompt, right, .. } = divergence;
-    let [a, b] = sides;
-    let lettered = |texts: [String; 2]| {
-        let [a, b] = texts;
-        [format!("  A  {a}"), format!("  B  {b}")]
-    };
-    let indented = |sentence: &str| wrapped_after("  ", sentence, width);
-    let mut lines = Vec::from(lettered(cells.clone()));
-    lines.extend(why.iter().map(|sentence| indented(sentence)));
-    let asked: Vec<char> = prompt.chars().collect();
-    let end: String = asked[asked.len().saturating_sub(PROMPT)..].iter().collect();
-    let cut = if end.len() < prompt.len() { "…" } else { "" };
-    lines.push(indented(&format!(
-        "{} ({}): {cut}{end:?}, where {right:?} is right",
-        visible(id),
-        visible(stratum)
-    )));
-    lines.push(indented(&apart(divergence)));
-    lines.extend(lettered(sides.each_ref().map(|side| chosen(side, name))));
-    let shared = a.text.chars().zip(b.text.chars()).take_while(|(a, b)| a == b).count();
-    lines.extend(lettered(sides.each_ref().map(|side| {
-        let answer =
-            side.answer.as_ref().map_or_else(|| "no answer".to_owned(), |answer| format!("{answer:?}"));
-        let verdict = if side.correct { "right" } else { "wrong" };
-        format!("{}  {answer}, {verdict}", excerpt(&side.text, shared))
-    })));
-    lines.join("\n") + "\n"
-}
-
-/// Where two outputs part, and how.
-pub(crate) fn apart(Divergence { place, sides: [a, b], drift, .. }: &Divergence) -> String {
-    let places = match place {
-        0 => "At the first token".to_owned(),
-        1 => "After one common token".to_owned(),
-        _ => format!("After {place} common tokens"),
-    };
-    if a.token == b.token {
-        format!("{places} the logits are others, and the best token is the same.")
-    } else {
-        match drift {
-            Some(drift) if *drift > 0.0 => {
-                format!("{places}, with logits up to {drift} apart, the texts part.")
-            }
-            _ => format!("{places} the texts part."),
-        }
-    }
-}
-
-/// The token that a side chose, and what it was chosen from, as far as that is seen.
-fn chosen(side: &Side, name: &dyn Fn(u32) -> String) -> String {
-    let Some(token) = side.token else { return "has ended".to_owned() };
-    let best = side.candidates.iter().take(2);
-    let best: Vec<_> =
-        best.map(|candidate| format!("{} {}", name(candidate.token), candidate.logit)).collect();
-    match (&best[..], side.margin) {
-        ([], _) => format!("{} (shows no logits)", name(token)),
-        (_, None) => best.join(", then "),
-        (_, Some(margin)) => format!("{} (margin {margin})", best.join(", then ")),
-    }
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDif
 }
 
 /// All items of two traces.
-fn tally(one: &Run, other: &Run, traces: [Digest; 2]) -> Result<Tally, RunError> {
+pub(super) fn tally(one: &Run, other: &Run, traces: [Digest; 2]) -> Result<Tally, RunError> {
     let mut questions = one.questions()?;
     let mut readers = [Reader::open(&one.folder, traces[0])?, Reader::open(&other.folder, traces[1])?];
     let mut tally = Tally::default();

@@ -1,5 +1,6 @@
 //! The main loop: every cell of a plan, one after the other, and what is done of it written down before more is asked.
 
+pub mod bisect;
 pub mod diff;
 pub mod export;
 pub mod forecast;

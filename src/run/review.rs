@@ -73,7 +73,14 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
     read(&run, readers, &mut evidence)?;
     let vocabulary = run.vocabulary()?;
     let text = |token: u32| vocabulary.get(token as usize).cloned().unwrap_or_default();
-    let report = Report::new(about, missing, &evidence, baseline, &text);
+    let mut report = Report::new(about, missing, &evidence, baseline, &text);
+    if let (Some(first), Some(explained)) = (&mut report.first, run.explained()?) {
+        let traced = |cell: Cell| of_cells.iter().find(|(known, _)| *known == cell).map(|(_, trace)| *trace);
+        let is_it = first.cells == explained.cells
+            && first.cells.map(traced) == explained.traces.map(Some)
+            && (first.divergence.item, first.divergence.place) == (explained.item, explained.place);
+        first.cause = is_it.then_some(explained.cause);
+    }
     let baseline = Baseline::of(&about.model.name, &evidence);
     Ok(Reviewed { report, baseline, traces: of_cells, run })
 }

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     cell::Cell,
     digest::Digest,
-    record::{About, PROGRAM, Record},
+    record::{About, Explained, PROGRAM, Record},
     source::Blame,
     suite::question::Question,
 };
@@ -40,6 +40,8 @@ use crate::{
 const FORM: u32 = 2;
 
 const RUN: &str = "run.json";
+/// Why two cells part, if that was found out.
+const CAUSE: &str = "cause.json";
 const ITEMS: &str = "items.jsonl";
 const VOCABULARY: &str = "vocabulary.json";
 const CELLS: &str = "cells";
@@ -256,6 +258,7 @@ impl Locked {
         // The file that makes it a run goes first and comes last.
         remove(&self.folder.join(RUN))?;
         self.forget_reports()?;
+        remove(&self.folder.join(CAUSE))?;
         let is_cell = |name: &str| name.ends_with(".json") || name.ends_with(PARTIAL);
         let is_trace = |name: &str| name.parse::<Digest>().is_ok();
         self.remove_all(CELLS, &is_cell)?;
@@ -303,6 +306,15 @@ impl Locked {
     fn about(&self, about: About) -> Result<Run, RunError> {
         write_sealed(&self.folder.join(RUN), &about)?;
         Ok(Run { folder: self.folder.clone(), about })
+    }
+
+    /// Writes why two cells part.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn explain(&self, explained: &Explained) -> Result<(), StoreError> {
+        write_sealed(&self.folder.join(CAUSE), explained)
     }
 
     /// Writes what became of a cell, whose trace is there if it is done.
@@ -389,6 +401,18 @@ impl Run {
     /// When they cannot be read.
     pub fn questions(&self) -> Result<Lines<Question>, RunError> {
         Lines::open(&self.folder.join(ITEMS)).map_err(Into::into)
+    }
+
+    /// Why two cells part, if that was found out.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was written.
+    pub fn explained(&self) -> Result<Option<Explained>, RunError> {
+        match read_sealed(&self.folder.join(CAUSE), "remove it, or run `reprocheck bisect` again") {
+            Err(RunError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     /// The text of every token.

@@ -1,6 +1,6 @@
 //! Where in a forward pass an operation stands: an address that every operation has, and no two of one pass share.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
 use crate::numerics::precision::Site;
 
@@ -29,6 +29,16 @@ impl At {
         At::outside(Step::Alone(site))
     }
 
+    /// Its turn in a forward pass: whatever comes earlier has a smaller one.
+    const fn turn(self) -> (usize, Step) {
+        let layer = match (self.layer, self.step) {
+            (None, Step::Embed) => 0,
+            (Some(layer), _) => layer + 1,
+            (None, _) => usize::MAX,
+        };
+        (layer, self.step)
+    }
+
     /// Whose recipe holds here. What goes row by row rounds to what the linear layers give, and so stands with them.
     pub const fn site(self) -> Site {
         match self.step {
@@ -38,6 +48,19 @@ impl At {
             Step::Alone(site) => site,
             _ => Site::Linear,
         }
+    }
+}
+
+/// As they come in a forward pass.
+impl Ord for At {
+    fn cmp(&self, other: &At) -> Ordering {
+        self.turn().cmp(&other.turn())
+    }
+}
+
+impl PartialOrd for At {
+    fn partial_cmp(&self, other: &At) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -53,7 +76,7 @@ impl fmt::Display for At {
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident = $name:literal,)*) => {
         /// What an operation does in a forward pass, in the order in which it comes.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Step {
             $($(#[$doc])* $step,)*
             /// Something on its own, outside of a forward pass.

@@ -1,6 +1,6 @@
 //! A kernel with a defect, at one place of the forward pass or at all, for showing that an audit sees it.
 
-use super::{At, Encoding, End, Job, Kernel, Op, Source, Workers};
+use super::{At, Copied, End, Job, Kernel, Op, Source, Workers};
 use crate::numerics::{
     Numerics,
     order::{Launch, Order},
@@ -95,12 +95,9 @@ impl<K: Kernel> Kernel for Faulty<K> {
         let Some(other) = self.other.as_ref().filter(|_| self.strikes(at)) else {
             return Suspect { own: self.kernel.pack(at, columns, depth, source), other: None };
         };
-        let mut copied = Copied { source, depth, values: Vec::new() };
+        let mut copied = Copied::new(source, depth);
         let own = self.kernel.pack(at, columns, depth, &mut copied);
-        let values = copied.values;
-        let other = other.pack(at, columns, depth, &mut |column: usize, terms: &mut [f32]| {
-            terms.copy_from_slice(&values[column * depth..][..depth]);
-        });
+        let other = other.pack(at, columns, depth, &mut copied.again());
         Suspect { own, other: Some(other) }
     }
 
@@ -111,50 +108,21 @@ impl<K: Kernel> Kernel for Faulty<K> {
         }
     }
 
-    fn apply(&self, at: At, launch: Launch, op: Op<'_, Self::Weights>) {
+    fn apply(&self, at: At, launch: Launch, mut op: Op<'_, Self::Weights>) {
         if !(self.strikes(at) && self.fault.concerns(&op)) {
-            return self.kernel.apply(at, launch, op.map(|weights| &weights.own));
+            return self.kernel.apply(at, launch, op.lend(|weights| &weights.own));
         }
         match self.fault {
             KernelFault::AddsInAnotherOrder => {
                 const MADE: &str = "what multiplies at a place has packed the matrix there";
                 let other = self.other.as_ref().expect("the fault has its kernel");
-                other.apply(at, launch, op.map(|weights| weights.other.as_ref().expect(MADE)));
+                other.apply(at, launch, op.lend(|weights| weights.other.as_ref().expect(MADE)));
             }
             KernelFault::DropsLastTerm => {
-                let op = op.map(|weights| &weights.own);
-                without_last_term(op, |op| self.kernel.apply(at, launch, op));
+                without_last_term(op.lend(|weights| &weights.own), |op| self.kernel.apply(at, launch, op));
             }
             KernelFault::SkipsOperation => {}
         }
-    }
-}
-
-/// Keeps the values of all that it hands on: a source can be asked only once.
-struct Copied<'a> {
-    source: &'a mut dyn Source,
-    depth: usize,
-    values: Vec<f32>,
-}
-
-impl Source for Copied<'_> {
-    fn encoding(&self, output: usize) -> Encoding {
-        self.source.encoding(output)
-    }
-
-    fn values(&mut self, output: usize, terms: &mut [f32]) {
-        self.source.values(output, terms);
-        self.values.extend_from_slice(terms);
-    }
-
-    fn blocks(&mut self, output: usize, bytes: &mut [u8]) {
-        self.source.blocks(output, bytes);
-        let Encoding::Blocks(format) = self.encoding(output) else {
-            unreachable!("blocks are asked for where there are some");
-        };
-        let known = self.values.len();
-        self.values.resize(known + self.depth, 0.0);
-        format.dequantize(bytes, &mut self.values[known..]);
     }
 }
 

@@ -39,7 +39,7 @@ pub use faulty::{Faulty, KernelFault};
 pub use isa::Isa;
 pub use op::{End, Job, Op};
 pub use packed::Packed;
-pub use source::{Encoding, Source};
+pub use source::{Copied, Encoding, Source};
 pub use workers::Workers;
 
 /// Whatever carries out the operations of a decoder.

@@ -102,26 +102,41 @@ pub enum Op<'a, W> {
 }
 
 impl<'a, W> Op<'a, W> {
-    /// The same operation for the kernel inside another: `inner` gives its form of a matrix.
-    pub fn map<V>(self, inner: impl Fn(&'a W) -> &'a V) -> Op<'a, V> {
+    /// The same operation for the kernel inside another, which carries it out on what this one writes to: `inner` gives its
+    /// form of a matrix.
+    pub fn lend<'s, V>(&'s mut self, inner: impl Fn(&'s W) -> &'s V) -> Op<'s, V> {
         match self {
-            Op::Product(jobs) => Op::Product(
-                jobs.into_iter()
-                    .map(|Job { activations, rows, weights, start, out }| Job {
-                        activations,
-                        rows,
-                        weights: inner(weights),
-                        start,
-                        out,
-                    })
-                    .collect(),
-            ),
+            Op::Product(jobs) => {
+                let lent = |job: &'s mut Job<'a, W>| Job {
+                    activations: job.activations,
+                    rows: job.rows,
+                    weights: inner(job.weights),
+                    start: job.start,
+                    out: &mut *job.out,
+                };
+                Op::Product(jobs.iter_mut().map(lent).collect())
+            }
             Op::Lookup { table, columns, out } => Op::Lookup { table: inner(table), columns, out },
-            Op::Norm { rows, weight, epsilon, out } => Op::Norm { rows, weight, epsilon, out },
-            Op::Softmax { scores, width, seen, scale } => Op::Softmax { scores, width, seen, scale },
-            Op::Rotate { values, heads, turns } => Op::Rotate { values, heads, turns },
-            Op::Gate { activation, gate_up, width, out } => Op::Gate { activation, gate_up, width, out },
+            Op::Norm { rows, weight, epsilon, out } => Op::Norm { rows, weight, epsilon: *epsilon, out },
+            Op::Softmax { scores, width, seen, scale } => {
+                Op::Softmax { scores, width: *width, seen, scale: *scale }
+            }
+            Op::Rotate { values, heads, turns } => Op::Rotate { values, heads: *heads, turns },
+            Op::Gate { activation, gate_up, width, out } => {
+                Op::Gate { activation: *activation, gate_up, width: *width, out }
+            }
             Op::Add { stream, update } => Op::Add { stream, update },
+        }
+    }
+
+    /// What it writes, piece after piece; what computes in place reads the same.
+    pub fn outputs(&mut self) -> Vec<&mut [f32]> {
+        match self {
+            Op::Product(jobs) => jobs.iter_mut().map(|job| &mut *job.out).collect(),
+            Op::Lookup { out, .. } | Op::Norm { out, .. } | Op::Gate { out, .. } => vec![out],
+            Op::Softmax { scores, .. } => vec![scores],
+            Op::Rotate { values, .. } => vec![values],
+            Op::Add { stream, .. } => vec![stream],
         }
     }
 

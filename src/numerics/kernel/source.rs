@@ -56,3 +56,46 @@ impl Encoding {
         }
     }
 }
+
+/// Keeps the values of all that it hands on, for somebody else to pack: a source can be asked only once.
+pub struct Copied<'a> {
+    source: &'a mut dyn Source,
+    depth: usize,
+    values: Vec<f32>,
+}
+
+impl<'a> Copied<'a> {
+    /// Of a source whose outputs have so many terms.
+    pub fn new(source: &'a mut dyn Source, depth: usize) -> Copied<'a> {
+        Copied { source, depth, values: Vec::new() }
+    }
+
+    /// What was handed on, once more.
+    pub fn again(self) -> impl Source {
+        let Copied { depth, values, .. } = self;
+        move |output: usize, terms: &mut [f32]| {
+            terms.copy_from_slice(&values[output * depth..][..depth]);
+        }
+    }
+}
+
+impl Source for Copied<'_> {
+    fn encoding(&self, output: usize) -> Encoding {
+        self.source.encoding(output)
+    }
+
+    fn values(&mut self, output: usize, terms: &mut [f32]) {
+        self.source.values(output, terms);
+        self.values.extend_from_slice(terms);
+    }
+
+    fn blocks(&mut self, output: usize, bytes: &mut [u8]) {
+        self.source.blocks(output, bytes);
+        let Encoding::Blocks(format) = self.encoding(output) else {
+            unreachable!("blocks are asked for where there are some");
+        };
+        let known = self.values.len();
+        self.values.resize(known + self.depth, 0.0);
+        format.dequantize(bytes, &mut self.values[known..]);
+    }
+}

@@ -56,7 +56,7 @@ pub enum Scope {
 named! { Scope, "scope": Attention = "attention", Linear = "linear", All = "all" }
 
 /// Where in the model a matrix stands.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Site {
     /// A layer's product with weights.
     Linear,

@@ -1,0 +1,161 @@
+//! A kernel that carries out some operations as another cell does, in the launches that both cells had.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    passage::{Follows, Rows},
+    tap::given,
+};
+use crate::numerics::{
+    Numerics,
+    kernel::{At, Copied, End, Kernel, Op, Source, Workers},
+    order::Launch,
+};
+
+/// The host's kernel, and the donor's in some places.
+#[derive(Debug)]
+pub struct Transplant<H, D = H> {
+    /// Which of the two cells is the host.
+    side: usize,
+    host: H,
+    /// Nothing where the donor computes as the host does and only its launches differ.
+    donor: Option<D>,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    tokens: Range<usize>,
+    rows: [Rows; 2],
+    donated: Donated,
+}
+
+/// Which operations are the donor's.
+#[derive(Clone, Debug)]
+pub enum Donated {
+    /// Those at these places.
+    At(BTreeSet<At>),
+    /// None: but each is carried out by the donor as well, from what the host has, and what it gives is compared.
+    Compared(BTreeMap<At, Moved>),
+}
+
+/// How much of what an operation gives is moved by carrying it out as the donor does.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Moved {
+    /// How many values it gave.
+    pub values: u64,
+    /// How many of them are other bits.
+    pub moved: u64,
+}
+
+/// A matrix of such a kernel.
+#[derive(Debug)]
+pub struct Both<W, V> {
+    host: W,
+    donor: Option<V>,
+}
+
+impl<H: Kernel, D: Kernel> Transplant<H, D> {
+    /// With the first cell or the second one as the host, and nothing of the donor's yet.
+    pub fn new(side: usize, host: H, donor: Option<D>) -> Transplant<H, D> {
+        let rows = [Rows { layers: 1, head: 1 }; 2];
+        let now = Now { tokens: 0..1, rows, donated: Donated::At(BTreeSet::new()) };
+        Transplant { side, host, donor, now: Mutex::new(now) }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these operations are the donor's; what was so before.
+    pub fn donate(&self, donated: Donated) -> Donated {
+        std::mem::replace(&mut self.now().donated, donated)
+    }
+
+    fn host(&self, at: At, rows: [Rows; 2], op: &mut Op<'_, Both<H::Weights, D::Weights>>) {
+        let launch = Launch { rows: rows[self.side].at(at), threads: self.host.numerics().threads().get() };
+        self.host.apply(at, launch, op.lend(|weights| &weights.host));
+    }
+
+    fn donor(&self, at: At, rows: [Rows; 2], op: &mut Op<'_, Both<H::Weights, D::Weights>>) {
+        let rows = rows[1 - self.side].at(at);
+        let launch = |numerics: Numerics| Launch { rows, threads: numerics.threads().get() };
+        match &self.donor {
+            Some(donor) => {
+                const PACKED: &str = "every matrix is packed for both";
+                let op = op.lend(|weights| weights.donor.as_ref().expect(PACKED));
+                donor.apply(at, launch(donor.numerics()), op);
+            }
+            None => {
+                let op = op.lend(|weights| &weights.host);
+                self.host.apply(at, launch(self.host.numerics()), op);
+            }
+        }
+    }
+}
+
+impl<H: Kernel, D: Kernel> Kernel for Transplant<H, D> {
+    type Weights = Both<H::Weights, D::Weights>;
+
+    fn numerics(&self) -> Numerics {
+        self.host.numerics()
+    }
+
+    fn workers(&self) -> &Workers {
+        self.host.workers()
+    }
+
+    fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Self::Weights {
+        let Some(donor) = &self.donor else {
+            return Both { host: self.host.pack(at, columns, depth, source), donor: None };
+        };
+        let mut copied = Copied::new(source, depth);
+        let host = self.host.pack(at, columns, depth, &mut copied);
+        Both { host, donor: Some(donor.pack(at, columns, depth, &mut copied.again())) }
+    }
+
+    fn push(&self, weights: &mut Self::Weights, end: End<'_>) {
+        self.host.push(&mut weights.host, end);
+        if let (Some(donor), Some(weights)) = (&self.donor, &mut weights.donor) {
+            donor.push(weights, end);
+        }
+    }
+
+    /// The launch is that of the passage, whatever the call is that reads it here.
+    fn apply(&self, at: At, _: Launch, mut op: Op<'_, Self::Weights>) {
+        let mut now = self.now();
+        let Now { tokens, rows, donated } = &mut *now;
+        match donated {
+            Donated::At(places) if places.contains(&at) => self.donor(at, *rows, &mut op),
+            Donated::At(_) => self.host(at, *rows, &mut op),
+            Donated::Compared(found) => {
+                let copy = |op: &mut Op<'_, Self::Weights>| -> Vec<Vec<f32>> {
+                    op.outputs().iter().map(|out| out.to_vec()).collect()
+                };
+                // What computes in place finds what it reads where it writes.
+                let before = copy(&mut op);
+                self.donor(at, *rows, &mut op);
+                let donors: Vec<f32> = given(at, &op, tokens, 1).flatten().copied().collect();
+                for (out, before) in op.outputs().into_iter().zip(&before) {
+                    out.copy_from_slice(before);
+                }
+                self.host(at, *rows, &mut op);
+                let moved = found.entry(at).or_default();
+                moved.values += donors.len() as u64;
+                let pairs = given(at, &op, tokens, 1).flatten().zip(&donors);
+                moved.moved += pairs.filter(|(own, donors)| own.to_bits() != donors.to_bits()).count() as u64;
+            }
+        }
+    }
+}
+
+impl<H: Kernel, D: Kernel> Follows for Transplant<H, D> {
+    fn follow(&self, tokens: Range<usize>, rows: [Rows; 2]) {
+        let mut now = self.now();
+        (now.tokens, now.rows) = (tokens, rows);
+    }
+}

@@ -1,0 +1,124 @@
+//! `reprocheck bisect`: which operation makes two cells of a run part?
+
+use std::{io::Write, num::NonZeroUsize, path::PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+use tabled::builder::Builder;
+
+use super::{Ended, Exit, Format, progress::Waiting, report::look, up_to};
+use crate::{
+    cause::Cause,
+    cell::Cell,
+    compare::Divergence,
+    report::{
+        cause,
+        parting::{PARTING, parting},
+        text::{aligned, headed},
+        words::{grouped, wrapped},
+    },
+    run::bisect::{self, Bisected, Wanted},
+    store::run::Run,
+};
+
+/// Which operation makes two cells of a run part? Proved by carrying it out as the other cell does
+#[derive(Args, Debug)]
+pub(super) struct Bisect {
+    /// The folder that `reprocheck run` wrote
+    folder: PathBuf,
+    /// Two cells of it, by their names [default: those that first part in its report]
+    #[arg(num_args = 2, value_names = ["CELL", "CELL"])]
+    cells: Vec<Cell>,
+    /// An item in which they part, by its name [default: the first]
+    #[arg(long, value_name = "ID")]
+    item: Option<String>,
+    /// The model, if it does not lie where the run found it
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// How many sets of operations may be tried, to find the fewest that make the divergence
+    #[arg(long, default_value_t = bisect::USUAL.0, value_name = "N", value_parser = up_to(1 << 20))]
+    tries: usize,
+    /// How many tokens are read at once here, at most; that moves no bit
+    #[arg(long, default_value_t = bisect::USUAL.1, value_name = "N")]
+    together: NonZeroUsize,
+    /// How to show the result
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+/// What the JSON form says.
+#[derive(Serialize)]
+struct Shown<'a> {
+    version: &'static str,
+    cells: [Cell; 2],
+    divergence: &'a Divergence,
+    cause: &'a Cause,
+}
+
+impl Bisect {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        let run = Run::open(&self.folder)?;
+        let model = self.model.as_deref().unwrap_or(&run.about.model.name);
+        let model = super::Model::open(model)?;
+        let subject = model.subject()?;
+        let checkpoint = model.checkpoint().ok_or_else(|| {
+            Ended::usage(anyhow!(
+                "the run has no model whose operations could be looked into: name one of another run"
+            ))
+        })?;
+        let cells = <[Cell; 2]>::try_from(&self.cells[..]).ok();
+        let wanted = Wanted { cells, item: self.item.as_deref(), tries: self.tries, together: self.together };
+        let waiting = Waiting::until("still reading again what both cells read");
+        let found = bisect::bisect(&self.folder, checkpoint, &subject, &wanted)?;
+        drop(waiting);
+        // Of other cells or items no report tells.
+        if cells.is_none() && self.item.is_none() {
+            bisect::keep(&self.folder, &found)?;
+        }
+        match self.format {
+            Format::Json => {
+                let Bisected { cells, divergence, cause, .. } = &found;
+                let shown = Shown { version: env!("CARGO_PKG_VERSION"), cells: *cells, divergence, cause };
+                serde_json::to_writer_pretty(&mut *out, &shown).map_err(std::io::Error::from)?;
+                writeln!(out)?;
+            }
+            Format::Text => show(&run, &found, out)?,
+        }
+        Ok(Exit::Held)
+    }
+}
+
+fn show(
+    run: &Run,
+    Bisected { cells, divergence, cause, .. }: &Bisected,
+    out: &mut impl Write,
+) -> Result<(), Ended> {
+    let look = look();
+    let vocabulary = run.vocabulary()?;
+    let name = |token: u32| vocabulary.get(token as usize).map(|text| format!("{text:?}"));
+    let name = |token: u32| name(token).unwrap_or_else(|| token.to_string());
+    let lines = parting(&cells.map(|cell| cell.to_string()), &[], divergence, &name, look.prose());
+    writeln!(out, "{}", headed(PARTING, &lines, look))?;
+
+    let sentences: Vec<_> =
+        cause::sentences(cause).iter().map(|sentence| wrapped(sentence, look.prose()) + "\n").collect();
+    writeln!(out, "{}", headed("Why", &sentences.concat(), look))?;
+
+    let mut table = Builder::default();
+    table.push_record(["after", "values", "other bits", "most steps", "of", "relative"]);
+    for growth in &cause.growth {
+        let apart = &growth.apart;
+        table.push_record([
+            growth.operation.to_string(),
+            grouped(apart.values as u64),
+            grouped(apart.moved as u64),
+            grouped(apart.steps),
+            apart.format.clone(),
+            apart.relative.map_or_else(|| "-".to_owned(), |relative| format!("{relative:.1e}")),
+        ]);
+    }
+    let title = format!("How the difference grows, for position {} of {}", cause.tokens - 1, cause.tokens);
+    writeln!(out, "{}", headed(&title, &(aligned(table, [1, 2, 3, 5]) + "\n"), look))?;
+    Ok(())
+}

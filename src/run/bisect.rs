@@ -1,0 +1,263 @@
+//! From a run to the cause of one of its divergences: what both cells read is read again, in the calls that the run had.
+
+use std::{num::NonZeroUsize, path::Path};
+
+use super::{
+    diff::{self, DiffError},
+    groups::Layout,
+    review::{self, review},
+};
+use crate::{
+    cause::{
+        Cause,
+        passage::{Length, Passage, calls},
+        search::{Case, CauseError},
+    },
+    cell::{Axis, Cell, Compute},
+    compare::{Divergence, Tally},
+    digest::Digest,
+    model::{Checkpoint, Subject},
+    numerics::{Numerics, choice::Choice},
+    record::{Explained, Record},
+    source::Blame,
+    store::{
+        lines::LinesError,
+        run::{Locked, Run, RunError},
+        trace::{self, Line, Reader},
+    },
+    suite::question::Question,
+    trace::{Sight, Token},
+};
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Of which two cells; those that first part where there are none.
+    pub cells: Option<[Cell; 2]>,
+    /// Of which item, by its name; the first that parts where there is none.
+    pub item: Option<&'a str>,
+    /// How many sets of operations may be tried.
+    pub tries: usize,
+    /// How many tokens are read at once; that moves no bit.
+    pub together: NonZeroUsize,
+}
+
+/// How many sets are tried, and how many tokens are read at once, where nobody says.
+pub const USUAL: (usize, NonZeroUsize) = (64, NonZeroUsize::new(64).expect("it is not 0"));
+
+impl Default for Wanted<'_> {
+    fn default() -> Self {
+        let (tries, together) = USUAL;
+        Wanted { cells: None, item: None, tries, together }
+    }
+}
+
+/// Where two cells part, and why.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Bisected {
+    /// The two.
+    pub cells: [Cell; 2],
+    /// Their traces.
+    pub traces: [Digest; 2],
+    /// Where they part.
+    pub divergence: Divergence,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why no cause can be named.
+#[derive(Debug, thiserror::Error)]
+pub enum BisectError {
+    /// The run cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A cell of it has not run.
+    #[error(transparent)]
+    Diff(#[from] DiffError),
+    /// A file of it cannot be read.
+    #[error(transparent)]
+    Lines(#[from] LinesError),
+    /// What is asked cannot be answered, and why.
+    #[error("{0}")]
+    Refused(String),
+    /// What was computed here says nothing.
+    #[error(transparent)]
+    Cause(#[from] CauseError),
+}
+
+impl Blame for BisectError {
+    fn is_environment(&self) -> bool {
+        match self {
+            BisectError::Run(error) => error.is_environment(),
+            BisectError::Diff(error) => error.is_environment(),
+            BisectError::Cause(error) => error.is_environment(),
+            BisectError::Lines(_) => true,
+            BisectError::Refused(_) => false,
+        }
+    }
+}
+
+/// Looks for the cause of a divergence.
+///
+/// # Errors
+///
+/// When nothing parts, when a cell's engine cannot be looked into, or when what the run recorded is not computed here.
+pub fn bisect(
+    folder: &Path,
+    checkpoint: &Checkpoint,
+    subject: &Subject<'_>,
+    wanted: &Wanted<'_>,
+) -> Result<Bisected, BisectError> {
+    let run = Run::open(folder)?;
+    let model = &run.about.model;
+    if model.digest != subject.digest {
+        return Err(BisectError::Refused(format!(
+            "{} ran {}, whose files have the digest {}, and those of {} have {}: name that model with --model",
+            folder.display(),
+            model.name,
+            model.digest,
+            subject.name,
+            subject.digest
+        )));
+    }
+    let cells = match wanted.cells {
+        Some(cells) => cells,
+        None => match review(folder, None)?.report.first {
+            Some(first) => first.cells,
+            None => {
+                let sentence = "no two cells part in what the report compares: name two that do";
+                return Err(BisectError::Refused(sentence.to_owned()));
+            }
+        },
+    };
+    let sides = [side(&run, cells[0])?, side(&run, cells[1])?];
+    let question = asked(&run, &sides, wanted.item)?;
+    let item = question.item;
+    let outputs = [output(&run, &sides[0], item)?, output(&run, &sides[1], item)?];
+    let mut tally = Tally::default();
+    let replay = run.about.generation.replay;
+    let [one, other] =
+        outputs.each_ref().map(|(line, tokens)| review::output(line, tokens, Sight::Logits, replay));
+    tally.add(&question, one, other);
+    let Some(divergence) = tally.first().cloned() else {
+        return Err(BisectError::Refused(format!(
+            "both cells have the same logits for every token of {}",
+            question.id
+        )));
+    };
+    let place = divergence.place;
+    let choices = cells.map(|cell| run.about.generation.choice.with_seed(cell.serving.seed));
+    if choices[0] != choices[1] {
+        return Err(BisectError::Refused(format!(
+            "they draw by other seeds, which is why {} parts, whatever computes: name two cells of one {}",
+            divergence.id,
+            Axis::Seed
+        )));
+    }
+    if outputs.iter().any(|(_, tokens)| tokens.len() <= place) {
+        return Err(BisectError::Refused(format!(
+            "one of the outputs of {} has ended where the other goes on, so no token tells them apart",
+            divergence.id
+        )));
+    }
+    let read = [&question.tokens[..], &outputs[0].0.tokens[..place]].concat();
+    let mut layout = Layout::default();
+    let mut questions = review::questions(&run)?;
+    for item in 0..questions.len() {
+        layout.add(&questions.get(item)?);
+    }
+    let mut rows = Vec::new();
+    for (cell, side) in cells.iter().zip(&sides) {
+        let mut groups = layout.groups(cell.serving.grouping, cell.serving.together());
+        let group = groups.find(|group| group.contains(&item)).unwrap_or_else(|| vec![item]);
+        let mut lines = trace::lines(&run.folder, side.trace)?;
+        let mut lengths = Vec::new();
+        for member in &group {
+            let (prompt, followed) = (questions.get(*member)?.tokens.len(), lines.get(*member)?.tokens.len());
+            lengths.push(Length { prompt, followed });
+        }
+        let ours = group.iter().position(|member| *member == item).unwrap_or(0);
+        rows.push(calls(&lengths, ours, cell.serving.prefill_chunk));
+    }
+    let rows = rows[0].iter().zip(&rows[1]).map(|(one, other)| [*one, *other]);
+    let case = Case {
+        checkpoint,
+        numerics: sides.each_ref().map(|side| side.numerics),
+        passage: Passage {
+            calls: rows.take(read.len()).collect(),
+            tokens: read,
+            prompt: question.tokens.len(),
+            together: wanted.together,
+        },
+        item,
+        choice: if replay { Choice::Greedy } else { choices[0] },
+        digests: outputs
+            .each_ref()
+            .map(|(_, tokens)| tokens[..=place].iter().filter_map(Token::digest).collect()),
+        tries: wanted.tries,
+    };
+    let cause = case.cause()?;
+    Ok(Bisected { cells, traces: sides.map(|side| side.trace), divergence, cause })
+}
+
+/// Keeps what was found beside the run: reports in which these two cells first part there tell why from now on.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn keep(folder: &Path, found: &Bisected) -> Result<(), BisectError> {
+    let Bisected { cells, traces, divergence: Divergence { item, place, .. }, cause } = found;
+    let explained =
+        Explained { cells: *cells, traces: *traces, item: *item, place: *place, cause: cause.clone() };
+    Ok(Locked::new(folder)?.explain(&explained).map_err(RunError::from)?)
+}
+
+/// A cell of the lab that has run.
+struct Side {
+    numerics: Numerics,
+    trace: Digest,
+}
+
+fn side(run: &Run, cell: Cell) -> Result<Side, BisectError> {
+    let Compute::Lab(numerics) = cell.compute else {
+        return Err(BisectError::Refused(format!(
+            "nobody sees what the operations of {cell} give: the lab alone is looked into, so name two of its cells; \
+             `reprocheck parity` says after which tokens {cell} shows something else, and by how much"
+        )));
+    };
+    match run.records(&[cell]).swap_remove(0).1? {
+        Some(Record::Done(done)) => Ok(Side { numerics, trace: done.trace }),
+        _ => Err(DiffError::Missing { cell: Box::new(cell), folder: run.folder.clone() }.into()),
+    }
+}
+
+/// The question of a name, or the first one that parts two traces.
+fn asked(run: &Run, sides: &[Side; 2], wanted: Option<&str>) -> Result<Question, BisectError> {
+    let mut questions = review::questions(run)?;
+    let Some(id) = wanted else {
+        let tally = diff::tally(run, run, [sides[0].trace, sides[1].trace])?;
+        let first = tally.first().ok_or_else(|| {
+            BisectError::Refused("both cells have the same logits for every token of every item".to_owned())
+        })?;
+        return Ok(questions.get(first.item)?);
+    };
+    for item in 0..questions.len() {
+        let question = questions.get(item)?;
+        if question.id == id {
+            return Ok(question);
+        }
+    }
+    Err(BisectError::Refused(format!(
+        "no item is called {id}: take a name of {}",
+        run.folder.join("items.jsonl").display()
+    )))
+}
+
+/// What a cell made of an item.
+fn output(run: &Run, side: &Side, item: u64) -> Result<(Line, Vec<Token>), RunError> {
+    let mut reader = Reader::open(&run.folder, side.trace)?;
+    for before in 0..item {
+        reader.expect(before)?;
+    }
+    Ok(reader.expect(item)?)
+}
