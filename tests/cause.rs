@@ -316,6 +316,58 @@ fn the_divergence_of_the_smoke_matrix_has_one_cause_that_transplants_prove() {
     assert_eq!(turned["cause"]["transplants"]["smallest"], found["cause"]["transplants"]["smallest"]);
 }
 
+#[test]
+fn every_report_of_a_run_tells_the_cause_that_was_looked_for() {
+    let matrix =
+        SMOKE.replace("vary   = \"batch\"\nexpect = \"diverges\"", "vary   = \"batch\"\nrequire = \"bits\"");
+    assert_ne!(matrix, SMOKE);
+    let place = Place::run(&matrix);
+    const FORMATS: &str = "text,json,markdown,html,junit,sarif";
+    let report = |folder: &str| {
+        let (code, _, err) = place.program(&["report", "r", "--format", FORMATS, "--out", folder]);
+        assert_eq!(code, 1, "{err}");
+        let files = fs::read_dir(place.0.path().join(folder)).unwrap();
+        files
+            .map(|file| file.unwrap().path())
+            .map(|path| (path.file_name().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let before = report("before");
+    place.cause(&[]);
+    let after = report("after");
+    assert_eq!(after.len(), 6);
+    for (name, text) in &after {
+        let said = |text: &str| text.contains("down of layer 0") || text.contains("\"step\": \"down\"");
+        assert!(said(text) && !said(&before[name]), "{name:?}: {text}");
+    }
+    // Of other cells or items none tells.
+    let kept = fs::read(place.0.path().join("r/cause.json")).unwrap();
+    place.cause(&["lab/fp32/exact/t1/b1", "lab/bf16/sequential/t1/b1", "--tries", "1"]);
+    assert_eq!(fs::read(place.0.path().join("r/cause.json")).unwrap(), kept);
+    assert_eq!(report("again"), after);
+    // Run with it from the beginning, it is there at once.
+    let (code, out, err) =
+        place.program(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "r", "--fresh", "--bisect"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(out.contains("By transplant, down of layer 0 alone is the cause"), "{out}");
+    // A byte of it that is another is no cause.
+    let mut spoiled = kept.clone();
+    let at = kept.windows(8).position(|part| part == b"\"down\"}," || part == b"\"layer\":").unwrap();
+    spoiled[at + 2] ^= 1;
+    fs::write(place.0.path().join("r/cause.json"), spoiled).unwrap();
+    let (code, _, err) = place.program(&["report", "r"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("cause.json") && err.contains("run `reprocheck bisect` again"), "{err}");
+    // Where no two cells part, the verdict stands, and it is said why there is no cause.
+    let matrix = "suites = [\"carry_chain\"]\nitems = 2\n[matrix]\nprecision = \"fp32\"\nbatch = [1, 2]\n\
+                  [[gate]]\nname = \"g\"\nvary = \"batch\"\nrequire = \"bits\"\n";
+    fs::write(place.0.path().join("m.toml"), matrix).unwrap();
+    let (code, _, err) =
+        place.program(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "other", "--bisect"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("no cause is told: no two cells part"), "{err}");
+}
+
 /// Many cells that share calls in every way there is; all are in an order that follows the rows.
 const SHARED: &str = r#"
 suites = ["carry_chain", "mul_ladder"]

@@ -7,6 +7,7 @@ use std::{
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use reprocheck::{
@@ -17,6 +18,7 @@ use reprocheck::{
     numerics::precision::Precision,
 };
 use safetensors::SafeTensors;
+use serde_json::Value;
 
 use crate::support::{Logits, gguf::name_in_gguf, request};
 
@@ -157,4 +159,32 @@ fn candle_answers_by_its_own_quantized_kernels() {
     // It rounds activations to 8 bits, so that texts may part; what is likely by far stays so.
     assert_eq!(theirs.steps[0].token.id, ours.steps[0].token.id);
     assert!(theirs.text.starts_with(" Paris"), "candle: {:?}\nlab: {:?}", theirs.text, ours.text);
+}
+
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn the_cause_of_what_two_orders_make_of_it_is_an_operation_and_transplants_of_all_make_one_the_other() {
+    let model = std::env::var("REPROCHECK_REAL_MODEL").expect("it names the file that `.ci/model` fetches");
+    let place = tempfile::tempdir().unwrap();
+    let matrix = "style = \"chat\"\nsuites = [\"gpt3_arith\"]\nitems = 4\n[generate]\nmax-new-tokens = 24\n\
+                  [reference]\nprecision = \"bf16\"\norder = \"sequential\"\nbatch = 4\nthreads = 2\n\
+                  [matrix]\nprecision = \"bf16\"\norder = \"split-k:rows\"\nbatch = 4\nthreads = 2\n";
+    fs::write(place.path().join("m.toml"), matrix).unwrap();
+    let program = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+        command.args(arguments).current_dir(place.path()).output().unwrap()
+    };
+    program(&["run", "--model", &model, "--matrix", "m.toml", "--out", "r", "--bisect"]);
+    let found = program(&["bisect", "r", "--tries", "8", "--format", "json"]);
+    let said = String::from_utf8_lossy(&found.stderr);
+    assert_eq!(found.status.code(), Some(0), "{said}");
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    let cause = &found["cause"];
+    assert_eq!(cause["first"]["read_otherwise"], false, "{cause}");
+    assert_eq!(cause["transplants"]["complete"], true, "{cause}");
+    assert!(cause["transplants"]["suspects"].as_array().unwrap().len() > 30, "{cause}");
+    assert_eq!(cause["growth"].as_array().unwrap().len(), 33, "{cause}");
+    // The report tells it from then on.
+    let report = fs::read_to_string(place.path().join("r/report.txt")).unwrap();
+    assert!(report.contains("By transplant,"), "{report}");
 }

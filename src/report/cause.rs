@@ -89,12 +89,12 @@ fn transplants(Cause { transplants, first, .. }: &Cause) -> Vec<String> {
             let named: Vec<String> = operations.iter().take(NAMED).map(ToString::to_string).collect();
             let more = operations.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {} more", grouped(more as u64)) } else { String::new() };
-            let proof = if *minimal || is_one { "" } else { ", and fewer may" };
+            let proof = if *minimal || is_one { "" } else { " (there may be fewer)" };
             sentences.push(format!(
-                "{}{more} {}, the fewest found in {}{proof}.",
+                "{}{more}, the fewest found in {}{proof}, {}.",
                 named.join(", "),
-                effect(*together, !is_one),
                 plural(*tried as u64, "trial"),
+                effect(*together, !is_one),
             ));
         }
     }
