@@ -56,9 +56,10 @@ pub fn figures(report: &Report) -> Vec<(String, String)> {
 
 /// What the template names.
 fn context(report: &Report) -> Value {
-    let (mut heat, mut courses, mut accuracy) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut growth, mut heat, mut courses, mut accuracy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for figure in figure::all(report) {
         let kind = match figure.name {
+            "growth" => &mut growth,
             "cells" => &mut heat,
             "accuracy" => &mut accuracy,
             _ => &mut courses,
@@ -84,6 +85,7 @@ fn context(report: &Report) -> Value {
         gates_left => left(rulings.len(), GATES, "gate"),
         gates => rulings.into_iter().take(GATES).map(gate).collect::<Vec<_>>(),
         first => report.first.as_ref().map(|first| divergence(report, first)),
+        growth,
         compared => report.cells.len(),
         heat,
         standard => words::standard(report),
@@ -161,6 +163,8 @@ fn divergence(report: &Report, first: &First) -> Value {
     let divergence = &first.divergence;
     let Divergence { id, stratum, suite, sides, prompt, right, .. } = divergence;
     let (cells, why) = parting::parted(report, first);
+    // What was looked for has room of its own.
+    let (differ, because) = why.split_at(if first.cause.is_some() { 1 } else { why.len() });
     let name = |token: u32| match report.tokens.get(&token) {
         Some(text) => format!("{text:?}"),
         None => token.to_string(),
@@ -207,7 +211,8 @@ fn divergence(report: &Report, first: &First) -> Value {
         sides[at].margin.map_or_else(|| none.to_owned(), |margin| margin.to_string())
     };
     context! {
-        differ => why.join(" "),
+        differ => differ.join(" "),
+        why => because.to_vec(),
         item => format!("{id}, of {suite} ({stratum})"),
         prompt => block(&opening(&prompt.chars().collect::<Vec<_>>(), 2 * AFTER)),
         right => format!("{right:?}"),

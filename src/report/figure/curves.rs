@@ -97,43 +97,96 @@ fn survival(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure 
 fn drift(courses: &[&CourseRow], names: &[String]) -> Figure {
     let end = places(courses);
     let all = courses.iter().flat_map(|course| &course.drift).filter_map(|drift| drift.most);
-    let finite = all.filter(|most| *most > 0.0 && most.is_finite());
-    let (least, most) = finite.fold((f32::MAX, 0.0_f32), |(least, most), x| (least.min(x), most.max(x)));
-    let (from, to) = if most > 0.0 {
-        let (from, to) = (decades(least).floor(), decades(most).ceil());
-        (from, to.max(from + 1.0))
-    } else {
-        (-1.0, 0.0)
-    };
-    // Below the decades there is room for those that are not apart at all.
-    let up = |most: f32| match most {
-        most if most.is_infinite() => 1.0,
-        most if most > 0.0 => 0.08 + 0.92 * (decades(most) - from) / (to - from),
-        _ => 0.0,
-    };
+    let scale = Decades::of(all);
     let curves = courses.iter().map(|course| {
         // Where logits are not seen there is no point.
         let points = pooled(course, end).filter_map(|(x, drifts)| {
             let most = drifts.iter().try_fold(0.0, |most: f32, drift| Some(most.max(drift.most?)));
-            Some([x, up(most?)])
+            Some([x, scale.up(most?)])
         });
         Curve { points: points.collect(), around: Vec::new() }
     });
     let curves: Vec<_> = curves.collect();
-    let step = ((to - from) / 7.0).ceil().max(1.0) as usize;
-    let exponents = (from as i32..=to as i32).step_by(step);
-    let mut at: Vec<_> = exponents
-        .map(|exponent| (0.08 + 0.92 * (f64::from(exponent) - from) / (to - from), power_of_ten(exponent)))
-        .collect();
-    at.insert(0, (0.0, "0".to_owned()));
+    let most = scale.most;
     let largest = if most > 0.0 { format!(", at most {most}") } else { String::new() };
     let sentence = format!(
         "The largest difference of a logit that any output has after so many tokens, as long as both cells have read the \
          same{largest}; 0 is where no logit differs{}.",
         bundled(end)
     );
-    let up = Ticks { label: "largest difference of a logit, log scale".to_owned(), at };
+    let up = scale.ticks("largest difference of a logit, log scale");
     chart("drift", "How far logits drift apart", sentence, names, &curves, [tokens(end), up], Look::Plain)
+}
+
+/// How a difference grows through the model, from its first operation to its logits, at the token where two cells part.
+pub(super) fn growth(report: &Report) -> Option<Figure> {
+    let cause = report.first.as_ref()?.cause.as_ref()?;
+    let relatives: Vec<f32> =
+        cause.growth.iter().map(|growth| growth.apart.relative.unwrap_or_default() as f32).collect();
+    let (scale, last) = (Decades::of(relatives.iter().copied()), relatives.len().saturating_sub(1).max(1));
+    let across = |at: usize| at as f64 / last as f64;
+    let points = relatives.iter().enumerate().map(|(at, relative)| [across(at), scale.up(*relative)]);
+    let curve = Curve { points: points.collect(), around: Vec::new() };
+    // The layers by their numbers, as many as can be read.
+    let stations = cause.growth.iter().enumerate();
+    let every = (relatives.len() / 8).max(1);
+    let at = stations.filter_map(|(at, growth)| match growth.operation.layer {
+        Some(layer) => layer.is_multiple_of(every).then(|| (across(at), layer.to_string())),
+        None if at == last => Some((1.0, "logits".to_owned())),
+        None => None,
+    });
+    let across = Ticks { label: "after layer".to_owned(), at: at.collect() };
+    let sentence = format!(
+        "How far B is from A after each layer, as a part of the length of what A has there, at the last of the {} tokens that both have \
+         read; 0 is where no bit differs.",
+        words::grouped(cause.tokens as u64)
+    );
+    let ticks = [across, scale.ticks("relative difference, log scale")];
+    let names = ["B from A".to_owned()];
+    Some(chart("growth", "How the difference grows", sentence, &names, &[curve], ticks, Look::Plain))
+}
+
+/// A scale by powers of ten, below which there is room for those that are nought.
+struct Decades {
+    from: f64,
+    to: f64,
+    most: f32,
+}
+
+impl Decades {
+    /// From the least of these that is not nought to the largest.
+    fn of(values: impl Iterator<Item = f32>) -> Decades {
+        let finite = values.filter(|value| *value > 0.0 && value.is_finite());
+        let (least, most) = finite.fold((f32::MAX, 0.0_f32), |(least, most), x| (least.min(x), most.max(x)));
+        let (from, to) = if most > 0.0 {
+            let (from, to) = (decades(least).floor(), decades(most).ceil());
+            (from, to.max(from + 1.0))
+        } else {
+            (-1.0, 0.0)
+        };
+        Decades { from, to, most }
+    }
+
+    fn above(&self, exponent: f64) -> f64 {
+        0.08 + 0.92 * (exponent - self.from) / (self.to - self.from)
+    }
+
+    /// How far up a value is.
+    fn up(&self, value: f32) -> f64 {
+        match value {
+            value if value.is_infinite() => 1.0,
+            value if value > 0.0 => self.above(decades(value)),
+            _ => 0.0,
+        }
+    }
+
+    fn ticks(&self, label: &str) -> Ticks {
+        let step = ((self.to - self.from) / 7.0).ceil().max(1.0) as usize;
+        let exponents = (self.from as i32..=self.to as i32).step_by(step);
+        let powers = exponents.map(|exponent| (self.above(f64::from(exponent)), power_of_ten(exponent)));
+        let at = [(0.0, "0".to_owned())].into_iter().chain(powers).collect();
+        Ticks { label: label.to_owned(), at }
+    }
 }
 
 fn moved(courses: &[&CourseRow], names: &[String], standard: &str) -> Figure {

@@ -44,8 +44,8 @@ pub(crate) struct Figure {
 
 /// Every figure that the report has something for.
 pub(crate) fn all(report: &Report) -> Vec<Figure> {
-    let heat = rows::heat(report).into_iter();
-    heat.chain(curves::all(report)).chain(rows::accuracy(report)).collect()
+    let growth = curves::growth(report).into_iter();
+    growth.chain(rows::heat(report)).chain(curves::all(report)).chain(rows::accuracy(report)).collect()
 }
 
 impl Figure {
