@@ -1,12 +1,20 @@
 //! HTTP over blocking sockets, one exchange at a time: no redirect is followed, and every status is an answer.
 
-use std::{env, io, time::Duration};
+use std::{
+    env, io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ureq::{
     Agent, AsSendBody, Proxy,
-    config::ConfigBuilder,
+    config::{Config, ConfigBuilder},
     tls::{RootCerts, TlsConfig},
     typestate::AgentScope,
+    unversioned::{
+        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
+        transport::{DefaultConnector, NextTimeout},
+    },
 };
 
 #[cfg(feature = "hub")]
@@ -44,10 +52,17 @@ impl Client {
     ///
     /// The variable of the environment that should name a proxy and does not.
     pub(crate) fn within(whole: Duration, proxied: bool) -> Result<Client, String> {
+        /// Each connection has two of that size, which are written over before the first byte is sent.
+        const BUFFER: usize = 1 << 14;
         // One that was left open may be closed while a request is on its way, and nobody could tell whether it was read.
-        let config = Client::config().timeout_global(Some(whole)).max_idle_connections(0);
+        let config = Client::config()
+            .timeout_global(Some(whole))
+            .max_idle_connections(0)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER);
         let proxies = if proxied { Proxies::from_environment()? } else { Proxies::default() };
-        Ok(Client { agent: config.build().into(), proxies })
+        let agent = Agent::with_parts(config.build(), DefaultConnector::default(), Addresses::default());
+        Ok(Client { agent, proxies })
     }
 
     fn config() -> ConfigBuilder<AgentScope> {
@@ -66,9 +81,32 @@ impl Client {
     ///
     /// What the network said.
     pub(crate) fn send(&self, request: Request<impl AsSendBody>) -> Result<Response<ureq::Body>, String> {
-        let proxy = self.proxies.of(request.uri()).cloned();
-        let request = self.agent.configure_request(request).proxy(proxy).build();
+        let request = match self.proxies.of(request.uri()).cloned() {
+            Some(proxy) => self.agent.configure_request(request).proxy(Some(proxy)).build(),
+            None => request,
+        };
         self.agent.run(request).map_err(|error| said(&error.into_io()))
+    }
+}
+
+/// Where hosts are. One that is named by its number needs nobody to look it up, and no thread that waits for an end of that.
+#[derive(Default, Debug)]
+struct Addresses(DefaultResolver);
+
+impl Resolver for Addresses {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let number = uri.host().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        let (Some(number), Some(port)) = (number, uri.port_u16()) else {
+            return self.0.resolve(uri, config, timeout);
+        };
+        let mut addresses = self.empty();
+        addresses.push(SocketAddr::new(number, port));
+        Ok(addresses)
     }
 }
 
