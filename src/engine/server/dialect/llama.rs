@@ -3,7 +3,9 @@
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Ask, Counts, Dialect, Identity, check, counted, file_name, shown};
+use super::{
+    Answer, Ask, Counts, Dialect, Identity, Listed, check, clipped, counted, file_name, shown, word,
+};
 use crate::trace::Sight;
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -22,18 +24,49 @@ pub(super) const DIALECT: Dialect = Dialect {
 };
 
 fn ask(ask: &Ask<'_>) -> (&'static str, Value) {
-    let request = json!({
-        "prompt": ask.tokens,
+    let mut request = sampling(ask);
+    request["prompt"] = json!(ask.tokens);
+    request["return_tokens"] = json!(true);
+    request["cache_prompt"] = json!(ask.cache);
+    ("/completion", request)
+}
+
+/// How tokens are to be chosen, and what is to be shown of them, whatever the server was started with. It says in its answer
+/// how it did.
+fn sampling(ask: &Ask<'_>) -> Value {
+    json!({
         "n_predict": ask.new_tokens,
         "temperature": 0,
         "seed": 0,
+        "repeat_penalty": 1,
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
+        "dry_multiplier": 0,
+        "xtc_probability": 0,
+        "mirostat": 0,
+        "ignore_eos": false,
         "n_probs": ask.top,
         "post_sampling_probs": false,
-        "return_tokens": true,
-        "cache_prompt": ask.cache,
         "stream": false,
-    });
-    ("/completion", request)
+    })
+}
+
+/// Refuses another way than the one that was asked for, as far as it says how it did.
+fn check_sampling(Listed(settings): &Listed<'_>, ask: &Ask<'_>) -> Result<(), String> {
+    let all = sampling(ask);
+    for (name, said) in settings {
+        let Some(asked) = all.get(name) else { continue };
+        // It writes 0 as 0.0.
+        let is_same = match asked.as_f64() {
+            Some(asked) => said.get().parse() == Ok(asked),
+            None => said.get() == asked.to_string(),
+        };
+        if !is_same {
+            let said = clipped(said.get());
+            return Err(format!("it was asked for {name} {asked}, and says that it took {said}"));
+        }
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -46,6 +79,8 @@ struct Completion<'a> {
     #[serde(default)]
     truncated: bool,
     timings: Option<Timings>,
+    #[serde(borrow)]
+    generation_settings: Option<Listed<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -69,9 +104,19 @@ struct Timings {
 }
 
 fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
-    let Completion { tokens, content, completion_probabilities: rows, tokens_predicted, truncated, timings } =
-        serde_json::from_str(text)
-            .map_err(|error| format!("it does not answer as llama-server does ({error})"))?;
+    let Completion {
+        tokens,
+        content,
+        completion_probabilities: rows,
+        tokens_predicted,
+        truncated,
+        timings,
+        generation_settings,
+    } = serde_json::from_str(text)
+        .map_err(|error| format!("it does not answer as llama-server does ({error})"))?;
+    if let Some(settings) = generation_settings {
+        check_sampling(&settings, ask)?;
+    }
     if truncated {
         return Err("it has cut the prompt: give it a larger context".to_owned());
     }
@@ -127,6 +172,8 @@ struct Props {
 #[derive(Deserialize)]
 struct Defaults {
     n_ctx: Option<u64>,
+    #[serde(default)]
+    params: Value,
 }
 
 #[derive(Deserialize)]
@@ -146,19 +193,28 @@ struct Meta {
 }
 
 fn identity(texts: &[String], _: Option<&str>) -> Result<Identity, String> {
+    /// What may move a choice and no request sets, as far as there is any.
+    const SET: [&str; 3] = ["lora", "samplers", "speculative.types"];
     let [props, models] = texts else { unreachable!("one for each path") };
     let strange = |error| format!("it does not say who it is as llama-server does ({error})");
     let props: Props = serde_json::from_str(props).map_err(strange)?;
     let models: Models = serde_json::from_str(models).map_err(strange)?;
     let meta = models.data.into_iter().next().and_then(|model| model.meta);
-    let context = props.default_generation_settings.and_then(|defaults| defaults.n_ctx);
+    let defaults = props.default_generation_settings;
+    let context = defaults.as_ref().and_then(|defaults| defaults.n_ctx);
+    let is_set = |value: &&Value| **value != json!([]) && **value != "none";
+    let set = |name: &'static str| {
+        let value = defaults.as_ref()?.params.get(name).filter(is_set)?;
+        Some((name, Some(word(value))))
+    };
     let facts = [
         ("file", Some(file_name(&props.model_path))),
         ("weights", props.model_ftype),
         ("context", context.map(|length| length.to_string())),
         ("slots", Some(props.total_slots.to_string())),
     ];
-    let facts = facts.into_iter().filter_map(|(name, fact)| Some((name.to_owned(), fact?)));
+    let facts = facts.into_iter().chain(SET.into_iter().filter_map(set));
+    let facts = facts.filter_map(|(name, fact)| Some((name.to_owned(), fact?)));
     Ok(Identity {
         version: props.build_info,
         model: String::new(),
@@ -188,6 +244,8 @@ mod tests {
     /// Of a server that was driven, with its numbers.
     const ANSWER: &str = r#"{"index":0,"content":" Paris.\n","tokens":[7042,30,198],"id_slot":3,"stop":true,"tokens_predicted":3,
         "tokens_evaluated":3,"truncated":false,"stop_type":"limit","tokens_cached":5,
+        "generation_settings":{"seed":0,"temperature":0.0,"top_k":40,"repeat_penalty":1.0,"stop":[],"n_predict":3,"stream":false,
+        "n_probs":2,"samplers":["penalties","temperature"],"post_sampling_probs":false},
         "timings":{"cache_n":1,"prompt_n":2,"prompt_ms":129.78,"predicted_n":3},"completion_probabilities":[
         {"id":7042,"token":" Paris","logprob":-0.25889989733695984,"top_logprobs":[
             {"id":7042,"token":" Paris","logprob":-0.25889989733695984},{"id":260,"token":" the","logprob":-2.764557123184204}]},
@@ -227,6 +285,18 @@ mod tests {
             ("\"prompt_n\":2", "\"prompt_n\":18446744073709551615", "which are not the 3"),
             ("\"tokens_predicted\":3", "\"predicted\":3", "does not answer"),
             ("completion_probabilities", "probabilities", "no log-probabilities"),
+            (
+                "\"temperature\":0.0",
+                "\"temperature\":0.8",
+                "asked for temperature 0, and says that it took 0.8",
+            ),
+            ("\"n_probs\":2", "\"n_probs\":0", "asked for n_probs 2, and says that it took 0"),
+            ("\"repeat_penalty\":1.0", "\"repeat_penalty\":1.1", "asked for repeat_penalty 1"),
+            (
+                "\"post_sampling_probs\":false",
+                "\"post_sampling_probs\":true",
+                "asked for post_sampling_probs false",
+            ),
         ] {
             assert!(ANSWER.contains(from), "{from}");
             let error = read(&ANSWER.replace(from, to), &ASK).unwrap_err();
@@ -235,10 +305,31 @@ mod tests {
         // Nobody looks at what noise shows.
         let hidden = ANSWER.replace("completion_probabilities", "probabilities");
         assert_eq!(read(&hidden, &Ask { must_show: false, ..ASK }).unwrap().shown, [None, None, None]);
-        let error = read(ANSWER, &Ask { top: 5, ..ASK }).unwrap_err();
+        let silent = ANSWER.replace("generation_settings", "settings");
+        let error = read(&silent, &Ask { top: 5, ..ASK }).unwrap_err();
         assert!(error.contains("was asked for 5"), "{error}");
         let rounded = ANSWER.replace("-2.764557123184204", "-2.7646");
         assert_eq!(read(&rounded, &ASK).unwrap().shown[0], None);
+    }
+
+    #[test]
+    fn who_it_is_holds_what_no_request_sets() {
+        let props = r#"{"build_info":"b1","model_path":"/m/x.gguf","model_ftype":"Q4_1","total_slots":4,"default_generation_settings":{
+            "n_ctx":4096,"params":{"temperature":0.8,"samplers":["top_k","temperature"],"speculative.types":"none","lora":[]}}}"#;
+        let models = r#"{"data":[{"meta":{"n_vocab":7,"n_params":9}}]}"#;
+        let said = |props: &str| {
+            let identity = identity(&[props.to_owned(), models.to_owned()], None).unwrap();
+            let facts = identity.facts.iter().map(|(name, fact)| format!("{name}={fact}"));
+            facts.collect::<Vec<_>>().join(" ")
+        };
+        let usual = r#"context=4096 file=x.gguf samplers=["top_k","temperature"] slots=4 weights=Q4_1"#;
+        assert_eq!(said(props), usual);
+        let drafts = props.replace("\"none\"", "\"draft\"");
+        assert!(said(&drafts).contains("speculative.types=draft"), "{}", said(&drafts));
+        assert_eq!(
+            said(&props.replace("default_generation_settings", "others")),
+            "file=x.gguf slots=4 weights=Q4_1"
+        );
     }
 
     #[test]
