@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use reprocheck::model::{Checkpoint, Subject, hub::HubSettings};
+use reprocheck::{
+    model::{Checkpoint, Subject, hub::HubSettings},
+    numerics::apart::Row,
+    store::open::{OpenTrace, Shown, Shows},
+};
 use serde_json::{Value, json};
 
 use crate::serving::files;
@@ -123,7 +127,11 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &Shared) -> std::io::Result
         "/v1/completions" | "/generate" => {
             let request: Value = serde_json::from_slice(&body).unwrap();
             drop(state);
-            completion(&request, path == "/generate", mood, shared, key)
+            if request.get("logprob_start_len").is_some() {
+                scored(&request)
+            } else {
+                completion(&request, path == "/generate", mood, shared, key)
+            }
         }
         _ => "{}".to_owned(),
     };
@@ -219,6 +227,63 @@ fn completion(request: &Value, is_sglang: bool, mood: Mood, shared: &Shared, key
         json!(text),
         rows.join(",")
     )
+}
+
+/// What SGLang 0.5.23 said of a text, without what nobody reads here, and in the same form what it said of tokens of its own, with
+/// one number that is too small for any.
+const SCORED: [(&[u64], &str); 2] = [
+    (
+        &[504, 3575],
+        r#"{"text":"","output_ids":[282],"meta_info":{"input_token_logprobs":[[null,504,null],[-11.539298057556152,3575,null]],
+        "input_top_logprobs":[null,[[-0.8654816150665283,29,null],[-2.6532528400421143,28,null]]]}}"#,
+    ),
+    (
+        &[504, 3575, 282, 4649, 314, 7042, 30],
+        r#"{"text":"","output_ids":[198],"meta_info":{"input_token_logprobs":[[null,314,null],[-0.2580731213092804,7042,null],
+        [-0.3801266551017761,30,null]],"input_top_logprobs":[null,[[-0.2580731213092804,7042,null],[-2.740739107131958,260,null]],
+        [[-0.3801266551017761,30,null],[null,28,null]]]}}"#,
+    ),
+];
+
+/// The answer to a request that asks what it makes of a text.
+fn scored(request: &Value) -> String {
+    assert_eq!((&request["return_logprob"], &request["top_logprobs_num"]), (&json!(true), &json!(2)));
+    let (text, answer) = SCORED.iter().find(|(text, _)| request["input_ids"] == json!(text)).unwrap();
+    // The rows that were recorded begin there.
+    let from = request["logprob_start_len"].as_u64().unwrap() as usize;
+    assert!(answer.contains(&format!("[null,{},null]", text[from])), "{request}");
+    (*answer).to_owned()
+}
+
+#[test]
+fn a_trace_of_sglang_is_written_from_what_it_says_of_given_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = [
+        json!({ "open-trace": 1, "shows": "top", "environment": { "engine": "none", "facts": {} } }),
+        json!({ "item": "a", "prompt": [504], "tokens": [3575] }),
+        json!({ "item": "b", "prompt": [504, 3575, 282, 4649, 314], "tokens": [7042, 30] }),
+    ];
+    fs::write(folder.path().join("tokens.jsonl"), lines.map(|line| line.to_string()).join("\n")).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/traces/sglang_trace.py");
+    let url = format!("http://127.0.0.1:{}", serve(Mood::Honest));
+    let python = Command::new("python3")
+        .args([script, &url, "tokens.jsonl", "out.jsonl", "2"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    let mut trace = OpenTrace::open(&folder.path().join("out.jsonl")).unwrap();
+    assert_eq!(trace.head.environment.to_string(), "sglang 0.2 (dtype: float32)");
+    let read: Vec<_> = trace.items.iter().map(|item| (item.tokens.clone(), item.rows.clone())).collect();
+    assert_eq!(read, [(vec![3575], vec![Some(0)]), (vec![7042, 30], vec![Some(1), Some(2)])]);
+    let mut shown = Shown::default();
+    let best = [[(29, -0.865_481_6), (28, -2.653_252_8)], [(7042, -0.258_073_12), (260, -2.740_739)], [(30, -0.380_126_66), (28, -9999.0)]];
+    for (row, best) in (0..).zip(best) {
+        trace.read(row, &mut shown).unwrap();
+        let Row::Top(found) = shown.row(Shows::Top) else { panic!("{row}") };
+        let found: Vec<_> = found.iter().map(|candidate| (candidate.token, candidate.logit)).collect();
+        assert_eq!(found, best, "{row}");
+    }
 }
 
 /// Runs a matrix against a stub: the exit code, and all that was said on one line.
