@@ -1,17 +1,21 @@
 //! A server that can be asked: who it is, what it has done so far, and what follows prompts, all at the same time.
 
 use std::{
+    cell::RefCell,
     collections::hash_map::RandomState,
     hash::{BuildHasher as _, Hasher as _},
     net::TcpListener,
     ops::Range,
     path::Path,
-    sync::Barrier,
+    sync::{
+        Arc, Barrier,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     declaration::{Place, Server},
@@ -38,11 +42,47 @@ pub struct Opening<'a> {
 /// A server, and its process where it was started here.
 pub(super) struct Contact {
     pub(super) dialect: &'static Dialect,
-    exchange: Exchange,
+    exchange: Arc<Exchange>,
+    /// As many as have been needed at once.
+    askers: RefCell<Vec<Asker>>,
     /// What it calls the model, if the matrix file says so.
     model: Option<String>,
     process: Option<Process>,
     timeout: Duration,
+}
+
+/// A thread that asks one thing after the other: to start one for each request takes longer than to ask.
+struct Asker {
+    requests: Sender<Request>,
+    /// Of the answers, one for each.
+    bodies: Receiver<Result<String, EngineError>>,
+}
+
+/// What is sent so long after all that go together are there.
+struct Request {
+    path: &'static str,
+    value: Value,
+    /// How many bytes an answer may have.
+    most: usize,
+    together: Arc<Barrier>,
+    delay: Duration,
+}
+
+impl Asker {
+    fn new(exchange: Arc<Exchange>) -> Asker {
+        let (requests, asked) = channel();
+        let (answered, bodies) = channel();
+        thread::spawn(move || {
+            for Request { path, value, most, together, delay } in asked {
+                together.wait();
+                thread::sleep(delay);
+                if answered.send(exchange.post(path, &value, most)).is_err() {
+                    return;
+                }
+            }
+        });
+        Asker { requests, bodies }
+    }
 }
 
 impl Contact {
@@ -64,7 +104,8 @@ impl Contact {
         };
         let contact = Contact {
             dialect: server.dialect,
-            exchange: Exchange::new(&url, key, server.timeout)?,
+            exchange: Arc::new(Exchange::new(&url, key, server.timeout)?),
+            askers: RefCell::default(),
             model: server.model.as_ref().map(|name| name.replace("{model}", path)),
             process,
             timeout: server.timeout,
@@ -159,20 +200,25 @@ impl Contact {
 
     /// Asks for all at the same time, or each so much later; the answers are in the order of what was asked.
     pub(super) fn ask(&self, asks: &[(Ask<'_>, Duration)]) -> Result<Vec<Answer>, EngineError> {
-        let barrier = Barrier::new(asks.len());
-        let one = |(ask, delay): &(Ask<'_>, Duration)| {
+        let mut askers = self.askers.borrow_mut();
+        while askers.len() < asks.len() {
+            askers.push(Asker::new(self.exchange.clone()));
+        }
+        let together = Arc::new(Barrier::new(asks.len()));
+        for (asker, (ask, delay)) in askers.iter().zip(asks) {
             let (path, value) = (self.dialect.ask)(ask);
             // What a token and its best ones can take, escaped at its worst, and what stands around them.
             let most = LONG + 64 * ask.tokens.len() + ask.new_tokens * (1 + ask.top) * 1024;
-            barrier.wait();
-            thread::sleep(*delay);
-            let text = self.exchange.post(path, &value, most)?;
-            (self.dialect.read)(&text, ask).map_err(|problem| self.strange(&problem))
+            let request = Request { path, value, most, together: together.clone(), delay: *delay };
+            asker.requests.send(request).expect("it waits for requests");
+        }
+        // All of them before any is read: what an asker still has would be the next answer.
+        let bodies = askers.iter().zip(asks).map(|(asker, _)| asker.bodies.recv().expect("it answers all"));
+        let bodies: Vec<_> = bodies.collect();
+        let read = |(body, (ask, _)): (Result<String, _>, &(Ask<'_>, Duration))| {
+            (self.dialect.read)(&body?, ask).map_err(|problem| self.strange(&problem))
         };
-        thread::scope(|scope| {
-            let asked: Vec<_> = asks.iter().map(|ask| scope.spawn(|| one(ask))).collect();
-            asked.into_iter().map(|asked| asked.join().expect("nothing in there panics")).collect()
-        })
+        bodies.into_iter().zip(asks).map(read).collect()
     }
 
     /// What it has done for these answers since it had done so much, once it has counted all of it; nothing where it does
