@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     compare::Level,
+    engine::environment::stated,
     report::{
         CONFIDENCE,
-        around::{sentence_of_two, stated},
+        around::sentence_of_two,
         parting::{PARTING, parting},
         text,
         words::{excerpt, grouped, plural, wrapped},
@@ -97,7 +98,7 @@ fn show_cells(
     let [a, b] = cells;
     if !around.is_empty() {
         let line = |(what, [one, other]): &(String, [Option<String>; 2])| {
-            format!("{what}: {} -> {}", stated(one.as_ref()), stated(other.as_ref()))
+            format!("{what}: {} -> {}", stated(one.as_deref()), stated(other.as_deref()))
         };
         let lines: Vec<_> = around.iter().map(line).collect();
         let sentence = sentence_of_two(*cells, around);

@@ -13,7 +13,7 @@ use tabled::builder::Builder;
 use super::{Ended, Exit, Format, program, up_to};
 use crate::{
     cell::{Cell, Compute, Name, Served, axes},
-    engine::{Engines, Opener as _, server::Server},
+    engine::{Engines, Opener as _, environment::stated, server::Server},
     model::Subject,
     parity::{
         Largest, Limits, Parity as Found, Side, compare,
@@ -280,9 +280,8 @@ fn sentences(found: &Found, cells: [Option<Cell>; 2]) -> Vec<String> {
             format!("set apart by {}", differ.join(", "))
         });
     }
-    let said = |value: &Option<String>| value.clone().unwrap_or_else(|| "not told".to_owned());
     for (name, [one, other]) in &found.environment {
-        all.push(format!("{name}: {} | {}", said(one), said(other)));
+        all.push(format!("{name}: {} | {}", stated(one.as_deref()), stated(other.as_deref())));
     }
     if let Some(first) = &found.first {
         all.push(format!(

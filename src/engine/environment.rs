@@ -79,6 +79,11 @@ impl Environment {
     }
 }
 
+/// What is known of a fact, or that nothing is.
+pub(crate) fn stated(value: Option<&str>) -> &str {
+    value.unwrap_or("not told")
+}
+
 impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.engine, self.facts())

@@ -3,7 +3,7 @@
 use super::{Change, Report, Stated, Surrounding, words::plural};
 use crate::{
     cell::Cell,
-    engine::environment::{Differing, ENGINE, Environment},
+    engine::environment::{Differing, ENGINE, Environment, stated},
     record::About,
     verdict::evidence::Known,
 };
@@ -22,11 +22,6 @@ pub(crate) struct Told {
     pub(crate) lines: Vec<String>,
     /// May it move a bit of them?
     pub(crate) may_move: bool,
-}
-
-/// What is known of it, or that nothing is.
-pub(crate) fn stated(value: Option<&String>) -> String {
-    value.cloned().unwrap_or_else(|| "not told".to_owned())
 }
 
 /// May a difference of these facts move a bit of these cells? The bits of a pinned engine are the same on every machine.
@@ -153,7 +148,7 @@ pub(crate) fn told(report: &Report) -> Vec<Told> {
         for Surrounding { engine, what, values } in &report.surroundings {
             let values: Vec<_> = values
                 .iter()
-                .map(|Stated { value, cells }| format!("{} ({})", stated(value.as_ref()), some(cells)))
+                .map(|Stated { value, cells }| format!("{} ({})", stated(value.as_deref()), some(cells)))
                 .collect();
             add(engine, format!("{what}: {}", values.join(", ")));
         }
@@ -174,7 +169,7 @@ pub(crate) fn told(report: &Report) -> Vec<Told> {
         } else {
             String::new()
         };
-        add(engine, format!("{what}: {} -> {}{part}", stated(before.as_ref()), stated(after.as_ref())));
+        add(engine, format!("{what}: {} -> {}{part}", stated(before.as_deref()), stated(after.as_deref())));
     }
     let tell = |(engine, lines): (String, Vec<String>)| {
         let cells = of_engine(&engine).map(|row| row.cell);

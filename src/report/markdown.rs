@@ -11,7 +11,7 @@ use super::{
     tables::{self, Room, Table},
     words::{self, grouped, plural},
 };
-use crate::{record::About, verdict::Outcome};
+use crate::{engine::environment::stated, record::About, verdict::Outcome};
 
 /// What a job summary takes is 1 MiB.
 pub const SUMMARY: usize = 1_000_000;
@@ -184,7 +184,7 @@ fn surroundings(report: &Report, may_move: bool, page: &mut Page) {
                 .filter(|change| told.iter().any(|told| told.engine == change.engine));
             let count = changes.clone().count();
             let rows = changes.map(|Change { engine, what, before, after, cells: count }| {
-                let [before, after] = [before, after].map(|value| code(&around::stated(value.as_ref())));
+                let [before, after] = [before, after].map(|value| code(stated(value.as_deref())));
                 vec![code(engine), code(what), before, after, cells(*count)]
             });
             let shown = page.table(&["engine", "what", "before", "after", "cells"], 4, rows, 20);
@@ -193,12 +193,7 @@ fn surroundings(report: &Report, may_move: bool, page: &mut Page) {
         None => {
             let rows = report.surroundings.iter().flat_map(|Surrounding { engine, what, values }| {
                 values.iter().map(move |Stated { value, cells }| {
-                    vec![
-                        code(engine),
-                        code(what),
-                        code(&around::stated(value.as_ref())),
-                        code(&around::some(cells)),
-                    ]
+                    vec![code(engine), code(what), code(stated(value.as_deref())), code(&around::some(cells))]
                 })
             });
             let count = rows.clone().count();

@@ -15,7 +15,7 @@ use self::{
 use crate::{
     cell::{Axis, Cell, Compute},
     compare::{Count, Divergence, Level, Tally},
-    engine::environment::{ENGINE, Environment, MACHINE},
+    engine::environment::{ENGINE, Environment, MACHINE, stated},
     plan::gate::{Comparison, Gate, Limit},
     stats::paired,
     trace::Sight,
@@ -255,8 +255,8 @@ impl<'a> Bench<'a> {
         {
             let both = [a, b].map(|known| &known.environment);
             let differ = Environment::differences(both).into_iter().map(|(what, both)| {
-                let [here, there] = both.map(|said| said.unwrap_or_else(|| "not told".to_owned()));
-                format!("{what}: {here} and {there}")
+                let [here, there] = &both;
+                format!("{what}: {} and {}", stated(here.as_deref()), stated(there.as_deref()))
             });
             let differ = differ.collect::<Vec<_>>().join("; ");
             return self.findings.push(Finding::unknown(format!(
