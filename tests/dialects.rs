@@ -4,10 +4,10 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    path::Path,
     process::Command,
     sync::{Arc, Condvar, Mutex},
     thread,
-    time::Duration,
 };
 
 use reprocheck::{
@@ -17,7 +17,7 @@ use reprocheck::{
 };
 use serde_json::{Value, json};
 
-use crate::serving::files;
+use crate::serving::{Gathering, files, gathered};
 
 const KEY: &str = "sk-a/key-that-nobody-may-see";
 
@@ -37,6 +37,8 @@ enum Mood {
     IgnoresSalt,
     /// It calls itself by the key that it was told.
     SaysKey,
+    /// Two of its tokens make one letter.
+    Joins,
 }
 
 #[derive(Default)]
@@ -47,9 +49,7 @@ struct State {
     answers: u64,
     /// Prompts that were read, each with its salt.
     seen: Vec<(Vec<u64>, Value)>,
-    waiting: usize,
-    gone: u64,
-    together: usize,
+    gathering: Gathering,
     forgotten: usize,
 }
 
@@ -153,20 +153,9 @@ fn completion(request: &Value, is_sglang: bool, mood: Mood, shared: &Shared, key
         let text = request["prompt"].as_str().unwrap();
         tokenizer.encode(text, true).unwrap().into_iter().map(u64::from).collect()
     });
-    let (mutex, changed) = &**shared;
-    let mut state = mutex.lock().unwrap();
-    state.waiting += 1;
-    let group = state.gone;
-    if state.waiting == 1 {
-        drop(state);
-        thread::sleep(Duration::from_millis(150));
-        state = shared.0.lock().unwrap();
-        state.together = state.waiting;
+    let (mut state, is_first) = gathered(shared, |state| &mut state.gathering);
+    if is_first {
         state.calls += new;
-        (state.waiting, state.gone) = (0, group + 1);
-        changed.notify_all();
-    } else {
-        state = changed.wait_while(state, |state| state.gone == group).unwrap();
     }
     let salt = if is_sglang { &request["extra_key"] } else { &request["cache_salt"] };
     let salt = if mood == Mood::IgnoresSalt { Value::Null } else { salt.clone() };
@@ -176,7 +165,7 @@ fn completion(request: &Value, is_sglang: bool, mood: Mood, shared: &Shared, key
     state.chosen += new;
     state.read += prompt.len() as u64 - cached;
     state.answers += 1;
-    let is_moved = mood == Mood::Moved && state.together > 1;
+    let is_moved = mood == Mood::Moved && state.gathering.together > 1;
     let fingerprint = match mood {
         Mood::Reloaded if state.answers > 3 => "two",
         Mood::SaysKey => key,
@@ -188,7 +177,8 @@ fn completion(request: &Value, is_sglang: bool, mood: Mood, shared: &Shared, key
     let mut text = tokenizer.decode(&ids, true);
     if takes_text {
         // Letters alone: some tokens have no text of their own.
-        text = tokens.iter().map(|token| char::from(b'a' + (token % 26) as u8)).collect();
+        let letters = if mood == Mood::Joins { &tokens[1..] } else { &tokens[..] };
+        text = letters.iter().map(|token| char::from(b'a' + (token % 26) as u8)).collect();
         if is_moved {
             text.push('!');
         }
@@ -277,7 +267,11 @@ fn a_trace_of_sglang_is_written_from_what_it_says_of_given_tokens() {
     let read: Vec<_> = trace.items.iter().map(|item| (item.tokens.clone(), item.rows.clone())).collect();
     assert_eq!(read, [(vec![3575], vec![Some(0)]), (vec![7042, 30], vec![Some(1), Some(2)])]);
     let mut shown = Shown::default();
-    let best = [[(29, -0.865_481_6), (28, -2.653_252_8)], [(7042, -0.258_073_12), (260, -2.740_739)], [(30, -0.380_126_66), (28, -9999.0)]];
+    let best = [
+        [(29, -0.865_481_6), (28, -2.653_252_8)],
+        [(7042, -0.258_073_12), (260, -2.740_739)],
+        [(30, -0.380_126_66), (28, f32::NEG_INFINITY)],
+    ];
     for (row, best) in (0..).zip(best) {
         trace.read(row, &mut shown).unwrap();
         let Row::Top(found) = shown.row(Shows::Top) else { panic!("{row}") };
@@ -288,23 +282,27 @@ fn a_trace_of_sglang_is_written_from_what_it_says_of_given_tokens() {
 
 /// Runs a matrix against a stub: the exit code, and all that was said on one line.
 fn run(dialect: &str, mood: Mood, more: &str, matrix: &str, gate: &str) -> (i32, String) {
-    let folder = tempfile::tempdir().unwrap();
+    run_in(tempfile::tempdir().unwrap().path(), dialect, mood, more, matrix, gate)
+}
+
+/// The same in a folder that stays.
+fn run_in(folder: &Path, dialect: &str, mood: Mood, more: &str, matrix: &str, gate: &str) -> (i32, String) {
     let port = serve(mood);
     let text = format!(
         "model = \"qwen\"\nsuites = [\"carry_chain\"]\nitems = 4\n\n[generate]\nmax-new-tokens = 3\ncandidates = 2\n\n[engine.stub]\n\
          dialect = \"{dialect}\"\nurl = \"http://127.0.0.1:{port}\"\ntimeout = 5\n{more}\n\n[matrix]\nengine = \"server:stub\"\n{matrix}\n\n\
          [[gate]]\nname = \"tried\"\n{gate}\n"
     );
-    fs::write(folder.path().join("ci.toml"), text).unwrap();
+    fs::write(folder.join("ci.toml"), text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
         .args(["run", "--matrix", "ci.toml", "--out", "out"])
-        .current_dir(folder.path())
+        .current_dir(folder)
         .env("STUB_KEY", KEY)
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let all = text(output.stdout) + &text(output.stderr);
-    let mut written = files(folder.path()).into_iter().map(|path| fs::read(path).unwrap());
+    let mut written = files(folder).into_iter().map(|path| fs::read(path).unwrap());
     let key = KEY.as_bytes();
     let says_key = |bytes: &[u8]| bytes.windows(key.len()).any(|window| window == key);
     assert!(!says_key(all.as_bytes()) && !written.any(|bytes| says_key(&bytes)), "{all}");
@@ -317,7 +315,7 @@ const CACHES: &str = "cache = [\"off\", \"cold\", \"warm\"]";
 
 #[test]
 fn every_matrix_of_servers_that_is_shipped_is_a_plan() {
-    let suites = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
+    let suites = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
     for name in ["llama", "vllm", "sglang", "transformers"] {
         let path = suites.join(format!("serve-{name}.toml"));
         let output = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
@@ -378,6 +376,26 @@ fn a_key_that_a_server_calls_itself_by_is_written_nowhere() {
         let (code, out) =
             run(dialect, Mood::SaysKey, more, "repeat = 2", "vary = \"repeat\"\nrequire = \"text\"");
         assert_eq!(code, 0, "{dialect}: {out}");
+    }
+}
+
+#[test]
+fn a_text_that_was_cut_at_its_limit_is_recorded_so_however_few_tokens_it_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = "vary = \"repeat\"\nrequire = \"text\"";
+    let (code, out) = run_in(folder.path(), "openai", Mood::Joins, "model = \"tiny\"", "repeat = 2", gate);
+    assert_eq!(code, 0, "{out}");
+    let traces = files(&folder.path().join("out/traces"));
+    let samples = traces.iter().find(|path| path.ends_with("samples.jsonl")).unwrap();
+    let text = fs::read_to_string(samples).unwrap();
+    assert_eq!(text.lines().count(), 4);
+    for line in text.lines() {
+        let sample: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            (sample["tokens"].as_array().unwrap().len(), &sample["finish"]),
+            (2, &json!("length")),
+            "{line}"
+        );
     }
 }
 

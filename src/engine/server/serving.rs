@@ -354,10 +354,10 @@ impl Engine for Serving<'_> {
         let decode = |tokens: &[u32]| self.tokenizer.decode(tokens, true);
         let tokens =
             answers.iter_mut().map(|answer| self.tokens_of(answer)).collect::<Result<Vec<_>, _>>()?;
-        // Tokens that are made of a text may be more than those that it was made of.
-        let most = tokens.iter().map(Vec::len).max().unwrap_or(0).max(request.max_new_tokens);
-        let request = &Request { max_new_tokens: most, ..request.clone() };
-        let endings = Endings::new(request, Some(&decode as &Decode<'_>))?;
+        // The server was told how many may follow, and the tokens of a text may be more than those that it was made of, or fewer:
+        // what is left to find are stops.
+        let endless = Request { max_new_tokens: usize::MAX, ..request.clone() };
+        let endings = Endings::new(&endless, Some(&decode as &Decode<'_>))?;
         for ((prompt, answer), tokens) in prompts.iter().zip(answers).zip(tokens) {
             let mut ending = endings.begin(prompt);
             let mut steps = Vec::new();
@@ -374,13 +374,14 @@ impl Engine for Serving<'_> {
                 };
                 steps.push(Step { token: Token { id, seen }, rows });
             }
+            let is_cut = answer.is_cut.unwrap_or(steps.len() >= request.max_new_tokens);
             observer.chose(steps.len());
             observer.finished(Sample {
                 item: prompt.item,
                 prompt: prompt.tokens.clone(),
                 steps,
                 text: ending.text(),
-                finish: ending.finish().unwrap_or(Finish::Stop),
+                finish: ending.finish().unwrap_or(if is_cut { Finish::Length } else { Finish::Stop }),
                 launch: answer.read.map(|read| Launched { prefill: vec![read], threads: None }),
             });
         }

@@ -153,6 +153,7 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
         tokens,
         shown,
         text: content,
+        is_cut: None,
         read: timings.map(|timings| timings.prompt_n),
         cached: timings.map(|timings| timings.cache_n),
         fingerprint: None,

@@ -108,6 +108,8 @@ pub(super) struct Answer {
     pub(super) shown: Vec<Option<Vec<Candidate>>>,
     /// Their text, where it tells.
     pub(super) text: Option<String>,
+    /// Were as many as were asked for, where it tells? A text alone does not.
+    pub(super) is_cut: Option<bool>,
     /// How many tokens of the prompt it has read, where it tells.
     pub(super) read: Option<usize>,
     /// How many it took from its cache, where it tells.
@@ -297,21 +299,26 @@ struct OfPrompt {
 impl Usage {
     /// How many tokens of the prompt it has read, and how many it took from its cache, where it tells.
     fn of_prompt(&self, ask: &Ask<'_>) -> Result<(Option<usize>, Option<usize>), String> {
-        if self.prompt_tokens != ask.tokens.len() {
-            return Err(format!(
-                "it read {} tokens of a prompt that has {}, so its tokenizer is another one, or it adds tokens of its own",
-                self.prompt_tokens,
-                ask.tokens.len()
-            ));
-        }
-        let Some(cached) = self.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens)
-        else {
-            return Ok((None, None));
-        };
-        let read = self.prompt_tokens.checked_sub(cached);
-        let read = read.ok_or("it took more of the prompt from its cache than there is")?;
-        Ok((Some(read), Some(cached)))
+        let cached = self.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens);
+        of_prompt(self.prompt_tokens, cached, ask)
     }
+}
+
+/// How many tokens of a prompt of so many a server has read, and how many it took from its cache, where it tells.
+fn of_prompt(
+    tokens: usize,
+    cached: Option<usize>,
+    ask: &Ask<'_>,
+) -> Result<(Option<usize>, Option<usize>), String> {
+    if tokens != ask.tokens.len() {
+        return Err(format!(
+            "it read {tokens} tokens of a prompt that has {}, so its tokenizer is another one, or it adds tokens of its own",
+            ask.tokens.len()
+        ));
+    }
+    let Some(cached) = cached else { return Ok((None, None)) };
+    let read = tokens.checked_sub(cached).ok_or("it took more of the prompt from its cache than there is")?;
+    Ok((Some(read), Some(cached)))
 }
 
 /// An object whose values are read later, in the order in which it was written, and with what stands there twice.

@@ -47,22 +47,29 @@ struct Completion {
 #[derive(Deserialize)]
 struct Choice {
     text: String,
+    finish_reason: Option<String>,
 }
 
 fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
     let Completion { choices, system_fingerprint, usage } = serde_json::from_str(text)
         .map_err(|error| format!("it does not answer as OpenAI's servers do ({error})"))?;
-    let [Choice { text }] = <[_; 1]>::try_from(choices)
+    let [Choice { text, finish_reason }] = <[_; 1]>::try_from(choices)
         .map_err(|choices| format!("it gives {} answers in place of one", choices.len()))?;
     if let Some(usage) = usage.as_ref().filter(|usage| usage.completion_tokens > ask.new_tokens) {
         let chosen = usage.completion_tokens;
         return Err(format!("it answers with {chosen} tokens, and was asked for {} at most", ask.new_tokens));
     }
+    let is_cut = match (finish_reason, &usage) {
+        (Some(reason), _) => Some(reason == "length"),
+        (None, Some(usage)) => Some(usage.completion_tokens == ask.new_tokens),
+        (None, None) => None,
+    };
     let (read, cached) = usage.map(|usage| usage.of_prompt(ask)).transpose()?.unwrap_or_default();
     Ok(Answer {
         tokens: Vec::new(),
         shown: Vec::new(),
         text: Some(text),
+        is_cut,
         read,
         cached,
         fingerprint: system_fingerprint,
@@ -85,6 +92,19 @@ mod tests {
         let answer = read(ANSWER, &ASK).unwrap();
         assert_eq!(answer.text.as_deref(), Some(" Paris.\n\nThe answer"));
         assert_eq!((answer.tokens.len(), answer.read, answer.cached), (0, None, None));
+        for (from, to, is_cut) in [
+            ("\"length\"", "\"length\"", Some(true)),
+            ("\"length\"", "\"stop\"", Some(false)),
+            ("\"length\"", "null", Some(true)),
+            ("\"finish_reason\":\"length\",", "", Some(true)),
+        ] {
+            assert!(ANSWER.contains(from), "{from}");
+            assert_eq!(read(&ANSWER.replace(from, to), &ASK).unwrap().is_cut, is_cut, "{to}");
+        }
+        let few = ANSWER
+            .replace("\"length\"", "null")
+            .replace("\"completion_tokens\":6", "\"completion_tokens\":5");
+        assert_eq!(read(&few, &ASK).unwrap().is_cut, Some(false));
         for (from, to, said) in [
             ("\"prompt_tokens\":5", "\"prompt_tokens\":6", "read 6 tokens of a prompt that has 5"),
             ("\"completion_tokens\":6", "\"completion_tokens\":7", "asked for 6 at most"),

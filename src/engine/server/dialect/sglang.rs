@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Ask, Counts, Dialect, Identity, check, counted, file_name, shown, word};
+use super::{Answer, Ask, Counts, Dialect, Identity, check, counted, file_name, of_prompt, shown, word};
 use crate::trace::Sight;
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -72,7 +72,7 @@ type Entry<'a> = (&'a RawValue, u32, IgnoredAny);
 fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
     let Generated { text, output_ids: tokens, prompt_token_ids, meta_info: meta } =
         serde_json::from_str(text).map_err(|error| format!("it does not answer as SGLang does ({error})"))?;
-    if prompt_token_ids.is_some_and(|read| read != ask.tokens) || meta.prompt_tokens != ask.tokens.len() {
+    if prompt_token_ids.is_some_and(|read| read != ask.tokens) {
         return Err("it has read another prompt than the one that it was given".to_owned());
     }
     check(&tokens, meta.completion_tokens, ask)?;
@@ -85,15 +85,14 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
         shown(*token, &listed, ask)
     };
     let shown = tokens.iter().zip(&rows).map(of_token).collect::<Result<_, _>>()?;
-    if meta.cached_tokens.is_some_and(|cached| cached > ask.tokens.len()) {
-        return Err("it took more of the prompt from its cache than there is".to_owned());
-    }
+    let (read, cached) = of_prompt(meta.prompt_tokens, meta.cached_tokens, ask)?;
     Ok(Answer {
         tokens,
         shown,
         text: Some(text),
-        read: meta.cached_tokens.map(|cached| ask.tokens.len() - cached),
-        cached: meta.cached_tokens,
+        is_cut: None,
+        read,
+        cached,
         // Weights may be put in its place while it runs.
         fingerprint: meta.weight_version.as_ref().map(word),
     })
@@ -170,7 +169,7 @@ mod tests {
         for (from, to, said) in [
             ("[7042,30,198],\"meta", "[7042,30],\"meta", "says that they are 3"),
             ("[504,3575,282,4649,314]", "[504,3575,282,4649,315]", "another prompt"),
-            ("\"prompt_tokens\":5", "\"prompt_tokens\":6", "another prompt"),
+            ("\"prompt_tokens\":5", "\"prompt_tokens\":6", "read 6 tokens of a prompt that has 5"),
             ("\"cached_tokens\":4", "\"cached_tokens\":6", "than there is"),
             ("output_top_logprobs", "top_logprobs", "of 0 of 3 tokens"),
             ("28,null]]", "28,null],[-2.0,29,null]]", "shows 3 log-probabilities"),

@@ -104,7 +104,15 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
     };
     let shown = tokens.iter().zip(rows).map(of_token).collect::<Result<_, _>>()?;
     let (read, cached) = usage.of_prompt(ask)?;
-    Ok(Answer { tokens, shown, text: Some(text), read, cached, fingerprint: system_fingerprint })
+    Ok(Answer {
+        tokens,
+        shown,
+        text: Some(text),
+        is_cut: None,
+        read,
+        cached,
+        fingerprint: system_fingerprint,
+    })
 }
 
 #[derive(Deserialize)]
