@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc, Condvar, Mutex, OnceLock,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -40,6 +40,8 @@ pub(crate) enum Mood {
     LeavesOut,
     /// It rounds its numbers.
     Rounds,
+    /// It draws, whatever it was asked for.
+    Draws,
     Hangs,
     ClosesMidway,
     Trickles,
@@ -74,14 +76,43 @@ pub(crate) struct Counts {
     seen: Vec<Vec<u64>>,
     /// When each came.
     came: Vec<Instant>,
-    /// How many wait for the one that came first, and how many groups have gone.
-    waiting: usize,
-    gone: u64,
-    together: usize,
+    gathering: Gathering,
     /// How many it is at.
     pub(crate) busy: usize,
     /// It is the next version of itself, and has its weights in another form.
     pub(crate) is_newer: bool,
+}
+
+/// Those that are answered together.
+#[derive(Default)]
+pub(crate) struct Gathering {
+    /// How many wait for the one that came first, and how many groups have gone.
+    waiting: usize,
+    gone: u64,
+    /// How many the last group had.
+    pub(crate) together: usize,
+}
+
+/// Waits as a server gathers what it decodes together: the first one for others, and they for it. Is it the first?
+pub(crate) fn gathered<'s, S>(
+    (state, changed): &'s (Mutex<S>, Condvar),
+    of: fn(&mut S) -> &mut Gathering,
+) -> (MutexGuard<'s, S>, bool) {
+    let mut held = state.lock().unwrap();
+    let Gathering { waiting, gone: group, .. } = of(&mut held);
+    *waiting += 1;
+    let (group, is_first) = (*group, *waiting == 1);
+    if is_first {
+        drop(held);
+        thread::sleep(Duration::from_millis(150));
+        held = state.lock().unwrap();
+        let together = of(&mut held).waiting;
+        *of(&mut held) = Gathering { waiting: 0, gone: group + 1, together };
+        changed.notify_all();
+    } else {
+        held = changed.wait_while(held, |state| of(state).gone == group).unwrap();
+    }
+    (held, is_first)
 }
 
 pub(crate) struct Stub {
@@ -177,8 +208,7 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
         );
         stream.write_all(whole.as_bytes())
     };
-    let (counts, changed) = shared;
-    let mut counts = counts.lock().unwrap();
+    let mut counts = shared.0.lock().unwrap();
     counts.key.clone_from(&key);
     match path {
         "/health" => say("200 OK", "", "{}"),
@@ -211,28 +241,16 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
             let prompt: Vec<u64> =
                 request["prompt"].as_array().unwrap().iter().map(|token| token.as_u64().unwrap()).collect();
             counts.came.push(Instant::now());
-            // The first one waits for others, as a server gathers what it decodes together.
-            counts.waiting += 1;
             counts.busy += 1;
-            let (group, is_first) = (counts.gone, counts.waiting == 1);
-            if mood == Mood::Quick {
-                (counts.waiting, counts.together) = (0, 1);
-                counts.calls += new;
-            } else if is_first {
+            let mut is_first = true;
+            if mood != Mood::Quick {
                 drop(counts);
-                thread::sleep(Duration::from_millis(150));
-                counts = shared.0.lock().unwrap();
-                counts.together = counts.waiting;
-                counts.calls += new;
-                (counts.waiting, counts.gone) = (0, group + 1);
-                changed.notify_all();
-            } else {
-                counts = changed.wait_while(counts, |counts| counts.gone == group).unwrap();
-                if mood == Mood::OneByOne {
-                    counts.calls += new;
-                }
+                (counts, is_first) = gathered(shared, |counts| &mut counts.gathering);
             }
-            let together = counts.together;
+            if is_first || mood == Mood::OneByOne {
+                counts.calls += new;
+            }
+            let together = counts.gathering.together;
             let is_warm = request["cache_prompt"] == true && counts.seen.contains(&prompt);
             let is_cached = match mood {
                 Mood::NeverCaches => false,
@@ -274,8 +292,9 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
             if mood == Mood::UnknownToken {
                 tokens[0] = vocabulary;
             }
+            let temperature = if mood == Mood::Draws { 0.8 } else { 0.0 };
             let text = format!(
-                "{{\"tokens\":{tokens:?},\"tokens_predicted\":{new},\"truncated\":false,\"timings\":{{\"cache_n\":{cached},\
+                "{{\"generation_settings\":{{\"temperature\":{temperature:?},\"n_probs\":{top}}},\"tokens\":{tokens:?},\"tokens_predicted\":{new},\"truncated\":false,\"timings\":{{\"cache_n\":{cached},\
                  \"prompt_n\":{}}},\"completion_probabilities\":[{}]}}",
                 prompt.len() as u64 - cached,
                 rows.join(",")
@@ -653,6 +672,7 @@ fn whatever_a_server_does_is_a_sentence_and_takes_no_longer_than_it_may() {
         (Mood::IsBusy, 4, "answers with 429 Too Many Requests, saying `later`"),
         (Mood::IsAPage, 3, "it does not answer as llama-server does"),
         (Mood::UnknownToken, 3, "and the model knows those below"),
+        (Mood::Draws, 3, "it was asked for temperature 0, and says that it took 0.8"),
         (Mood::AboveZero, 3, "`0.5` is no log-probability"),
         (Mood::NotANumber, 3, "it does not answer as llama-server does"),
         (Mood::AnotherModel, 3, "and qwen has"),
@@ -884,12 +904,13 @@ impl Real {
 #[cfg(unix)]
 #[test]
 #[ignore = "needs the real model and server: `.ci/run` fetches both"]
-fn a_real_server_keeps_its_numbers_in_company_or_not_by_one_flag() {
+fn a_real_server_keeps_its_numbers_in_company_and_from_a_warm_cache_or_not_by_one_flag() {
     let real = Real::new(|text| text);
     let (code, out) = real.run();
     assert_eq!(code, 0, "{out}");
     assert_eq!(real.rows("server:llama/kv=split/n1"), 1);
     assert!(real.rows("server:llama/kv=split/n4") >= 2, "{out}");
+    assert!(real.rows("server:llama/kv=split/n32") >= 8, "{out}");
     assert!(real.rows("server:llama/kv=unified/n4") >= 2, "{out}");
 }
 
@@ -899,7 +920,7 @@ fn a_real_server_keeps_its_numbers_in_company_or_not_by_one_flag() {
 fn a_real_server_with_one_slot_has_no_company() {
     let real = Real::new(|text| {
         let text = text.replace(
-            "split = [\"-np\", \"4\"], unified = [\"-np\", \"4\", \"-kvu\"]",
+            "split = [\"-np\", \"32\"], unified = [\"-np\", \"32\", \"-kvu\"]",
             "split = [\"-np\", \"1\"]",
         );
         let text: String = text
@@ -907,7 +928,7 @@ fn a_real_server_with_one_slot_has_no_company() {
             .filter(|line| !line.starts_with("exclude"))
             .map(|line| format!("{line}\n"))
             .collect();
-        let text = text.replace("[1, 4]", "[1, 8]").replace("[\"off\", \"warm\"]", "\"off\"");
+        let text = text.replace("[1, 4, 32]", "[1, 8]").replace("[\"off\", \"warm\"]", "\"off\"");
         let end = text.find("[[gate]]\nname    = \"nor").unwrap();
         text[..end].to_owned()
     });
