@@ -96,6 +96,9 @@ pub struct Done {
     pub root: Digest,
     /// The launches that really ran.
     pub launches: Launches,
+    /// How many prompts had a copy beside them that was answered otherwise: with other tokens, or other numbers of the best.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub unlike_copies: u64,
     /// Where.
     pub environment: Environment,
     /// What no digest and no report holds.
@@ -116,6 +119,10 @@ pub struct Explained {
     pub place: usize,
     /// Why.
     pub cause: Cause,
+}
+
+fn is_nought(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What became of a cell.

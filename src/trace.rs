@@ -1,6 +1,6 @@
 //! What one cell leaves behind: the tokens, and for each of them a digest of the logits it was chosen from.
 
-use std::fmt;
+use std::{fmt, ops::Not};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -252,6 +252,9 @@ pub struct Launched {
     /// The threads that shared the work of at least one call; fewer than asked for where no call was worth
     /// sharing. Nothing where the engine does not tell.
     pub threads: Option<usize>,
+    /// Was a copy of the prompt, asked beside it, answered otherwise?
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub has_unlike_copy: bool,
 }
 
 /// The launches of all samples of a cell: the evidence that its settings made a difference to what ran. What an engine
@@ -337,7 +340,7 @@ mod tests {
             steps: steps.iter().map(step).collect(),
             text: "x".to_owned(),
             finish: Finish::Length,
-            launch: Some(Launched { prefill: vec![2], threads: Some(1) }),
+            launch: Some(Launched { prefill: vec![2], threads: Some(1), has_unlike_copy: false }),
         }
     }
 

@@ -177,6 +177,7 @@ impl Made {
             trace: written.digest,
             root: written.root,
             launches: Launches::default(),
+            unlike_copies: 0,
             environment: Environment { engine: "lab".to_owned(), facts: BTreeMap::new() },
             elapsed: Elapsed { milliseconds: 0, tokens: 0 },
         };

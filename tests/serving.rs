@@ -32,6 +32,8 @@ pub(crate) enum Mood {
     Silent,
     /// Company moves its numbers.
     Moved,
+    /// Company moves the numbers of whoever came first.
+    MovesOne,
     /// It has nothing in its cache, whatever it was told.
     NeverCaches,
     /// It has a cache that was switched off.
@@ -268,7 +270,8 @@ fn answer(mut stream: TcpStream, mood: Mood, shared: &(Mutex<Counts>, Condvar)) 
             counts.busy -= 1;
             let moves = u64::from(counts.is_newer);
             drop(counts);
-            let moved = if mood == Mood::Moved && together > 1 { -0.5 } else { -0.25 };
+            let is_moved = mood == Mood::Moved || mood == Mood::MovesOne && is_first;
+            let moved = if is_moved && together > 1 { -0.5 } else { -0.25 };
             let top = request["n_probs"].as_u64().unwrap();
             // The same one after a text, whoever wrote it.
             let tokens = continuation(&prompt, moves, new, vocabulary - top);
@@ -514,6 +517,26 @@ fn noise_and_copies_are_company_that_a_gate_passes_fails_or_cannot_tell() {
             assert_eq!(found, code, "{mood:?}: {out}");
         }
     }
+}
+
+#[test]
+fn copies_that_differ_fail_a_gate_whichever_is_kept() {
+    let matrix = "concurrency = [1, 4]\nneighbors = \"copies\"";
+    let gate = "vary = [\"concurrency\", \"neighbors\"]\nrequire = \"top\"";
+    let unlike = |mood| {
+        let stub = Stub::new(mood);
+        let place = Place::new(&stub.url(), matrix, gate);
+        let (code, out) = place.run();
+        let record = fs::read(place.path().join("out/cells/server~stub_n4_copies.json")).unwrap();
+        let record: Value = serde_json::from_slice(&record).unwrap();
+        (code, record["content"]["done"]["unlike_copies"].as_u64(), out)
+    };
+    let (code, count, out) = unlike(Mood::MovesOne);
+    assert_eq!((code, count), (1, Some(4)), "{out}");
+    let (code, count, out) = unlike(Mood::Honest);
+    assert_eq!((code, count), (0, None), "{out}");
+    let (_, count, out) = unlike(Mood::Moved);
+    assert_eq!(count, None, "{out}");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn seen(sight: Sight, item: u64, tokens: &[u32], text: &str) -> Sample {
         steps: tokens.iter().enumerate().map(step).collect(),
         text: text.to_owned(),
         finish: Finish::Stop,
-        launch: Some(Launched { prefill: vec![1], threads: Some(1) }),
+        launch: Some(Launched { prefill: vec![1], threads: Some(1), has_unlike_copy: false }),
     }
 }
 

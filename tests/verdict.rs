@@ -387,6 +387,22 @@ fn whether_an_axis_was_exercised_cannot_be_told_where_an_engine_does_not_say_wha
 }
 
 #[test]
+fn copies_of_one_prompt_that_differ_break_what_the_best_numbers_must_be_whichever_was_kept() {
+    let world = |limit: &str, unlike_copies| {
+        let mut world = batch(limit);
+        world.sights = vec![Sight::Top; 2];
+        world.unlike_copies = vec![0, unlike_copies];
+        world
+    };
+    assert_eq!(world("require = \"top\"", 0).outcome(9, |_, _| same()), Outcome::Pass);
+    assert_eq!(world("require = \"tokens\"", 2).outcome(9, |_, _| same()), Outcome::Pass);
+    let (outcome, sentence) = ruled(&world("require = \"top\"", 2), |_, _| same());
+    assert_eq!(outcome, Outcome::Fail);
+    let said = "lab/fp32/sequential/t1/b2 answered copies of one prompt with other tokens or other numbers of the best on 2 of 9 items";
+    assert_eq!(sentence, said);
+}
+
+#[test]
 fn a_baseline_holds_as_far_as_both_it_and_the_run_show() {
     let world = |level: &str, sight| {
         let gate = format!("[matrix]\nbatch = 1\n[[gate]]\nagainst = \"baseline\"\nrequire = \"{level}\"\n");

@@ -404,6 +404,7 @@ mod tests {
             trace: Digest::of(b""),
             root: Digest::of(b""),
             launches: Launches::none(),
+            unlike_copies: 0,
             environment: Environment { engine: String::new(), facts: [].into() },
             elapsed: Elapsed { milliseconds: 0, tokens: 0 },
         }));

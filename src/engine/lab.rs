@@ -218,7 +218,7 @@ impl<'p, W> Running<'p, W> {
             text: self.ending.text(),
             finish: self.ending.finish().expect("a group is done when every sequence has ended"),
             steps: self.steps,
-            launch: Some(Launched { prefill: self.prefill, threads: Some(threads) }),
+            launch: Some(Launched { prefill: self.prefill, threads: Some(threads), has_unlike_copy: false }),
         }
     }
 }

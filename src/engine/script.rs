@@ -315,7 +315,7 @@ impl Engine for Scripted<'_> {
                 steps,
                 text: ending.text(),
                 finish: ending.finish().unwrap_or(crate::trace::Finish::Stop),
-                launch: Some(Launched { prefill: prefill.clone(), threads: Some(1) }),
+                launch: Some(Launched { prefill: prefill.clone(), threads: Some(1), has_unlike_copy: false }),
             });
         }
         Ok(())

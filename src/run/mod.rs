@@ -383,7 +383,7 @@ impl<'a> Work<'a> {
         let mut partial = Partial::open(self.folder, maker)?;
         let (mut is_resumed, mut there) = (false, 0);
         let mut writer = Writer::new(self.folder, self.open().sight())?;
-        let (mut launches, mut tokens) = (Launches::none(), 0);
+        let (mut launches, mut unlike_copies, mut tokens) = (Launches::none(), 0, 0);
         for group in self.layout.groups(cell.serving.grouping, cell.serving.together()) {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(RunFailure::Stopped);
@@ -405,6 +405,8 @@ impl<'a> Work<'a> {
                 }
             };
             launches.add(&samples);
+            let launched = samples.iter().filter_map(|sample| sample.launch.as_ref());
+            unlike_copies += launched.filter(|launch| launch.has_unlike_copy).count() as u64;
             for (question, sample) in group.iter().zip(&samples) {
                 let scores = question.score(&sample.text, sample.finish == Finish::Length);
                 writer.add(sample, scores)?;
@@ -426,6 +428,7 @@ impl<'a> Work<'a> {
             trace: written.digest,
             root: written.root,
             launches,
+            unlike_copies,
             environment: self.open().about(),
             elapsed: Elapsed { milliseconds: partial.elapsed(start.elapsed()), tokens },
         })

@@ -66,8 +66,9 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
             }
         };
         of_cells.push((cell, done.trace));
-        let Done { root, launches, environment, .. } = *done;
-        known.push(Known { cell, trace, root, sight: readers[trace].sight(), launches, environment });
+        let Done { root, launches, unlike_copies, environment, .. } = *done;
+        let sight = readers[trace].sight();
+        known.push(Known { cell, trace, root, sight, launches, unlike_copies, environment });
     }
     let mut evidence = Evidence::new(about, known, identity(about));
     read(&run, readers, &mut evidence)?;

@@ -32,6 +32,8 @@ pub struct Known {
     pub sight: Sight,
     /// The launches that really ran.
     pub launches: Launches,
+    /// How many prompts had a copy beside them that was answered otherwise.
+    pub unlike_copies: u64,
     /// Where.
     pub environment: Environment,
 }

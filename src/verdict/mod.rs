@@ -277,7 +277,20 @@ impl<'a> Bench<'a> {
         let blind = if sights[0] < sights[1] { one } else { other };
         let sight = sights.into_iter().flatten().min().unwrap_or(Sight::Tokens);
         let untold = |level: Level| (Outcome::Unknown, untold(&blind.to_string(), sight, level));
-        let failed = self.gate.limits.iter().filter_map(|limit| breaks(*limit, tally, one, other, &untold));
+        let unlike = [one, other].into_iter().find_map(|cell| {
+            let count = self.evidence.known(cell)?.unlike_copies;
+            let of = tally.items();
+            (count > 0).then(|| {
+                format!(
+                    "{cell} answered copies of one prompt with other tokens or other numbers of the best on {count} of {of} items"
+                )
+            })
+        });
+        let failed = self.gate.limits.iter().filter_map(|limit| {
+            let is_top = *limit == Limit::Top;
+            let of_copies = || unlike.clone().filter(|_| is_top).map(|sentence| (Outcome::Fail, sentence));
+            breaks(*limit, tally, one, other, &untold).or_else(of_copies)
+        });
         let Some((outcome, sentence)) = failed.max_by_key(|(outcome, _)| *outcome) else {
             self.held += 1;
             return;

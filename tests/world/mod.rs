@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) traces: Vec<Option<usize>>,
     pub(crate) launches: Vec<Launches>,
+    /// How many prompts of a cell had a copy that was answered otherwise; none where there is no number.
+    pub(crate) unlike_copies: Vec<u64>,
     /// How much is seen of each trace.
     pub(crate) sights: Vec<Sight>,
     /// Were the tokens given, and not chosen?
@@ -92,6 +94,7 @@ impl World {
             plan,
             traces: (0..count).map(Some).collect(),
             launches: (0..count).map(launches).collect(),
+            unlike_copies: Vec::new(),
             sights: vec![Sight::Logits; count],
             replayed: false,
             elsewhere: Vec::new(),
@@ -151,6 +154,7 @@ impl World {
                 root: Digest::of(&(*trace)?.to_le_bytes()),
                 sight: self.sights[(*trace)?],
                 launches: launches.clone(),
+                unlike_copies: self.unlike_copies.get(at).copied().unwrap_or_default(),
                 environment: environment(self.elsewhere.contains(&at), self.configured.contains(&at)),
             })
         });

@@ -212,7 +212,7 @@ impl<'a> Candle<'a> {
             }
             observer.chose(chosen);
         }
-        let launch = Launched { prefill, threads: Some(self.stock.threads.get()) };
+        let launch = Launched { prefill, threads: Some(self.stock.threads.get()), has_unlike_copy: false };
         for sequence in sequences {
             observer.finished(sequence.into_sample(launch.clone()));
         }

@@ -51,7 +51,7 @@ pub(super) struct Contact {
     timeout: Duration,
 }
 
-/// A thread that asks one thing after the other: to start one for each request takes longer than to ask.
+/// A thread that asks one thing after the other: starting one for each request was a good part of what asking cost.
 struct Asker {
     requests: Sender<Request>,
     /// Of the answers, one for each.

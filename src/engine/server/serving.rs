@@ -224,6 +224,7 @@ impl<'a> Serving<'a> {
             for (at, answer) in places.into_iter().zip(answers) {
                 all[at].shown.push(answer.shown.into_iter().next().flatten());
                 all[at].read = all[at].read.max(answer.read);
+                all[at].has_unlike_copy |= answer.has_unlike_copy;
             }
             done = done.zip(counted).map(|(done, more)| done.and(more));
         }
@@ -243,8 +244,10 @@ impl<'a> Serving<'a> {
         };
         for group in company::groups(prompts, &request.asking, ordinary) {
             let (answers, counted) = self.group(&group, request)?;
+            let has_unlike_copy = request.asking.neighbors == Neighbors::Copies
+                && answers.iter().any(|answer| answer.is_unlike(&answers[0]));
             let of_ours = group.iter().zip(answers).filter(|(member, _)| member.is_ours);
-            all.extend(of_ours.map(|(_, answer)| answer));
+            all.extend(of_ours.map(|(_, answer)| Answer { has_unlike_copy, ..answer }));
             done = done.zip(counted).map(|(done, more)| done.and(more));
         }
         Ok((all, done))
@@ -382,7 +385,11 @@ impl Engine for Serving<'_> {
                 steps,
                 text: ending.text(),
                 finish: ending.finish().unwrap_or(if is_cut { Finish::Length } else { Finish::Stop }),
-                launch: answer.read.map(|read| Launched { prefill: vec![read], threads: None }),
+                launch: answer.read.map(|read| Launched {
+                    prefill: vec![read],
+                    threads: None,
+                    has_unlike_copy: answer.has_unlike_copy,
+                }),
             });
         }
         Ok(())

@@ -56,11 +56,9 @@ fn check_sampling(Listed(settings): &Listed<'_>, ask: &Ask<'_>) -> Result<(), St
     let all = sampling(ask);
     for (name, said) in settings {
         let Some(asked) = all.get(name) else { continue };
+        let value: Value = serde_json::from_str(said.get()).unwrap_or_default();
         // It writes 0 as 0.0.
-        let is_same = match asked.as_f64() {
-            Some(asked) => said.get().parse() == Ok(asked),
-            None => said.get() == asked.to_string(),
-        };
+        let is_same = value == *asked || value.is_number() && value.as_f64() == asked.as_f64();
         if !is_same {
             let said = clipped(said.get());
             return Err(format!("it was asked for {name} {asked}, and says that it took {said}"));
@@ -153,10 +151,9 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
         tokens,
         shown,
         text: content,
-        is_cut: None,
         read: timings.map(|timings| timings.prompt_n),
         cached: timings.map(|timings| timings.cache_n),
-        fingerprint: None,
+        ..Answer::default()
     })
 }
 

@@ -116,6 +116,18 @@ pub(super) struct Answer {
     pub(super) cached: Option<usize>,
     /// What stands for the server and all its settings, where it tells.
     pub(super) fingerprint: Option<String>,
+    /// Was a copy of its prompt, asked beside it, answered otherwise?
+    pub(super) has_unlike_copy: bool,
+}
+
+impl Answer {
+    /// Is it another answer, as far as both show? Of a token of which one shows nothing nobody can tell.
+    pub(super) fn is_unlike(&self, other: &Answer) -> bool {
+        let mut places = self.shown.iter().zip(&other.shown);
+        self.tokens != other.tokens
+            || self.text != other.text
+            || places.any(|both| matches!(both, (Some(one), Some(other)) if one != other))
+    }
 }
 
 /// Who a server says that it is.

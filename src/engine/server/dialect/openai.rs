@@ -66,13 +66,12 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
     };
     let (read, cached) = usage.map(|usage| usage.of_prompt(ask)).transpose()?.unwrap_or_default();
     Ok(Answer {
-        tokens: Vec::new(),
-        shown: Vec::new(),
         text: Some(text),
         is_cut,
         read,
         cached,
         fingerprint: system_fingerprint,
+        ..Answer::default()
     })
 }
 

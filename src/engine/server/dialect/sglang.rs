@@ -90,11 +90,11 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
         tokens,
         shown,
         text: Some(text),
-        is_cut: None,
         read,
         cached,
         // Weights may be put in its place while it runs.
         fingerprint: meta.weight_version.as_ref().map(word),
+        ..Answer::default()
     })
 }
 

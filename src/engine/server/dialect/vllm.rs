@@ -108,10 +108,10 @@ fn read(text: &str, ask: &Ask<'_>) -> Result<Answer, String> {
         tokens,
         shown,
         text: Some(text),
-        is_cut: None,
         read,
         cached,
         fingerprint: system_fingerprint,
+        ..Answer::default()
     })
 }
 
