@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{cell::Served, engine::EngineError};
 
-/// What it takes to open one.
+/// What it takes to open a server.
 pub struct Opening<'a> {
     /// Which, under which settings.
     pub served: Served,
