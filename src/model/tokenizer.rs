@@ -1,9 +1,10 @@
 //! A checkpoint's tokenizer: text to tokens and back, the same every time.
 
-use std::panic;
+use std::{collections::BTreeMap, panic};
 
-use serde::de::IgnoredAny;
-use tokenizers::ModelWrapper;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+use tokenizers::{AddedToken, ModelWrapper, models::bpe::BPE};
 
 /// Turns text into tokens and tokens into text.
 #[derive(Debug)]
@@ -68,7 +69,9 @@ impl Tokenizer {
         let unreadable = |message: String| TokenizerError::Unreadable { file: file.to_owned(), message };
         // The library takes it for granted that a decoder is well-formed, and some parts that they are as it wrote them.
         serde_json::from_slice::<IgnoredAny>(json).map_err(|error| unreadable(error.to_string()))?;
-        let read = panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json));
+        let read = panic::catch_unwind(|| {
+            of_merges(json).map_or_else(|| tokenizers::Tokenizer::from_bytes(json), Ok)
+        });
         let choked = || unreadable("the library that reads it gave up on one of its parts".to_owned());
         let mut inner = read.map_err(|_| choked())?.map_err(|error| unreadable(error.to_string()))?;
         // Both belong to a training run that wrote the file. A prompt is neither cut nor filled up.
@@ -79,7 +82,10 @@ impl Tokenizer {
         {
             return Err(TokenizerError::Random { file: file.to_owned(), dropout });
         }
-        let last = inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        // Only a tokenizer that has others too is asked for a copy of all of its tokens.
+        let fits = |id: &u32| inner.id_to_token(*id).is_some();
+        let all_fit = (0..vocabulary as u32).filter(fits).count() == inner.get_vocab_size(true);
+        let last = (!all_fit).then(|| inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id)).flatten();
         if let Some((token, id)) = last.filter(|(_, id)| *id as usize >= vocabulary) {
             let token = shortened(&token);
             return Err(TokenizerError::TooLarge { file: file.to_owned(), token, id, vocabulary });
@@ -148,11 +154,101 @@ impl Tokenizer {
     }
 }
 
+/// What the library makes of a tokenizer whose model consists of merges; nothing where it has to judge for itself.
+///
+/// Its own way to a model goes by two copies of all that is written of it: more memory than a small model's weights take,
+/// in pieces between which the tokens themselves remain.
+fn of_merges(json: &[u8]) -> Option<tokenizers::Tokenizer> {
+    #[derive(Deserialize)]
+    struct Added {
+        #[serde(rename = "id")]
+        _id: u32,
+        #[serde(flatten)]
+        token: AddedToken,
+    }
+    let mut parts: BTreeMap<&str, &RawValue> = serde_json::from_slice(json).ok()?;
+    let nothing = serde_json::from_str(r#"{"type":"BPE","vocab":{},"merges":[]}"#).ok()?;
+    let model: BPE = serde_json::from_str(parts.insert("model", nothing)?.get()).ok()?;
+    let added = parts.remove("added_tokens").map_or("[]", RawValue::get);
+    let added: Vec<Added> = serde_json::from_str(added).ok()?;
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(serde_json::to_vec(&parts).ok()?).ok()?;
+    tokenizer.with_model(model);
+    tokenizer.add_tokens(added.into_iter().map(|added| added.token)).ok()?;
+    Some(tokenizer)
+}
+
 /// A text as it fits a sentence.
 pub(super) fn shortened(text: &str) -> String {
     const MOST: usize = 40;
     match text.char_indices().nth(MOST) {
         None => format!("{text:?}"),
         Some((end, _)) => format!("{:?} …", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `model` in a file with parts of all kinds.
+    fn file(model: &str) -> String {
+        format!(
+            r#"{{
+                "version": "1.0", "truncation": null, "padding": null,
+                "added_tokens": [
+                    {{"id": 4, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": true,
+                      "normalized": false, "special": true}},
+                    {{"id": 3, "content": "ab", "single_word": true, "lstrip": true, "rstrip": false,
+                      "normalized": true, "special": false}}
+                ],
+                "normalizer": {{"type": "Lowercase"}},
+                "pre_tokenizer": {{"type": "Digits", "individual_digits": true}},
+                "post_processor": {{
+                    "type": "TemplateProcessing", "pair": [],
+                    "single": [{{"SpecialToken": {{"id": "<s>", "type_id": 0}}}}, {{"Sequence": {{"id": "A", "type_id": 0}}}}],
+                    "special_tokens": {{"<s>": {{"id": "<s>", "ids": [4], "tokens": ["<s>"]}}}}
+                }},
+                "decoder": {{"type": "Fuse"}},
+                "model": {model}
+            }}"#
+        )
+    }
+
+    #[test]
+    fn a_tokenizer_of_merges_is_what_the_library_reads() {
+        let vocabulary = r#""vocab": {"a": 0, "b": 1, "\u00e9\"": 2, "ab": 3, "a\u00e9\"": 5}"#;
+        let pairs = r#""merges": [["a", "b"], ["a", "\u00e9\""]]"#;
+        for model in [
+            format!(r#"{{"type": "BPE", {vocabulary}, {pairs}}}"#),
+            format!(
+                r#"{{"type": "BPE", "unk_token": "b", "fuse_unk": true, "byte_fallback": true, "ignore_merges": true,
+                     "merges": ["a b"], "end_of_word_suffix": "", "continuing_subword_prefix": null, {vocabulary}}}"#
+            ),
+        ] {
+            let json = file(&model).into_bytes();
+            let [ours, theirs] =
+                [of_merges(&json).unwrap(), tokenizers::Tokenizer::from_bytes(&json).unwrap()].map(|read| {
+                    let tokens = read.encode_fast("abé\"12<s> ab", true).unwrap().get_ids().to_vec();
+                    (read.to_string(true).unwrap(), tokens)
+                });
+            assert_eq!(ours, theirs);
+        }
+    }
+
+    #[test]
+    fn what_is_no_tokenizer_of_merges_is_left_to_the_library() {
+        for model in [
+            r#"{"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}"#,
+            r#"{"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"]]}"#,
+            r#"{"type": "BPE", "vocab": {"a": 0}, "merges": ["a"]}"#,
+            r#"{"type": "BPE", "vocab": {"a": -1}, "merges": []}"#,
+            r#"{"type": "BPE", "vocab": {"a": 0}}"#,
+        ] {
+            assert!(of_merges(file(model).as_bytes()).is_none(), "{model}");
+        }
+        let without_a_number = file(r#"{"type": "BPE", "vocab": {"<s>": 4, "ab": 3}, "merges": []}"#);
+        assert!(of_merges(without_a_number.as_bytes()).is_some());
+        assert!(of_merges(without_a_number.replace(r#""id": 4, "#, "").as_bytes()).is_none());
+        assert!(of_merges(b"[]").is_none());
     }
 }
