@@ -2,9 +2,10 @@
 //!
 //! `cargo bench --bench decoder -- MODEL [precision/order/tN | candle/precision/tN …]` measures a folder in the Hugging
 //! Face layout, such as `benches/shapes.py` makes, or a file of GGUF. Prefill reads one prompt of 128 tokens; decode adds
-//! tokens to prompts of 8, in batches. Both are the engine's whole work: logits, digests and candidates too. The engines
-//! take turns, round after round, and the median is taken, so that a machine whose speed drifts is as kind to one as to
-//! the other. Candle runs in a process of its own, as it always does here.
+//! tokens to prompts of 8, in batches. Both are the engine's whole work: logits, digests and candidates too, and what share
+//! of a step these two take is a second table. The engines take turns, round after round, and the median is taken, so that
+//! a machine whose speed drifts is as kind to one as to the other. Candle runs in a process of its own, as it always does
+//! here.
 
 #![allow(missing_docs, reason = "a benchmark has no readers of its items")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
@@ -12,13 +13,12 @@
 use std::{collections::BTreeMap, error::Error, hint::black_box, path::Path, time::Instant};
 
 use reprocheck::{
-    cell::{Asking, Cell},
-    digest::Digest,
-    engine::{Engine, Engines, Opener as _, Prompt, Request},
+    cell::{Asking, Cell, Compute},
+    engine::{Engine, Engines, Opener as _, Prompt, Request, Row},
     model::{Checkpoint, Subject},
     numerics::{
-        choice::{Choice, rank},
-        kernel::Isa,
+        choice::Choice,
+        kernel::{Isa, Workers},
     },
 };
 use tabled::{builder::Builder, settings::Style};
@@ -56,13 +56,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         logs: Path::new(""),
         subject: &subject,
     };
-    let mut engines: Vec<(String, Box<dyn Engine + '_>)> = Vec::new();
+    let mut engines: Vec<(Cell, String, Box<dyn Engine + '_>)> = Vec::new();
     for cell in cells {
         let begun = Instant::now();
         let named = if cell.starts_with("candle") { cell.clone() } else { format!("lab/{cell}") };
-        let engine = opener.open(format!("{named}/b1").parse::<Cell>()?.compute)?;
+        let parsed: Cell = format!("{named}/b1").parse()?;
+        let engine = opener.open(parsed.compute)?;
         println!("{cell}: loaded in {:.2} s", begun.elapsed().as_secs_f64());
-        engines.push((cell, engine));
+        engines.push((parsed, cell, engine));
     }
 
     let mut table = Builder::default();
@@ -71,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut seconds = vec![vec![Vec::new(); 1 + BATCHES.len()]; engines.len()];
     for _ in 0..ROUNDS {
         for (at, batch) in [1].into_iter().chain(BATCHES).enumerate() {
-            for ((_, engine), seconds) in engines.iter_mut().zip(&mut seconds) {
+            for ((.., engine), seconds) in engines.iter_mut().zip(&mut seconds) {
                 seconds[at].push(if at == 0 {
                     time(engine.as_mut(), 1, PREFILL, 1, &checkpoint)?
                 } else {
@@ -81,29 +82,54 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    for ((name, _), seconds) in engines.iter().zip(seconds) {
-        let mut record = vec![name.clone()];
-        for (at, mut seconds) in seconds.into_iter().enumerate() {
-            seconds.sort_by(f64::total_cmp);
+    let mut shares = Builder::default();
+    let vocabulary = checkpoint.config.vocabulary;
+    let header = format!("digest and ranking of {vocabulary} logits");
+    shares.push_record([header].into_iter().chain(BATCHES.map(|batch| format!("batch {batch}"))));
+    for ((cell, name, _), seconds) in engines.iter().zip(seconds) {
+        let (mut record, mut share) = (vec![name.clone()], vec![name.clone()]);
+        for (at, seconds) in seconds.into_iter().enumerate() {
+            let seconds = median(seconds);
             let tokens = if at == 0 { PREFILL } else { BATCHES[at - 1] * DECODE };
-            record.push(format!("{:.1}", tokens as f64 / seconds[ROUNDS / 2]));
+            record.push(format!("{:.1}", tokens as f64 / seconds));
+            if let (Some(batch), Compute::Lab(numerics)) = (at.checked_sub(1), cell.compute) {
+                let seen = seeing(&Workers::new(numerics.threads())?, BATCHES[batch], vocabulary);
+                let step = seconds / DECODE as f64;
+                share.push(format!(
+                    "{:.2} of {:.1} ms: {:.1} %",
+                    1e3 * seen,
+                    1e3 * step,
+                    100.0 * seen / step
+                ));
+            }
         }
         table.push_record(record);
+        if share.len() > 1 {
+            shares.push_record(share);
+        }
     }
     println!("{}", table.build().with(Style::sharp()));
-
-    let logits: Vec<f32> =
-        (0..checkpoint.config.vocabulary).map(|token| (token * 7919 % 10_007) as f32 * 1e-3).collect();
-    let mut seconds: Vec<f64> = (0..201)
-        .map(|_| {
-            let begun = Instant::now();
-            let _ = black_box((Digest::of_logits(&logits), rank(&logits, CANDIDATES).is_ok()));
-            begun.elapsed().as_secs_f64()
-        })
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    println!("digest and ranking of {} logits, on one thread: {:.3} ms", logits.len(), 1e3 * seconds[100]);
+    println!("{}", shares.build().with(Style::sharp()));
     Ok(())
+}
+
+/// The time that digests and rankings of so many rows take.
+fn seeing(workers: &Workers, rows: usize, vocabulary: usize) -> f64 {
+    let logits: Vec<f32> = (0..rows * vocabulary).map(|at| (at * 7919 % 10_007) as f32 * 1e-3).collect();
+    let rows: Vec<&[f32]> = logits.chunks_exact(vocabulary).collect();
+    workers.within(|| {
+        let time = |_| {
+            let begun = Instant::now();
+            black_box(Row::of_each(workers, black_box(&rows), CANDIDATES));
+            begun.elapsed().as_secs_f64()
+        };
+        median((0..101).map(time).collect())
+    })
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
 }
 
 /// The time that an engine takes to add tokens to so many prompts.

@@ -20,24 +20,47 @@ impl Digest {
 
     /// Of logits: f32, little endian, every NaN the one there is, minus zero as it is.
     pub fn of_logits(logits: &[f32]) -> Digest {
-        let mut hasher = Sha256::new();
-        let mut block = [0.0; 1024];
-        for logits in logits.chunks(block.len()) {
-            // A count, not `any`, which stops early and so keeps the compiler from vectors.
-            let nans = logits.iter().map(|logit| u32::from(logit.is_nan())).sum::<u32>();
-            if cfg!(target_endian = "little") && nans == 0 {
-                hasher.update(bytemuck::cast_slice(logits));
-            } else {
-                let block = &mut block[..logits.len()];
-                for (word, logit) in block.iter_mut().zip(logits) {
-                    // In memory as little endian would have it.
-                    *word = f32::from_bits(canonical(*logit).to_bits().to_le());
+        let [digest] = Digest::of_rows([logits]);
+        digest
+    }
+
+    /// The same of several rows, block by block in turn. Within a row each block waits for the one before; a processor that
+    /// has another row's to work on meanwhile takes an eighth less time for two.
+    pub fn of_rows<const N: usize>(rows: [&[f32]; N]) -> [Digest; N] {
+        const PIECE: usize = 1024;
+        // A block has 64 bytes; alone a row goes faster by many of them.
+        let at_once = if N == 1 { size_of::<[f32; PIECE]>() } else { 64 };
+        let mut hashers = [(); N].map(|()| Sha256::new());
+        let mut canonicals = [[0.0; PIECE]; N];
+        let longest = rows.iter().map(|row| row.len()).max().unwrap_or_default();
+        for start in (0..longest).step_by(PIECE) {
+            let mut pieces = [&[][..]; N];
+            for ((piece, row), canonical) in pieces.iter_mut().zip(rows).zip(&mut canonicals) {
+                let row = &row[start.min(row.len())..];
+                *piece = bytes_of(&row[..row.len().min(PIECE)], canonical);
+            }
+            for start in (0..size_of::<[f32; PIECE]>()).step_by(at_once) {
+                for (hasher, piece) in hashers.iter_mut().zip(pieces) {
+                    hasher.update(&piece[start.min(piece.len())..(start + at_once).min(piece.len())]);
                 }
-                hasher.update(bytemuck::cast_slice(block));
             }
         }
-        Digest(hasher.finalize().into())
+        hashers.map(|hasher| Digest(hasher.finalize().into()))
     }
+}
+
+/// Logits as bytes, by way of `room` where they are not what they should look like in memory.
+fn bytes_of<'a>(logits: &'a [f32], room: &'a mut [f32]) -> &'a [u8] {
+    // A count, not `any`, which stops early and so keeps the compiler from vectors.
+    let nans = logits.iter().map(|logit| u32::from(logit.is_nan())).sum::<u32>();
+    if cfg!(target_endian = "little") && nans == 0 {
+        return bytemuck::cast_slice(logits);
+    }
+    let room = &mut room[..logits.len()];
+    for (word, logit) in room.iter_mut().zip(logits) {
+        *word = f32::from_bits(canonical(*logit).to_bits().to_le());
+    }
+    bytemuck::cast_slice(room)
 }
 
 impl fmt::Display for Digest {
@@ -167,6 +190,18 @@ mod tests {
             Digest::of_logits(&many).to_string(),
             "79f08fbaf2064bbef9c63477bc07d002d0ed3ce58a91bc01b6d972f1c4e394b7"
         );
+    }
+
+    #[test]
+    fn rows_in_turn_have_the_digests_that_each_has_alone() {
+        let row =
+            |length: u16, first: f32| -> Vec<f32> { (0..length).map(|at| first + f32::from(at)).collect() };
+        let mut rows = [row(3000, 0.0), row(3000, 0.5), row(17, -1.0), row(0, 0.0), row(1024, f32::NAN)];
+        rows[1][2050] = f32::from_bits(0xFFFF_FFFF);
+        let alone = rows.each_ref().map(|row| Digest::of_logits(row));
+        assert_eq!(Digest::of_rows(rows.each_ref().map(Vec::as_slice)), alone);
+        assert_eq!(Digest::of_rows([&rows[1], &rows[0]]), [alone[1], alone[0]]);
+        assert_eq!(Digest::of_rows([]), []);
     }
 
     #[test]

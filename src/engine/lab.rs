@@ -132,16 +132,12 @@ impl<'a, K: Kernel> Lab<'a, K> {
                 last.push((running, &own[own.len() - vocabulary..]));
             }
         }
-        // By all threads: a large vocabulary takes as long to hash as a layer to compute.
         let kernel = self.decoder.kernel();
         let numerics = kernel.numerics();
-        let mut seen: Vec<_> = last.iter().map(|(_, logits)| (*logits, None)).collect();
-        kernel.workers().share(seen.iter_mut().collect(), |(logits, seen): &mut (&[f32], Option<Row>)| {
-            *seen = Some(Row::of(logits, request.candidates));
-        });
+        let logits: Vec<_> = last.iter().map(|(_, logits)| *logits).collect();
+        let seen = Row::of_each(kernel.workers(), &logits, request.candidates);
         let chosen = last.len();
-        for ((running, _), (logits, seen)) in last.into_iter().zip(seen) {
-            let seen = seen.expect("every row has just been seen");
+        for ((running, logits), seen) in last.into_iter().zip(seen) {
             let place = (running.prompt.item, running.cache.len());
             let given = running.ending.given();
             let step = seen.step(logits, place, given, request, rows, &numerics)?;

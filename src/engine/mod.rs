@@ -25,6 +25,7 @@ use crate::{
     model::{Checkpoint, CheckpointError, Subject},
     numerics::{
         choice::{Choice, Place, RankError, Ranking, rank},
+        kernel::Workers,
         precision::Precision,
     },
     source::Blame,
@@ -287,14 +288,34 @@ impl From<CheckpointError> for EngineError {
 }
 
 /// What is kept of one row of logits.
-struct Row {
-    digest: Digest,
-    ranking: Result<Ranking, RankError>,
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Of all logits.
+    pub digest: Digest,
+    /// The best of them, if there are any.
+    pub ranking: Result<Ranking, RankError>,
 }
 
 impl Row {
     fn of(logits: &[f32], candidates: usize) -> Row {
         Row { digest: Digest::of_logits(logits), ranking: rank(logits, candidates) }
+    }
+
+    /// Of several rows, by all threads: a large vocabulary takes as long to hash as a layer to compute.
+    pub fn of_each(workers: &Workers, rows: &[&[f32]], candidates: usize) -> Vec<Row> {
+        let mut seen = vec![None; rows.len()];
+        // Two are hashed in turn once every thread has one.
+        let together = rows.len().div_ceil(workers.threads()).clamp(1, 2);
+        workers.share(rows.chunks(together).zip(seen.chunks_mut(together)).collect(), |(rows, seen)| {
+            let digests = match rows {
+                [one, other] => Digest::of_rows([one, other]).to_vec(),
+                _ => rows.iter().map(|logits| Digest::of_logits(logits)).collect(),
+            };
+            for ((seen, logits), digest) in seen.iter_mut().zip(rows).zip(digests) {
+                *seen = Some(Row { digest, ranking: rank(logits, candidates) });
+            }
+        });
+        seen.into_iter().map(|seen| seen.expect("every row has just been seen")).collect()
     }
 
     /// The step that these logits lead to: the token given for it, or the one that they and the noise of its place
