@@ -123,8 +123,9 @@ impl Source for Outputs {
         terms.copy_from_slice(&self.terms(output));
     }
 
-    fn blocks(&mut self, output: usize, bytes: &mut [u8]) {
+    fn blocks(&mut self, output: usize, bytes: &mut [u8], terms: &mut [f32]) {
         bytes.copy_from_slice(&self.outputs[output].1);
+        self.values(output, terms);
     }
 }
 

@@ -524,10 +524,10 @@ impl Source for SideBySide<'_> {
         }
     }
 
-    fn blocks(&mut self, output: usize, bytes: &mut [u8]) {
+    fn blocks(&mut self, output: usize, bytes: &mut [u8], terms: &mut [f32]) {
         let part = self.part(output);
         if self.problem.is_none() {
-            self.problem = self.tensors[part].next_stored_row(bytes).err();
+            self.problem = self.tensors[part].next_stored_row(bytes, terms).err();
         }
     }
 }

@@ -655,18 +655,16 @@ impl Stored {
     /// How many values stand together.
     pub(super) fn values(self) -> usize {
         match self {
-            Stored::Block(block) => block.values(),
-            Stored::F32 | Stored::Bf16 | Stored::F16 | Stored::Other(_) => 1,
+            Stored::Other(_) => 1,
+            stored => stored.encoding().terms(),
         }
     }
 
     /// How many bytes those take.
     pub(super) fn bytes(self) -> usize {
         match self {
-            Stored::F32 => 4,
-            Stored::Bf16 | Stored::F16 => 2,
-            Stored::Block(block) => block.bytes(),
             Stored::Other(dtype) => dtype.bitsize().div_ceil(8),
+            stored => stored.encoding().bytes(),
         }
     }
 
@@ -745,7 +743,7 @@ impl Tensor<'_> {
         self.place.stored.encoding()
     }
 
-    /// Reads the next row as it is stored, after a look at what it is worth.
+    /// Reads the next row as it is stored, and what it is worth.
     ///
     /// # Errors
     ///
@@ -753,13 +751,13 @@ impl Tensor<'_> {
     ///
     /// # Panics
     ///
-    /// When `out` is not as long as a row takes, or there is no row left.
-    pub fn next_stored_row(&mut self, out: &mut [u8]) -> Result<(), WeightsError> {
+    /// When `out` is not as long as a row takes, `worth` not as long as a row, or there is no row left.
+    pub fn next_stored_row(&mut self, out: &mut [u8], worth: &mut [f32]) -> Result<(), WeightsError> {
         let stored = self.place.stored;
         assert_eq!(out.len(), self.width / stored.values() * stored.bytes(), "a row of `{}`", self.name);
-        let mut worth = vec![0.0; self.width];
+        assert_eq!(worth.len(), self.width, "a row of `{}`", self.name);
         let mut filled = 0;
-        self.read_row(&mut worth, |bytes| {
+        self.read_row(worth, |bytes| {
             out[filled..][..bytes.len()].copy_from_slice(bytes);
             filled += bytes.len();
         })

@@ -70,11 +70,8 @@ impl Kept {
             let Panel { first, encoding } = self.panels[output / PANEL];
             bytes.resize(rows_of(encoding, depth), 0);
             match (stored, encoding) {
-                (Encoding::Blocks(format), Encoding::Blocks(_)) => {
-                    source.blocks(output, &mut bytes);
-                    if bounds.is_some() {
-                        format.dequantize(&bytes, &mut terms);
-                    }
+                (Encoding::Blocks(_), Encoding::Blocks(_)) => {
+                    source.blocks(output, &mut bytes, &mut terms);
                 }
                 (_, Encoding::Values(format)) => {
                     source.values(output, &mut terms);
@@ -671,8 +668,9 @@ mod tests {
             terms.copy_from_slice(&self.terms(output, terms.len()));
         }
 
-        fn blocks(&mut self, output: usize, bytes: &mut [u8]) {
+        fn blocks(&mut self, output: usize, bytes: &mut [u8], terms: &mut [f32]) {
             bytes.copy_from_slice(&self.bytes[output]);
+            self.values(output, terms);
         }
     }
 

@@ -12,8 +12,8 @@ pub trait Source {
     /// Writes the terms of an output.
     fn values(&mut self, output: usize, terms: &mut [f32]);
 
-    /// Writes the blocks of an output whose [`encoding`](Self::encoding) says that it has some.
-    fn blocks(&mut self, output: usize, bytes: &mut [u8]);
+    /// Writes the blocks of an output whose [`encoding`](Self::encoding) says that it has some, and the terms that they are.
+    fn blocks(&mut self, output: usize, bytes: &mut [u8], terms: &mut [f32]);
 }
 
 impl<F: FnMut(usize, &mut [f32])> Source for F {
@@ -25,7 +25,7 @@ impl<F: FnMut(usize, &mut [f32])> Source for F {
         self(output, terms);
     }
 
-    fn blocks(&mut self, _: usize, _: &mut [u8]) {
+    fn blocks(&mut self, _: usize, _: &mut [u8], _: &mut [f32]) {
         unreachable!("a source of values has no blocks");
     }
 }
@@ -89,13 +89,8 @@ impl Source for Copied<'_> {
         self.values.extend_from_slice(terms);
     }
 
-    fn blocks(&mut self, output: usize, bytes: &mut [u8]) {
-        self.source.blocks(output, bytes);
-        let Encoding::Blocks(format) = self.encoding(output) else {
-            unreachable!("blocks are asked for where there are some");
-        };
-        let known = self.values.len();
-        self.values.resize(known + self.depth, 0.0);
-        format.dequantize(bytes, &mut self.values[known..]);
+    fn blocks(&mut self, output: usize, bytes: &mut [u8], terms: &mut [f32]) {
+        self.source.blocks(output, bytes, terms);
+        self.values.extend_from_slice(terms);
     }
 }
