@@ -188,3 +188,45 @@ fn the_cause_of_what_two_orders_make_of_it_is_an_operation_and_transplants_of_al
     let report = fs::read_to_string(place.path().join("r/report.txt")).unwrap();
     assert!(report.contains("By transplant,"), "{report}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn a_run_takes_at_most_15_percent_more_memory_than_the_weights_that_it_stores() {
+    use std::{process::Stdio, thread, time::Duration};
+
+    use reprocheck::numerics::{format::Format, kernel::Encoding};
+
+    let model = model();
+    for (precision, format) in [("gguf", None), ("bf16", Some(Format::BF16)), ("fp32", Some(Format::F32))] {
+        let bytes = |(name, shape): (String, Vec<usize>)| {
+            let stored = model.tensor(&name, &shape).unwrap().encoding();
+            let encoding = format.map_or(stored, Encoding::Values);
+            shape.iter().product::<usize>() / encoding.terms() * encoding.bytes()
+        };
+        let weights = model.config.tensors().map(bytes).sum::<usize>() as f64;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
+            .args(["generate", "--model", &model.reopen(), "--prompt", "The capital of France is"])
+            .args(["--max-new-tokens", "4", "--cell", &format!("lab/{precision}/sequential/t1/b1")])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let (mut own, mut whole) = (0.0_f64, 0.0_f64);
+        while child.try_wait().unwrap().is_none() {
+            let status = fs::read_to_string(&status).unwrap_or_default();
+            let of = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix(" kB"));
+                line.map_or(0.0, |kib| 1024.0 * kib.trim().parse::<f64>().unwrap())
+            };
+            // What is left are pages of the program's file, which the system holds for all who run it.
+            own = own.max(of("RssAnon:"));
+            whole = whole.max(of("VmHWM:"));
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(child.wait().unwrap().success());
+        let [weights, own, whole] = [weights, own, whole].map(|bytes| bytes / 1e6);
+        println!("{precision}: {weights:.1} MB of weights, {own:.1} MB of its own, {whole:.1} MB in all");
+        assert!((weights..weights * 1.15).contains(&own), "{precision}: {own} MB, {weights} of weights");
+    }
+}
