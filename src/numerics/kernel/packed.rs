@@ -67,7 +67,8 @@ impl<R: Copy> Panels<R> {
     /// Makes room for so many rows in each of so many panels.
     fn make_room(&mut self, depth: usize, panels: usize, empty: R) {
         if depth > self.room {
-            let room = depth.max(2 * self.room);
+            // Not twice as much: half of what texts take of the memory would stand empty.
+            let room = depth.max(self.room + self.room.div_ceil(4));
             let mut rows = vec![empty; room * panels];
             if self.room > 0 {
                 for (old, new) in self.rows.chunks_exact(self.room).zip(rows.chunks_exact_mut(room)) {
