@@ -456,22 +456,11 @@ fn the_decoders_table_says_what_the_benchmark_said() {
             .collect();
         says(&page, &format!("| {name} | {} |", fields.join(" | ")));
     }
-    let (_, ranking) = measured.split_once("on one thread: ").unwrap();
-    let ranking: f64 = ranking.split(' ').next().unwrap().parse().unwrap();
-    says(&page, &format!("{ranking:.2} ms of one thread for each row of 151,936 logits"));
-    // Two threads share the rows of a step, of which one has none to share. In percent.
-    let part = |cell: &str, at: usize, rows: f64| {
-        let step = 1000.0 * rows / rates(cell)[at];
-        100.0 * ranking * (rows / 2.0).max(1.0) / step
-    };
-    let [one, eight] = [(1, 1.0), (3, 8.0)].map(|(at, rows)| part("fp32/sequential/t2", at, rows));
-    let [of_eight, of_sixteen] = [(3, 8.0), (4, 16.0)].map(|(at, rows)| part("bf16/sequential/t2", at, rows));
-    says(
-        &page,
-        &format!(
-            "{one:.1} % of a step in fp32 at batch 1, about {eight:.0} % at batch 8, and {of_eight:.0} to {of_sixteen:.0} % in bf16"
-        ),
-    );
+    for (name, cell) in [("two threads", "bf16/sequential/t2"), ("one thread", "bf16/sequential/t1")] {
+        let row = drawn(&measured).find(|row| row[0] == cell && row[1].contains(" of ")).unwrap();
+        let shares: Vec<_> = row[1..].iter().map(|field| field.split_once(": ").unwrap().1).collect();
+        says(&page, &format!("| {name} | {} |", shares.join(" | ")));
+    }
 }
 
 #[test]
