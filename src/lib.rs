@@ -209,6 +209,9 @@
 //! 25. **No files of one folder use one another in a circle** (`tests/shape.rs`).
 //! 26. **A server is believed as far as it proves what it says**, asked nothing twice and followed nowhere, and ends with whatever
 //!     it has started, however the run ends (`tests/serving.rs`).
+//! 27. **Whichever operation makes two cells part is named**, from what each read and gave where the run's own digests are met again:
+//!     25 of 25 that were spoiled by a seed (`of_25_seeded_differences_the_operation_is_named_in_25`), whatever else is read at once
+//!     (`the_answer_is_the_same_byte_for_byte_however_it_is_read_and_whatever_else_ran`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
