@@ -17,7 +17,7 @@ use crate::{
         Numerics,
         choice::{Choice, Place, rank},
         format::Format,
-        kernel::{At, Fast, Step},
+        kernel::{At, Fast, Kernel as _, Step},
     },
     source::Blame,
 };
@@ -123,7 +123,7 @@ impl Case<'_> {
         Ok(Cause {
             tokens: self.passage.tokens.len(),
             prompt: self.passage.prompt,
-            first: self.culprit(found, &one.config().clone(), kept),
+            first: self.culprit(found, one.config(), kept),
             growth: self.growth([&one_kept, &other_kept]),
             transplants: trial.transplants(which.at, &moved),
         })
@@ -177,15 +177,17 @@ impl Case<'_> {
     }
 
     fn heard(&self, decoder: &Both, passage: &Passage) -> Heard {
-        let mut heard = Heard { choices: Vec::new(), digests: Vec::new() };
-        passage.read(decoder, |read, logits| {
-            // Checkpoints have at most 2^31 positions.
-            let place = Place { item: self.item, position: read as u32 };
-            let ranking = rank(logits, 1).ok();
-            heard.choices.push(ranking.map(|ranking| self.choice.choose(logits, &ranking, place)));
-            heard.digests.push(Digest::of_logits(logits));
-        });
-        heard
+        decoder.kernel().workers().within(|| {
+            let mut heard = Heard { choices: Vec::new(), digests: Vec::new() };
+            passage.read(decoder, |read, logits| {
+                // Checkpoints have at most 2^31 positions.
+                let place = Place { item: self.item, position: read as u32 };
+                let ranking = rank(logits, 1).ok();
+                heard.choices.push(ranking.map(|ranking| self.choice.choose(logits, &ranking, place)));
+                heard.digests.push(Digest::of_logits(logits));
+            });
+            heard
+        })
     }
 
     /// What is said of the first operation that is carried out otherwise.

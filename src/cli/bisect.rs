@@ -115,10 +115,14 @@ fn show(
             grouped(apart.moved as u64),
             grouped(apart.steps),
             apart.format.clone(),
-            apart.relative.map_or_else(|| "-".to_owned(), |relative| format!("{relative:.1e}")),
+            match apart.relative {
+                None => "-".to_owned(),
+                Some(0.0) => "0".to_owned(),
+                Some(relative) => format!("{relative:.1e}"),
+            },
         ]);
     }
     let title = format!("How the difference grows, for position {} of {}", cause.tokens - 1, cause.tokens);
-    writeln!(out, "{}", headed(&title, &(aligned(table, [1, 2, 3, 5]) + "\n"), look))?;
+    write!(out, "{}", headed(&title, &(aligned(table, [1, 2, 3, 5]) + "\n"), look))?;
     Ok(())
 }
