@@ -149,13 +149,12 @@ impl Case<'_> {
         decoder.kernel().listen(Some(position));
         let heard = self.heard(decoder, &self.passage);
         let (readings, kept) = decoder.kernel().take();
-        let pairs = heard.digests.iter().zip(&self.digests[side]);
-        match pairs.into_iter().position(|(here, recorded)| here != recorded) {
-            Some(place) => {
-                Err(CauseError::Unlike { numerics: self.numerics[side], read: self.passage.prompt + place })
-            }
-            None => Ok((heard, readings, kept)),
+        let recorded = &self.digests[side];
+        if heard.digests == *recorded {
+            return Ok((heard, readings, kept));
         }
+        let same = heard.digests.iter().zip(recorded).take_while(|(here, recorded)| here == recorded).count();
+        Err(CauseError::Unlike { numerics: self.numerics[side], read: self.passage.prompt + same })
     }
 
     /// What operations give at a position.

@@ -101,12 +101,12 @@ fn transplants(Cause { transplants, first, .. }: &Cause) -> Vec<String> {
     let count = plural(suspects.len() as u64, "operation");
     sentences.push(match complete {
         true => format!(
-            "In all {count} of the model {} something else from the same inputs; with all of them as in B, A has the logits of B to the \
+            "In all, {count} of the model {} something else from the same inputs; with all of them as in B, A has the logits of B to the \
              last bit.",
             if suspects.len() == 1 { "gives" } else { "give" }
         ),
         false => format!(
-            "In all {count} of the model {} something else from the same inputs, but with all of them as in B, A does not have the \
+            "In all, {count} of the model {} something else from the same inputs, but with all of them as in B, A does not have the \
              logits of B to the last bit: what lies between operations differs, too, such as the weights of norms.",
             if suspects.len() == 1 { "gives" } else { "give" }
         ),
@@ -116,19 +116,19 @@ fn transplants(Cause { transplants, first, .. }: &Cause) -> Vec<String> {
 
 /// What a transplant of one operation or of several does.
 fn effect(Effect { sufficient, necessary }: Effect, are_several: bool) -> String {
-    let (is, makes, it) = if are_several { ("are", "make", "them") } else { ("is", "makes", "it") };
+    let (is, it) = if are_several { ("are", "them") } else { ("is", "it") };
     match (sufficient, necessary) {
         (true, true) => format!(
-            "{is} the cause: {it} as in B {makes} A do what B does (sufficient), and {it} as in A {makes} B do what A does (necessary)"
+            "{is} the cause: with {it} as in B, A does what B does (sufficient), and with {it} as in A, B does what A does (necessary)"
         ),
         (true, false) => format!(
-            "{is} sufficient, not necessary: {it} as in B {makes} A do what B does, and B does so with {it} as in A, too"
+            "{is} sufficient, not necessary: with {it} as in B, A does what B does, but with {it} as in A, B does so all the same"
         ),
         (false, true) => format!(
-            "{is} necessary, not sufficient: {it} as in A {makes} B do what A does, and A goes its way with {it} as in B"
+            "{is} necessary, not sufficient: with {it} as in A, B does what A does, but with {it} as in B, A goes its own way"
         ),
         (false, false) => {
-            format!("{is} neither sufficient nor necessary: either cell goes its way without {it}")
+            format!("{is} neither sufficient nor necessary: either cell goes its own way without {it}")
         }
     }
 }
