@@ -358,7 +358,7 @@ mod tests {
                 needed.iter().all(|one| set.contains(one))
             };
             assert_eq!(fewest(all.clone(), 1000, &mut does), (needed.clone(), true));
-            assert!(tried < 150, "{tried} for {needed:?}");
+            assert!(tried < 300, "{tried} for {needed:?}");
         }
         // Where several do by themselves, one of them is enough.
         let (set, minimal) = fewest(all.clone(), 1000, &mut |set: &[u32]| set.iter().any(|one| one % 7 == 3));
