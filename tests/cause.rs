@@ -358,6 +358,21 @@ fn every_report_of_a_run_tells_the_cause_that_was_looked_for() {
     let (code, _, err) = place.program(&["report", "r"]);
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("cause.json") && err.contains("run `reprocheck bisect` again"), "{err}");
+    // A part of the cells is judged by nobody, and has no first two that part.
+    let (code, _, err) = place.program(&[
+        "run",
+        "--model",
+        "qwen",
+        "--matrix",
+        "m.toml",
+        "--out",
+        "part",
+        "--partition",
+        "slice:1/2",
+        "--bisect",
+    ]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("cannot be used with"), "{err}");
     // Where no two cells part, the verdict stands, and it is said why there is no cause.
     let matrix = "suites = [\"carry_chain\"]\nitems = 2\n[matrix]\nprecision = \"fp32\"\nbatch = [1, 2]\n\
                   [[gate]]\nname = \"g\"\nvary = \"batch\"\nrequire = \"bits\"\n";

@@ -72,10 +72,6 @@ impl Bisect {
         let waiting = Waiting::until("still reading again what both cells read");
         let found = bisect::bisect(&self.folder, checkpoint, &subject, &wanted)?;
         drop(waiting);
-        // Of other cells or items no report tells.
-        if cells.is_none() && self.item.is_none() {
-            bisect::keep(&self.folder, &found)?;
-        }
         match self.format {
             Format::Json => {
                 let Bisected { cells, divergence, cause, .. } = &found;
@@ -84,6 +80,11 @@ impl Bisect {
                 writeln!(out)?;
             }
             Format::Text => show(&run, &found, out)?,
+        }
+        // Of other cells or items no report tells. What was found is said first: the folder may take nothing.
+        if cells.is_none() && self.item.is_none() {
+            out.flush()?;
+            bisect::keep(&self.folder, &found)?;
         }
         Ok(Exit::Held)
     }

@@ -40,7 +40,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "PART")]
     partition: Option<Partition>,
     /// Look for the operation that makes the first two cells part that do, as `reprocheck bisect` does
-    #[arg(long)]
+    #[arg(long, conflicts_with = "partition")]
     bisect: bool,
     #[command(flatten)]
     shown: Shown,
