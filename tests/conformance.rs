@@ -858,7 +858,7 @@ fn a_table_gives_back_what_it_stores() {
     let (columns, depth) = (70, 45);
     for precision in precisions() {
         for site in [Site::Table, Site::Head] {
-            let format: Format = precision.recipe(site).weights;
+            let format: Format = precision.recipe(At::alone(site)).weights;
             for order in orders() {
                 let w = values(Kind::Special, columns * depth, &mut random);
                 let fill = &mut |column: usize, terms: &mut [f32]| {

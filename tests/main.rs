@@ -21,6 +21,7 @@ mod gguf;
 mod golden;
 mod invariance;
 mod lm_eval;
+mod map;
 mod open_trace;
 mod operations;
 mod page;

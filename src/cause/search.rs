@@ -208,7 +208,7 @@ impl Case<'_> {
             read_otherwise: matches!(found, Parting::Read(_)),
             terms: terms(at, config, position),
             sides: [manner(0), manner(1)],
-            apart: Apart::of(&of(&one), &of(&other), self.format()),
+            apart: Apart::of(&of(&one), &of(&other), self.format(at)),
         }
     }
 
@@ -216,15 +216,15 @@ impl Case<'_> {
     fn growth(&self, [one, other]: [&Kept; 2]) -> Vec<Growth> {
         let stations = one.iter().filter(|(which, _)| is_station(which));
         let growth = stations.filter_map(|(which, values)| {
-            let apart = Apart::of(values, other.get(which)?, self.format());
+            let apart = Apart::of(values, other.get(which)?, self.format(which.at));
             Some(Growth { operation: which.at.into(), apart })
         });
         growth.collect()
     }
 
     /// The format in which both hand on what they computed, if it is one.
-    fn format(&self) -> Format {
-        let [one, other] = self.numerics.map(|numerics| numerics.precision().activations());
+    fn format(&self, at: At) -> Format {
+        let [one, other] = self.numerics.map(|numerics| numerics.precision().activations(at));
         if one == other { one } else { Format::F32 }
     }
 }

@@ -5,6 +5,7 @@
 
 mod axis;
 mod engine;
+pub mod map;
 mod name;
 pub mod server;
 mod setting;

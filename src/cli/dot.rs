@@ -123,7 +123,7 @@ impl Dot {
             return Err(Problem::Lengths(a.len(), b.len()));
         }
         let site = self.precision.own_site();
-        let most = self.precision.recipe(site).most_terms();
+        let most = self.precision.recipe(At::alone(site)).most_terms();
         if a.len() > most {
             return Err(Problem::TooMany(a.len(), most));
         }

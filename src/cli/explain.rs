@@ -10,7 +10,7 @@ use crate::{
     numerics::{
         Numerics,
         error::ProductError,
-        kernel::Fast,
+        kernel::{At, Fast},
         order::{Launch, Order},
         precision::{Precision, Product, Site},
         reveal::reveal,
@@ -147,7 +147,7 @@ impl ExplainPrecision {
         for (site, name) in
             [(Site::Linear, "linear layers"), (Site::Attention, "attention"), (Site::Head, "logits")]
         {
-            let recipe = precision.recipe(site);
+            let recipe = precision.recipe(At::alone(site));
             let product = match recipe.product {
                 Product::Fused => "fused multiply-add".to_owned(),
                 Product::LMul(product) => format!(

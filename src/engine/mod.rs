@@ -197,13 +197,28 @@ impl Opener for Engines<'_> {
 ///
 /// What the model lacks.
 pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineError> {
-    let keeps = match compute {
-        Compute::Lab(numerics) => numerics.precision() == Precision::Gguf,
-        Compute::Candle(stock) => stock.precision == Precision::Gguf,
+    let precision = match compute {
+        Compute::Lab(numerics) => numerics.precision(),
+        Compute::Candle(stock) => stock.precision,
         // Others keep no weights.
-        _ => false,
+        _ => return Ok(()),
     };
-    if keeps && !subject.is_gguf {
+    if let (Precision::Map(map), Some(shape)) = (precision, &subject.shape) {
+        let (name, layers) = (subject.name, shape.layers);
+        if let Some(layer) = map.layer_beyond(layers) {
+            let last = layers.saturating_sub(1);
+            return Err(EngineError::Unsupported(format!(
+                "{compute} names layer {layer}, and {name} has {layers}, the last of them {last}: take layer {layer} out of the map"
+            )));
+        }
+        if let Some(step) = map.singles_out(shape.never) {
+            let step = step.name();
+            return Err(EngineError::Unsupported(format!(
+                "{compute} names {step}, a step that {name} never takes: take {step} out of the map"
+            )));
+        }
+    }
+    if precision.parts().contains(&Precision::Gguf) && !subject.is_gguf {
         return Err(EngineError::Unsupported(format!(
             "{compute} keeps weights as a file of GGUF stores them, and {} is none: use fp32, or name such a file",
             subject.name

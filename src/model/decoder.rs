@@ -8,7 +8,6 @@ use crate::numerics::{
     elementary::rsqrt,
     kernel::{At, Encoding, End, Fast, Job, Kernel, Op, Source, Step},
     order::Launch,
-    precision::Site,
     rotary::{Rotary, Turn},
 };
 
@@ -132,9 +131,14 @@ impl<K: Kernel> Decoder<K> {
         let layer = |index: usize| {
             let name = |part: &str| format!("model.layers.{index}.{part}");
             let at = |step| At::layer(index, step);
-            let head_norm = |part| config.qk_norm.then(|| load.vector(&name(part), config.head_width));
+            let head_norm =
+                |step, part| config.qk_norm.then(|| load.vector(at(step), &name(part), config.head_width));
             Ok(Layer {
-                attention_norm: load.vector(&name("input_layernorm.weight"), width)?,
+                attention_norm: load.vector(
+                    at(Step::AttentionNorm),
+                    &name("input_layernorm.weight"),
+                    width,
+                )?,
                 qkv: load.linear(
                     at(Step::Qkv),
                     &[
@@ -145,15 +149,15 @@ impl<K: Kernel> Decoder<K> {
                     width,
                     config.qkv_bias,
                 )?,
-                query_norm: head_norm("self_attn.q_norm.weight").transpose()?,
-                key_norm: head_norm("self_attn.k_norm.weight").transpose()?,
+                query_norm: head_norm(Step::QueryNorm, "self_attn.q_norm.weight").transpose()?,
+                key_norm: head_norm(Step::KeyNorm, "self_attn.k_norm.weight").transpose()?,
                 output: load.linear(
                     at(Step::Output),
                     &[(name("self_attn.o_proj"), width)],
                     queries,
                     config.output_bias,
                 )?,
-                mlp_norm: load.vector(&name("post_attention_layernorm.weight"), width)?,
+                mlp_norm: load.vector(at(Step::MlpNorm), &name("post_attention_layernorm.weight"), width)?,
                 gate_up: load.linear(
                     at(Step::GateUp),
                     &[(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)],
@@ -170,7 +174,7 @@ impl<K: Kernel> Decoder<K> {
             })
         };
         let layers = (0..config.layers).map(layer).collect::<Result<_, CheckpointError>>()?;
-        let norm = load.vector("model.norm.weight", width)?;
+        let norm = load.vector(At::outside(Step::Norm), "model.norm.weight", width)?;
         let rotary = Rotary::new(config.head_width, config.rope_theta, config.rope_scaling);
         Ok(Decoder { kernel, config, rotary, embedding, layers, norm, head })
     }
@@ -482,17 +486,17 @@ impl<K: Kernel> Loader<'_, K> {
     ) -> Result<Linear<K::Weights>, CheckpointError> {
         let part = |kind| parts.iter().map(move |(name, outputs)| (format!("{name}.{kind}"), *outputs));
         let weights = self.matrix(at, &part("weight").collect::<Vec<_>>(), depth)?;
-        let biases = part("bias").filter(|_| bias).map(|(name, outputs)| self.vector(&name, outputs));
+        let biases = part("bias").filter(|_| bias).map(|(name, outputs)| self.vector(at, &name, outputs));
         let bias = biases.collect::<Result<Vec<_>, _>>()?.concat();
         let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
         Ok(Linear { weights, outputs, bias: Some(bias).filter(|bias| !bias.is_empty()) })
     }
 
-    /// A vector, rounded to what the precision stores.
-    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, CheckpointError> {
+    /// A vector of a place, rounded to what the precision stores there.
+    fn vector(&self, at: At, name: &str, length: usize) -> Result<Vec<f32>, CheckpointError> {
         let mut values = vec![0.0; length];
         self.checkpoint.tensor(name, &[length])?.next_row(&mut values)?;
-        self.kernel.numerics().precision().recipe(Site::Table).weights.round_slice(&mut values);
+        self.kernel.numerics().precision().vectors(at).round_slice(&mut values);
         Ok(values)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::{Checkpoint, CheckpointError, chat::ChatTemplate, checkpoint::Origin, tokenizer::Tokenizer};
-use crate::digest::Digest;
+use crate::{digest::Digest, numerics::kernel::Step};
 
 /// What a subject without a model is called.
 pub const NO_MODEL: &str = "none";
@@ -39,6 +39,17 @@ pub struct Subject<'a> {
     pub stop_tokens: &'a [u32],
     /// How many terms the sums have that its weights are part of.
     pub sums: [usize; 4],
+    /// What it is made of, where it is a model.
+    pub shape: Option<Shape>,
+}
+
+/// Which operations a model carries out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// How many layers it has.
+    pub layers: usize,
+    /// The steps that none of them takes.
+    pub never: &'static [Step],
 }
 
 impl<'a> Subject<'a> {
@@ -68,6 +79,10 @@ impl<'a> Subject<'a> {
             positions: config.positions,
             stop_tokens: &config.stop_tokens,
             sums: [config.width, config.inner_width, config.heads * config.head_width, config.head_width],
+            shape: Some(Shape {
+                layers: config.layers,
+                never: if config.qk_norm { &[] } else { &[Step::QueryNorm, Step::KeyNorm] },
+            }),
         })
     }
 
@@ -87,6 +102,7 @@ impl<'a> Subject<'a> {
             positions: 1 << 20,
             stop_tokens: &[],
             sums: [0; 4],
+            shape: None,
         }
     }
 }

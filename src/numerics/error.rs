@@ -48,7 +48,7 @@ impl ProductError {
         let numerics = Numerics::new(precision, Order::SEQUENTIAL, NonZeroUsize::MIN);
         let kernel = Fast::new(numerics.expect("every precision adds first to last"))?;
         let site = precision.own_site();
-        let recipe = precision.recipe(site);
+        let recipe = precision.recipe(At::alone(site));
         let factors: Vec<f32> = (0..GRID).map(|step| 1.0 + (step as f32 + 0.5) / GRID as f32).collect();
         // A vector with the factor and its largest entry, which meets a zero on the other side.
         let x: Vec<f32> = factors.iter().flat_map(|&x| [x, LARGEST, 0.0]).collect();

@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod apart;
+pub mod at;
 pub mod block;
 pub mod choice;
 pub mod elementary;

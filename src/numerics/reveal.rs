@@ -45,7 +45,8 @@ pub enum RevealError {
 /// When the precision leaves no room for masks, or the answers fit no tree.
 pub fn reveal<K: Kernel>(kernel: &K, site: Site, launch: Launch, terms: usize) -> Result<Tree, RevealError> {
     let precision = kernel.numerics().precision;
-    let masks = Masks::new(&precision.recipe(site), terms).ok_or(RevealError::NoRoom { precision, terms })?;
+    let masks = Masks::new(&precision.recipe(At::alone(site)), terms)
+        .ok_or(RevealError::NoRoom { precision, terms })?;
     let mut probes = Probes { kernel, site, launch, terms, masks };
     if terms == 0 {
         return Ok(Tree::node(Vec::new()));
@@ -207,10 +208,10 @@ mod tests {
     #[test]
     fn masks_and_units_are_numbers_of_the_formats_that_they_pass_through() {
         let formats: Vec<Format> =
-            PRECISIONS.iter().map(|entry| entry.example.recipe(Site::Linear).weights).collect();
+            PRECISIONS.iter().map(|entry| entry.example.recipe(At::alone(Site::Linear)).weights).collect();
         let mut fitting = 0;
         for (&activations, &weights) in formats.iter().flat_map(|x| formats.iter().map(move |w| (x, w))) {
-            let recipe = Recipe { activations, weights, ..Precision::Fp32.recipe(Site::Linear) };
+            let recipe = Recipe { activations, weights, ..Precision::Fp32.recipe(At::alone(Site::Linear)) };
             let Some(Masks { mask, unit, .. }) = Masks::new(&recipe, 41) else { continue };
             for (x, w) in [mask, unit] {
                 let kept = (activations.round(x), weights.round(w));

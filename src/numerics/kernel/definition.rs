@@ -43,7 +43,7 @@ impl Kernel for Definition {
     }
 
     fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Plain {
-        let recipe = self.numerics.precision().recipe(at.site());
+        let recipe = self.numerics.precision().recipe(at);
         let most = recipe.most_terms();
         assert!(depth <= most, "{depth} products of 8-bit integers may overflow a sum of 32 bits");
         let mut plain = Plain { format: recipe.weights, depth, columns: vec![vec![0.0; depth]; columns] };
@@ -73,10 +73,10 @@ impl Kernel for Definition {
     fn apply(&self, at: At, launch: Launch, op: Op<'_, Plain>) {
         op.check();
         let precision = self.numerics.precision();
-        let (format, order) = (precision.activations(), self.numerics.order_of(Reduction::Row));
+        let (format, order) = (precision.activations(at), self.numerics.order_of(Reduction::Row));
         match op {
             Op::Product(jobs) => {
-                let recipe = precision.recipe(at.site());
+                let recipe = precision.recipe(at);
                 let order = self.numerics.order_of(Reduction::Product(at.site()));
                 jobs.into_iter().for_each(|job| product(&recipe, order, launch, job));
             }
@@ -177,7 +177,7 @@ fn product(recipe: &Recipe, order: Order, launch: Launch, job: Job<'_, Plain>) {
 
 /// A sum of products in f32.
 fn sum_of_products(order: Order, launch: Launch, terms: usize, pair: impl Fn(usize) -> (f32, f32)) -> f32 {
-    let recipe = Precision::Fp32.recipe(Site::Linear);
+    let recipe = Precision::Fp32.recipe(At::alone(Site::Linear));
     reduce(&recipe, order.rule(), &order.schedule(terms, launch), 0.0, pair)
 }
 

@@ -21,7 +21,7 @@ use crate::numerics::{
     elementary,
     format::Format,
     order::{Launch, Order, Rule, Shape},
-    precision::{Product, Recipe, Site},
+    precision::{Product, Recipe},
     product::{LMul, Variant},
     rotary::Turn,
 };
@@ -107,9 +107,9 @@ impl Fast {
         RowSums { isa: self.isa, rule: order.rule(), schedule: self.schedules.of(order, terms, launch) }
     }
 
-    fn product(&self, site: Site, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
-        let recipe = self.numerics.precision().recipe(site);
-        let order = self.numerics.order_of(Reduction::Product(site));
+    fn product(&self, at: At, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
+        let recipe = self.numerics.precision().recipe(at);
+        let order = self.numerics.order_of(Reduction::Product(at.site()));
         let prepare = |job| Prepared::new(self.isa, recipe, order, launch, &self.schedules, job);
         let panels = |job: &Job<'_, Packed>| job.weights.columns.div_ceil(PANEL);
         let step = cost_of_step(&recipe, order);
@@ -141,8 +141,8 @@ impl Fast {
         });
     }
 
-    fn lookup(&self, site: Site, table: &Packed, columns: &[u32], out: &mut [f32]) {
-        let order = self.numerics.order_of(Reduction::Product(site));
+    fn lookup(&self, at: At, table: &Packed, columns: &[u32], out: &mut [f32]) {
+        let order = self.numerics.order_of(Reduction::Product(at.site()));
         table.must_walk(order);
         assert_eq!(out.len(), columns.len() * table.depth, "there is room for every term");
         let schedule = self.schedules.of(order, table.depth, Launch::default());
@@ -256,7 +256,7 @@ impl Kernel for Fast {
     }
 
     fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Packed {
-        let recipe = self.numerics.precision().recipe(at.site());
+        let recipe = self.numerics.precision().recipe(at);
         let order = self.numerics.order_of(Reduction::Product(at.site()));
         Packed::new(recipe, order, columns, depth, source)
     }
@@ -270,10 +270,10 @@ impl Kernel for Fast {
 
     fn apply(&self, at: At, launch: Launch, op: Op<'_, Packed>) {
         op.check();
-        let format = self.numerics.precision().activations();
+        let format = self.numerics.precision().activations(at);
         match op {
-            Op::Product(jobs) => self.product(at.site(), launch, jobs),
-            Op::Lookup { table, columns, out } => self.lookup(at.site(), table, columns, out),
+            Op::Product(jobs) => self.product(at, launch, jobs),
+            Op::Lookup { table, columns, out } => self.lookup(at, table, columns, out),
             Op::Norm { rows, weight, epsilon, out } => {
                 self.norm(format, launch, rows, weight, epsilon, out);
             }

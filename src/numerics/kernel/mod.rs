@@ -7,7 +7,6 @@
 //! on vectors: one lane per output element, so that no width, tile or batch changes the order of one output.
 //! [`Faulty`] is a kernel with a defect, for showing that an audit sees it.
 
-mod at;
 mod blocks;
 mod certified;
 mod definition;
@@ -30,9 +29,9 @@ mod workers;
 
 use std::fmt;
 
-use super::{Numerics, order::Launch, precision::Site};
+use super::{Numerics, at::Site, order::Launch};
 
-pub use at::{At, Step};
+pub use super::at::{At, Step};
 pub use definition::Definition;
 pub use fast::Fast;
 pub use faulty::{Faulty, KernelFault};

@@ -1,13 +1,21 @@
 //! The table of precisions: what is stored how, how a product is formed, and where it all rounds.
 
+mod map;
 mod name;
 
 use std::mem::discriminant;
 
-pub use self::name::PrecisionError;
-pub(crate) use self::name::pattern;
-pub use super::product::Threshold;
-use super::{format::Format, product::LMul};
+pub(crate) use self::{map::plain, name::pattern};
+pub use self::{
+    map::{Layers, Map, MapError, Rule, Where, file_of},
+    name::PrecisionError,
+};
+pub use super::{at::Site, product::Threshold};
+use super::{
+    at::{At, Step},
+    format::Format,
+    product::LMul,
+};
 use crate::name::named;
 
 /// How weights are stored, how a product is formed, and what sums and results round to.
@@ -40,6 +48,8 @@ pub enum Precision {
     Int8(Threshold),
     /// Integer products per token and per channel, no outliers.
     W8A8,
+    /// Others, each at its places.
+    Map(Map),
 }
 
 /// Which products an L-Mul cell forms by L-Mul; the others are ordinary f32 products.
@@ -54,20 +64,6 @@ pub enum Scope {
 }
 
 named! { Scope, "scope": Attention = "attention", Linear = "linear", All = "all" }
-
-/// Where in the model a matrix stands.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Site {
-    /// A layer's product with weights.
-    Linear,
-    /// Queries with keys, or probabilities with values.
-    Attention,
-    /// The last product, which gives the logits.
-    Head,
-    /// A table that is looked up, and the small vectors (norm weights, biases): nothing is multiplied through a
-    /// matrix, so what a precision does to factors does not happen here.
-    Table,
-}
 
 /// How the terms of a sum come about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -136,6 +132,8 @@ pub struct PrecisionEntry {
 
 /// The row of the minifloats that have none of their own. Those stand before it.
 const ANY: &str = "eXmY";
+/// The row of maps, which are named by a file, or by what it says.
+const MAP: &str = "map:FILE";
 const MINIFLOAT_PARAMETERS: &[&str] = &["round=even|away|up|down|zero", "saturate=yes|no"];
 
 /// Every precision there is. `list`, `explain`, the conformance tests and the benchmark walk this table.
@@ -232,6 +230,13 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
         parameters: &[],
         example: Precision::W8A8,
     },
+    PrecisionEntry {
+        name: MAP,
+        sentence: "others by place: a file beside the matrix says which steps of which layers have which",
+        rounds: "every operation as the precision of its place does: what it reads, its sums, what it gives",
+        parameters: &[],
+        example: Precision::Map(Map::EXAMPLE),
+    },
 ];
 
 impl Precision {
@@ -246,8 +251,25 @@ impl Precision {
         PRECISIONS.iter().find(own).expect("every precision has a row in PRECISIONS")
     }
 
-    /// All rounding points of a product at this site.
-    pub fn recipe(self, site: Site) -> Recipe {
+    /// The one that holds at a place: itself, unless it is a map.
+    pub fn at(self, at: At) -> Precision {
+        match self {
+            Precision::Map(map) => map.at(at),
+            plain => plain,
+        }
+    }
+
+    /// The precisions that it is made of: itself, unless it is a map.
+    pub fn parts(self) -> Vec<Precision> {
+        match self {
+            Precision::Map(map) => map.parts(),
+            plain => vec![plain],
+        }
+    }
+
+    /// All rounding points of a product at this place.
+    pub fn recipe(self, at: At) -> Recipe {
+        let site = at.site();
         let uniform = |format| Recipe {
             weights: format,
             kept: false,
@@ -295,26 +317,35 @@ impl Precision {
                 Recipe { product: Product::W8A8, ..uniform(Format::F32) }
             }
             Precision::W8A8 => uniform(Format::F32),
+            Precision::Map(map) => map.at(at).recipe(at),
         }
     }
 
-    /// What the values between operations round to: those of norms, softmax, gates and the residual stream, as those
+    /// What the values that this place hands on round to: those of norms, softmax, gates and the residual stream, as those
     /// of the linear layers.
-    pub fn activations(self) -> Format {
-        let Recipe { result, .. } = self.recipe(Site::Linear);
+    pub fn activations(self, at: At) -> Format {
+        let Recipe { result, .. } = self.at(at).recipe(At::alone(Site::Linear));
         result
+    }
+
+    /// What the small vectors of a place are stored in: the weights of its norm, the biases of its product.
+    pub fn vectors(self, at: At) -> Format {
+        let Recipe { weights, .. } = self.at(at).recipe(At::alone(Site::Table));
+        weights
     }
 
     /// Where a checkpoint ties its embedding to its head: can one matrix, packed for the head, be both? Otherwise the
     /// head needs one of its own.
     pub fn head_is_table(self) -> bool {
-        self.recipe(Site::Head).weights == self.recipe(Site::Table).weights
+        let [head, table] = [Step::Head, Step::Embed].map(|step| self.recipe(At::outside(step)).weights);
+        head == table
     }
 
     /// A site at which the product that gives the precision its name is used.
     pub fn own_site(self) -> Site {
         match self {
             Precision::LMul { scope: Scope::Attention, .. } => Site::Attention,
+            Precision::Map(map) => map.base().own_site(),
             _ => Site::Linear,
         }
     }
@@ -326,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_table_keeps_what_no_product_asks_for() {
-        let table = |name: &str| name.parse::<Precision>().unwrap().recipe(Site::Table);
+        let table = |name: &str| name.parse::<Precision>().unwrap().recipe(At::alone(Site::Table));
         for (name, stored) in [
             ("fp32", Format::F32),
             ("gguf", Format::F32),
@@ -347,9 +378,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tied_head_is_stored_twice_only_where_l_mul_rounds_its_factors() {
+    fn a_tied_head_is_stored_twice_only_where_l_mul_or_a_map_rounds_it_otherwise() {
         for entry in PRECISIONS {
-            assert!(entry.example.head_is_table(), "{}", entry.name);
+            assert_eq!(entry.example.head_is_table(), entry.name != MAP, "{}", entry.name);
         }
         let shared = |name: &str| name.parse::<Precision>().unwrap().head_is_table();
         assert!(shared("lmul:m=3,scope=attention"));
@@ -359,7 +390,8 @@ mod tests {
     #[test]
     fn attention_scope_leaves_the_linear_layers_alone() {
         let precision: Precision = "lmul:m=4,scope=attention".parse().unwrap();
-        assert_eq!(precision.recipe(Site::Linear), Precision::Fp32.recipe(Site::Linear));
-        assert_ne!(precision.recipe(Site::Attention), Precision::Fp32.recipe(Site::Attention));
+        let [linear, attention] = [Site::Linear, Site::Attention].map(At::alone);
+        assert_eq!(precision.recipe(linear), Precision::Fp32.recipe(linear));
+        assert_ne!(precision.recipe(attention), Precision::Fp32.recipe(attention));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{ANY, PRECISIONS, Precision, PrecisionEntry, Scope};
+use super::{
+    ANY, MAP, PRECISIONS, Precision, PrecisionEntry, Scope,
+    map::{self, MapError},
+};
 use crate::{
     name::{did_you_mean, nearest},
     numerics::{
@@ -14,6 +17,7 @@ use crate::{
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Precision::Map(map) => return map.fmt(f),
             Precision::Minifloat(format) if self.entry().name == ANY => {
                 write!(f, "e{}m{}", format.exponent_bits(), format.mantissa_bits())?;
             }
@@ -39,7 +43,9 @@ pub(crate) fn pattern() -> String {
             one => format!("{name}(:({one})(,({one}))*)?"),
         }
     };
-    format!("({})", PRECISIONS.iter().map(of_entry).collect::<Vec<_>>().join("|"))
+    let plain = PRECISIONS.iter().filter(|entry| entry.name != MAP);
+    let plain = plain.map(of_entry).collect::<Vec<_>>().join("|");
+    format!("({plain}|{})", map::pattern(&format!("({plain})")))
 }
 
 /// Why a text is not the name of a precision.
@@ -84,6 +90,9 @@ pub enum PrecisionError {
         /// What would do.
         wanted: &'static str,
     },
+    /// A map that is none.
+    #[error(transparent)]
+    Map(#[from] MapError),
     /// A minifloat that cannot be.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -100,6 +109,9 @@ impl FromStr for Precision {
     type Err = PrecisionError;
 
     fn from_str(name: &str) -> Result<Self, PrecisionError> {
+        if let Some(rest) = name.strip_prefix(map::PREFIX) {
+            return Ok(map::parse(rest)?);
+        }
         let (base, parameters) = name.split_once(':').unwrap_or((name, ""));
         let mut precision = match PRECISIONS.iter().find(|entry| entry.name == base && base != ANY) {
             Some(entry) => entry.example,
@@ -242,7 +254,7 @@ mod tests {
         assert_eq!(name("int8:threshold=6.0"), "int8");
         assert_eq!(name("e4m3"), "fp8-e4m3");
         assert_eq!(name("fp8-e5m2:round=even,saturate=yes"), "fp8-e5m2");
-        for entry in PRECISIONS.iter().filter(|entry| entry.name != "eXmY") {
+        for entry in PRECISIONS.iter().filter(|entry| ![ANY, MAP].contains(&entry.name)) {
             assert_eq!(entry.example.to_string(), entry.name);
         }
     }

@@ -1,8 +1,22 @@
 //! Where in a forward pass an operation stands: an address that every operation has, and no two of one pass share.
 
-use std::{cmp::Ordering, fmt};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
-use crate::numerics::precision::Site;
+use crate::name::NameError;
+
+/// Where in the model a matrix stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Site {
+    /// A layer's product with weights.
+    Linear,
+    /// Queries with keys, or probabilities with values.
+    Attention,
+    /// The last product, which gives the logits.
+    Head,
+    /// A table that is looked up, and the small vectors (norm weights, biases): nothing is multiplied through a
+    /// matrix, so what a precision does to factors does not happen here.
+    Table,
+}
 
 /// The place of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -86,6 +100,8 @@ macro_rules! steps {
         impl Step {
             /// Every step of a forward pass.
             pub const ALL: &[Step] = &[$(Step::$step),*];
+            /// Their names, in the same order.
+            pub const NAMES: &[&str] = &[$($name),*];
 
             /// Its name.
             pub const fn name(self) -> &'static str {
@@ -94,8 +110,34 @@ macro_rules! steps {
                     Step::Alone(_) => "alone",
                 }
             }
+
+            /// Its number among [`Step::ALL`]; what stands alone has none.
+            pub const fn number(self) -> Option<usize> {
+                /// The same without what stands alone: these are numbered.
+                enum Numbered {
+                    $($step,)*
+                }
+                match self {
+                    $(Step::$step => Some(Numbered::$step as usize),)*
+                    Step::Alone(_) => None,
+                }
+            }
+
+            /// Is it taken in every layer, and not once before or behind them?
+            pub const fn is_of_layer(self) -> bool {
+                !matches!(self, Step::Embed | Step::Norm | Step::Head | Step::Alone(_))
+            }
         }
     };
+}
+
+impl FromStr for Step {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Step, NameError> {
+        let found = Step::ALL.iter().copied().find(|step| step.name() == name);
+        found.ok_or_else(|| NameError::new("step", Step::NAMES, name))
+    }
 }
 
 steps! {

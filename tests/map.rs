@@ -1,0 +1,385 @@
+//! Precision maps: one value has one name, whatever was written for it, and every operation computes as its place says.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    num::{NonZeroU64, NonZeroUsize},
+    sync::Mutex,
+};
+
+use crate::support::fixture;
+use reprocheck::{
+    cause::{
+        passage::{Passage, Rows},
+        transplant::{Donated, Transplant},
+    },
+    cell::{Cell, map},
+    model::{
+        Checkpoint, Decoder,
+        decoder::{Span, Wanted},
+        embedded::MODELS,
+    },
+    numerics::{
+        Numerics,
+        format::Format,
+        kernel::{At, Definition, End, Fast, Kernel, Op, Source, Step, Workers},
+        order::Launch,
+        precision::{Map, Precision, Site},
+        random::Stream,
+    },
+};
+
+fn precision(name: &str) -> Precision {
+    name.parse().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn read(text: &str) -> Precision {
+    map::read("m.map", text).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+}
+
+/// Every place of a model of so many layers.
+fn places(layers: usize) -> Vec<At> {
+    let (of_layer, outside): (Vec<Step>, Vec<Step>) = Step::ALL.iter().partition(|step| step.is_of_layer());
+    let of_layers = (0..layers).flat_map(|layer| of_layer.iter().map(move |step| At::layer(layer, *step)));
+    of_layers.chain(outside.into_iter().map(At::outside)).collect()
+}
+
+/// Lines as a person might write them, and what the last that holds at a place says.
+struct Lines {
+    base: Precision,
+    rules: Vec<Line>,
+}
+
+/// Layers from one to another, or to the last; steps; what they have.
+type Line = (Vec<(usize, Option<usize>)>, Vec<Step>, Precision);
+
+const SOME: [&str; 6] =
+    ["bf16", "fp8-e4m3", "lmul:m=4,scope=attention", "int8:threshold=4.5", "e3m2:round=zero", "gguf"];
+
+impl Lines {
+    fn random(stream: &mut Stream) -> Lines {
+        let mut below = |bound: u64| stream.below(NonZeroU64::new(bound).unwrap()) as usize;
+        let count = 1 + below(6) as u64;
+        let any = |below: &mut dyn FnMut(u64) -> usize| precision(SOME[below(count) % SOME.len()]);
+        let base = any(&mut below);
+        let rules = (0..below(9)).map(|_| {
+            let layers = (0..below(4)).map(|_| {
+                let first = below(7);
+                (first, [None, Some(first), Some(first + below(4))][below(3)])
+            });
+            let layers: Vec<_> = layers.collect();
+            let mut steps: Vec<Step> = (0..below(5)).map(|_| Step::ALL[below(19)]).collect();
+            steps.retain(|step| layers.is_empty() || step.is_of_layer());
+            if layers.is_empty() && steps.is_empty() {
+                steps.push(Step::ALL[below(19)]);
+            }
+            (layers, steps, any(&mut below))
+        });
+        Lines { base, rules: rules.collect() }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("# a map\nall : {}\n\n", self.base);
+        for (layers, steps, precision) in &self.rules {
+            let layers: Vec<_> = layers
+                .iter()
+                .map(|(first, last)| match last {
+                    Some(last) if last == first => format!("{first}"),
+                    Some(last) => format!("{first}-{last}"),
+                    None => format!("{first}-"),
+                })
+                .collect();
+            let steps: Vec<_> = steps.iter().map(|step| step.name()).collect();
+            let between = if layers.is_empty() || steps.is_empty() { "" } else { ", " };
+            let word = if layers.is_empty() { "" } else { "layers " };
+            writeln!(text, " {word}{}{between}{}: {precision} # why", layers.join(" "), steps.join(" "))
+                .unwrap();
+        }
+        text
+    }
+
+    fn at(&self, at: At) -> Precision {
+        let holds = |(layers, steps, _): &&Line| {
+            let has = |layer: usize| {
+                layers.iter().any(|(first, last)| (*first..=last.unwrap_or(usize::MAX)).contains(&layer))
+            };
+            (layers.is_empty() || at.layer.is_some_and(has)) && (steps.is_empty() || steps.contains(&at.step))
+        };
+        self.rules.iter().rev().find(holds).map_or(self.base, |(_, _, precision)| *precision)
+    }
+}
+
+#[test]
+fn a_map_is_what_its_lines_say_and_has_one_name_and_one_text() {
+    let mut stream = Stream::new(5, 0);
+    let (mut maps, mut longest) = (0, 0);
+    let all = places(13);
+    for _ in 0..2000 {
+        let lines = Lines::random(&mut stream);
+        let text = lines.text();
+        let value = read(&text);
+        for &at in &all {
+            assert_eq!(value.at(at), lines.at(at), "{at}: {value}\n{text}");
+        }
+        let name = value.to_string();
+        assert_eq!(name.parse(), Ok(value), "{text}");
+        let written = map::written(value);
+        assert_eq!((read(&written), map::written(read(&written))), (value, written), "{text}");
+        // Place by place it is the same value, whatever the lines were.
+        let depth = all.iter().filter_map(|at| at.layer).max().unwrap();
+        let placed = all.iter().map(|at| (*at, lines.at(*at)));
+        let again = Map::new(precision("fp32"), placed);
+        let agree = |at: &At| again.at(*at) == value.at(*at);
+        assert!(all.iter().all(agree) && again.to_string().parse() == Ok(again), "{again}\n{text}");
+        // Behind the last layer that was placed one by one it has the base.
+        assert_eq!(again.at(At::layer(depth + 1, Step::Down)), precision("fp32"));
+        // A map over itself, and over another, is itself.
+        assert_eq!(Map::new(value, all.iter().map(|at| (*at, value))), value);
+        assert_eq!(value.parts().len() > 1, matches!(value, Precision::Map(_)));
+        maps += usize::from(matches!(value, Precision::Map(_)));
+        longest = longest.max(name.len());
+        let cell = format!("lab/{name}/exact/t1/b1");
+        assert_eq!(cell.parse::<Cell>().map(|cell| cell.to_string()), Ok(cell));
+    }
+    assert!(
+        (1200..1990).contains(&maps) && longest > 300,
+        "{maps} maps, the longest of {longest} characters"
+    );
+}
+
+#[test]
+fn texts_that_mean_the_same_have_the_name_that_is_shown() {
+    for (name, texts) in [
+        (
+            "map:fp8-e4m3;gate-up@7.12-=bf16;down@0-3.7.12-=bf16;head=fp32",
+            &[
+                "all: fp8-e4m3\nlayers 0-3, down: bf16\nlayers 7 12-, gate-up down: bf16\nhead: fp32\n",
+                "all: fp8-e4m3\ndown gate-up head: bf16\nlayers 4-6 8-11, down: fp8-e4m3\nhead: fp32\n\
+                 layers 0-6 8-11, gate-up: fp8-e4m3",
+            ][..],
+        ),
+        (
+            "map:bf16;@0-1=fp32;embed,norm,head=fp32;down@0=bf16",
+            &[
+                "all: fp32\nlayers 2-: bf16\nlayers 0, down: bf16",
+                "all: bf16\nlayers 0 1: fp32\nembed norm head: fp32\ndown: bf16\nlayers 1, down: fp32",
+            ],
+        ),
+        (
+            "map:bf16;gate-up,down@1-=fp8-e4m3;head=fp32",
+            &["all: bf16\ngate-up,down: fp8-e4m3\r\nlayers 0: bf16\r\nhead:fp32"],
+        ),
+        (
+            "map:fp32;scores,context=lmul:m=4,scope=attention",
+            &["all: fp32\nscores context: lmul:scope=attention,m=4"],
+        ),
+        // Where all places agree it is no map.
+        (
+            "bf16",
+            &[
+                "all: bf16",
+                "all: bf16\nlayers 0-7: bf16",
+                "all: fp32\nlayers 0-: bf16\nembed norm head: bf16",
+            ],
+        ),
+    ] {
+        for text in texts {
+            assert_eq!(read(text).to_string(), name, "{text}");
+        }
+        assert_eq!(precision(name).to_string(), name);
+    }
+    // What stands alone has what most steps have.
+    let map = precision("map:fp8-e4m3;head=fp32");
+    assert_eq!(map.at(At::alone(Site::Head)), precision("fp8-e4m3"));
+    assert_eq!(map.at(At::outside(Step::Head)), precision("fp32"));
+}
+
+#[test]
+fn a_map_in_its_own_words_says_what_is_wrong_with_them() {
+    let error = |name: &str| name.parse::<Precision>().unwrap_err().to_string();
+    for (name, said) in [
+        (
+            "map:smooth.map",
+            "`map:smooth.map` names a file, and here none is read: write what it says, such as map:bf16;head=fp32 (a map in its own \
+             words has a `;`, and the name of a file has none)",
+        ),
+        ("map:bf16;", "`` says of no place which precision it has: write for example down@0-3=bf16"),
+        ("map:bf16;dwn=fp32", "`dwn` is no step: write `down`, or one of embed, "),
+        ("map:bf16;=fp32", "`` is no step: write one of embed, "),
+        ("map:bf16;down@=fp32", "`` is no layer: write a number from 0 up, or a range such as 0-3 or 12-"),
+        ("map:bf16;down@x=fp32", "`x` is no layer: "),
+        ("map:bf16;down@-3=fp32", "`-3` is no layer: "),
+        ("map:bf16;down@+3=fp32", "`+3` is no layer: "),
+        ("map:bf16;down@3-1=fp32", "layers 3-1 end before they begin: write 1-3"),
+        (
+            "map:bf16;down@0-1024=fp32",
+            "no model has a layer 1024: layers are counted from 0, up to 1023 at most",
+        ),
+        ("map:bf16;down@99999999999999999999999=fp32", "no model has a layer "),
+        ("map:bf16;head@0=fp32", "`head` stands outside of the layers: name it without any"),
+        ("map:map:x;head=fp32", "a map cannot stand in a map: write what it says of these places"),
+        ("map:bf16;head=bf61", "unknown precision `bf61`: did you mean `bf16`? "),
+        ("map", "unknown precision `map`: did you mean `map:FILE`? "),
+    ] {
+        assert!(error(name).starts_with(said), "{name}: {}", error(name));
+    }
+}
+
+fn numerics(precision: &str) -> Numerics {
+    format!("{precision}/split-k:3/t2").parse().unwrap()
+}
+
+/// The bits of the logits after every token of a passage, as a kernel that may have a donor reads it.
+fn logits<H: Kernel>(checkpoint: &Checkpoint, host: H, donor: Option<Fast>, donated: &[At]) -> Vec<u32> {
+    let kernel = Transplant::new(0, host, donor);
+    kernel.donate(Donated::At(donated.iter().copied().collect::<BTreeSet<_>>()));
+    let decoder = Decoder::load(kernel, checkpoint).unwrap();
+    let tokens = (0..40).map(|place| (place * 7 + 3) % checkpoint.config.vocabulary as u32).collect();
+    let rows = [Rows { layers: 9, head: 9 }; 2];
+    let passage =
+        Passage { tokens, prompt: 1, calls: vec![rows; 40], together: NonZeroUsize::new(16).unwrap() };
+    let mut bits = Vec::new();
+    passage.read(&decoder, |_, logits| bits.extend(logits.iter().map(|logit| logit.to_bits())));
+    bits
+}
+
+#[test]
+fn a_map_computes_what_a_transplant_of_its_places_computes() {
+    let checkpoint = Checkpoint::embedded(&MODELS[0]).unwrap();
+    let fast = |precision: &str| Fast::new(numerics(precision)).unwrap();
+    for (host, donor, lines, donated) in [
+        ("bf16", "fp8-e4m3", "layers 0-1, down gate-up", &[Step::Down, Step::GateUp][..]),
+        ("bf16", "fp32", "layers 0-1, scores softmax context", &[Step::Scores, Step::Softmax, Step::Context]),
+        (
+            "fp32",
+            "lmul:m=3",
+            "layers 0-1, scores context output",
+            &[Step::Scores, Step::Context, Step::Output],
+        ),
+        (
+            "fp32",
+            "e4m3",
+            "layers 0-1, query-rotation key-rotation attention-add gate mlp-add",
+            &[Step::QueryRotation, Step::KeyRotation, Step::AttentionAdd, Step::Gate, Step::MlpAdd],
+        ),
+        ("layercast", "w8a8", "layers 0-1, qkv down", &[Step::Qkv, Step::Down]),
+        ("fp16", "bf16", "layers 0-1, down gate-up output", &[Step::Down, Step::GateUp, Step::Output]),
+    ] {
+        let map = read(&format!("all: {host}\n{lines}: {donor}")).to_string();
+        let places: Vec<At> =
+            (0..2).flat_map(|layer| donated.iter().map(move |step| At::layer(layer, *step))).collect();
+        let own = logits(&checkpoint, fast(&map), None, &[]);
+        let transplanted = logits(&checkpoint, fast(host), Some(fast(donor)), &places);
+        assert!(own == transplanted, "{map} is no transplant");
+        for plain in [host, donor] {
+            assert!(own != logits(&checkpoint, fast(plain), None, &[]), "{map} is {plain}");
+        }
+        // Nor is it one of a place less.
+        for left in 0..places.len() {
+            let fewer = [&places[..left], &places[left + 1..]].concat();
+            let transplanted = logits(&checkpoint, fast(host), Some(fast(donor)), &fewer);
+            assert!(own != transplanted, "{map}: {} changes nothing", places[left]);
+        }
+    }
+}
+
+/// A kernel that looks at the vectors of every norm and product: are they numbers of the format that their place has?
+struct Looks {
+    kernel: Fast,
+    seen: Mutex<BTreeSet<Step>>,
+}
+
+impl Kernel for Looks {
+    type Weights = <Fast as Kernel>::Weights;
+
+    fn numerics(&self) -> Numerics {
+        self.kernel.numerics()
+    }
+
+    fn workers(&self) -> &Workers {
+        self.kernel.workers()
+    }
+
+    fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Self::Weights {
+        self.kernel.pack(at, columns, depth, source)
+    }
+
+    fn push(&self, weights: &mut Self::Weights, end: End<'_>) {
+        self.kernel.push(weights, end);
+    }
+
+    fn apply(&self, at: At, launch: Launch, op: Op<'_, Self::Weights>) {
+        let vectors = match &op {
+            Op::Norm { weight, .. } => vec![*weight],
+            Op::Product(jobs) => jobs.iter().filter_map(|job| job.start).collect(),
+            _ => Vec::new(),
+        };
+        let precision = self.numerics().precision();
+        // The narrower one is told from the wider.
+        let is_fp8 = precision.at(at) == Precision::Minifloat(Format::E4M3);
+        for vector in vectors {
+            let fits = |format: Format| vector.iter().all(|value| format.round(*value) == *value);
+            assert_eq!(fits(Format::E4M3), is_fp8, "{at} under {precision}");
+            self.seen.lock().unwrap().insert(at.step);
+        }
+        self.kernel.apply(at, launch, op);
+    }
+}
+
+#[test]
+fn vectors_are_stored_as_their_own_place_stores_them() {
+    // Norms of the heads in the one, biases of the products in the other.
+    for (name, steps) in
+        [("qwen3-untied-bias", "attention-norm query-norm qkv"), ("llama-bias", "mlp-norm output norm")]
+    {
+        let checkpoint = fixture(name);
+        let mut seen = BTreeSet::new();
+        for steps in
+            [steps.to_owned(), "head".to_owned()].into_iter().chain(steps.split(' ').map(str::to_owned))
+        {
+            let map = read(&format!("all: bf16\nlayers 1: fp8-e4m3\n{steps}: fp8-e4m3")).to_string();
+            let kernel = Looks { kernel: Fast::new(numerics(&map)).unwrap(), seen: Mutex::default() };
+            let decoder = Decoder::load(kernel, &checkpoint).unwrap();
+            let mut cache = decoder.cache();
+            decoder.forward(&mut [Span { cache: &mut cache, tokens: &[1, 2, 3], logits: Wanted::Last }]);
+            seen.extend(decoder.kernel().seen.lock().unwrap().iter().copied());
+        }
+        assert!(steps.split(' ').all(|step| seen.contains(&step.parse().unwrap())), "{name}: {seen:?}");
+    }
+}
+
+#[test]
+fn the_fast_kernel_has_the_bits_of_the_definition_under_any_map() {
+    let mut stream = Stream::new(6, 0);
+    for name in ["qwen3-wide-heads", "qwen2-window", "llama-bias", "qwen2-tied"] {
+        let checkpoint = fixture(name);
+        for _ in 0..6 {
+            let map = Lines::random(&mut stream).text();
+            let numerics = numerics(&read(&map).to_string());
+            let fast = logits(&checkpoint, Fast::new(numerics).unwrap(), None, &[]);
+            let definition = logits(&checkpoint, Definition { numerics }, None, &[]);
+            assert!(fast == definition, "{name}: {numerics}");
+        }
+    }
+}
+
+#[test]
+fn a_tied_table_is_stored_twice_where_head_and_embedding_differ() {
+    let checkpoint = fixture("qwen2-tied");
+    let fast = |precision: &str| Fast::new(numerics(precision)).unwrap();
+    for (name, shared) in [
+        ("map:fp32;head=bf16", false),
+        ("map:fp32;embed=bf16", false),
+        ("map:fp32;embed,head=bf16", true),
+        ("map:bf16;down=fp32", true),
+        ("map:fp32;head=gguf", true),
+        ("map:fp32;embed=gguf", true),
+    ] {
+        assert_eq!(precision(name).head_is_table(), shared, "{name}");
+        // The embedding is read as its own precision has it, whatever the head is in.
+        let definition = logits(&checkpoint, Definition { numerics: numerics(name) }, None, &[]);
+        assert!(logits(&checkpoint, fast(name), None, &[]) == definition, "{name}");
+    }
+    let plain = logits(&checkpoint, fast("fp32"), None, &[]);
+    assert!(logits(&checkpoint, fast("map:fp32;embed=gguf"), None, &[]) == plain);
+}
