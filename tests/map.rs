@@ -3,11 +3,14 @@
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
+    fs,
     num::{NonZeroU64, NonZeroUsize},
+    path::Path,
+    process::Command,
     sync::Mutex,
 };
 
-use crate::support::fixture;
+use crate::{support::fixture, validate::Validator};
 use reprocheck::{
     cause::{
         passage::{Passage, Rows},
@@ -27,7 +30,10 @@ use reprocheck::{
         precision::{Map, Precision, Site},
         random::Stream,
     },
+    report::Report,
 };
+use serde_json::Value;
+use tempfile::TempDir;
 
 fn precision(name: &str) -> Precision {
     name.parse().unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -382,4 +388,198 @@ fn a_tied_table_is_stored_twice_where_head_and_embedding_differ() {
     }
     let plain = logits(&checkpoint, fast("fp32"), None, &[]);
     assert!(logits(&checkpoint, fast("map:fp32;embed=gguf"), None, &[]) == plain);
+}
+
+/// A folder, and the program run in it.
+struct Place(TempDir);
+
+impl Place {
+    fn new(files: &[(&str, &str)]) -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        for (name, text) in files {
+            fs::write(place.0.path().join(name), text).unwrap();
+        }
+        place
+    }
+
+    fn program(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+        let output =
+            command.args(arguments).current_dir(self.0.path()).env("NO_COLOR", "1").output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    fn held(&self, arguments: &[&str]) -> String {
+        let (code, out, err) = self.program(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {err}");
+        out
+    }
+}
+
+const SMOOTH: &str = "all: fp8-e4m3\nlayers 0-1, down gate-up: bf16 # where it counts\nhead: fp32\n";
+const NAME: &str = "map:fp8-e4m3;gate-up,down@0-1=bf16;head=fp32";
+
+const MATRIX: &str = r#"
+suites = ["carry_chain"]
+items  = 3
+
+[reference]
+precision = "map:smooth.map"
+
+[matrix]
+precision = ["bf16", "map:plain.map", "map:smooth.map"]
+batch     = [1, 2]
+exclude   = [{ precision = "map:plain.map", batch = 2 }]
+
+[[gate]]
+name    = "the batch must not matter"
+where   = { precision = "map:smooth.map" }
+vary    = ["batch"]
+require = "bits"
+"#;
+
+#[test]
+fn a_run_takes_the_maps_beside_its_matrix_and_needs_them_no_more() {
+    let place = Place::new(&[
+        ("smooth.map", SMOOTH),
+        ("plain.map", "all: bf16\nlayers 0-: fp16\nembed norm head: fp16"),
+    ]);
+    let folder = place.0.path().join("matrices");
+    fs::create_dir(&folder).unwrap();
+    for name in ["smooth.map", "plain.map"] {
+        fs::rename(place.0.path().join(name), folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("m.toml"), MATRIX).unwrap();
+    let plan = place.held(&["plan", "--matrix", "matrices/m.toml"]);
+    let cells = [
+        format!("lab/{NAME}/sequential/t1/b1"),
+        "lab/bf16/sequential/t1/b1".to_owned(),
+        "lab/bf16/sequential/t1/b2".to_owned(),
+        "lab/fp16/sequential/t1/b1".to_owned(),
+        format!("lab/{NAME}/sequential/t1/b2"),
+    ];
+    let listed: Vec<_> = plan.lines().filter(|line| line.starts_with("lab/")).collect();
+    let listed: Vec<_> = listed.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(listed, cells, "{plan}");
+    let run = ["run", "--model", "qwen", "--matrix", "matrices/m.toml", "--out", "r"];
+    let report = place.held(&run);
+    assert!(report.contains("pass       the batch must not matter: 1 of 1 comparison"), "{report}");
+    // The cell says all that computes: the run is judged, looked into and gone on with by that alone.
+    for name in ["smooth.map", "plain.map"] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    let json: Value = serde_json::from_str(&place.held(&["report", "r", "--format", "json"])).unwrap();
+    let reported = json["cells"].as_array().unwrap().iter().map(|cell| cell["cell"].as_str().unwrap());
+    assert_eq!(reported.collect::<BTreeSet<_>>(), cells.iter().map(String::as_str).collect());
+    assert_eq!(Validator::new(&Report::schema()).unwrap().holds(&json), Ok(()));
+    let bisected = place.held(&["bisect", "r", &cells[0], &cells[1], "--tries", "1"]);
+    assert!(bisected.contains("part"), "{bisected}");
+    // In its words instead of its file it is the same matrix, which has nothing left to do.
+    let words = MATRIX.replace("map:smooth.map", NAME).replace("map:plain.map", "fp16");
+    fs::write(folder.join("m.toml"), words).unwrap();
+    let (code, _, err) = place.program(&[&run[..], &["--resume"]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(!err.contains("1/"), "{err}");
+}
+
+#[test]
+fn a_person_may_name_a_map_by_its_file_wherever_a_precision_or_a_cell_is_named() {
+    let place = Place::new(&[("smooth.map", SMOOTH), ("plain.map", "all: bf16"), ("bad.map", "all: bf61")]);
+    let generate = |arguments: &[&str]| {
+        place.held(&[&["generate", "--model", "qwen", "--prompt", "12+34="], arguments].concat())
+    };
+    let by_words = generate(&["--precision", NAME]);
+    assert!(by_words.contains(&format!("lab/{NAME}/sequential/t1/b1: ")), "{by_words}");
+    assert_eq!(generate(&["--precision", "map:smooth.map"]), by_words);
+    assert_eq!(generate(&["--cell", "lab/map:smooth.map/sequential/t1/b1"]), by_words);
+    let loose = "lab/map:fp8-e4m3;head=fp32;down@0-1=bf16;gate-up@1.0=bf16/sequential/t1/b1";
+    assert_eq!(generate(&["--cell", loose]), by_words);
+    assert_eq!(generate(&["--precision", "map:plain.map"]), generate(&["--precision", "bf16"]));
+    let explained = place.held(&["explain", "precision", "map:smooth.map"]);
+    assert!(
+        explained.starts_with(&format!("{NAME}: "))
+            && explained.contains(
+                "\nplaces\n  all: fp8-e4m3\n  layers 0-1, gate-up down: bf16\n  head: fp32\n\nWhat follows is of fp8-e4m3; "
+            ),
+        "{explained}"
+    );
+    // What has no `;` is a file, whatever it looks like.
+    fs::write(place.0.path().join("m.toml"), "suites = [\"divmod\"]\n[matrix]\nprecision = \"map:bf16\"\n")
+        .unwrap();
+    let (code, _, err) = place.program(&["plan", "--matrix", "m.toml"]);
+    assert!(
+        code == 2
+            && err.starts_with("error: m.toml:3: bf16: it cannot be read (")
+            && err.contains("): put the map there, or write its words in place of the file, with a `;`, such as map:bf16;head=fp32\n"),
+        "{err}"
+    );
+    for (arguments, said) in [
+        (&["--precision", "map:bad.map"], "bad.map:1: unknown precision `bf61`: did you mean `bf16`?"),
+        (&["--precision", "map:none.map"], "none.map: it cannot be read ("),
+        (&["--precision", "map:../none.map"], "write map:FILE, with its name and no folder"),
+        (&["--cell", "lab/map:bad.map/sequential/t1/b1"], "bad.map:1: unknown precision `bf61`"),
+        (&["--cell", "lab/map:none.map/sequential/t1/b1"], "none.map: it cannot be read ("),
+    ] {
+        let (code, _, err) =
+            place.program(&[&["generate", "--model", "qwen", "--prompt", "1"], &arguments[..]].concat());
+        assert!(code == 2 && err.contains(said), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn a_map_that_names_what_a_model_has_not_is_refused_before_anything_runs() {
+    let llama = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-plain");
+    let layers = fixture("llama-plain").config.layers;
+    let place = Place::new(&[]);
+    let model = llama.to_str().unwrap();
+    let refused = |precision: &str| {
+        let matrix = format!(
+            "suites = [\"carry_chain\"]\nitems = 1\n[matrix]\nprecision = [\"fp32\", \"{precision}\"]\n"
+        );
+        fs::write(place.0.path().join("m.toml"), matrix).unwrap();
+        let (code, _, err) =
+            place.program(&["generate", "--model", model, "--prompt-ids", "1,2", "--precision", precision]);
+        let cell = format!("error: lab/{precision}/sequential/t1 ");
+        if code == 0 {
+            return String::new();
+        }
+        assert!(code == 2 && err.starts_with(&cell), "{err}");
+        err[cell.len()..].trim_end().to_owned()
+    };
+    let last = layers - 1;
+    assert_eq!(
+        refused(&format!("map:fp32;down@{layers}=bf16")),
+        format!(
+            "names layer {layers}, and {model} has {layers}, the last of them {last}: take layer {layers} out of the map"
+        )
+    );
+    assert!(
+        refused(&format!("map:fp32;down@0.{}-=bf16", layers + 2))
+            .starts_with(&format!("names layer {}, and", layers + 2))
+    );
+    assert_eq!(refused(&format!("map:fp32;down@{last}=bf16")), "");
+    assert_eq!(refused(&format!("map:fp32;down@{last}-=bf16")), "");
+    assert_eq!(
+        refused("map:fp32;query-norm=bf16"),
+        format!("names query-norm, a step that {model} never takes: take query-norm out of the map")
+    );
+    assert!(refused("map:fp32;key-norm,down@0=bf16").starts_with("names key-norm, a step that "));
+    // A layer as a whole has it by the way.
+    assert_eq!(refused("map:fp32;@0=bf16;down@0=fp16"), "");
+    let keeps = refused("map:fp32;head=gguf");
+    assert!(keeps.starts_with("keeps weights as a file of GGUF stores them, and "), "{keeps}");
+    // The one in the binary has norms of its heads, and four layers.
+    let run = |precision: &str| {
+        let matrix = format!(
+            "suites = [\"carry_chain\"]\nitems = 1\n[matrix]\nprecision = [\"fp32\", \"{precision}\"]\n"
+        );
+        fs::write(place.0.path().join("m.toml"), matrix).unwrap();
+        place.program(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "r"])
+    };
+    let (code, _, err) = run("map:fp32;query-norm@4=bf16");
+    assert_eq!((code, place.0.path().join("r").exists()), (2, false), "{err}");
+    assert!(err.contains("names layer 4, and qwen has 4, the last of them 3"), "{err}");
+    let (code, _, err) = run("map:fp32;query-norm@3=bf16");
+    assert!(code != 2, "{err}");
 }

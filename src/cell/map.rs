@@ -114,6 +114,7 @@ fn where_of(text: &str) -> Result<Where, (&str, String)> {
     let mut steps = Vec::new();
     for word in named {
         steps.push(match word {
+            "layer" => return Err((word, "write `layers`, before one of them too".to_owned())),
             LAYERS => {
                 return Err((
                     text,
@@ -149,7 +150,8 @@ pub fn open(folder: &Path, name: &str) -> Result<Precision, Problems> {
     }
     let text = fs::read_to_string(&path).map_err(|error| {
         nothing(format!(
-            "it cannot be read ({error}): put the map there, or write what it says, such as map:bf16;head=fp32"
+            "it cannot be read ({error}): put the map there, or write its words in place of the file, with a `;`, such as \
+             map:bf16;head=fp32"
         ))
     })?;
     read(&file, &text)
@@ -162,20 +164,20 @@ pub fn open(folder: &Path, name: &str) -> Result<Precision, Problems> {
 ///
 /// What is wrong with that file.
 pub fn in_its_words<'a>(text: &'a str, folder: &Path) -> Result<Cow<'a, str>, Problems> {
-    let mut parts = Vec::new();
-    for part in text.split('/') {
-        parts.push(match (file_of(part), part.parse::<Precision>()) {
+    let words = |part: &'a str| {
+        Ok(match (file_of(part), part.parse::<Precision>()) {
             (Some(name), _) => Cow::Owned(open(folder, name)?.to_string()),
             // One map has many texts and one name.
             (None, Ok(map @ Precision::Map(_))) => Cow::Owned(map.to_string()),
             _ => Cow::Borrowed(part),
-        });
+        })
+    };
+    // The name of a cell begins with its engine.
+    if text.starts_with("map:") {
+        return words(text);
     }
-    Ok(if parts.iter().all(|part| matches!(part, Cow::Borrowed(_))) {
-        Cow::Borrowed(text)
-    } else {
-        parts.join("/").into()
-    })
+    let parts = text.split('/').map(words).collect::<Result<Vec<_>, Problems>>()?;
+    Ok(parts.join("/").into())
 }
 
 /// The text of a file that says which precision holds where: read again, it is the same precision.

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, Format, progress::Waiting, report::look, up_to};
+use super::{Ended, Exit, Format, named, progress::Waiting, report::look, up_to};
 use crate::{
     cause::Cause,
     cell::Cell,
@@ -28,7 +28,7 @@ pub(super) struct Bisect {
     /// The folder that `reprocheck run` wrote
     folder: PathBuf,
     /// Two cells of it, by their names [default: those that first part in its report]
-    #[arg(num_args = 2, value_names = ["CELL", "CELL"])]
+    #[arg(num_args = 2, value_names = ["CELL", "CELL"], value_parser = named::<Cell>)]
     cells: Vec<Cell>,
     /// An item in which they part, by its name [default: the first]
     #[arg(long, value_name = "ID")]

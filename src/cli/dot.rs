@@ -11,7 +11,7 @@ use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Ended, Exit, complain, up_to};
+use super::{Ended, Exit, complain, named, up_to};
 use crate::numerics::{
     Numerics,
     kernel::{At, Fast, Job, Kernel, Op},
@@ -31,7 +31,7 @@ use crate::numerics::{
 #[derive(Args, Debug)]
 pub(super) struct Dot {
     /// The precision, see `reprocheck list precisions`
-    #[arg(long)]
+    #[arg(long, value_parser = named::<Precision>)]
     precision: Precision,
     /// The order of the sum, see `reprocheck list orders`
     #[arg(long)]

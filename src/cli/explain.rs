@@ -5,8 +5,9 @@ use std::{io::Write, num::NonZeroUsize};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::{Ended, Exit, plan::Matrix, up_to};
+use super::{Ended, Exit, named, plan::Matrix, up_to};
 use crate::{
+    cell::map,
     numerics::{
         Numerics,
         error::ProductError,
@@ -67,6 +68,7 @@ pub(super) struct ExplainOrder {
 #[derive(Args, Debug)]
 pub(super) struct ExplainPrecision {
     /// The precision, see `reprocheck list precisions`
+    #[arg(value_parser = named::<Precision>)]
     name: Precision,
 }
 
@@ -143,6 +145,16 @@ impl ExplainPrecision {
         writeln!(out, "Rounds: {}.", entry.rounds)?;
         if !entry.parameters.is_empty() {
             writeln!(out, "Parameters: {}.", entry.parameters.join(", "))?;
+        }
+        if let Precision::Map(map) = precision {
+            writeln!(out, "\nplaces\n  {}", map::written(precision).trim_end().replace('\n', "\n  "))?;
+            let parts: Vec<_> = map.parts().iter().skip(1).map(ToString::to_string).collect();
+            let sentence = format!(
+                "What follows is of {}; `reprocheck explain precision` says the same of {}.",
+                map.base(),
+                parts.join(", ")
+            );
+            writeln!(out, "\n{}", wrapped(&sentence, LINE))?;
         }
         for (site, name) in
             [(Site::Linear, "linear layers"), (Site::Attention, "attention"), (Site::Head, "logits")]

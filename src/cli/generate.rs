@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, Format, up_to};
+use super::{Ended, Exit, Format, named, up_to};
 use crate::{
     cell::{Axis, Cell, Compute, EngineName, Name, Setting},
     digest::Digest,
@@ -73,13 +73,13 @@ pub(super) struct Generate {
 #[command(next_help_heading = "Cell")]
 struct Shorthand {
     /// The cell by its name, such as lab/bf16/pairwise/t2/b4
-    #[arg(long, value_name = "CELL", conflicts_with_all = ["engine", "precision", "order", "threads", "prefill_chunk", "batch"])]
+    #[arg(long, value_name = "CELL", value_parser = named::<Cell>, conflicts_with_all = ["engine", "precision", "order", "threads", "prefill_chunk", "batch"])]
     cell: Option<Cell>,
     /// Who computes, see `reprocheck list engines` [default: lab]
     #[arg(long)]
     engine: Option<EngineName>,
     /// The precision, see `reprocheck list precisions` [default: fp32]
-    #[arg(long)]
+    #[arg(long, value_parser = named::<Precision>)]
     precision: Option<Precision>,
     /// The order of every sum, see `reprocheck list orders` [default: sequential; candle has its own]
     #[arg(long)]

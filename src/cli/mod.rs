@@ -24,14 +24,15 @@ mod worker;
 use std::{
     fmt,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
+    str::FromStr,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
-    cell::Cell,
+    cell::{Cell, map},
     engine::{child, server::process},
     model::{Checkpoint, Subject, hub::HubSettings, subject::NO_MODEL},
     plan::Plan,
@@ -259,6 +260,12 @@ pub fn main() -> ExitCode {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A precision or a cell by its name, in which the file of a map may stand that lies where the program runs.
+fn named<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    let name = map::in_its_words(text, Path::new("")).map_err(|problems| problems.to_string())?;
+    name.parse().map_err(|error: T::Err| error.to_string())
 }
 
 /// A number of rows, threads or terms.

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use clap::Args;
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, Format, program, up_to};
+use super::{Ended, Exit, Format, named, program, up_to};
 use crate::{
     cell::{Cell, Compute, Name, Served, axes},
     engine::{Engines, Opener as _, environment::stated, server::Server},
@@ -117,7 +117,7 @@ impl Parity {
             if Path::new(side).extension().is_some_and(|extension| extension == "jsonl") {
                 traces.insert(at, OpenTrace::open(Path::new(side))?);
             } else {
-                let cell: Cell = side.parse().map_err(|error| {
+                let cell: Cell = named(side).map_err(|error| {
                     Ended::usage(anyhow!("{side} is neither a cell nor a trace NAME.jsonl: {error}"))
                 })?;
                 cells.push((at, cell));

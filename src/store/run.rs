@@ -445,9 +445,17 @@ pub(super) fn partial_file(folder: &Path, cell: Cell) -> PathBuf {
     folder.join(CELLS).join(cell_name(cell) + PARTIAL)
 }
 
-/// The name of a cell, with what no file system minds.
+/// The name of a cell, with what no file system minds; one that is too long for a file ends in the digest of all of it.
 pub fn cell_name(cell: Cell) -> String {
-    cell.to_string().replace('/', "_").replace(':', "~")
+    /// A file may have 255 bytes, and something may stand behind the name.
+    const MOST: usize = 200;
+    let mut name = cell.to_string().replace('/', "_").replace(':', "~");
+    if name.len() > MOST {
+        let digest = Digest::of(name.as_bytes()).to_string();
+        name.truncate(name.floor_char_boundary(MOST - digest.len() - 1));
+        name = format!("{name}~{digest}");
+    }
+    name
 }
 
 /// The cell in a file, and the folder of its run.

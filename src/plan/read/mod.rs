@@ -3,6 +3,7 @@
 
 mod cells;
 mod gates;
+mod maps;
 mod servers;
 mod suites;
 
@@ -39,7 +40,10 @@ pub(super) fn plan(path: &Path, text: &str, profile: Option<&str>) -> Result<Pla
         );
     }
     let mut problems = problems.none()?;
-    let file = file.into_inner();
+    let mut file = file.into_inner();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    maps::in_their_words(&mut file, folder, &mut problems);
+    let mut problems = problems.none()?;
     let declared = servers::declared(&file);
     FILE.check(&file, &declared, &mut problems);
     let mut problems = problems.none()?;
@@ -47,7 +51,7 @@ pub(super) fn plan(path: &Path, text: &str, profile: Option<&str>) -> Result<Pla
     let mut problems = problems.none()?;
     let plan = Reader {
         table: &merged,
-        folder: path.parent().unwrap_or(Path::new("")),
+        folder,
         declared: &declared,
         servers: BTreeMap::new(),
         problems: &mut problems,
