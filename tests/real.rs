@@ -231,3 +231,15 @@ fn a_run_takes_at_most_15_percent_more_memory_than_the_weights_that_it_stores() 
         assert!((weights..weights * 1.15).contains(&own), "{precision}: {own} MB, {weights} of weights");
     }
 }
+
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn a_map_of_it_costs_on_other_items_what_was_expected() {
+    let model = std::env::var("REPROCHECK_REAL_MODEL").expect("it names the file that `.ci/model` fetches");
+    crate::attribution::a_map_costs_what_was_expected(
+        &model,
+        "style = \"chat\"\nsuites = [\"gpt3_arith\"]",
+        8,
+        2,
+    );
+}

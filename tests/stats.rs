@@ -637,3 +637,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_mean_of_as_many_others_lies_where_it_is_expected() {
+    let mut stream = Stream::new(31, 0);
+    // Outcomes of one item hang together: each item has a rate of its own.
+    let mut sample = |items: usize, most: f64| -> Clustered {
+        let outcomes = (0..items).flat_map(|item| {
+            let rate = most * stream.unit();
+            (0..40).map(|_| (item, i64::from(stream.unit() < rate))).collect::<Vec<_>>()
+        });
+        outcomes.collect()
+    };
+    for (items, most) in [(4, 0.2), (8, 0.05), (8, 0.4), (24, 0.02), (60, 0.9)] {
+        let held = (0..2000).filter(|_| {
+            let expected = sample(items, most).expected(0.95).unwrap();
+            let other = sample(items, most).mean().unwrap();
+            (expected.lower..=expected.upper).contains(&other)
+        });
+        let held = held.count();
+        assert!((1860..=1995).contains(&held), "{held} of 2000 with {items} items up to {most}");
+    }
+    let of_one: Clustered = [(0, 1), (0, 0)].into_iter().collect();
+    assert_eq!(of_one.expected(0.95), None);
+    // That nothing was seen does not mean that nothing will be.
+    let none: Clustered = (0..8).flat_map(|item| (0..40).map(move |_| (item, 0))).collect();
+    let Interval { lower, upper } = none.expected(0.95).unwrap();
+    assert!(lower == 0.0 && (0.01..0.05).contains(&upper), "{lower} to {upper}");
+}

@@ -5,23 +5,82 @@
 //! shares a call here. A [`Tap`](tap::Tap) keeps what every operation read and gave; a
 //! [`Transplant`](transplant::Transplant) carries some of them out as the other cell does.
 
+pub mod attribution;
+mod distance;
+mod heads;
 pub mod passage;
 pub mod search;
+pub mod sensitivity;
 pub mod tap;
 pub mod transplant;
 
 use std::fmt;
 
+use rayon::ThreadPoolBuildError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::{tap::Which, transplant::Moved};
-use crate::numerics::{
-    apart::steps,
-    format::Format,
-    kernel::{At, Step},
-    total::Total,
+pub use self::{
+    distance::Distance,
+    heads::{Heads, Part},
 };
+use self::{tap::Which, transplant::Moved};
+use crate::{
+    model::CheckpointError,
+    numerics::{
+        Numerics,
+        apart::steps,
+        format::Format,
+        kernel::{At, Step},
+        total::Total,
+    },
+    source::Blame,
+};
+
+/// Why no cause was found.
+#[derive(Debug, thiserror::Error)]
+pub enum CauseError {
+    /// The model does not load.
+    #[error(transparent)]
+    Model(#[from] CheckpointError),
+    /// The machine has no more threads.
+    #[error(
+        "cannot start the threads of {numerics} ({error}): end what else runs, or take cells of fewer threads"
+    )]
+    Threads {
+        /// Of whom.
+        numerics: Numerics,
+        /// What the machine said.
+        error: ThreadPoolBuildError,
+    },
+    /// What is computed here is not what was recorded.
+    #[error(
+        "{numerics} gives other logits here than the run recorded, from the token after {read} on: what moved is not in the cells, \
+         so replay where it was recorded, with the program that did; int8 and w8a8 cannot be replayed by themselves, because \
+         they look at all rows of a call"
+    )]
+    Unlike {
+        /// Who.
+        numerics: Numerics,
+        /// How many tokens had been read.
+        read: usize,
+    },
+    /// Both are the same.
+    #[error(
+        "no operation gives anything else in the one cell than in the other: they do not part by what they compute"
+    )]
+    Same,
+}
+
+impl Blame for CauseError {
+    fn is_environment(&self) -> bool {
+        match self {
+            CauseError::Model(error) => error.is_environment(),
+            CauseError::Threads { .. } => true,
+            CauseError::Unlike { .. } | CauseError::Same => false,
+        }
+    }
+}
 
 /// Why two cells part where they do.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]

@@ -2,24 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rayon::ThreadPoolBuildError;
-
 use super::{
-    Apart, Cause, Culprit, Effect, Growth, Manner, Smallest, Suspect, Transplants, is_station,
+    Apart, Cause, CauseError, Culprit, Effect, Growth, Manner, Smallest, Suspect, Transplants, is_station,
     passage::Passage,
     tap::{Kept, Parting, Reading, Tap, Which, parting},
     transplant::{Donated, Moved, Transplant},
 };
 use crate::{
     digest::Digest,
-    model::{Checkpoint, CheckpointError, Config, Decoder},
+    model::{Checkpoint, Config, Decoder},
     numerics::{
         Numerics,
         choice::{Choice, Place, rank},
         format::Format,
         kernel::{At, Fast, Kernel as _, Step},
     },
-    source::Blame,
 };
 
 /// Two cells of the lab that part.
@@ -39,51 +36,6 @@ pub struct Case<'a> {
     pub digests: [Vec<Digest>; 2],
     /// How many sets of operations may be tried.
     pub tries: usize,
-}
-
-/// Why no cause was found.
-#[derive(Debug, thiserror::Error)]
-pub enum CauseError {
-    /// The model does not load.
-    #[error(transparent)]
-    Model(#[from] CheckpointError),
-    /// The machine has no more threads.
-    #[error(
-        "cannot start the threads of {numerics} ({error}): end what else runs, or take cells of fewer threads"
-    )]
-    Threads {
-        /// Of whom.
-        numerics: Numerics,
-        /// What the machine said.
-        error: ThreadPoolBuildError,
-    },
-    /// What is computed here is not what was recorded.
-    #[error(
-        "{numerics} gives other logits here than the run recorded, from the token after {read} on: what moved is not in the cells, \
-         so replay where it was recorded, with the program that did; int8 and w8a8 cannot be replayed by themselves, because \
-         they look at all rows of a call"
-    )]
-    Unlike {
-        /// Who.
-        numerics: Numerics,
-        /// How many tokens had been read.
-        read: usize,
-    },
-    /// Both are the same.
-    #[error(
-        "no operation gives anything else in the one cell than in the other: they do not part by what they compute"
-    )]
-    Same,
-}
-
-impl Blame for CauseError {
-    fn is_environment(&self) -> bool {
-        match self {
-            CauseError::Model(error) => error.is_environment(),
-            CauseError::Threads { .. } => true,
-            CauseError::Unlike { .. } | CauseError::Same => false,
-        }
-    }
 }
 
 type Both = Decoder<Tap<Transplant<Fast>>>;
@@ -131,10 +83,7 @@ impl Case<'_> {
 
     /// A decoder of one cell that can do what the other one does.
     fn decoder(&self, side: usize) -> Result<Both, CauseError> {
-        let kernel = |numerics| Fast::new(numerics).map_err(|error| CauseError::Threads { numerics, error });
-        let [host, donor] = [self.numerics[side], self.numerics[1 - side]];
-        let donor = (donor != host).then(|| kernel(donor)).transpose()?;
-        let both = Transplant::new(side, kernel(host)?, donor);
+        let both = Transplant::of(self.numerics, side)?;
         Ok(Decoder::load(Tap::new(both, &self.checkpoint.config), self.checkpoint)?)
     }
 
@@ -169,10 +118,7 @@ impl Case<'_> {
         let kernel = decoder.kernel().inner();
         kernel.donate(Donated::Compared(BTreeMap::new()));
         self.heard(decoder, &self.passage);
-        match kernel.donate(Donated::At(BTreeSet::new())) {
-            Donated::Compared(moved) => moved,
-            Donated::At(_) => unreachable!("nobody else donates"),
-        }
+        kernel.donate(Donated::At(BTreeSet::new())).compared()
     }
 
     fn heard(&self, decoder: &Both, passage: &Passage) -> Heard {
@@ -270,7 +216,10 @@ impl Trial<'_, '_> {
     /// Does a cell with these operations do what the other one does at the place at which they part, and before it what it does
     /// by itself? Where both choose the same token there, the logits must be those of the other.
     fn turns(&self, side: usize, places: &BTreeSet<At>) -> bool {
-        let heard = self.with(side, places);
+        self.is_turned(side, &self.with(side, places))
+    }
+
+    fn is_turned(&self, side: usize, heard: &Heard) -> bool {
         let [own, other] = [&self.heard[side], &self.heard[1 - side]];
         let place = own.choices.len() - 1;
         if own.choices[place] == other.choices[place] {
@@ -285,17 +234,23 @@ impl Trial<'_, '_> {
 
     fn transplants(&self, first: At, moved: &BTreeMap<At, Moved>) -> Transplants {
         let all: Vec<At> = moved.keys().copied().collect();
-        let mut tried = 0;
-        let mut turns = |places: &[At]| {
-            tried += 1;
-            self.turns(0, &places.iter().copied().collect())
-        };
+        // A set is tried once, however often it is asked for.
+        let mut tried = BTreeMap::new();
         let alone = BTreeSet::from([first]);
-        let sufficient = turns(&[first]);
-        let complete = self.with(0, &all.iter().copied().collect()).digests == self.heard[1].digests;
+        let sufficient = self.turns(0, &alone);
+        tried.insert(alone.clone(), sufficient);
+        let every: BTreeSet<At> = all.iter().copied().collect();
+        let with_all = self.with(0, &every);
+        tried.insert(every, self.is_turned(0, &with_all));
+        let complete = with_all.digests == self.heard[1].digests;
         let (set, minimal) = match () {
             () if sufficient => (vec![first], true),
-            () if turns(&all) => fewest(all.clone(), self.case.tries, &mut turns),
+            () if self.is_turned(0, &with_all) => {
+                fewest(all.clone(), self.case.tries, &mut |places: &[At]| {
+                    let places: BTreeSet<At> = places.iter().copied().collect();
+                    *tried.entry(places).or_insert_with_key(|places| self.turns(0, places))
+                })
+            }
             () => (Vec::new(), false),
         };
         let first = Effect { sufficient, necessary: self.turns(1, &alone) };
@@ -308,7 +263,8 @@ impl Trial<'_, '_> {
                 self.effect(&set.iter().copied().collect())
             },
         });
-        Transplants { suspects: moved.iter().map(Suspect::new).collect(), complete, first, smallest, tried }
+        let suspects = moved.iter().map(Suspect::new).collect();
+        Transplants { suspects, complete, first, smallest, tried: tried.len() }
     }
 }
 

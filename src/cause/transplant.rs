@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::{
+    CauseError,
+    heads::{Heads, Part},
     passage::{Follows, Rows},
     tap::given,
 };
 use crate::numerics::{
     Numerics,
-    kernel::{At, Copied, End, Kernel, Op, Source, Workers},
+    kernel::{At, Copied, End, Fast, Kernel, Op, Source, Workers},
     order::Launch,
 };
 
@@ -39,8 +41,20 @@ struct Now {
 pub enum Donated {
     /// Those at these places.
     At(BTreeSet<At>),
+    /// At these places such parts of what they give.
+    Parts(Heads, BTreeMap<At, BTreeSet<Part>>),
     /// None: but each is carried out by the donor as well, from what the host has, and what it gives is compared.
     Compared(BTreeMap<At, Moved>),
+}
+
+impl Donated {
+    /// What was compared, if anything was.
+    pub fn compared(self) -> BTreeMap<At, Moved> {
+        match self {
+            Donated::Compared(moved) => moved,
+            Donated::At(_) | Donated::Parts(..) => BTreeMap::new(),
+        }
+    }
 }
 
 /// How much of what an operation gives is moved by carrying it out as the donor does.
@@ -57,6 +71,20 @@ pub struct Moved {
 pub struct Both<W, V> {
     host: W,
     donor: Option<V>,
+}
+
+impl Transplant<Fast> {
+    /// One of two cells as the host, the other one as the donor.
+    ///
+    /// # Errors
+    ///
+    /// When the threads of one cannot be started.
+    pub fn of(numerics: [Numerics; 2], side: usize) -> Result<Transplant<Fast>, CauseError> {
+        let kernel = |numerics| Fast::new(numerics).map_err(|error| CauseError::Threads { numerics, error });
+        let [host, donor] = [numerics[side], numerics[1 - side]];
+        let donor = (donor != host).then(|| kernel(donor)).transpose()?;
+        Ok(Transplant::new(side, kernel(host)?, donor))
+    }
 }
 
 impl<H: Kernel, D: Kernel> Transplant<H, D> {
@@ -81,6 +109,25 @@ impl<H: Kernel, D: Kernel> Transplant<H, D> {
         self.host.apply(at, launch, op.lend(|weights| &weights.host));
     }
 
+    /// Carries it out as the donor does, looks at that, and carries it out as the host does.
+    fn both<'o, T>(
+        &self,
+        at: At,
+        rows: [Rows; 2],
+        op: &mut Op<'o, Both<H::Weights, D::Weights>>,
+        look: impl FnOnce(&mut Op<'o, Both<H::Weights, D::Weights>>) -> T,
+    ) -> T {
+        // What computes in place finds what it reads where it writes.
+        let before = copied(op);
+        self.donor(at, rows, op);
+        let seen = look(op);
+        for (out, before) in op.outputs().into_iter().zip(&before) {
+            out.copy_from_slice(before);
+        }
+        self.host(at, rows, op);
+        seen
+    }
+
     fn donor(&self, at: At, rows: [Rows; 2], op: &mut Op<'_, Both<H::Weights, D::Weights>>) {
         let rows = rows[1 - self.side].at(at);
         let launch = |numerics: Numerics| Launch { rows, threads: numerics.threads().get() };
@@ -96,6 +143,11 @@ impl<H: Kernel, D: Kernel> Transplant<H, D> {
             }
         }
     }
+}
+
+/// What stands where an operation writes.
+fn copied<W>(op: &mut Op<'_, W>) -> Vec<Vec<f32>> {
+    op.outputs().iter().map(|out| out.to_vec()).collect()
 }
 
 impl<H: Kernel, D: Kernel> Kernel for Transplant<H, D> {
@@ -132,18 +184,22 @@ impl<H: Kernel, D: Kernel> Kernel for Transplant<H, D> {
         match donated {
             Donated::At(places) if places.contains(&at) => self.donor(at, *rows, &mut op),
             Donated::At(_) => self.host(at, *rows, &mut op),
-            Donated::Compared(found) => {
-                let copy = |op: &mut Op<'_, Self::Weights>| -> Vec<Vec<f32>> {
-                    op.outputs().iter().map(|out| out.to_vec()).collect()
-                };
-                // What computes in place finds what it reads where it writes.
-                let before = copy(&mut op);
-                self.donor(at, *rows, &mut op);
-                let donors: Vec<f32> = given(at, &op, tokens, 1).flatten().copied().collect();
-                for (out, before) in op.outputs().into_iter().zip(&before) {
-                    out.copy_from_slice(before);
+            Donated::Parts(heads, places) => match places.get(&at) {
+                None => self.host(at, *rows, &mut op),
+                Some(parts) if parts.len() == heads.parts(at.step).len() => self.donor(at, *rows, &mut op),
+                Some(parts) => {
+                    let donors = self.both(at, *rows, &mut op, copied);
+                    let pieces = heads.pieces(at, &op, tokens.len());
+                    for ((out, donors), pieces) in op.outputs().into_iter().zip(&donors).zip(pieces) {
+                        for (piece, _) in pieces.into_iter().filter(|(_, part)| parts.contains(part)) {
+                            out[piece.clone()].copy_from_slice(&donors[piece]);
+                        }
+                    }
                 }
-                self.host(at, *rows, &mut op);
+            },
+            Donated::Compared(found) => {
+                let donors: Vec<f32> =
+                    self.both(at, *rows, &mut op, |op| given(at, op, tokens, 1).flatten().copied().collect());
                 let moved = found.entry(at).or_default();
                 moved.values += donors.len() as u64;
                 let pairs = given(at, &op, tokens, 1).flatten().zip(&donors);

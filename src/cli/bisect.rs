@@ -1,24 +1,38 @@
-//! `reprocheck bisect`: which operation makes two cells of a run part?
+//! `reprocheck bisect`: which operation makes two cells of a run part, and which parts of the model carry their difference?
 
 use std::{io::Write, num::NonZeroUsize, path::PathBuf};
 
 use anyhow::anyhow;
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
 use serde::Serialize;
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, Format, named, progress::Waiting, report::look, up_to};
+use super::{
+    Ended, Exit, Format, named,
+    progress::{Readings, Waiting},
+    report::look,
+    up_to,
+};
 use crate::{
-    cause::Cause,
+    cause::{
+        Cause,
+        attribution::{Attribution, By},
+    },
     cell::Cell,
     compare::Divergence,
     report::{
-        cause,
+        attribution, cause,
         parting::{PARTING, parting},
         text::{aligned, headed},
-        words::{grouped, wrapped},
+        words::{grouped, plural, wrapped},
     },
-    run::bisect::{self, Bisected, Wanted},
+    run::{
+        bisect::{self, Bisected, Wanted},
+        panel::{self, Asked, Attributed},
+    },
     store::run::Run,
 };
 
@@ -36,6 +50,12 @@ pub(super) struct Bisect {
     /// The model, if it does not lie where the run found it
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// Instead: which parts of the model carry the difference of the two cells? Each is put into the one as the other has it
+    #[arg(long, value_name = "PART", value_parser = PossibleValuesParser::new(By::NAMES).map(|name| name.parse::<By>().expect("it is a name")))]
+    by: Option<By>,
+    /// On how many items, the first whose logits differ
+    #[arg(long, default_value_t = 4, value_name = "N", requires = "by", conflicts_with = "item")]
+    items: usize,
     /// How many sets of operations may be tried, to find the fewest that make the divergence
     #[arg(long, default_value_t = bisect::USUAL.0, value_name = "N", value_parser = up_to(1 << 20))]
     tries: usize,
@@ -45,6 +65,15 @@ pub(super) struct Bisect {
     /// How to show the result
     #[arg(long, default_value = "text")]
     format: Format,
+}
+
+/// What the JSON form says of parts.
+#[derive(Serialize)]
+struct Parts<'a> {
+    version: &'static str,
+    cells: [Cell; 2],
+    items: &'a [String],
+    attribution: &'a Attribution,
 }
 
 /// What the JSON form says.
@@ -68,6 +97,16 @@ impl Bisect {
             ))
         })?;
         let cells = <[Cell; 2]>::try_from(&self.cells[..]).ok();
+        if let Some(by) = self.by {
+            let item = self.item.as_deref();
+            let asked = Asked { cells, item, items: self.items, by, together: self.together };
+            let mut readings = Readings::new();
+            let found = panel::attribute(&self.folder, checkpoint, &subject, &asked, &mut |done, of| {
+                readings.show(done, of)
+            })?;
+            drop(readings);
+            return self.show_parts(&found, out);
+        }
         let wanted = Wanted { cells, item: self.item.as_deref(), tries: self.tries, together: self.together };
         let waiting = Waiting::until("still reading again what both cells read");
         let found = bisect::bisect(&self.folder, checkpoint, &subject, &wanted)?;
@@ -86,6 +125,35 @@ impl Bisect {
             out.flush()?;
             bisect::keep(&self.folder, &found)?;
         }
+        Ok(Exit::Held)
+    }
+
+    fn show_parts(&self, found: &Attributed, out: &mut impl Write) -> Result<Exit, Ended> {
+        let Attributed { cells, items, attribution } = found;
+        if self.format == Format::Json {
+            let parts = Parts { version: env!("CARGO_PKG_VERSION"), cells: *cells, items, attribution };
+            serde_json::to_writer_pretty(&mut *out, &parts).map_err(std::io::Error::from)?;
+            writeln!(out)?;
+            return Ok(Exit::Held);
+        }
+        let look = look();
+        let lines = |sentences: Vec<String>| -> String {
+            sentences.iter().map(|sentence| wrapped(sentence, look.prose()) + "\n").collect()
+        };
+        let read = format!(
+            "Both read what A wrote for {}, each place by itself.",
+            plural(items.len() as u64, "item")
+        );
+        let [a, b] = cells;
+        let said = format!("  A  {a}\n  B  {b}\n")
+            + &lines([vec![read], attribution::sentences(attribution)].concat());
+        writeln!(out, "{}", headed("Which parts of the model carry the difference", &said, look))?;
+        let explained = "Put into B as A has it: the share of flips undone and of divergence removed. Put into A as B has it: the \
+                         flips made, and the divergence.";
+        let parts = wrapped(explained, look.prose()) + "\n\n" + &attribution::units(attribution);
+        writeln!(out, "{}", headed("Each part by itself", &parts, look))?;
+        let first = attribution::together(attribution);
+        write!(out, "{}", headed("The first of them together, put into B as A has them", &first, look))?;
         Ok(Exit::Held)
     }
 }

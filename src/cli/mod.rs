@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod report;
 mod run;
+mod sensitivity;
 mod suite;
 mod worker;
 
@@ -78,6 +79,8 @@ enum Verb {
     Diff(diff::Diff),
     /// Which operation makes two cells of a run part? Proved by carrying it out as the other cell does
     Bisect(bisect::Bisect),
+    /// Which products bear a lower precision? The cheapest map of precisions within a budget of flips and bytes
+    Sensitivity(sensitivity::Sensitivity),
     /// What do several engines show after the same tokens, and how far apart is that?
     Parity(parity::Parity),
     /// Join the parts of a run that several machines shared, and judge the whole
@@ -237,6 +240,7 @@ pub fn main() -> ExitCode {
         Verb::Approve(approve) => approve.run(&mut out),
         Verb::Diff(diff) => diff.run(&mut out),
         Verb::Bisect(bisect) => bisect.run(&mut out),
+        Verb::Sensitivity(sensitivity) => sensitivity.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
         Verb::Init(init) => init.run(&mut out),

@@ -94,6 +94,39 @@ fn is_watched() -> bool {
     !in_ci() && !is_dumb()
 }
 
+/// How many of several readings are done: a bar where somebody watches, and a line now and then in a log.
+pub(super) struct Readings {
+    bar: ProgressBar,
+    said: Instant,
+}
+
+impl Readings {
+    /// Before the first one.
+    pub(super) fn new() -> Readings {
+        let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("[{bar:24}] {pos}/{len} readings {eta}");
+        let style = style.expect("a template that parses").progress_chars("=> ");
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
+        Readings { bar, said: Instant::now() }
+    }
+
+    /// Takes note of it.
+    pub(super) fn show(&mut self, done: usize, of: usize) {
+        self.bar.set_length(of as u64);
+        self.bar.set_position(done as u64);
+        if self.bar.is_hidden() && self.said.elapsed() >= BEAT {
+            self.said = Instant::now();
+            complain(&format!("{} of {} are done", grouped(done as u64), plural(of as u64, "reading")));
+        }
+    }
+}
+
+impl Drop for Readings {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Says what is waited for, once it has been long.
 pub(super) struct Waiting(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
 

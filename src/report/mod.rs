@@ -2,6 +2,7 @@
 //! [`lm_eval`], whose samples no report holds; [`crate::run::export`] writes those.
 
 pub(crate) mod around;
+pub(crate) mod attribution;
 mod before;
 pub(crate) mod cause;
 pub mod csv;
@@ -17,6 +18,7 @@ mod made;
 pub mod markdown;
 pub(crate) mod parting;
 pub mod sarif;
+pub(crate) mod sensitivity;
 mod tables;
 pub mod text;
 pub(crate) mod words;

@@ -4,15 +4,11 @@ use std::{num::NonZeroUsize, path::Path};
 
 use super::{
     diff::{self, DiffError},
-    groups::Layout,
+    passages::{PassageError, Passages},
     review::{self, review},
 };
 use crate::{
-    cause::{
-        Cause,
-        passage::{Length, Passage, calls},
-        search::{Case, CauseError},
-    },
+    cause::{Cause, CauseError, search::Case, sensitivity::SensitivityError},
     cell::{Axis, Cell, Compute},
     compare::{Divergence, Tally},
     digest::Digest,
@@ -21,9 +17,8 @@ use crate::{
     record::{Explained, Record},
     source::Blame,
     store::{
-        lines::LinesError,
         run::{Locked, Run, RunError},
-        trace::{self, Line, Reader},
+        trace::{Line, Reader},
     },
     suite::question::Question,
     trace::{Sight, Token},
@@ -74,15 +69,18 @@ pub enum BisectError {
     /// A cell of it has not run.
     #[error(transparent)]
     Diff(#[from] DiffError),
-    /// A file of it cannot be read.
+    /// What it read cannot be.
     #[error(transparent)]
-    Lines(#[from] LinesError),
+    Passage(#[from] PassageError),
     /// What is asked cannot be answered, and why.
     #[error("{0}")]
     Refused(String),
     /// What was computed here says nothing.
     #[error(transparent)]
     Cause(#[from] CauseError),
+    /// No map is within a budget.
+    #[error(transparent)]
+    Map(#[from] SensitivityError),
 }
 
 impl Blame for BisectError {
@@ -90,9 +88,12 @@ impl Blame for BisectError {
         match self {
             BisectError::Run(error) => error.is_environment(),
             BisectError::Diff(error) => error.is_environment(),
-            BisectError::Cause(error) => error.is_environment(),
-            BisectError::Lines(_) => true,
-            BisectError::Refused(_) => false,
+            BisectError::Cause(error) | BisectError::Map(SensitivityError::Cause(error)) => {
+                error.is_environment()
+            }
+            BisectError::Passage(PassageError::Run(error)) => error.is_environment(),
+            BisectError::Passage(PassageError::Lines(_)) => true,
+            BisectError::Map(_) | BisectError::Refused(_) => false,
         }
     }
 }
@@ -108,30 +109,11 @@ pub fn bisect(
     subject: &Subject<'_>,
     wanted: &Wanted<'_>,
 ) -> Result<Bisected, BisectError> {
-    let run = Run::open(folder)?;
-    let model = &run.about.model;
-    if model.digest != subject.digest {
-        return Err(BisectError::Refused(format!(
-            "{} ran {}, whose files have the digest {}, and those of {} have {}: name that model with --model",
-            folder.display(),
-            model.name,
-            model.digest,
-            subject.name,
-            subject.digest
-        )));
-    }
-    let cells = match wanted.cells {
-        Some(cells) => cells,
-        None => match review(folder, None)?.report.first {
-            Some(first) => first.cells,
-            None => {
-                let sentence = "no two cells part in what the report compares: name two that do";
-                return Err(BisectError::Refused(sentence.to_owned()));
-            }
-        },
-    };
+    let run = opened(folder, subject)?;
+    let cells = cells(folder, wanted.cells)?;
     let sides = [side(&run, cells[0])?, side(&run, cells[1])?];
-    let question = asked(&run, &sides, wanted.item)?;
+    let mut passages = Passages::open(&run, cells, sides.each_ref().map(|side| side.trace))?;
+    let question = asked(&run, &sides, &mut passages, wanted.item)?;
     let item = question.item;
     let outputs = [output(&run, &sides[0], item)?, output(&run, &sides[1], item)?];
     let mut tally = Tally::default();
@@ -160,35 +142,10 @@ pub fn bisect(
             divergence.id
         )));
     }
-    let read = [&question.tokens[..], &outputs[0].0.tokens[..place]].concat();
-    let mut layout = Layout::default();
-    let mut questions = review::questions(&run)?;
-    for item in 0..questions.len() {
-        layout.add(&questions.get(item)?);
-    }
-    let mut rows = Vec::new();
-    for (cell, side) in cells.iter().zip(&sides) {
-        let mut groups = layout.groups(cell.serving.grouping, cell.serving.together());
-        let group = groups.find(|group| group.contains(&item)).unwrap_or_else(|| vec![item]);
-        let mut lines = trace::lines(&run.folder, side.trace)?;
-        let mut lengths = Vec::new();
-        for member in &group {
-            let (prompt, followed) = (questions.get(*member)?.tokens.len(), lines.get(*member)?.tokens.len());
-            lengths.push(Length { prompt, followed });
-        }
-        let ours = group.iter().position(|member| *member == item).unwrap_or(0);
-        rows.push(calls(&lengths, ours, cell.serving.prefill_chunk));
-    }
-    let rows = rows[0].iter().zip(&rows[1]).map(|(one, other)| [*one, *other]);
     let case = Case {
         checkpoint,
         numerics: sides.each_ref().map(|side| side.numerics),
-        passage: Passage {
-            calls: rows.take(read.len()).collect(),
-            tokens: read,
-            prompt: question.tokens.len(),
-            together: wanted.together,
-        },
+        passage: passages.of(item, &outputs[0].0.tokens[..place], wanted.together)?,
         item,
         choice: if replay { Choice::Greedy } else { choices[0] },
         digests: outputs
@@ -198,6 +155,35 @@ pub fn bisect(
     };
     let cause = case.cause()?;
     Ok(Bisected { cells, traces: sides.map(|side| side.trace), divergence, cause })
+}
+
+/// A run, which must be of this model.
+pub(super) fn opened(folder: &Path, subject: &Subject<'_>) -> Result<Run, BisectError> {
+    let run = Run::open(folder)?;
+    let model = &run.about.model;
+    if model.digest == subject.digest {
+        return Ok(run);
+    }
+    Err(BisectError::Refused(format!(
+        "{} ran {}, whose files have the digest {}, and those of {} have {}: name that model with --model",
+        folder.display(),
+        model.name,
+        model.digest,
+        subject.name,
+        subject.digest
+    )))
+}
+
+/// The two cells that are asked about, or those that first part in the report.
+pub(super) fn cells(folder: &Path, wanted: Option<[Cell; 2]>) -> Result<[Cell; 2], BisectError> {
+    let sentence = "no two cells part in what the report compares: name two that do";
+    match wanted {
+        Some(cells) => Ok(cells),
+        None => match review(folder, None)?.report.first {
+            Some(first) => Ok(first.cells),
+            None => Err(BisectError::Refused(sentence.to_owned())),
+        },
+    }
 }
 
 /// Keeps what was found beside the run: reports in which these two cells first part there tell why from now on.
@@ -213,12 +199,12 @@ pub fn keep(folder: &Path, found: &Bisected) -> Result<(), BisectError> {
 }
 
 /// A cell of the lab that has run.
-struct Side {
-    numerics: Numerics,
-    trace: Digest,
+pub(super) struct Side {
+    pub(super) numerics: Numerics,
+    pub(super) trace: Digest,
 }
 
-fn side(run: &Run, cell: Cell) -> Result<Side, BisectError> {
+pub(super) fn side(run: &Run, cell: Cell) -> Result<Side, BisectError> {
     let Compute::Lab(numerics) = cell.compute else {
         return Err(BisectError::Refused(format!(
             "nobody sees what the operations of {cell} give: the lab alone is looked into, so name two of its cells; \
@@ -232,19 +218,32 @@ fn side(run: &Run, cell: Cell) -> Result<Side, BisectError> {
 }
 
 /// The question of a name, or the first one that parts two traces.
-fn asked(run: &Run, sides: &[Side; 2], wanted: Option<&str>) -> Result<Question, BisectError> {
-    let mut questions = review::questions(run)?;
-    let Some(id) = wanted else {
-        let tally = diff::tally(run, run, [sides[0].trace, sides[1].trace])?;
-        let first = tally.first().ok_or_else(|| {
-            BisectError::Refused("both cells have the same logits for every token of every item".to_owned())
-        })?;
-        return Ok(questions.get(first.item)?);
+fn asked(
+    run: &Run,
+    sides: &[Side; 2],
+    passages: &mut Passages,
+    wanted: Option<&str>,
+) -> Result<Question, BisectError> {
+    let item = match wanted {
+        Some(id) => named(run, passages, id)?,
+        None => {
+            let tally = diff::tally(run, run, [sides[0].trace, sides[1].trace])?;
+            let first = tally.first().ok_or_else(|| {
+                BisectError::Refused(
+                    "both cells have the same logits for every token of every item".to_owned(),
+                )
+            })?;
+            first.item
+        }
     };
-    for item in 0..questions.len() {
-        let question = questions.get(item)?;
-        if question.id == id {
-            return Ok(question);
+    Ok(passages.question(item)?)
+}
+
+/// The item of a name.
+pub(super) fn named(run: &Run, passages: &mut Passages, id: &str) -> Result<u64, BisectError> {
+    for item in 0..passages.items() {
+        if passages.question(item)?.id == id {
+            return Ok(item);
         }
     }
     Err(BisectError::Refused(format!(

@@ -7,6 +7,8 @@ pub mod forecast;
 mod groups;
 pub mod merge;
 pub mod pace;
+pub mod panel;
+pub mod passages;
 mod questions;
 pub mod review;
 

@@ -73,6 +73,27 @@ impl Clustered {
         Some(Interval { lower: mean - reach, upper: mean + reach })
     }
 
+    /// Where the mean of as many other items, in as many other clusters, will lie with such a probability, where the values are 0
+    /// and 1: Wilson's interval, in which an item counts for as much less as clusters spread more than items would by
+    /// themselves (the design effect), and for half, because either mean scatters; with Student's quantile for the normal
+    /// one, because few clusters tell little of their spread. Nothing of one cluster.
+    pub fn expected(&self, probability: f64) -> Option<Interval> {
+        let freedom = NonZeroU64::new((self.clusters.len() as u64).checked_sub(1)?)?;
+        let (rate, items) = (self.mean()?, self.whole().size as f64);
+        let by_themselves = rate * (1.0 - rate) / items;
+        let effect = match self.standard_error() {
+            Some(error) if by_themselves > 0.0 => (error * error / by_themselves).max(1.0),
+            _ => 1.0,
+        };
+        let of = items / (2.0 * effect);
+        let quantile = student_quantile((1.0 - probability) / 2.0, freedom);
+        let square = quantile * quantile / of;
+        let middle = rate + square / 2.0;
+        let reach = (square * (rate * (1.0 - rate) + square / 4.0)).sqrt();
+        let end = |end: f64| (end / (1.0 + square)).clamp(0.0, 1.0);
+        Some(Interval { lower: end(middle - reach), upper: end(middle + reach) })
+    }
+
     /// The sign test of differences: would their total be as far from 0 if each cluster were as likely to
     /// change the other way? All ways are gone through where at most 20 clusters have a sum other than 0,
     /// otherwise so many drawn ones.
