@@ -21,6 +21,7 @@ mod generate;
 mod gguf;
 mod golden;
 mod invariance;
+mod likeness;
 mod lm_eval;
 mod map;
 mod open_trace;

@@ -8,6 +8,7 @@
 pub mod attribution;
 mod distance;
 mod heads;
+pub mod likeness;
 pub mod passage;
 pub mod search;
 pub mod sensitivity;

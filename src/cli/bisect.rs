@@ -1,4 +1,5 @@
-//! `reprocheck bisect`: which operation makes two cells of a run part, and which parts of the model carry their difference?
+//! `reprocheck bisect`: which operation makes two cells of a run part, which parts of the model carry their difference, and which
+//! order comes nearest to an engine that nobody looks into.
 
 use std::{io::Write, num::NonZeroUsize, path::PathBuf};
 
@@ -20,23 +21,29 @@ use crate::{
     cause::{
         Cause,
         attribution::{Attribution, By},
+        likeness::Likeness,
     },
     cell::Cell,
     compare::Divergence,
+    model::{Checkpoint, Subject},
     report::{
-        attribution, cause,
+        attribution, cause, likeness,
         parting::{PARTING, parting},
-        text::{aligned, headed},
+        text::{Look, aligned, headed},
         words::{grouped, plural, wrapped},
     },
     run::{
         bisect::{self, Bisected, Wanted},
+        foreign::{self, Likened},
         panel::{self, Asked, Attributed},
     },
     store::run::Run,
 };
 
 /// Which operation makes two cells of a run part? Proved by carrying it out as the other cell does
+///
+/// Of an engine that is not the lab nobody sees what its operations give. Then it is told which declared precision and order
+/// gives what it showed, or comes nearest to it.
 #[derive(Args, Debug)]
 pub(super) struct Bisect {
     /// The folder that `reprocheck run` wrote
@@ -62,6 +69,9 @@ pub(super) struct Bisect {
     /// How many tokens are read at once here, at most; that moves no bit
     #[arg(long, default_value_t = bisect::USUAL.1, value_name = "N")]
     together: NonZeroUsize,
+    /// At how many places, at most, what an engine showed that is not the lab is held against each precision and order
+    #[arg(long, default_value_t = foreign::PLACES, value_name = "N")]
+    places: NonZeroUsize,
     /// How to show the result
     #[arg(long, default_value = "text")]
     format: Format,
@@ -83,6 +93,22 @@ struct Shown<'a> {
     cells: [Cell; 2],
     divergence: &'a Divergence,
     cause: &'a Cause,
+}
+
+/// What it says where not both cells are looked into.
+#[derive(Serialize)]
+struct Alike<'a> {
+    version: &'static str,
+    cells: [Cell; 2],
+    divergence: &'a Option<Divergence>,
+    likenesses: Vec<OfCell<'a>>,
+}
+
+#[derive(Serialize)]
+struct OfCell<'a> {
+    cell: Cell,
+    #[serde(flatten)]
+    likeness: &'a Likeness,
 }
 
 impl Bisect {
@@ -108,6 +134,11 @@ impl Bisect {
             return self.show_parts(&found, out);
         }
         let wanted = Wanted { cells, item: self.item.as_deref(), tries: self.tries, together: self.together };
+        let two = bisect::cells(&run, wanted.cells)?;
+        let wanted = Wanted { cells: Some(two), ..wanted };
+        if two.iter().any(foreign::is_foreign) {
+            return self.likened(&run, (checkpoint, &subject), &wanted, out);
+        }
         let waiting = Waiting::until("still reading again what both cells read");
         let found = bisect::bisect(&self.folder, checkpoint, &subject, &wanted)?;
         drop(waiting);
@@ -156,6 +187,58 @@ impl Bisect {
         write!(out, "{}", headed("The first of them together, put into B as A has them", &first, look))?;
         Ok(Exit::Held)
     }
+
+    fn likened(
+        &self,
+        run: &Run,
+        (checkpoint, subject): (&Checkpoint, &Subject<'_>),
+        wanted: &Wanted<'_>,
+        out: &mut impl Write,
+    ) -> Result<Exit, Ended> {
+        let waiting =
+            Waiting::until("still reading under every precision and order what the engine has read");
+        let found = foreign::likened(&self.folder, checkpoint, subject, wanted, self.places)?;
+        drop(waiting);
+        let Likened { cells, divergence, likenesses } = &found;
+        if let Format::Json = self.format {
+            let likenesses =
+                likenesses.iter().map(|(cell, likeness)| OfCell { cell: *cell, likeness }).collect();
+            let shown = Alike { version: env!("CARGO_PKG_VERSION"), cells: *cells, divergence, likenesses };
+            serde_json::to_writer_pretty(&mut *out, &shown).map_err(std::io::Error::from)?;
+            writeln!(out)?;
+            return Ok(Exit::Held);
+        }
+        let look = look();
+        match divergence {
+            Some(divergence) => writeln!(out, "{}", parted(run, cells, divergence, look)?)?,
+            None => {
+                let [a, b] = cells;
+                let sentence = format!("Nowhere is {a} seen to part from {b}.");
+                writeln!(out, "{}\n", wrapped(&sentence, look.prose()))?;
+            }
+        }
+        let shown = likenesses.iter().map(|(cell, likeness)| {
+            let sentences = likeness::sentences(cell, likeness);
+            let mut lines: String =
+                sentences.iter().map(|sentence| wrapped(sentence, look.prose()) + "\n").collect();
+            if !likeness.tried.is_empty() {
+                let (table, sentence) = likeness::table(likeness);
+                lines += &format!("\n{table}\n{}\n", wrapped(&sentence, look.prose()));
+            }
+            headed(&likeness::heading(cell), &lines, look)
+        });
+        write!(out, "{}", shown.collect::<Vec<_>>().join("\n"))?;
+        Ok(Exit::Held)
+    }
+}
+
+/// Where two cells part, below a heading.
+fn parted(run: &Run, cells: &[Cell; 2], divergence: &Divergence, look: Look) -> Result<String, Ended> {
+    let vocabulary = run.vocabulary()?;
+    let name = |token: u32| vocabulary.get(token as usize).map(|text| format!("{text:?}"));
+    let name = |token: u32| name(token).unwrap_or_else(|| token.to_string());
+    let lines = parting(&cells.map(|cell| cell.to_string()), &[], divergence, &name, look.prose());
+    Ok(headed(PARTING, &lines, look))
 }
 
 fn show(
@@ -164,11 +247,7 @@ fn show(
     out: &mut impl Write,
 ) -> Result<(), Ended> {
     let look = look();
-    let vocabulary = run.vocabulary()?;
-    let name = |token: u32| vocabulary.get(token as usize).map(|text| format!("{text:?}"));
-    let name = |token: u32| name(token).unwrap_or_else(|| token.to_string());
-    let lines = parting(&cells.map(|cell| cell.to_string()), &[], divergence, &name, look.prose());
-    writeln!(out, "{}", headed(PARTING, &lines, look))?;
+    writeln!(out, "{}", parted(run, cells, divergence, look)?)?;
 
     let sentences: Vec<_> =
         cause::sentences(cause).iter().map(|sentence| wrapped(sentence, look.prose()) + "\n").collect();

@@ -62,7 +62,7 @@ impl Apart {
 impl<'r> Row<'r> {
     /// By how much its numbers are more than log-probabilities whose probabilities sum to 1. An engine that sums them in `f32`
     /// shows some that do not.
-    fn excess(self) -> f64 {
+    pub(super) fn excess(self) -> f64 {
         match self {
             Row::Logits(all) | Row::LogProbabilities(all) => {
                 let highest = f64::from(all.iter().copied().fold(f32::NEG_INFINITY, f32::max));

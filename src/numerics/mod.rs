@@ -5,6 +5,7 @@
 //! move a bit, as one value.
 
 pub mod activation;
+pub mod agreement;
 pub mod apart;
 pub mod at;
 pub mod block;

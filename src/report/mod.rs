@@ -13,6 +13,7 @@ mod formats;
 pub mod github;
 pub mod html;
 pub mod junit;
+pub(crate) mod likeness;
 pub mod lm_eval;
 mod made;
 pub mod markdown;

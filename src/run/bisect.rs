@@ -17,6 +17,7 @@ use crate::{
     record::{Explained, Record},
     source::Blame,
     store::{
+        lines::LinesError,
         run::{Locked, Run, RunError},
         trace::{Line, Reader},
     },
@@ -69,9 +70,9 @@ pub enum BisectError {
     /// A cell of it has not run.
     #[error(transparent)]
     Diff(#[from] DiffError),
-    /// What it read cannot be.
+    /// A file of it cannot be read.
     #[error(transparent)]
-    Passage(#[from] PassageError),
+    Lines(#[from] LinesError),
     /// What is asked cannot be answered, and why.
     #[error("{0}")]
     Refused(String),
@@ -83,6 +84,15 @@ pub enum BisectError {
     Map(#[from] SensitivityError),
 }
 
+impl From<PassageError> for BisectError {
+    fn from(error: PassageError) -> BisectError {
+        match error {
+            PassageError::Run(error) => BisectError::Run(error),
+            PassageError::Lines(error) => BisectError::Lines(error),
+        }
+    }
+}
+
 impl Blame for BisectError {
     fn is_environment(&self) -> bool {
         match self {
@@ -91,8 +101,7 @@ impl Blame for BisectError {
             BisectError::Cause(error) | BisectError::Map(SensitivityError::Cause(error)) => {
                 error.is_environment()
             }
-            BisectError::Passage(PassageError::Run(error)) => error.is_environment(),
-            BisectError::Passage(PassageError::Lines(_)) => true,
+            BisectError::Lines(_) => true,
             BisectError::Map(_) | BisectError::Refused(_) => false,
         }
     }
@@ -110,12 +119,12 @@ pub fn bisect(
     wanted: &Wanted<'_>,
 ) -> Result<Bisected, BisectError> {
     let run = opened(folder, subject)?;
-    let cells = cells(folder, wanted.cells)?;
+    let cells = cells(&run, wanted.cells)?;
     let sides = [side(&run, cells[0])?, side(&run, cells[1])?];
     let mut passages = Passages::open(&run, cells, sides.each_ref().map(|side| side.trace))?;
-    let question = asked(&run, &sides, &mut passages, wanted.item)?;
+    let question = asked(&run, &sides, wanted.item)?;
     let item = question.item;
-    let outputs = [output(&run, &sides[0], item)?, output(&run, &sides[1], item)?];
+    let outputs = [output(&run, sides[0].trace, item)?, output(&run, sides[1].trace, item)?];
     let mut tally = Tally::default();
     let replay = run.about.generation.replay;
     let [one, other] =
@@ -157,35 +166,6 @@ pub fn bisect(
     Ok(Bisected { cells, traces: sides.map(|side| side.trace), divergence, cause })
 }
 
-/// A run, which must be of this model.
-pub(super) fn opened(folder: &Path, subject: &Subject<'_>) -> Result<Run, BisectError> {
-    let run = Run::open(folder)?;
-    let model = &run.about.model;
-    if model.digest == subject.digest {
-        return Ok(run);
-    }
-    Err(BisectError::Refused(format!(
-        "{} ran {}, whose files have the digest {}, and those of {} have {}: name that model with --model",
-        folder.display(),
-        model.name,
-        model.digest,
-        subject.name,
-        subject.digest
-    )))
-}
-
-/// The two cells that are asked about, or those that first part in the report.
-pub(super) fn cells(folder: &Path, wanted: Option<[Cell; 2]>) -> Result<[Cell; 2], BisectError> {
-    let sentence = "no two cells part in what the report compares: name two that do";
-    match wanted {
-        Some(cells) => Ok(cells),
-        None => match review(folder, None)?.report.first {
-            Some(first) => Ok(first.cells),
-            None => Err(BisectError::Refused(sentence.to_owned())),
-        },
-    }
-}
-
 /// Keeps what was found beside the run: reports in which these two cells first part there tell why from now on.
 ///
 /// # Errors
@@ -198,6 +178,39 @@ pub fn keep(folder: &Path, found: &Bisected) -> Result<(), BisectError> {
     Ok(Locked::new(folder)?.explain(&explained).map_err(RunError::from)?)
 }
 
+/// A run of this model.
+pub(super) fn opened(folder: &Path, subject: &Subject<'_>) -> Result<Run, BisectError> {
+    let run = Run::open(folder)?;
+    let model = &run.about.model;
+    if model.digest != subject.digest {
+        return Err(BisectError::Refused(format!(
+            "{} ran {}, whose files have the digest {}, and those of {} have {}: name that model with --model",
+            folder.display(),
+            model.name,
+            model.digest,
+            subject.name,
+            subject.digest
+        )));
+    }
+    Ok(run)
+}
+
+/// The two cells that are named, or those that first part in the report.
+///
+/// # Errors
+///
+/// When none are named, and no two part.
+pub fn cells(run: &Run, named: Option<[Cell; 2]>) -> Result<[Cell; 2], BisectError> {
+    if let Some(cells) = named {
+        return Ok(cells);
+    }
+    let first = review(&run.folder, None)?.report.first.map(|first| first.cells);
+    first.ok_or_else(|| {
+        let sentence = "no two cells part in what the report compares: name two that do";
+        BisectError::Refused(sentence.to_owned())
+    })
+}
+
 /// A cell of the lab that has run.
 pub(super) struct Side {
     pub(super) numerics: Numerics,
@@ -207,43 +220,40 @@ pub(super) struct Side {
 pub(super) fn side(run: &Run, cell: Cell) -> Result<Side, BisectError> {
     let Compute::Lab(numerics) = cell.compute else {
         return Err(BisectError::Refused(format!(
-            "nobody sees what the operations of {cell} give: the lab alone is looked into, so name two of its cells; \
-             `reprocheck parity` says after which tokens {cell} shows something else, and by how much"
+            "nobody sees what the operations of {cell} give: `reprocheck bisect` says which order and precision of the lab \
+             comes nearest to it"
         )));
     };
+    Ok(Side { numerics, trace: trace(run, cell)? })
+}
+
+/// What a cell left behind.
+pub(super) fn trace(run: &Run, cell: Cell) -> Result<Digest, BisectError> {
     match run.records(&[cell]).swap_remove(0).1? {
-        Some(Record::Done(done)) => Ok(Side { numerics, trace: done.trace }),
+        Some(Record::Done(done)) => Ok(done.trace),
         _ => Err(DiffError::Missing { cell: Box::new(cell), folder: run.folder.clone() }.into()),
     }
 }
 
 /// The question of a name, or the first one that parts two traces.
-fn asked(
-    run: &Run,
-    sides: &[Side; 2],
-    passages: &mut Passages,
-    wanted: Option<&str>,
-) -> Result<Question, BisectError> {
-    let item = match wanted {
-        Some(id) => named(run, passages, id)?,
-        None => {
-            let tally = diff::tally(run, run, [sides[0].trace, sides[1].trace])?;
-            let first = tally.first().ok_or_else(|| {
-                BisectError::Refused(
-                    "both cells have the same logits for every token of every item".to_owned(),
-                )
-            })?;
-            first.item
-        }
-    };
-    Ok(passages.question(item)?)
+fn asked(run: &Run, sides: &[Side; 2], wanted: Option<&str>) -> Result<Question, BisectError> {
+    if let Some(id) = wanted {
+        return item(run, id);
+    }
+    let tally = diff::tally(run, run, [sides[0].trace, sides[1].trace])?;
+    let first = tally.first().ok_or_else(|| {
+        BisectError::Refused("both cells have the same logits for every token of every item".to_owned())
+    })?;
+    Ok(review::questions(run)?.get(first.item)?)
 }
 
-/// The item of a name.
-pub(super) fn named(run: &Run, passages: &mut Passages, id: &str) -> Result<u64, BisectError> {
-    for item in 0..passages.items() {
-        if passages.question(item)?.id == id {
-            return Ok(item);
+/// The question of a name.
+pub(super) fn item(run: &Run, id: &str) -> Result<Question, BisectError> {
+    let mut questions = review::questions(run)?;
+    for item in 0..questions.len() {
+        let question = questions.get(item)?;
+        if question.id == id {
+            return Ok(question);
         }
     }
     Err(BisectError::Refused(format!(
@@ -253,8 +263,8 @@ pub(super) fn named(run: &Run, passages: &mut Passages, id: &str) -> Result<u64,
 }
 
 /// What a cell made of an item.
-fn output(run: &Run, side: &Side, item: u64) -> Result<(Line, Vec<Token>), RunError> {
-    let mut reader = Reader::open(&run.folder, side.trace)?;
+pub(super) fn output(run: &Run, trace: Digest, item: u64) -> Result<(Line, Vec<Token>), RunError> {
+    let mut reader = Reader::open(&run.folder, trace)?;
     for before in 0..item {
         reader.expect(before)?;
     }

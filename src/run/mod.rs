@@ -4,6 +4,7 @@ pub mod bisect;
 pub mod diff;
 pub mod export;
 pub mod forecast;
+pub mod foreign;
 mod groups;
 pub mod merge;
 pub mod pace;

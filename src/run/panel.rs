@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use super::{
-    bisect::{BisectError, Side, cells, named, opened, side},
+    bisect::{BisectError, Side, cells, item, opened, side},
     passages::Passages,
 };
 use crate::{
@@ -67,10 +67,10 @@ pub fn attribute(
     done: Done<'_>,
 ) -> Result<Attributed, BisectError> {
     let run = opened(folder, subject)?;
-    let cells = cells(folder, asked.cells)?;
+    let cells = cells(&run, asked.cells)?;
     let sides = [side(&run, cells[0])?, side(&run, cells[1])?];
     let mut read = Read::open(&run, cells, &sides)?;
-    let only = asked.item.map(|id| named(&run, &mut read.passages, id)).transpose()?;
+    let only = asked.item.map(|id| item(&run, id)).transpose()?.map(|question| question.item);
     let mut chosen = Chosen::default();
     for item in 0..read.passages.items() {
         let [one, other] = read.next(item)?;
