@@ -55,7 +55,7 @@ pub struct Tried {
     pub numerics: Vec<Numerics>,
     /// The places at which all logits are the same, by their digest; nothing where the engine does not show that.
     pub whole: Option<u64>,
-    /// The places at which all numbers that the engine shows are the same, bit for bit.
+    /// The places at which all numbers that the engine shows are the same, as [`Kind::is_same`] says.
     pub same: u64,
     /// In how many of 24 bits a number agrees with that of the engine, on average, as [`Kind::bits`] says.
     pub bits: f64,

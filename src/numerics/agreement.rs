@@ -38,6 +38,15 @@ impl Kind {
         (BITS - libm::log2(1.0 + steps)).max(0.0)
     }
 
+    /// Are they the same number? Of logits all bits are compared; log-probabilities may be less than a step apart, because
+    /// nobody says by which formula an engine computes them.
+    pub fn is_same(self, one: f32, other: f32) -> bool {
+        match self {
+            Kind::Logits => canonical(one).to_bits() == canonical(other).to_bits(),
+            Kind::LogProbabilities => self.bits(one, other) > BITS - 1.0,
+        }
+    }
+
     /// In how many the numbers of one list agree with those of another, on average; in none where there are none.
     pub fn mean_bits(self, one: &[f32], other: &[f32]) -> f64 {
         mean(one.iter().zip(other).map(|(one, other)| self.bits(*one, *other))).unwrap_or(0.0)
@@ -76,9 +85,8 @@ impl Agreement {
         let logit = |token: u32| logits.get(token as usize).copied().unwrap_or(NAN);
         let ours: Vec<f32> =
             finite.map(|candidate| (f64::from(logit(candidate.token)) - shift) as f32).collect();
-        let bits =
-            |numbers: &[f32]| numbers.iter().map(|number| canonical(*number).to_bits()).collect::<Vec<_>>();
-        self.same += u64::from(!ours.is_empty() && bits(&ours) == bits(&theirs));
+        let is_same = theirs.iter().zip(&ours).all(|(theirs, ours)| self.kind.is_same(*theirs, *ours));
+        self.same += u64::from(is_same && !ours.is_empty());
         if !is_possible || ours.iter().any(|ours| ours.is_nan()) {
             self.is_infinite = true;
         } else if !ours.is_empty() {
@@ -95,7 +103,7 @@ impl Agreement {
         &self.ours
     }
 
-    /// The places at which all numbers have the same bits.
+    /// The places at which all numbers are the same.
     pub fn same(&self) -> u64 {
         self.same
     }
@@ -149,10 +157,14 @@ mod tests {
         let found = agreement(Kind::LogProbabilities, &all, &[0.0, 1.0, -1.0]);
         assert_eq!((found.ours().len(), found.same(), found.bits()), (3, 1, 24.0));
         assert!(found.divergence().unwrap() < 1e-12);
-        // Near nought a step is that of 1, whatever those of the number are.
-        let found = agreement(Kind::LogProbabilities, &[(1, -2.061_153_6e-9 - f32::EPSILON)], &[0.0, 20.0]);
-        assert_eq!(found.same(), 0);
-        assert!((found.bits() - 23.0).abs() < 1e-6, "{}", found.bits());
+        // Near nought a step is that of 1, whatever those of the number are, and less than one is the same.
+        for (steps, same) in [(1.01, 0), (0.5, 1), (3.0, 0)] {
+            let log = -2.061_153_6e-9 - steps * f32::EPSILON;
+            let found = agreement(Kind::LogProbabilities, &[(1, log)], &[0.0, 20.0]);
+            let bits = 24.0 - libm::log2(1.0 + f64::from(steps));
+            assert!((found.bits() - bits).abs() < 1e-6, "{}", found.bits());
+            assert_eq!(found.same(), same, "{steps}");
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn explained(likeness: &Likeness, best: &Tried) -> String {
     let places = grouped(likeness.places);
     let has = match best.whole {
         Some(_) => format!("all logits of all {places} places, bit for bit"),
-        None => format!("every number that it shows at all {places} places, bit for bit"),
+        None => format!("every number that it shows at all {places} places, to less than a step of f32"),
     };
     let Some((first, alike)) = best.numerics.split_first() else { return String::new() };
     // Where less than all is shown, others may have that much.
@@ -148,9 +148,9 @@ fn listed(numerics: &[Numerics]) -> String {
     }
 }
 
-/// Bits, never rounded up to all.
+/// Bits; those that are not all are not rounded up to all, but for what a formula may move of a log-probability.
 fn decimal(bits: f64) -> String {
-    let shown = if bits < BITS { bits.min(BITS - 0.1) } else { bits };
+    let shown = if bits < BITS - 1e-3 { bits.min(BITS - 0.1) } else { bits };
     format!("{shown:.1}")
 }
 
