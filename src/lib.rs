@@ -101,7 +101,8 @@
 //! | [`numerics`] | [`Numerics`], and the one NaN that a result may be; knows nothing of models |
 //! | [`numerics::format`] | binary formats up to f32: how a value rounds, which code stands for it |
 //! | [`numerics::block`] | the block formats of GGUF: where the bits of their values lie, and what each is worth |
-//! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a [`Site`] |
+//! | [`numerics::at`] | where in a forward pass an operation stands, and which [`Site`] that is |
+//! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a place, and a [`Map`] gives places their precisions |
 //! | [`numerics::product`] | terms that are no ordinary product: L-Mul, and the integers of int8 and w8a8 |
 //! | [`numerics::order`] | the table [`ORDERS`], schedules, and the one generic `reduce` |
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
@@ -124,7 +125,7 @@
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
 //! | [`source`] | which characters hide; a file that a person wrote, and what is wrong with it, each with its place; whose fault an error is |
-//! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served |
+//! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served; [`cell::map`] reads and writes the files of maps |
 //! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
 //! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`] and [`cause::transplant`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision |
 //! | [`engine`] | whatever continues a prompt: the lab, candle's own models in a child process, and the servers of [`engine::server`], each in its [`engine::server::dialect`] |
@@ -137,7 +138,7 @@
 //! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |
 //!
-//! Inside `numerics/kernel`, whatever is computed is an operation (`op`) at an address (`at`): a kernel around another one,
+//! Inside `numerics/kernel`, whatever is computed is an operation (`op`) at an address (`numerics/at.rs`): a kernel around another one,
 //! such as `faulty`, sees each of them, and can act at one place alone. `definition` stands by itself. `fast` hands what goes row by
 //! row to `rows` and each job of a product to `prepared`; from there `float`, `certified` (exact sums) or `integer` drives
 //! the loops of `tile` over the panels of `packed`, and all of them read the job's `task`. `isa` names the instruction sets,
@@ -212,6 +213,9 @@
 //! 27. **Whichever operation makes two cells part is named**, from what each read and gave where the run's own digests are met again:
 //!     25 of 25 that were spoiled by a seed (`of_25_seeded_differences_the_operation_is_named_in_25`), whatever else is read at once
 //!     (`the_answer_is_the_same_byte_for_byte_however_it_is_read_and_whatever_else_ran`).
+//! 28. **A map computes at every place as the precision of that place does** (`a_map_computes_what_a_transplant_of_its_places_computes`,
+//!     `the_fast_kernel_has_the_bits_of_the_definition_under_any_map`), and whatever gives every place the same has one name
+//!     (`a_map_is_what_its_lines_say_and_has_one_name_and_one_text`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
@@ -224,6 +228,7 @@
 //! [`KernelFault`]: numerics::kernel::KernelFault
 //! [`Kernel`]: numerics::kernel::Kernel
 //! [`Launch`]: numerics::order::Launch
+//! [`Map`]: numerics::precision::Map
 //! [`NAN`]: numerics::NAN
 //! [`Numerics`]: numerics::Numerics
 //! [`ORDERS`]: numerics::order::ORDERS

@@ -560,6 +560,16 @@ fn a_map_that_names_what_a_model_has_not_is_refused_before_anything_runs() {
     );
     assert_eq!(refused(&format!("map:fp32;down@{last}=bf16")), "");
     assert_eq!(refused(&format!("map:fp32;down@{last}-=bf16")), "");
+    assert!(
+        refused(&format!("map:fp32;down@{layers}-=bf16")).starts_with(&format!("names layer {layers}, and"))
+    );
+    // All layers but the last: those behind it are as the others, and that is not what was meant.
+    let but_last = read(&format!("all: fp32\ndown: bf16\nlayers {last}, down: fp32")).to_string();
+    assert!(
+        but_last.contains(&format!(".{layers}-=bf16")) || last == 1 && but_last.contains("@0.2-=bf16"),
+        "{but_last}"
+    );
+    assert_eq!(refused(&but_last), "");
     assert_eq!(
         refused("map:fp32;query-norm=bf16"),
         format!("names query-norm, a step that {model} never takes: take query-norm out of the map")
@@ -582,4 +592,36 @@ fn a_map_that_names_what_a_model_has_not_is_refused_before_anything_runs() {
     assert!(err.contains("names layer 4, and qwen has 4, the last of them 3"), "{err}");
     let (code, _, err) = run("map:fp32;query-norm@3=bf16");
     assert!(code != 2, "{err}");
+}
+
+#[test]
+fn a_cell_whose_name_is_too_long_for_a_file_runs_like_any_other() {
+    let rule = |(number, step): (usize, &Step)| {
+        let (name, exponent) = (step.name(), 3 + number % 6);
+        format!(
+            "layers {}, {name}: e{exponent}m{}\nlayers 3, {name}: e3m{}\n",
+            number % 3,
+            2 + number,
+            3 + number
+        )
+    };
+    let of_layers = Step::ALL.iter().filter(|step| step.is_of_layer());
+    let text = format!("all: bf16\n{}", of_layers.enumerate().map(rule).collect::<String>());
+    let name = read(&text).to_string();
+    assert!(name.len() > 400, "{name}");
+    let other = name.replacen("e3m18", "e3m2", 1);
+    assert_ne!(other, name);
+    let matrix = format!(
+        "suites = [\"carry_chain\"]\nitems = 2\n[matrix]\nprecision = [\"map:long.map\", \"{other}\"]\n\
+         [[gate]]\nname = \"g\"\nvary = \"precision\"\nexpect = \"diverges\"\n"
+    );
+    let place = Place::new(&[("long.map", &text), ("m.toml", &matrix)]);
+    let run = ["run", "--model", "qwen", "--matrix", "m.toml", "--out", "r"];
+    let report = place.held(&run);
+    // Two files, although both begin alike.
+    let files: Vec<_> =
+        fs::read_dir(place.0.path().join("r/cells")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+    assert_eq!(place.held(&["report", "r"]), report);
+    assert_eq!(place.held(&[&run[..], &["--resume"]].concat()), report);
 }

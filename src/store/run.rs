@@ -447,8 +447,8 @@ pub(super) fn partial_file(folder: &Path, cell: Cell) -> PathBuf {
 
 /// The name of a cell, with what no file system minds; one that is too long for a file ends in the digest of all of it.
 pub fn cell_name(cell: Cell) -> String {
-    /// A file may have 255 bytes, and something may stand behind the name.
-    const MOST: usize = 200;
+    /// The name of a file may have 255 bytes.
+    const MOST: usize = 255 - PARTIAL.len();
     let mut name = cell.to_string().replace('/', "_").replace(':', "~");
     if name.len() > MOST {
         let digest = Digest::of(name.as_bytes()).to_string();

@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     fmt,
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use super::Precision;
@@ -36,7 +36,7 @@ struct Table {
 type Row = [Precision; Step::ALL.len()];
 
 /// Every table that this process has met, kept for as long as it runs. A matrix has few.
-static TABLES: Mutex<Option<HashSet<&'static Table>>> = Mutex::new(None);
+static TABLES: LazyLock<Mutex<HashSet<&'static Table>>> = LazyLock::new(Mutex::default);
 
 /// Layers in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -317,7 +317,6 @@ impl Map {
         }
         let base = most_common(of_layers(&beyond)).expect("a layer takes steps");
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-        let tables = tables.get_or_insert_default();
         let table = Table { base, layers: Vec::leak(layers), beyond };
         Precision::Map(Map(tables.get(&table).copied().unwrap_or_else(|| {
             let kept: &'static Table = Box::leak(Box::new(table));
@@ -391,11 +390,19 @@ impl Map {
         rules
     }
 
-    /// A layer that its rules name and that a model of so many has not.
+    /// A layer that a model of so many has not, and of which this says something all the same. What holds in all layers but the
+    /// last says of those behind it that it holds there again: that is no such thing.
     pub fn layer_beyond(self, layers: usize) -> Option<usize> {
-        let rules = self.rules();
-        let named = rules.iter().flat_map(|rule| &rule.places.layers).map(|named| named.end() - 1);
-        named.filter(|layer| *layer >= layers).max()
+        let beyond = |rule: Rule| {
+            let named = rule.places.layers;
+            let is_idle = !named.is_empty() && named.iter().all(|named| named.first >= layers);
+            let begins = |named: &Layers| match named.last {
+                Some(last) => (last >= layers).then_some(last),
+                None => (named.first > layers || is_idle).then_some(named.first),
+            };
+            named.iter().filter_map(begins).max()
+        };
+        self.rules().into_iter().filter_map(beyond).max()
     }
 
     /// A step among these to which its rules give something of its own.
