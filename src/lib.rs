@@ -115,6 +115,7 @@
 //! | [`numerics::special`], [`numerics::total`] | quantiles and tails of distributions; sums rounded once |
 //! | [`numerics::reveal`] | the tree that a kernel adds by, found with masks |
 //! | [`numerics::error`] | the relative error of one product, measured through the kernel |
+//! | [`numerics::agreement`] | in how many bits numbers agree that two engines show of the same tokens |
 //! | [`numerics::apart`] | how far apart two rows of logits are: steps, log-probabilities, divergence |
 //! | [`digest`] | SHA-256 of bytes, logits and files, and the Merkle tree over many |
 //! | `http` | one exchange over blocking sockets, with the environment's proxies and the system's certificates |
@@ -127,14 +128,14 @@
 //! | [`source`] | which characters hide; a file that a person wrote, and what is wrong with it, each with its place; whose fault an error is |
 //! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served; [`cell::map`] reads and writes the files of maps |
 //! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
-//! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`] and [`cause::transplant`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision |
+//! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`] and [`cause::transplant`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision, [`cause::likeness`] which declared order comes nearest to an engine that nobody looks into |
 //! | [`engine`] | whatever continues a prompt: the lab, candle's own models in a child process, and the servers of [`engine::server`], each in its [`engine::server::dialect`] |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
 //! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
-//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
+//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::foreign`] what comes nearest to a cell of another engine, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
 //! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |
 //!

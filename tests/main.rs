@@ -1,6 +1,7 @@
 //! Every test but those of the Hub, in one binary: a file each, and what several of them share.
 
 mod attribution;
+mod bisect;
 mod candle;
 mod cause;
 mod change;

@@ -39,7 +39,8 @@ pub(super) struct Run {
     /// Run a part of the cells, such as slice:1/3 or hash:1/3, and judge nothing: `reprocheck merge` does
     #[arg(long, value_name = "PART")]
     partition: Option<Partition>,
-    /// Look for the operation that makes the first two cells part that do, as `reprocheck bisect` does
+    /// Look for the operation that makes the first two cells part that do, as `reprocheck bisect` does; the same as `bisect = true` in
+    /// the matrix file
     #[arg(long, conflicts_with = "partition")]
     bisect: bool,
     #[command(flatten)]
@@ -92,9 +93,15 @@ impl Run {
                 "{partition} has run: join the parts with `reprocheck merge DIR… --out DIR`; this one is {}",
                 folder.display()
             )?;
+            if plan.bisect {
+                complain(&format!(
+                    "`bisect` in {} is not followed by a part: `reprocheck bisect DIR` does it once the parts are joined",
+                    self.matrix.file.display()
+                ));
+            }
             return Ok(Exit::Held);
         }
-        if let (true, Some(checkpoint)) = (self.bisect, model_files.checkpoint()) {
+        if let (true, Some(checkpoint)) = (self.bisect || plan.bisect, model_files.checkpoint()) {
             let _waiting =
                 progress::Waiting::until("still looking for the operation that makes two cells part");
             match bisect::bisect(&folder, checkpoint, &subject, &Wanted::default()) {

@@ -27,6 +27,11 @@ const REFERENCE: Key =
     key("reference", Form::Table(&REFERENCE_CELL), "the cell that all others are compared with");
 const MATRIX: Key = key("matrix", Form::Table(&MATRIX_AXES), "what is varied: every combination is a cell");
 const GATE: Key = key("gate", Form::Tables(&GATES), "what must hold");
+const BISECT: Key = key(
+    "bisect",
+    Form::Flag,
+    "whether a run then looks for the operation that makes the first two cells part that do, as `run --bisect` does; it moves no bit",
+);
 const ENGINE: Key = key("engine", Form::Named(&SERVER), "servers, which the matrix names as `server:NAME`");
 
 /// The file as a whole.
@@ -46,6 +51,7 @@ pub static FILE: Section = Section {
         MATRIX,
         ENGINE,
         GATE,
+        BISECT,
         key("profile", Form::Named(&PROFILE), "other values for `--profile NAME`"),
     ],
     axes: None,
@@ -70,6 +76,7 @@ static PROFILE: Section = Section {
         REFERENCE,
         MATRIX,
         GATE,
+        BISECT,
     ],
     axes: None,
 };

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, path::Path};
 use super::{
     diff::{self, DiffError},
     passages::{PassageError, Passages},
-    review::{self, review},
+    review,
 };
 use crate::{
     cause::{Cause, CauseError, search::Case, sensitivity::SensitivityError},
@@ -204,7 +204,8 @@ pub fn cells(run: &Run, named: Option<[Cell; 2]>) -> Result<[Cell; 2], BisectErr
     if let Some(cells) = named {
         return Ok(cells);
     }
-    let first = review(&run.folder, None)?.report.first.map(|first| first.cells);
+    // A cause that is there and cannot be read is written anew.
+    let first = review::without_cause(&run.folder, None)?.report.first.map(|first| first.cells);
     first.ok_or_else(|| {
         let sentence = "no two cells part in what the report compares: name two that do";
         BisectError::Refused(sentence.to_owned())

@@ -64,7 +64,12 @@ pub fn likened(
     for cell in cells.into_iter().filter(is_foreign) {
         let trace = bisect::trace(&run, cell)?;
         let mut reader = Reader::open(&run.folder, trace).map_err(RunError::from)?;
-        let answers = answers(&run, &mut reader, wanted.item, places)?;
+        let mut answers = answers(&run, &mut reader, wanted.item, places)?;
+        for Answered { tokens, .. } in &mut answers {
+            // Nothing is read after a token that the model does not know.
+            let known = tokens.iter().take_while(|token| (token.id as usize) < subject.vocabulary).count();
+            tokens.truncate(known + 1);
+        }
         let found = likeness(checkpoint, &answers, reader.sight(), &tried, [threads, wanted.together])?;
         likenesses.push((cell, found));
     }

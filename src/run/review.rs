@@ -42,6 +42,20 @@ pub struct Reviewed {
 ///
 /// When the run or one of its traces is not what was written.
 pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, RunError> {
+    let mut reviewed = without_cause(folder, baseline)?;
+    let Reviewed { run, traces, report, .. } = &mut reviewed;
+    if let (Some(first), Some(explained)) = (&mut report.first, run.explained()?) {
+        let traced = |cell: Cell| traces.iter().find(|(known, _)| *known == cell).map(|(_, trace)| *trace);
+        let is_it = first.cells == explained.cells
+            && first.cells.map(traced) == explained.traces.map(Some)
+            && (first.divergence.item, first.divergence.place) == (explained.item, explained.place);
+        first.cause = is_it.then_some(explained.cause);
+    }
+    Ok(reviewed)
+}
+
+/// Reads a run again, whatever is said of why two cells of it part.
+pub(super) fn without_cause(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, RunError> {
     let run = Run::open(folder)?;
     let about = &run.about;
     let (mut known, mut missing) = (Vec::new(), Vec::new());
@@ -74,14 +88,7 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
     read(&run, readers, &mut evidence)?;
     let vocabulary = run.vocabulary()?;
     let text = |token: u32| vocabulary.get(token as usize).cloned().unwrap_or_default();
-    let mut report = Report::new(about, missing, &evidence, baseline, &text);
-    if let (Some(first), Some(explained)) = (&mut report.first, run.explained()?) {
-        let traced = |cell: Cell| of_cells.iter().find(|(known, _)| *known == cell).map(|(_, trace)| *trace);
-        let is_it = first.cells == explained.cells
-            && first.cells.map(traced) == explained.traces.map(Some)
-            && (first.divergence.item, first.divergence.place) == (explained.item, explained.place);
-        first.cause = is_it.then_some(explained.cause);
-    }
+    let report = Report::new(about, missing, &evidence, baseline, &text);
     let baseline = Baseline::of(&about.model.name, &evidence);
     Ok(Reviewed { report, baseline, traces: of_cells, run })
 }

@@ -153,6 +153,11 @@ fn text<'v>(value: &'v Spanned<DeValue<'_>>) -> Option<&'v str> {
     value.get_ref().as_str()
 }
 
+/// Does a flag say yes?
+fn is_set(table: &DeTable<'_>, name: &str) -> bool {
+    table.get(name).is_some_and(|value| matches!(value.get_ref(), DeValue::Boolean(true)))
+}
+
 /// A list, or the one value as a list of one.
 fn many<'v, 'a>(value: &'v Spanned<DeValue<'a>>) -> Vec<&'v Spanned<DeValue<'a>>> {
     match value.get_ref() {
@@ -190,7 +195,19 @@ impl Reader<'_, '_> {
         let gates = self.gates(reference.is_some(), &cells, &generation);
         let model = self.table.get("model").and_then(text).map(str::to_owned);
         let scripts = self.scripts(&cells);
-        Plan { model, suites, generation, reference, cells, beside, gates, scripts, servers: self.servers }
+        let bisect = is_set(self.table, "bisect");
+        Plan {
+            model,
+            suites,
+            generation,
+            reference,
+            cells,
+            beside,
+            gates,
+            bisect,
+            scripts,
+            servers: self.servers,
+        }
     }
 
     /// The scripts of all cells, each read once.
@@ -220,9 +237,7 @@ impl Reader<'_, '_> {
             max_new_tokens: number("max-new-tokens"),
             choice: choice.unwrap_or(Choice::Greedy),
             candidates: number("candidates").unwrap_or(CANDIDATES),
-            replay: table
-                .get("replay")
-                .is_some_and(|value| matches!(value.get_ref(), DeValue::Boolean(true))),
+            replay: is_set(table, "replay"),
         }
     }
 
