@@ -8,13 +8,15 @@ use std::{
 
 use tempfile::TempDir;
 
-const SMOKE: &str = include_str!("../suites/smoke.toml");
-const SAID: &str = "By transplant, down of layer 0 alone is the cause";
+/// Two cells whose batch moves bits.
+const MATRIX: &str = "suites = [\"mul_ladder\"]\nitems = 6\n[generate]\nmax-new-tokens = 8\n[matrix]\nprecision = \"bf16\"\n\
+                      order = \"split-k:rows\"\nbatch = [1, 6]\n[[gate]]\nname = \"g\"\nvary = \"batch\"\nexpect = \"diverges\"\n";
+const SAID: &str = "The first operation that reads the same and gives something else:";
 
 struct Place(TempDir);
 
 impl Place {
-    /// With the smoke matrix, and these lines before it.
+    /// With the matrix, and these lines before it.
     fn new(lines: &str) -> Place {
         let place = Place(tempfile::tempdir().unwrap());
         place.write(lines);
@@ -22,7 +24,7 @@ impl Place {
     }
 
     fn write(&self, lines: &str) {
-        fs::write(self.path().join("m.toml"), format!("{lines}{SMOKE}")).unwrap();
+        fs::write(self.path().join("m.toml"), format!("{lines}{MATRIX}")).unwrap();
     }
 
     fn path(&self) -> &Path {
