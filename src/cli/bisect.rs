@@ -134,7 +134,7 @@ impl Bisect {
             return self.show_parts(&found, out);
         }
         let wanted = Wanted { cells, item: self.item.as_deref(), tries: self.tries, together: self.together };
-        let two = bisect::cells(&run, wanted.cells)?;
+        let two = bisect::cells(&bisect::opened(&self.folder, &subject)?, wanted.cells)?;
         let wanted = Wanted { cells: Some(two), ..wanted };
         if two.iter().any(foreign::is_foreign) {
             return self.likened(&run, (checkpoint, &subject), &wanted, out);

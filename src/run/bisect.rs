@@ -179,7 +179,11 @@ pub fn keep(folder: &Path, found: &Bisected) -> Result<(), BisectError> {
 }
 
 /// A run of this model.
-pub(super) fn opened(folder: &Path, subject: &Subject<'_>) -> Result<Run, BisectError> {
+///
+/// # Errors
+///
+/// When it cannot be read, or ran another model.
+pub fn opened(folder: &Path, subject: &Subject<'_>) -> Result<Run, BisectError> {
     let run = Run::open(folder)?;
     let model = &run.about.model;
     if model.digest != subject.digest {
