@@ -190,6 +190,31 @@ fn a_map_does_what_was_measured_of_its_products() {
 }
 
 #[test]
+fn a_transplant_stores_norms_and_biases_as_the_donor_does() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for name in ["llama-bias", "qwen2-tied", "qwen3-tied"] {
+        let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
+        let map: Numerics =
+            "map:fp32;attention-norm,qkv,output,down@0=fp8-e4m3/sequential/t1".parse().unwrap();
+        let logits = |kernel: Transplant<Fast>, donated: Donated| {
+            kernel.donate(donated);
+            let decoder = Decoder::load(kernel, &checkpoint).unwrap();
+            let mut rows = Vec::new();
+            passage(&checkpoint, 3).read(&decoder, |_, logits| rows.extend(bits(logits)));
+            rows
+        };
+        let nothing = || Donated::At(BTreeSet::new());
+        let mapped = logits(Transplant::new(0, Fast::new(map).unwrap(), None), nothing());
+        let cells = ["fp32/sequential/t1", "fp8-e4m3/sequential/t1"].map(|name| name.parse().unwrap());
+        let own = Transplant::of(cells, 0).unwrap();
+        let places =
+            [Step::AttentionNorm, Step::Qkv, Step::Output, Step::Down].map(|step| At::layer(0, step));
+        assert!(mapped == logits(own, Donated::At(places.into())), "{name}");
+        assert!(mapped != logits(Transplant::of(cells, 0).unwrap(), nothing()), "{name}");
+    }
+}
+
+#[test]
 fn what_is_no_lower_is_no_map() {
     let checkpoint = model();
     let error = |numerics| {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::numerics::{
     Numerics,
+    format::Format,
     kernel::{At, Copied, End, Fast, Kernel, Op, Source, Workers},
     order::Launch,
 };
@@ -134,7 +135,11 @@ impl<H: Kernel, D: Kernel> Transplant<H, D> {
         match &self.donor {
             Some(donor) => {
                 const PACKED: &str = "every matrix is packed for both";
-                let op = op.lend(|weights| weights.donor.as_ref().expect(PACKED));
+                let format = donor.numerics().precision().vectors(at);
+                let stored = self.host.numerics().precision().vectors(at);
+                let vectors = if format == stored { Vec::new() } else { rounded(op, format) };
+                let mut op = op.lend(|weights| weights.donor.as_ref().expect(PACKED));
+                exchange(&mut op, &vectors);
                 donor.apply(at, launch(donor.numerics()), op);
             }
             None => {
@@ -142,6 +147,38 @@ impl<H: Kernel, D: Kernel> Transplant<H, D> {
                 self.host.apply(at, launch(self.host.numerics()), op);
             }
         }
+    }
+}
+
+/// The small vectors of an operation, a norm's weights and a product's biases, as they are stored in this format: the decoder has
+/// them as the host stores them.
+fn rounded<W>(op: &Op<'_, W>, format: Format) -> Vec<Vec<f32>> {
+    let stored = |vector: &[f32]| {
+        let mut vector = vector.to_vec();
+        format.round_slice(&mut vector);
+        vector
+    };
+    match op {
+        Op::Product(jobs) => jobs.iter().filter_map(|job| job.start).map(stored).collect(),
+        Op::Norm { weight, .. } => vec![stored(weight)],
+        _ => Vec::new(),
+    }
+}
+
+/// Puts these in their place, if there are any.
+fn exchange<'s, W>(op: &mut Op<'s, W>, vectors: &'s [Vec<f32>]) {
+    let mut vectors = vectors.iter();
+    match op {
+        Op::Product(jobs) => {
+            let starts = jobs.iter_mut().filter_map(|job| job.start.as_mut());
+            starts.zip(vectors).for_each(|(start, vector)| *start = vector);
+        }
+        Op::Norm { weight, .. } => {
+            if let Some(vector) = vectors.next() {
+                *weight = vector;
+            }
+        }
+        _ => {}
     }
 }
 
