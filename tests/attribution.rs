@@ -249,7 +249,13 @@ fn program(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 /// Chooses a map by some items of a model, runs it as a cell on as many others, and holds it to what was expected there: `suites` is
 /// what a matrix file says of the questions.
-pub(crate) fn a_map_costs_what_was_expected(model: &str, suites: &str, items: usize, threads: usize) {
+pub(crate) fn a_map_costs_what_was_expected(
+    model: &str,
+    suites: &str,
+    items: usize,
+    threads: usize,
+    budget: &str,
+) {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
     let run = |name: &str, seed: u64, items: usize, precision: &str| {
@@ -266,14 +272,14 @@ pub(crate) fn a_map_costs_what_was_expected(model: &str, suites: &str, items: us
     };
     run("own", 0, items, "fp32");
     let count = items.to_string();
-    let arguments = ["sensitivity", "own", "--to", "fp8-e4m3", "--flips", "0.05", "--items", &count];
+    let arguments = ["sensitivity", "own", "--to", "fp8-e4m3", "--flips", budget, "--items", &count];
     let (code, out, said) =
         program(folder, &[&arguments[..], &["--format", "json", "--out", "cheap.map"]].concat());
     assert_eq!(code, 0, "{said}");
     let found: Value = serde_json::from_str(&out).unwrap();
     let number = |of: &Value, name: &str| of[name].as_f64().unwrap();
     let expected = [number(&found["expected"], "lower"), number(&found["expected"], "upper")];
-    assert!(expected[0] < expected[1] && expected[1] < 0.5, "{found}");
+    assert!(expected[0] < expected[1] && expected[1] < 0.8, "{found}");
     let lowered = found["sensitivity"]["lowered"].as_array().unwrap().len();
     assert!(lowered > 0, "{found}");
     run("other", 7, items / 2, "map:cheap.map");
@@ -288,5 +294,5 @@ pub(crate) fn a_map_costs_what_was_expected(model: &str, suites: &str, items: us
 
 #[test]
 fn a_map_costs_on_other_items_what_was_expected() {
-    a_map_costs_what_was_expected("qwen", "suites = [\"mul_ladder\"]", 32, 1);
+    a_map_costs_what_was_expected("qwen", "suites = [\"mul_ladder\"]", 32, 1, "0.05");
 }

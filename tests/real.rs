@@ -241,5 +241,6 @@ fn a_map_of_it_costs_on_other_items_what_was_expected() {
         "style = \"chat\"\nsuites = [\"gpt3_arith\"]",
         8,
         2,
+        "0.1",
     );
 }

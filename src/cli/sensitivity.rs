@@ -120,8 +120,13 @@ impl Sensitivity {
             return Ok(());
         }
         let look = look();
-        let title = format!("Each product of {cell} in {} by itself: divergence in nats (flips)", self.to);
-        writeln!(out, "{}", headed(&title, &sensitivity::products(measured), look))?;
+        let measured_so = format!(
+            "Each product with weights of {cell} in {}, all else as it is: the mean divergence in nats, flips in brackets, and * where the \
+             map lowers it.",
+            self.to
+        );
+        let products = wrapped(&measured_so, look.prose()) + "\n\n" + &sensitivity::products(measured);
+        writeln!(out, "{}", headed("Each product by itself", &products, look))?;
         let mut lines: Vec<String> = sensitivity::sentences(found, self.flips)
             .iter()
             .map(|sentence| wrapped(sentence, look.prose()) + "\n")
