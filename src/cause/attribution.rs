@@ -162,8 +162,8 @@ pub struct Panel<'a> {
     pub numerics: [Numerics; 2],
     /// What both read.
     pub passages: Vec<Passage>,
-    /// Of each passage the digests of the logits that the first cell had at its places.
-    pub digests: Vec<Vec<Digest>>,
+    /// Of each passage the digests of the logits that either cell had at its places, as far as it read the same.
+    pub digests: Vec<[Vec<Digest>; 2]>,
 }
 
 /// A decoder that does what either cell does, wherever it is told to.
@@ -179,11 +179,14 @@ impl Panel<'_> {
         let config = &self.checkpoint.config;
         let heads = Heads::of(config);
         let [one, other] = [self.decoder(0)?, self.decoder(1)?];
-        let reference = self.recorded(&one)?;
+        let reference = self.recorded(&one, 0)?;
+        let theirs = self.recorded(&other, 1)?;
+        let workers = other.kernel().workers();
+        let places = distance::places(workers, config.vocabulary, &reference, &theirs);
+        let whole = together(places.iter().flatten());
         let read = |decoder: &Both, donated: Donated| {
             self.distance(decoder, donated, &reference, |places| together(places.iter().flatten()))
         };
-        let whole = read(&other, Donated::At(BTreeSet::new()));
         let moves = [self.moving(&one), self.moving(&other)];
         let units = by.units(config);
         // Along the way of a cell in which nothing else is exchanged, an operation that moves nothing changes nothing.
@@ -231,16 +234,17 @@ impl Panel<'_> {
         Ok(Decoder::load(Transplant::of(self.numerics, side)?, self.checkpoint)?)
     }
 
-    /// What the first cell makes of the passages, which must be what it made of them when it was recorded.
-    pub(super) fn recorded(&self, decoder: &Both) -> Result<Vec<Vec<f32>>, CauseError> {
+    /// What a cell makes of the passages, which must be what it made of them when it was recorded.
+    pub(super) fn recorded(&self, decoder: &Both, side: usize) -> Result<Vec<Vec<f32>>, CauseError> {
         let logits = distance::logits(decoder, &self.passages);
-        for ((rows, recorded), passage) in logits.iter().zip(&self.digests).zip(&self.passages) {
+        for ((rows, digests), passage) in logits.iter().zip(&self.digests).zip(&self.passages) {
+            let recorded = &digests[side];
             let rows = rows.chunks_exact(self.checkpoint.config.vocabulary);
             let same =
                 rows.zip(recorded).take_while(|(row, digest)| Digest::of_logits(row) == **digest).count();
             if same < recorded.len() {
                 let read = passage.prompt + same;
-                return Err(CauseError::Unlike { numerics: self.numerics[0], read });
+                return Err(CauseError::Unlike { numerics: self.numerics[side], read });
             }
         }
         Ok(logits)

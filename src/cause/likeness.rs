@@ -208,9 +208,7 @@ impl Compared {
     fn read<K: Kernel>(&mut self, decoder: &Decoder<K>, answer: &Answered, together: NonZeroUsize) {
         let vocabulary = decoder.config().vocabulary;
         let numerics = decoder.kernel().numerics();
-        // Columns of outliers are those of all rows of a call.
-        let follows_calls =
-            numerics.order().depends_on_launch() || matches!(numerics.precision(), Precision::Int8(_));
+        let follows_calls = numerics.order().depends_on_launch() || numerics.precision().sees_other_rows();
         let together = if follows_calls { 1 } else { together.get() };
         // Nothing reads the last token.
         let followed: Vec<u32> = answer.tokens.iter().map(|token| token.id).collect();

@@ -57,8 +57,8 @@ pub enum CauseError {
     /// What is computed here is not what was recorded.
     #[error(
         "{numerics} gives other logits here than the run recorded, from the token after {read} on: what moved is not in the cells, \
-         so replay where it was recorded, with the program that did; int8 and w8a8 cannot be replayed by themselves, because \
-         they look at all rows of a call"
+         so replay where it was recorded, with the program that did; int8 cannot be replayed by itself, because it looks at all \
+         rows of a call"
     )]
     Unlike {
         /// Who.

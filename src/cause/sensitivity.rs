@@ -109,10 +109,24 @@ pub enum SensitivityError {
         /// What it is lowered to.
         lower: Numerics,
     },
+    /// What cannot be measured on one sequence.
+    #[error(
+        "{0} looks at all rows of a call at once, so nothing can be measured on a sequence by itself: lower to a precision that takes \
+         every row by itself"
+    )]
+    OtherRows(Numerics),
+    /// No map takes so few bytes.
+    #[error("all of them lowered take {least} bytes, and {bytes} are allowed: allow more, or lower further")]
+    Bytes {
+        /// The most bytes.
+        bytes: u64,
+        /// The fewest bytes that there can be.
+        least: u64,
+    },
     /// No map is within both.
     #[error(
         "no map is within both budgets: of those that take at most {bytes} bytes the one predicted to be best has another token first at \
-         {found} of {places} places, and all lowered take {least} bytes: allow more bytes, or more flips"
+         {found} of {places} places: allow more bytes, or more flips"
     )]
     Budget {
         /// The most bytes.
@@ -121,8 +135,6 @@ pub enum SensitivityError {
         found: u64,
         /// Of so many places.
         places: u64,
-        /// The fewest bytes that there can be.
-        least: u64,
     },
 }
 
@@ -155,7 +167,7 @@ impl Panel<'_> {
     ) -> Result<Sensitivity, SensitivityError> {
         let units = self.units()?;
         let decoder = self.decoder(0)?;
-        let reference = self.recorded(&decoder)?;
+        let reference = self.recorded(&decoder, 0)?;
         let read = |lowered: &[usize]| {
             let places: BTreeSet<At> = lowered.iter().map(|unit| units[*unit].at).collect();
             self.distance(&decoder, Donated::At(places), &reference, |places| {
@@ -182,17 +194,15 @@ impl Panel<'_> {
             let distance = read(&chosen.lowered);
             (distance.flip_rate() <= budget.flips, distance)
         };
+        let allowed_bytes = most.unwrap_or(bytes[0]);
         // The last takes the most bytes and is predicted to be nearest.
-        let over = |found: Distance| SensitivityError::Budget {
-            bytes: most.unwrap_or(bytes[0]),
-            found: found.flips,
-            places: found.places,
-            least: bytes[1],
+        let Some((last, _)) = allowed.split_last() else {
+            return Err(SensitivityError::Bytes { bytes: allowed_bytes, least: bytes[1] });
         };
-        let Some((last, _)) = allowed.split_last() else { return Err(over(all)) };
         let (is_within, distance) = holds(last);
         if !is_within {
-            return Err(over(distance));
+            let Distance { places, flips: found, .. } = distance;
+            return Err(SensitivityError::Budget { bytes: allowed_bytes, found, places });
         }
         let (mut low, mut high, mut found) = (0, allowed.len() - 1, distance);
         while low < high {
@@ -225,7 +235,7 @@ impl Panel<'_> {
     /// When the model does not load or does not compute here what was recorded.
     pub fn lowered(&self, operations: &[Operation]) -> Result<Vec<Distance>, CauseError> {
         let decoder = self.decoder(0)?;
-        let reference = self.recorded(&decoder)?;
+        let reference = self.recorded(&decoder, 0)?;
         let config = &self.checkpoint.config;
         let places = products(config).filter(|at| operations.contains(&Operation::from(*at))).collect();
         Ok(self.distance(&decoder, Donated::At(places), &reference, |places| {
@@ -251,6 +261,9 @@ impl Panel<'_> {
             };
             Ok::<_, SensitivityError>(Unit { at, bytes: [bytes(own)?, bytes(lower)?] })
         };
+        if lower.precision().sees_other_rows() {
+            return Err(SensitivityError::OtherRows(lower));
+        }
         let units = products(config).map(unit).collect::<Result<Vec<_>, _>>()?;
         match units.iter().any(|unit| unit.bytes[1] < unit.bytes[0]) {
             true => Ok(units),

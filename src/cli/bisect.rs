@@ -61,7 +61,7 @@ pub(super) struct Bisect {
     #[arg(long, value_name = "PART", value_parser = PossibleValuesParser::new(By::NAMES).map(|name| name.parse::<By>().expect("it is a name")))]
     by: Option<By>,
     /// On how many items, the first whose logits differ
-    #[arg(long, default_value_t = 4, value_name = "N", requires = "by", conflicts_with = "item")]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = up_to(1 << 20), requires = "by", conflicts_with = "item")]
     items: usize,
     /// How many sets of operations may be tried, to find the fewest that make the divergence
     #[arg(long, default_value_t = bisect::USUAL.0, value_name = "N", value_parser = up_to(1 << 20))]

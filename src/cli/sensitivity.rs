@@ -93,15 +93,15 @@ impl Sensitivity {
             readings.show(done, of);
         })?;
         drop(readings);
-        self.show(cell, &found, out)?;
-        if let Some(file) = &self.out {
-            out.flush()?;
-            store::write(file, map::written(found.map).as_bytes()).map_err(Ended::environment)?;
-        }
+        // What was found is shown even where it cannot be kept.
+        let kept =
+            self.out.iter().try_for_each(|file| store::write(file, map::written(found.map).as_bytes()));
+        self.show(cell, &found, kept.is_ok(), out)?;
+        kept.map_err(Ended::environment)?;
         Ok(Exit::Held)
     }
 
-    fn show(&self, cell: Cell, found: &Mapped, out: &mut impl Write) -> Result<(), Ended> {
+    fn show(&self, cell: Cell, found: &Mapped, is_kept: bool, out: &mut impl Write) -> Result<(), Ended> {
         let Mapped { items: [chosen_by, told_by], sensitivity: measured, elsewhere, expected, map } = found;
         if self.format == Format::Json {
             let shown = Shown {
@@ -131,7 +131,7 @@ impl Sensitivity {
             .iter()
             .map(|sentence| wrapped(sentence, look.prose()) + "\n")
             .collect();
-        lines.push(match &self.out {
+        lines.push(match self.out.as_ref().filter(|_| is_kept) {
             Some(file) => {
                 format!("{} has it, for precision = \"map:FILE\" in a matrix beside it.\n", file.display())
             }

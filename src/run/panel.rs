@@ -134,7 +134,7 @@ pub fn sensitivity(
     }
     if halves[1].items.is_empty() {
         return Err(BisectError::Refused(
-            "one item chooses a map and another one tells what it costs: take a run of two items or more"
+            "one item chooses a map and another one tells what it costs: read two or more, of a run that has them"
                 .to_owned(),
         ));
     }
@@ -181,7 +181,7 @@ impl Read {
 struct Chosen {
     items: Vec<String>,
     passages: Vec<Passage>,
-    digests: Vec<Vec<Digest>>,
+    digests: Vec<[Vec<Digest>; 2]>,
 }
 
 impl Chosen {
@@ -196,7 +196,12 @@ impl Chosen {
         let places = one.1.len().min(other.1.len());
         let Some(last) = places.checked_sub(1) else { return Ok(()) };
         self.passages.push(passages.of(item, &one.0.tokens[..last], together)?);
-        self.digests.push(one.1[..places].iter().filter_map(Token::digest).collect());
+        let tokens = [one, other].map(|output| &output.1[..places]);
+        // The second has read the same up to the first token that is another one.
+        let ids = tokens[0].iter().zip(tokens[1]);
+        let same = ids.take_while(|(one, other)| one.id == other.id).count() + 1;
+        let of = |tokens: &[Token]| tokens.iter().filter_map(Token::digest).collect::<Vec<_>>();
+        self.digests.push([of(tokens[0]), of(&tokens[1][..same.min(places)])]);
         self.items.push(passages.question(item)?.id);
         Ok(())
     }

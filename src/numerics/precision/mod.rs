@@ -267,6 +267,12 @@ impl Precision {
         }
     }
 
+    /// Does what it makes of a row depend on the other rows of the call?
+    pub fn sees_other_rows(self) -> bool {
+        // A column in which any row has an outlier is one of outliers for all.
+        self.parts().iter().any(|part| matches!(part, Precision::Int8(_)))
+    }
+
     /// All rounding points of a product at this place.
     pub fn recipe(self, at: At) -> Recipe {
         let site = at.site();
