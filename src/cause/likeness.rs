@@ -115,7 +115,7 @@ fn numbered(order: Order) -> Vec<Order> {
         Shape::Lanes(_) => with(&LANES, Shape::Lanes),
         Shape::Blocks(_) => with(&BLOCKS, Shape::Blocks),
         Shape::SplitK(_) => with(&PARTS, |parts| Shape::SplitK(Parts::Fixed(parts))),
-        Shape::Sequential | Shape::Reversed | Shape::Pairwise => vec![order],
+        _ => vec![order],
     }
 }
 
