@@ -3,12 +3,13 @@
 use std::{collections::HashSet, env, fs, path::Path, process::Command};
 
 use reprocheck::{
-    cell::{AXES, Axis, Cell, ENGINES, Setting},
+    cell::{AXES, Axis, AxisEntry, Cell, ENGINES, EngineEntry, Setting},
     compare::Level,
     plan::{
         Plan,
         gate::{Comparison, Limit},
         keys,
+        shape::{AxisForm, Form, Key, Section},
     },
 };
 use serde_json::Value;
@@ -347,12 +348,15 @@ fn reprocheck(arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// Is what is made here to be written down as what is right?
+fn accepts() -> bool {
+    env::var_os("REPROCHECK_ACCEPT").is_some_and(|value| value == "1") && env::var_os("CI").is_none()
+}
+
 /// Beside each file of `tests/bad` lies what is said of it. `REPROCHECK_ACCEPT=1` writes that anew; whoever accepts must
 /// look at it.
 #[test]
 fn every_mistake_has_its_sentence_and_ends_with_exit_code_2() {
-    let accept =
-        env::var_os("REPROCHECK_ACCEPT").is_some_and(|value| value == "1") && env::var_os("CI").is_none();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
@@ -365,7 +369,7 @@ fn every_mistake_has_its_sentence_and_ends_with_exit_code_2() {
         assert_eq!((code, out.as_str()), (2, ""), "{name}: {err}");
         assert!(err.starts_with("error: "), "{name}: {err}");
         let expected = file.with_extension("stderr");
-        if accept {
+        if accepts() {
             fs::write(&expected, &err).unwrap();
         } else if fs::read_to_string(&expected).ok().as_deref() != Some(&err) {
             other.push(format!("{name}:\n{err}"));
@@ -536,4 +540,122 @@ fn a_prompt_that_is_asked_alone_has_no_neighbors_and_one_cell_stands_for_all() {
     // Those that nobody reads are paid for: 1, 4 x 1 and 4 x 4 answers to each prompt, and one of the lab.
     let (_, tokens) = plan.cost();
     assert_eq!(plan.most_tokens_of_all(), tokens * (1 + 3 * (3 + 4 * 4)));
+}
+
+/// The tables of a matrix file that have been described, each with what it is called where it first comes up.
+type Described = Vec<(&'static str, String)>;
+
+/// What may stand at a place, as the page on matrix files writes it. `under` is the table that the place is in.
+fn in_words(form: Form, key: &str, under: &str, described: &Described) -> String {
+    let words =
+        |words: &[&str]| words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
+    let first_of =
+        |section: &Section| described.iter().find(|(name, _)| *name == section.name).map(|(_, title)| title);
+    match form {
+        Form::Text => "a text".to_owned(),
+        Form::Word(all) => words(all),
+        Form::WordOrCount(all) => format!("{}, or a whole number from 1 up", words(all)),
+        Form::Count(least) => format!("a whole number from {least} up"),
+        Form::Flag => "`true` or `false`".to_owned(),
+        Form::Share => "a share: `0.01`, `\"1%\"` or `\"1pp\"`".to_owned(),
+        Form::Choice => "`\"greedy\"` or `\"sampled:…\"`".to_owned(),
+        Form::Axes => "an axis, or a list of them".to_owned(),
+        Form::Suites(section) => {
+            let first = first_of(section).cloned().unwrap_or_else(|| title(form, key, under));
+            format!("a list of texts, or of [tables]({})", anchor(&first))
+        }
+        Form::Table(section) | Form::Tables(section) | Form::Named(section) => {
+            let title = title(form, key, under);
+            match first_of(section) {
+                Some(first) => format!("{title}, the same as [{first}]({})", anchor(first)),
+                None => format!("[{title}]({})", anchor(&title)),
+            }
+        }
+        Form::Texts => "a list of texts".to_owned(),
+        Form::Variables => "a table of texts".to_owned(),
+        Form::Declared => {
+            "a table: for each axis a list of words, or a table of words and their arguments".to_owned()
+        }
+    }
+}
+
+/// Where a link to a heading leads.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || *letter == ' ');
+    format!("#{}", kept.collect::<String>().to_lowercase().replace(' ', "-"))
+}
+
+/// What stands above a table: how a file begins it, where it has a heading of its own.
+fn title(form: Form, key: &str, under: &str) -> String {
+    let path = if under.is_empty() { key.to_owned() } else { format!("{under}.{key}") };
+    match form {
+        Form::Suites(_) => format!("A table of `{path}`"),
+        Form::Tables(_) => format!("`[[{path}]]`"),
+        Form::Named(_) => format!("`[{path}.NAME]`"),
+        _ => format!("`[{path}]`"),
+    }
+}
+
+/// A table of the file, and those in it that have not been described, as Markdown.
+fn describe(section: &'static Section, title_of_it: &str, described: &mut Described) -> String {
+    let under = if section.name == keys::FILE.name { "" } else { title_of_it.trim_matches(['`', '[', ']']) };
+    let mut page = format!("\n### {title_of_it}\n\n{}.\n", capitalized(section.sentence));
+    let settings = match section.axes {
+        Some(AxisForm::One) => "one setting",
+        Some(AxisForm::OneOrMore) => "one setting or a list",
+        None => "",
+    };
+    if !settings.is_empty() {
+        // The matrix has every setting of a server, as that declares them.
+        let declared = if section.name == "matrix" { "" } else { ", and so is every axis of a server" };
+        page += &format!("Every [axis](#axes) is a key, with {settings}{declared}.\n");
+    }
+    if !section.keys.is_empty() {
+        page += "\n| key | value | what it says |\n|---|---|---|\n";
+    }
+    for Key { name, form, sentence } in section.keys {
+        page += &format!("| `{name}` | {} | {sentence} |\n", in_words(*form, name, under, described));
+    }
+    for Key { name, form, .. } in section.keys {
+        if let Form::Suites(inner) | Form::Table(inner) | Form::Tables(inner) | Form::Named(inner) = *form
+            && described.iter().all(|(name, _)| *name != inner.name)
+        {
+            let title = title(*form, name, under);
+            described.push((inner.name, title.clone()));
+            page += &describe(inner, &title, described);
+        }
+    }
+    page
+}
+
+fn capitalized(sentence: &str) -> String {
+    let (first, rest) = sentence.split_at(1);
+    first.to_uppercase() + rest
+}
+
+/// On the page stands every key, in tables that are made from the one by which files are checked. `REPROCHECK_ACCEPT=1`
+/// writes them anew.
+#[test]
+fn the_page_has_every_key_and_every_axis() {
+    const BEGIN: &str = "<!-- keys -->\n";
+    const END: &str = "<!-- end of keys -->\n";
+    let mut tables = describe(&keys::FILE, "The file", &mut Described::new());
+    tables += "\n### Axes\n\nAn axis that is not set is as usual.\n\n";
+    tables += "| axis | for example | as usual | what it is | engines |\n|---|---|---|---|---|\n";
+    for AxisEntry { axis, name, sentence, example, .. } in AXES {
+        let engines: Vec<_> =
+            ENGINES.iter().filter(|entry| entry.takes(*axis)).map(EngineEntry::kind).collect();
+        let first = ENGINES.iter().find(|entry| entry.takes(*axis)).unwrap();
+        let usual = Cell::default().with([Setting::Engine(first.example)]).unwrap().get(*axis);
+        tables += &format!("| `{name}` | `{example}` | `{usual}` | {sentence} | {} |\n", engines.join(", "));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/matrix.md");
+    let page = fs::read_to_string(&path).unwrap().replace('\r', "");
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (shown, after) = rest.split_once(END).unwrap();
+    if accepts() {
+        fs::write(&path, format!("{before}{BEGIN}{tables}\n{END}{after}")).unwrap();
+    } else {
+        assert_eq!(shown.trim(), tables.trim(), "REPROCHECK_ACCEPT=1 cargo test --release --test all plan::");
+    }
 }
