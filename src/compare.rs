@@ -15,7 +15,8 @@ use crate::{
     numerics::{canonical, choice::Candidate, total::mean},
     stats::{
         Interval,
-        paired::Paired,
+        clustered::Clustered,
+        paired::{Change, Pairs},
         proportion::Proportion,
         redraw::redrawn,
         spread::{
@@ -23,8 +24,9 @@ use crate::{
             divergence_index, shared_prefix,
         },
         survival::Survival,
+        transitions::Transitions,
     },
-    suite::question::Question,
+    suite::{question::Question, score::Outcome},
     trace::{Seen, Sight, Token},
 };
 
@@ -163,13 +165,20 @@ pub struct Output<'a> {
     pub root: Digest,
     /// The answer that was found in the text.
     pub answer: Option<&'a str>,
-    /// Is that the right one?
-    pub correct: bool,
+    /// What became of the question.
+    pub outcome: Outcome,
+    /// Would it be right if the last number of the text were its answer?
+    pub flexible: bool,
     /// Were the tokens given, and not chosen? Then those that would have been chosen are compared.
     pub replayed: bool,
 }
 
 impl Output<'_> {
+    /// Is its answer the right one?
+    pub fn is_correct(&self) -> bool {
+        self.outcome == Outcome::Correct
+    }
+
     /// The tokens that it chose; where they were given, those that its logits would choose, as far as that is seen.
     pub(crate) fn chosen(&self) -> impl Iterator<Item = Option<u32>> {
         self.tokens.iter().map(|token| if self.replayed { best(token) } else { Some(token.id) })
@@ -271,7 +280,7 @@ pub fn compare(one: Output<'_>, other: Output<'_>) -> Compared {
         },
         top: None,
         text: (!one.replayed && !other.replayed).then(|| one.text == other.text),
-        correct: (one.correct, other.correct),
+        correct: (one.is_correct(), other.is_correct()),
     };
     let mut tops = Count::default();
     for (place, (a, b)) in one.tokens.iter().zip(other.tokens).take(places).enumerate() {
@@ -363,7 +372,7 @@ impl Divergence {
                 candidates: token.map_or_else(Vec::new, |token| token.candidates().to_vec()),
                 text: output.text.to_owned(),
                 answer: output.answer.map(str::to_owned),
-                correct: output.correct,
+                correct: output.is_correct(),
             }
         };
         let Question { item, suite, id, stratum, prompt, answer, .. } = question;
@@ -492,10 +501,10 @@ pub struct Tally {
     pub places: Count,
     /// The same places, by whether both rank the same token first.
     pub best: Count,
-    /// What the answers of the one lost and gained against the other.
-    pub paired: Paired,
-    /// The same for each suite.
-    pub suites: BTreeMap<String, Paired>,
+    /// What became of the same question, in the one and in the other.
+    pub outcomes: Transitions<Outcome>,
+    /// What the answers of the one lost and gained against the other, for each suite.
+    pub suites: BTreeMap<String, Pairs>,
     /// How outputs come apart along their tokens.
     pub course: Course,
     /// The largest drift of any item; nothing without items, and where not all logits are seen.
@@ -521,11 +530,12 @@ impl Tally {
         self.answered = self.answered + Proportion { hits: is_answered.into(), of: 1 };
         self.places = self.places + compared.places;
         self.best = self.best + compared.best;
-        self.paired.include(compared.correct);
-        match self.suites.get_mut(&question.suite) {
-            Some(paired) => paired.include(compared.correct),
-            None => self.suites.entry(question.suite.clone()).or_default().include(compared.correct),
-        }
+        let pairs = match self.suites.get_mut(&question.suite) {
+            Some(pairs) => pairs,
+            None => self.suites.entry(question.suite.clone()).or_default(),
+        };
+        self.outcomes.include(one.outcome, other.outcome);
+        pairs.include(question.cluster.as_deref(), compared.correct);
         self.course.add(&compared, one, other);
         let places = [compared.first_bits, compared.first_token];
         for (first, place) in self.first.iter_mut().zip(places) {
@@ -538,6 +548,11 @@ impl Tally {
     /// How many items there are.
     pub fn items(&self) -> u64 {
         self.answered.of
+    }
+
+    /// What the answers of the one lost and gained against the other.
+    pub fn change(&self) -> Change {
+        self.suites.values().map(Pairs::change).sum()
     }
 
     /// The items that agree on a level; nothing where an output of the pair does not show enough.
@@ -566,6 +581,8 @@ impl Tally {
 #[derive(Clone, Debug, Default)]
 pub struct Spread {
     correctness: Correctness,
+    /// How many cells have each item right.
+    right: Clustered<String>,
     agreement: ByLevel<Agreement>,
     /// Where an output does not show enough.
     untold: ByLevel<bool>,
@@ -575,6 +592,8 @@ pub struct Spread {
 /// How far apart many cells are on one item.
 #[derive(Clone, Debug)]
 struct Apart {
+    /// The cluster that it is in, if it is in one.
+    cluster: Option<String>,
     /// Which of them are right, where not all are or are not.
     right: Option<Box<[bool]>>,
     /// How many tokens their outputs have in common, and whether they part there, where all of these are seen.
@@ -592,6 +611,12 @@ struct Apart {
 pub struct Spreads {
     /// The right answers of all cells: its rate is the mean accuracy.
     pub accuracy: Proportion,
+    /// Where it lies among all questions that might have been asked, for as many items as one cell answers; nothing without
+    /// items, and where all are in one cluster.
+    pub interval: Option<Interval>,
+    /// How many times as large the variance of the mean accuracy is as that of as many questions without clusters; nothing
+    /// where no questions come in clusters, or where all cells have all right or none.
+    pub design_effect: Option<f64>,
     /// `Std@Acc`: the deviation of the accuracies; nothing with a single cell.
     pub deviation_of_accuracy: Option<f64>,
     /// The highest accuracy less the lowest; nothing without items.
@@ -629,8 +654,11 @@ pub struct Redrawn {
 
 impl Spread {
     /// Adds an item: what each cell made of it, every time in the same order.
-    pub fn add(&mut self, outputs: &[Output<'_>]) {
-        self.correctness.add(outputs.iter().map(|output| output.correct));
+    pub fn add(&mut self, question: &Question, outputs: &[Output<'_>]) {
+        let cluster = question.cluster();
+        self.correctness.add(cluster.as_deref(), outputs.iter().map(Output::is_correct));
+        let hits = outputs.iter().filter(|output| output.is_correct()).count();
+        self.right.add(cluster.clone(), hits as i64);
         let chosen: Option<Vec<Vec<u32>>> = outputs.iter().map(|output| output.chosen().collect()).collect();
         let ByLevel { bits, tokens, answers } = &mut self.agreement;
         self.untold.bits |= outputs.iter().any(|output| output.sight < Sight::Logits);
@@ -643,9 +671,10 @@ impl Spread {
         let shared = chosen.as_deref().map(shared_prefix);
         let seen = |output: &Output<'_>| output.tokens.iter().map(Token::probability).collect();
         let probabilities: Option<Vec<Vec<f32>>> = outputs.iter().map(seen).collect();
-        let right = outputs.iter().map(|output| output.correct);
-        let is_told = outputs.windows(2).any(|pair| pair[0].correct != pair[1].correct);
+        let right = outputs.iter().map(Output::is_correct);
+        let is_told = outputs.windows(2).any(|pair| pair[0].is_correct() != pair[1].is_correct());
         self.items.push(Apart {
+            cluster,
             right: is_told.then(|| right.collect()),
             shared,
             length: deviation_of_lengths(&lengths).ok().flatten(),
@@ -658,8 +687,12 @@ impl Spread {
     /// What it amounts to, with intervals of this confidence.
     pub fn read(&self, confidence: f64) -> Spreads {
         let shared: Option<Vec<_>> = self.items.iter().map(|item| item.shared).collect();
+        let right = self.right.sample();
+        let accuracy: Proportion = self.correctness.accuracies().sum();
         Spreads {
-            accuracy: self.correctness.accuracies().sum(),
+            accuracy,
+            interval: right.interval_of(accuracy.of_one(right.items), confidence),
+            design_effect: right.effect_of_clusters(),
             deviation_of_accuracy: self.correctness.deviation(),
             range_of_accuracy: self.correctness.range(),
             cochran: self.correctness.cochran(),
@@ -675,12 +708,21 @@ impl Spread {
         // In an order of their own, so that none in which they came makes a difference.
         let mut items: Vec<_> = self.items.iter().collect();
         items.sort_by_key(|item| {
-            (&item.right, item.shared, item.length.map(f64::to_bits), item.probability.map(f64::to_bits))
+            let deviations = [item.length, item.probability].map(|deviation| deviation.map(f64::to_bits));
+            (&item.cluster, &item.right, item.shared, deviations)
         });
+        let mut clusters: Vec<Vec<usize>> = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            match clusters.last_mut() {
+                Some(last) if item.cluster.is_some() && items[last[0]].cluster == item.cluster => {
+                    last.push(at)
+                }
+                _ => clusters.push(vec![at]),
+            }
+        }
         let mut right = vec![0_u64; self.correctness.accuracies().count()];
-        let count = items.len() as u64;
         let [deviation_of_accuracy, divergence_index, deviation_of_lengths, deviation_of_probabilities] =
-            redrawn(items.len(), confidence, |drawn| {
+            redrawn(&clusters, confidence, |drawn| {
                 right.fill(0);
                 // Of each the sum, and of how many.
                 let [mut parts, mut lengths, mut probabilities] = [(0.0, 0.0); 3];
@@ -697,7 +739,7 @@ impl Spread {
                     item.probability.into_iter().for_each(|probability| add(&mut probabilities, probability));
                 }
                 let mean = |(sum, count): (f64, f64)| (count > 0.0).then(|| sum / count);
-                [deviation(&right, count), mean(parts), mean(lengths), mean(probabilities)]
+                [deviation(&right, drawn.len() as u64), mean(parts), mean(lengths), mean(probabilities)]
             });
         Redrawn { deviation_of_accuracy, divergence_index, deviation_of_lengths, deviation_of_probabilities }
     }

@@ -19,6 +19,7 @@ use reprocheck::{
     suite::{
         answer::{Answer, Kind},
         question::Question,
+        score::Outcome,
         style::Style,
     },
     trace::{Seen, Sight, Token, chain},
@@ -51,7 +52,9 @@ fn compared(one: &[(u32, u8)], other: &[(u32, u8)]) -> Compared {
 
 fn output<'a>(tokens: &'a [Token], answer: Option<&'a str>, correct: bool) -> Output<'a> {
     let sight = tokens.iter().map(Token::sight).min().unwrap_or(Sight::Logits);
-    Output { tokens, sight, text: "text", root: chain(sight, tokens), answer, correct, replayed: false }
+    let outcome = if correct { Outcome::Correct } else { Outcome::Wrong };
+    let root = chain(sight, tokens);
+    Output { tokens, sight, text: "text", root, answer, outcome, flexible: correct, replayed: false }
 }
 
 fn question(item: u64, suite: &str) -> Question {
@@ -158,9 +161,9 @@ fn a_tally_counts_items_places_and_what_was_lost() {
     assert_eq!(tally.levels.into_values(), [told(2, 1), told(2, 1), told(1, 2)]);
     assert_eq!((tally.places, tally.best), (told(7, 1), told(7, 1)));
     assert_eq!(tally.agreeing(Level::Tokens), Some(Proportion { hits: 2, of: 3 }));
-    assert_eq!(tally.paired, Paired { both: 1, lost: 1, gained: 1, neither: 0 });
-    assert_eq!(tally.suites["one"], Paired { both: 1, lost: 1, gained: 0, neither: 0 });
-    assert_eq!(tally.suites["two"], Paired { both: 0, lost: 0, gained: 1, neither: 0 });
+    assert_eq!(tally.change().counts, Paired { both: 1, lost: 1, gained: 1, neither: 0 });
+    assert_eq!(tally.suites["one"].counts, Paired { both: 1, lost: 1, gained: 0, neither: 0 });
+    assert_eq!(tally.suites["two"].counts, Paired { both: 0, lost: 0, gained: 1, neither: 0 });
     assert_eq!((tally.course.first_part(), tally.level()), (Some(1), None));
     let survival = tally.course.survival();
     assert_eq!((survival.steps.len(), survival.steps[0].time, survival.steps[0].at_risk), (1, 1, 3));
@@ -213,7 +216,7 @@ proptest! {
                     output(&tokens[cell][item], Some(answers[usize::from(answer)]), answer == 1)
                 })
                 .collect();
-            spread.add(&of_item);
+            spread.add(&question(0, "one"), &of_item);
         }
         let found = spread.read(0.95);
         let right: Vec<Vec<bool>> =
@@ -279,7 +282,7 @@ impl RedrawnRow {
             let tokens: Vec<_> = tokens.collect();
             let outputs = tokens.iter().zip(&self.right[item]);
             let outputs: Vec<_> = outputs.map(|(tokens, right)| output(tokens, None, *right == 1)).collect();
-            spread.add(&outputs);
+            spread.add(&question(0, "one"), &outputs);
         }
         spread
     }
@@ -332,14 +335,14 @@ fn what_is_the_same_in_every_draw_has_no_interval() {
     let (same, longer) = ([(1, 0), (2, 0)].map(token), [(1, 0), (2, 0), (3, 0)].map(token));
     let mut spread = Spread::default();
     for _ in 0..20 {
-        spread.add(&[output(&same, None, true), output(&same, None, true)]);
+        spread.add(&question(0, "one"), &[output(&same, None, true), output(&same, None, true)]);
     }
     let Redrawn { deviation_of_accuracy, divergence_index, deviation_of_lengths, deviation_of_probabilities } =
         spread.read(0.95).redrawn;
     assert_eq!([deviation_of_accuracy, divergence_index], [None; 2]);
     assert_eq!([deviation_of_lengths, deviation_of_probabilities], [None; 2]);
     // A single item that parts is drawn or not, and wherever it is, it parts at its place.
-    spread.add(&[output(&same, None, true), output(&longer, None, false)]);
+    spread.add(&question(0, "one"), &[output(&same, None, true), output(&longer, None, false)]);
     let found = spread.read(0.95);
     assert_eq!((found.divergence_index, found.redrawn.divergence_index), (Some(2.0), None));
     let upper = |interval: Option<Interval>| interval.map(|interval| (interval.lower, interval.upper > 0.0));
@@ -348,7 +351,7 @@ fn what_is_the_same_in_every_draw_has_no_interval() {
     // One cell has no deviations, and nothing has none.
     let mut alone = Spread::default();
     assert_eq!(alone.read(0.95).redrawn.deviation_of_lengths, None);
-    alone.add(&[output(&same, None, true)]);
+    alone.add(&question(0, "one"), &[output(&same, None, true)]);
     assert_eq!(alone.read(0.95).redrawn, Spread::default().read(0.95).redrawn);
 }
 
@@ -428,7 +431,7 @@ fn tokens_alone_prove_other_bits_and_no_equal_ones() {
     tally.add(&question(0, "one"), one, one);
     assert_eq!((tally.agreeing(Level::Bits), tally.drift, tally.level()), (None, None, Some(Level::Tokens)));
     let mut spread = Spread::default();
-    spread.add(&[one, one]);
+    spread.add(&question(0, "one"), &[one, one]);
     let found = spread.read(0.95);
     assert_eq!((found.agreement.bits, found.deviation_of_probabilities), (None, None));
     assert!(found.agreement.tokens.is_some() && found.agreement.answers.is_some());

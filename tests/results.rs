@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use crate::validate::Validator;
 use reprocheck::{
     report::{CONFIDENCE, Report},
-    stats::{paired::Paired, proportion::Proportion},
+    stats::{
+        paired::{Change, Paired},
+        proportion::Proportion,
+    },
 };
 use serde_json::Value;
 
@@ -254,9 +257,9 @@ fn what_is_said_of_approximate_arithmetic_is_so() {
     };
     // In percentage points, and how likely that is by chance.
     let change = |paired: Paired, digits: usize| {
-        let interval = paired.interval(CONFIDENCE).unwrap();
+        let interval = Change::from(paired).interval(CONFIDENCE).unwrap();
         let [lower, upper] = [interval.lower, interval.upper].map(|end| format!("{:+.1}", 100.0 * end));
-        format!("{lower} to {upper} pp, p = {:.digits$}", paired.p_value())
+        format!("{lower} to {upper} pp, p = {:.digits$}", Change::from(paired).p_value())
     };
     let (lmul, others) = against("lmul");
     says(

@@ -643,6 +643,56 @@ fn signal(child: &std::process::Child, name: &str) {
     assert!(sent.success());
 }
 
+#[test]
+fn what_became_of_answers_adds_up() {
+    let place = Place::new(&MATRIX.replace("items  = 8", "items  = 40"));
+    assert_eq!(place.run(&[]).code, 0);
+    let report: Value = serde_json::from_slice(&place.report("out")).unwrap();
+    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value}"));
+    let mut changed = 0;
+    for cell in report["cells"].as_array().unwrap() {
+        let name = &cell["cell"];
+        for (suite, row) in cell["suites"].as_object().unwrap() {
+            let strata = row["strata"].as_array().unwrap();
+            assert!(strata.len() > 1, "{name}: {suite} is a ladder");
+            for part in ["hits", "of"] {
+                let all = strata.iter().map(|stratum| count(&stratum["right"][part])).sum::<u64>();
+                assert_eq!(all, count(&row["right"][part]), "{name}: {part} of {suite}");
+            }
+            let outcomes = row["outcomes"].as_object().unwrap();
+            assert_eq!(outcomes.values().map(count).sum::<u64>(), 40);
+            assert_eq!(count(&outcomes["correct"]), count(&row["right"]["hits"]));
+            assert!(count(&row["flexible"]["hits"]) >= count(&row["right"]["hits"]));
+            assert_eq!(row["digits"]["exact"]["of"], 40);
+        }
+        let Some(against) = cell["against"].as_object() else { continue };
+        let moved = |from: &str, to: &str| {
+            let rows = against["outcomes"].as_array().unwrap().iter();
+            let rows = rows
+                .filter(|row| (from, row["reference"] == "correct") == ("correct", true) || from.is_empty());
+            rows.filter(|row| to.is_empty() || row["cell"] == to).map(|row| count(&row["items"])).sum::<u64>()
+        };
+        assert_eq!(moved("correct", ""), count(&against["paired"]["lost"]), "{name}");
+        assert_eq!(moved("", "correct"), count(&against["paired"]["gained"]), "{name}");
+        changed += moved("", "");
+    }
+    assert!(changed > 0, "some answer has changed");
+    let bf16 = &report["precisions"][0];
+    assert_eq!(
+        (&bf16["cells"], &bf16["distinct"]),
+        (&Value::from(4), &Value::from(3)),
+        "the batch moves one order"
+    );
+    let digits = bf16["digits"].as_array().unwrap();
+    let last = digits.iter().filter(|digit| digit["place"] == 0);
+    let products = last.map(|digit| count(&digit["right"]["of"])).sum::<u64>();
+    // What is multiplied by 0 or 1 says nothing of carries.
+    assert!(
+        products % 4 == 0 && (4 * 30..=4 * 40).contains(&products),
+        "every product of four cells: {products}"
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_asked_to_end_says_how_it_goes_on() {

@@ -82,6 +82,60 @@ fn a_loss_of_accuracy_holds_fails_or_cannot_be_told() {
 }
 
 #[test]
+fn a_loss_in_one_cluster_says_less_than_one_in_many() {
+    let wrong = (vec![(1, 0), (3, 9)], 2);
+    let mut world = against("max-accuracy-drop = \"5pp\"");
+    assert_eq!(world.outcome(400, other(8, wrong.clone())), Outcome::Pass);
+    world.cluster = Some(20);
+    let ruling = &world.rulings(400, other(8, wrong))[0];
+    assert_eq!(ruling.outcome, Outcome::Undecided);
+    let sentence = &ruling.findings[0].sentence;
+    assert!(
+        sentence.contains("8 items lost and 0 gained of 400 (in 20 clusters, design effect 8.1)"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn a_loss_in_one_suite_is_found_beside_suites_that_lose_nothing() {
+    let wrong = (vec![(1, 0), (3, 9)], 2);
+    let lost = |trace, item| if item % 2 == 0 { other(60, wrong.clone())(trace, item) } else { same() };
+    let mut world = against("max-accuracy-drop = \"6pp\"");
+    let rulings = world.rulings(400, lost);
+    assert_eq!(rulings[0].outcome, Outcome::Undecided);
+    world.suites = 2;
+    let ruling = &world.rulings(400, lost)[0];
+    assert_eq!(ruling.outcome, Outcome::Fail);
+    let sentence = &ruling.findings[0].sentence;
+    assert!(
+        sentence.contains(" in m0: 30 items lost and 0 gained of 200") && sentence.contains("among 3 tests"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn among_many_cells_a_loss_that_would_fail_by_itself_may_be_chance() {
+    let wrong = (vec![(1, 0), (3, 9)], 2);
+    let outcome = |precisions: &str| {
+        let world = World::new(&format!(
+            "[reference]\norder = \"exact\"\n[matrix]\nprecision = [{precisions}]\n\
+             [[gate]]\nagainst = \"reference\"\nmax-accuracy-drop = \"5pp\"\n"
+        ));
+        let ruling =
+            world.rulings(400, |trace, item| if trace == 1 && item < 31 { wrong.clone() } else { same() });
+        (ruling[0].outcome, ruling[0].findings[0].sentence.clone())
+    };
+    assert_eq!(outcome("\"bf16\"").0, Outcome::Fail);
+    let (outcome, sentence) =
+        outcome("\"bf16\", \"fp16\", \"fp32\", \"layercast\", \"int8\", \"w8a8\", \"lmul\"");
+    assert_eq!(outcome, Outcome::Undecided);
+    assert!(
+        sentence.contains("by itself that would be too much, and among 7 tests it may be chance"),
+        "{sentence}"
+    );
+}
+
+#[test]
 fn what_has_not_run_is_unknown_and_never_a_pass() {
     for missing in 0..2 {
         for mut world in

@@ -20,7 +20,7 @@ use crate::{
         words::{excerpt, grouped, plural, wrapped},
     },
     run::diff::{self, CellDiff, DiffError, LogDiff, Side},
-    stats::paired::Paired,
+    stats::paired::Change,
     store::run::Run,
     verdict,
 };
@@ -136,15 +136,16 @@ fn show_cells(
         }
     }
     let (items, agree) = (grouped(tally.items()), agree.join(", "));
-    let sentence = format!("Of {items} items {agree}. {untold}{}", accuracy(tally.paired));
+    let sentence = format!("Of {items} items {agree}. {untold}{}", accuracy(&tally.change()));
     writeln!(out, "{}", wrapped(&sentence, WIDTH))?;
     Ok(())
 }
 
 /// What became of the accuracy.
-fn accuracy(paired: Paired) -> String {
+fn accuracy(change: &Change) -> String {
     let points = |share: f64| format!("{:+.2}", 100.0 * share);
-    let (Some(difference), Some(interval)) = (paired.difference(), paired.interval(CONFIDENCE)) else {
+    let paired = change.counts;
+    let (Some(difference), Some(interval)) = (paired.difference(), change.interval(CONFIDENCE)) else {
         return "No answer was judged in both.".to_owned();
     };
     format!(
@@ -155,7 +156,7 @@ fn accuracy(paired: Paired) -> String {
         points(difference),
         points(interval.lower),
         points(interval.upper),
-        paired.p_value()
+        change.p_value()
     )
 }
 
@@ -176,8 +177,11 @@ fn show_logs(found: &LogDiff, out: &mut impl Write) -> Result<Exit, Ended> {
         writeln!(out, "  A  {}\n  B  {}", excerpt(a, shared), excerpt(b, shared))?;
     }
     for (filter, same, paired) in &found.filters {
-        let sentence =
-            format!("{filter}: the same answer for {}. {}", plural(*same, "document"), accuracy(*paired));
+        let sentence = format!(
+            "{filter}: the same answer for {}. {}",
+            plural(*same, "document"),
+            accuracy(&Change::from(*paired))
+        );
         writeln!(out, "\n{}", wrapped(&sentence, WIDTH))?;
     }
     if found.filters.is_empty() {

@@ -59,6 +59,27 @@ pub fn chi_square_tail(x: f64, freedom: NonZeroU64) -> f64 {
     tail.min(1.0)
 }
 
+/// The probability of at least `hits` of `of` tries, each of which hits with probability `share`.
+pub fn binomial_tail(hits: u64, of: u64, share: f64) -> f64 {
+    let (log, log_of_rest) = (libm::log(share), libm::log1p(-share));
+    let choices = |hit: f64| {
+        libm::lgamma(of as f64 + 1.0) - libm::lgamma(hit + 1.0) - libm::lgamma(of as f64 - hit + 1.0)
+    };
+    // Where nothing is left over a probability of 0 does no harm, and its logarithm would.
+    let power = |exponent: f64, log: f64| if exponent == 0.0 { 0.0 } else { exponent * log };
+    let term = |hit: u64| {
+        let hit = hit as f64;
+        libm::exp(choices(hit) + power(hit, log) + power(of as f64 - hit, log_of_rest))
+    };
+    (hits..=of).rev().map(term).sum::<f64>().min(1.0)
+}
+
+/// The share at which at least `hits` of `of` tries are as likely as `tail`.
+pub fn binomial_quantile(hits: u64, of: u64, tail: f64) -> f64 {
+    // More hits are more likely at higher shares.
+    1.0 - invert(|rest| binomial_tail(hits, of, 1.0 - rest.min(1.0)), tail)
+}
+
 /// 1 less the `n`-th root of `x`: how likely a thing may be at most, if a probability of `x` is to remain
 /// that it never happens in `n` tries.
 pub fn one_minus_root(x: f64, n: NonZeroU64) -> f64 {

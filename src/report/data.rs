@@ -14,13 +14,18 @@ use crate::{
     engine::environment::Environment,
     json_float,
     record::About,
-    stats::{Interval, paired::Paired, proportion::Proportion},
+    stats::{
+        Interval,
+        paired::{Odds, Paired},
+        proportion::Proportion,
+    },
+    suite::{answer::product::Carry, score},
     trace::{Launches, Sight},
     verdict::{Outcome, Ruling, evidence::Attribution},
 };
 
 /// Of its form.
-pub(super) const FORM: u32 = 5;
+pub(super) const FORM: u32 = 6;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
@@ -118,10 +123,15 @@ pub struct PrecisionRow {
     pub precision: String,
     /// How many cells there are.
     pub cells: usize,
+    /// How many of these left other traces behind. Cells that are alike to the last bit are one configuration, whatever their
+    /// settings: `Std@Acc` and its kin are formed over all cells, and say as much as so many tell.
+    pub distinct: usize,
     /// How far they are apart on all items.
     pub all: Spreads,
     /// How far they are apart on the items of each suite, by its name.
     pub suites: BTreeMap<String, Spreads>,
+    /// Every digit of the products that are asked for, by its place and by what is carried into it.
+    pub digits: Vec<DigitRow>,
     /// How outputs come apart from those of the reference along their tokens, over all cells; nothing without a reference,
     /// or where not all tokens are told.
     pub course: Option<CourseRow>,
@@ -150,6 +160,19 @@ pub(crate) struct Family<'r> {
     pub(crate) row: &'r PrecisionRow,
     /// What it was before.
     pub(crate) was: Option<&'r PrecisionRow>,
+}
+
+/// A digit of products, over all cells of a precision.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct DigitRow {
+    /// Its place from the right, from 0.
+    pub place: usize,
+    /// What is carried into it when the product is worked out column by column: nothing, one digit, or more.
+    pub carry: Carry,
+    /// How often it is right, over all products and cells.
+    pub right: Proportion,
+    /// For how many products some cells have it right and others do not.
+    pub unstable: Proportion,
 }
 
 /// How outputs come apart along their tokens.
@@ -208,12 +231,110 @@ pub struct CellRow {
     /// How many answers are right.
     pub accuracy: Proportion,
     /// Where its accuracy lies among all questions that might have been asked, with a confidence of 95 %; nothing without
-    /// items.
+    /// items, and where all are in one cluster.
     pub interval: Option<Interval>,
-    /// How many answers are right in each suite, by its name.
-    pub suites: BTreeMap<String, Proportion>,
+    /// How many times as large the variance of its accuracy is as that of as many questions without clusters; nothing where no
+    /// questions come in clusters, or where all answers are right or none is.
+    pub design_effect: Option<f64>,
+    /// What it made of each suite, by its name.
+    pub suites: BTreeMap<String, SuiteRow>,
     /// The cell beside the reference, or beside what it was; nothing for the reference itself, and without one that has run.
     pub against: Option<Against>,
+}
+
+/// What a cell made of one suite.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct SuiteRow {
+    /// How many answers are right.
+    pub right: Proportion,
+    /// Where its accuracy lies among all questions of the suite, with a confidence of 95 %; nothing without items, and where
+    /// all are in one cluster.
+    pub interval: Option<Interval>,
+    /// The design effect of the clusters; nothing where there are none, or where all answers are right or none is.
+    pub design_effect: Option<f64>,
+    /// How many answers are right where the last number of a text will do for one.
+    pub flexible: Proportion,
+    /// Of the clusters of several questions, those in which every answer is right; nothing where there are no such clusters.
+    pub whole_clusters: Option<Proportion>,
+    /// The right answers of each stratum, in the order of the suite.
+    pub strata: Vec<StratumRow>,
+    /// What became of the questions.
+    pub outcomes: OutcomesRow,
+    /// How many tokens were chosen.
+    pub tokens: u64,
+    /// How near estimates came; nothing where none is asked for.
+    pub closeness: Option<ClosenessRow>,
+    /// How many digits are right; nothing where no answer is a number of a fixed form.
+    pub digits: Option<DigitsRow>,
+}
+
+/// What became of how many questions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct OutcomesRow {
+    /// The right answer.
+    pub correct: u64,
+    /// Another answer.
+    pub wrong: u64,
+    /// No answer.
+    pub no_answer: u64,
+    /// A text that met its limit before its answer was whole.
+    pub truncated: u64,
+}
+
+/// How near estimates came, by the labels of StreetMath. Where no number was found there is no label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct ClosenessRow {
+    /// Off by at most a millionth, in absolute terms.
+    pub exact: u64,
+    /// Off by at most a fifth of the right value.
+    pub good: u64,
+    /// Off by at most three fifths of it.
+    pub mild: u64,
+    /// Off by more.
+    pub off: u64,
+}
+
+/// The right answers of a stratum.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct StratumRow {
+    /// Its name.
+    pub stratum: String,
+    /// How many answers are right.
+    pub right: Proportion,
+}
+
+/// How many digits of answers are right: the metrics of "Number Cookbook" (NUPA, 2024).
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct DigitsRow {
+    /// `exact match`: the answers that have every digit.
+    pub exact: Proportion,
+    /// `digit match`: the digits that are right where they stand, of those of all right answers.
+    pub matched: Proportion,
+    /// `dlength`: how many digits an answer has too many or too few, in the mean.
+    pub length_error: f64,
+}
+
+/// What became of questions that became something else in the reference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub struct TransitionRow {
+    /// What became of them in the reference, or before.
+    pub reference: score::Outcome,
+    /// What became of them in the cell.
+    pub cell: score::Outcome,
+    /// Of how many.
+    pub items: u64,
+}
+
+/// What a cell lost and gained in one suite.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct ChangeRow {
+    /// What was lost and gained.
+    pub paired: Paired,
+    /// The interval of the accuracy less that of the reference, with a confidence of 95 %; nothing without items.
+    pub difference: Option<Interval>,
+    /// How likely losses and gains at least as uneven are by chance.
+    #[schemars(range(min = 0, max = 1))]
+    pub p_value: f64,
 }
 
 /// A cell beside the reference, or beside what it was.
@@ -235,11 +356,22 @@ pub struct Against {
     pub paired: Paired,
     /// The interval of the accuracy less that of the reference, with a confidence of 95 %; nothing without items.
     pub difference: Option<Interval>,
-    /// How likely losses and gains at least as uneven are by chance: McNemar's exact test.
+    /// How likely losses and gains at least as uneven are by chance: McNemar's exact test, with what a cluster gained in all for
+    /// one item where questions come in clusters.
     #[schemars(range(min = 0, max = 1))]
     pub p_value: f64,
+    /// How many times as large the variance of the difference is as that of as many questions without clusters; nothing where
+    /// no questions come in clusters, or where none or all have changed alike.
+    pub design_effect: Option<f64>,
+    /// The matched odds ratio: gains over losses; nothing without losses.
+    pub odds: Option<f64>,
+    /// Its exact interval, with a confidence of 95 %, without an end where it has none; nothing without losses and gains, and
+    /// where questions come in clusters.
+    pub odds_interval: Option<Odds>,
+    /// What became of questions that became something else.
+    pub outcomes: Vec<TransitionRow>,
     /// What was lost and gained in each suite, by its name.
-    pub suites: BTreeMap<String, Paired>,
+    pub suites: BTreeMap<String, ChangeRow>,
 }
 
 /// A cell that has not run.

@@ -3,13 +3,14 @@
 use minijinja::{Environment, UndefinedBehavior, Value, context, escape_formatter, syntax::SyntaxConfig};
 
 use super::{
-    Against, Before, CONFIDENCE, CellRow, First, Report,
+    Against, Before, CellRow, First, Report, answers,
     around::{self, Told},
     data::Family,
     escape::markup,
     figure, parting,
-    tables::{self, Table, stable},
-    words::{self, grouped, interval, of_one_cell, plural, share, told},
+    table::{Room, Table},
+    tables::{self, stable},
+    words::{self, grouped, interval, plural, share, told},
 };
 use crate::{
     compare::{Divergence, Spreads},
@@ -95,6 +96,7 @@ fn context(report: &Report) -> Value {
         accuracy,
         draws => grouped(DRAWS as u64),
         suites => suites(report),
+        answers => answered(report),
         cells => cells(report),
         facts => facts(report),
         asked => asked(report),
@@ -316,6 +318,7 @@ fn suites(report: &Report) -> Value {
         "precision",
         "suite",
         "cells",
+        "distinct",
         "mean right",
         "95 % interval",
         "Std@Acc, pp",
@@ -342,7 +345,6 @@ fn suites(report: &Report) -> Value {
         let of_suites = row.suites.iter().map(|(suite, spreads)| (suite.as_str(), spreads));
         all.chain(of_suites).map(move |(suite, spreads)| {
             let Spreads { accuracy, agreement, redrawn, .. } = spreads;
-            let of_one = of_one_cell(*accuracy, row.cells);
             let [bits, tokens, answers] = agreement
                 .map(|agreement| told(agreement, |agreement| share(stable(agreement))))
                 .into_values();
@@ -357,8 +359,9 @@ fn suites(report: &Report) -> Value {
                 name.clone(),
                 suite.to_owned(),
                 row.cells.to_string(),
+                row.distinct.to_string(),
                 share(*accuracy),
-                interval(of_one.wilson(CONFIDENCE)),
+                interval(spreads.interval),
                 deviation,
                 deviations,
                 range,
@@ -375,6 +378,16 @@ fn suites(report: &Report) -> Value {
         })
     });
     table("Suites and precisions", head, 2, rows)
+}
+
+/// What became of the answers, each table with how it is to be read.
+fn answered(report: &Report) -> Vec<Value> {
+    let tables = answers::all(report, Room::Page).into_iter().filter(|table| !table.rows.is_empty());
+    let shown = tables.map(|table| {
+        let (title, sentence) = (table.title.clone(), table.sentence.clone());
+        context! { table => laid(&title, table), title, sentence }
+    });
+    shown.collect()
 }
 
 fn cells(report: &Report) -> Value {

@@ -3,20 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Against, CONFIDENCE, CellRow, CourseRow, First, Missing, PrecisionRow, Report, Surrounding, SurvivalRow,
-    Trees, data::FORM, words::plural,
+    Against, CONFIDENCE, CellRow, ChangeRow, ClosenessRow, CourseRow, DigitRow, DigitsRow, First, Missing,
+    OutcomesRow, PrecisionRow, Report, StratumRow, SuiteRow, Surrounding, SurvivalRow, TransitionRow, Trees,
+    data::FORM, words::plural,
 };
 use crate::{
     cell::{self, Cell, Compute},
     compare::{ByLevel, Course, Divergence, Level, Tally},
     numerics::order::{Launch, Order},
     record::{About, PROGRAM},
-    stats::survival::Step,
+    stats::{paired::Change, proportion::Proportion, survival::Step},
+    suite::{
+        answer::{closeness::Closeness, product::Digit},
+        score,
+    },
     trace::Launches,
     verdict::{
         self, Outcome, Ruling,
         baseline::Baseline,
-        evidence::{Attribution, Evidence, Known},
+        evidence::{Attribution, Evidence, Family, Known},
+        summary::OfSuite,
     },
 };
 
@@ -58,18 +64,88 @@ impl CourseRow {
 impl Against {
     /// What two cells differ by.
     pub fn new(tally: &Tally) -> Against {
+        let change = tally.change();
+        let changed = tally.outcomes.iter().map(|(reference, cell, items)| (*reference, *cell, items));
+        let changed = changed.filter(|(reference, cell, _)| reference != cell);
         Against {
             items: ByLevel::of(|level| tally.agreeing(level)),
             places: tally.places.told(),
             best: tally.best.told(),
             drift: tally.drift,
             median_first_divergence: tally.course.survival().first_time_at_most(0.5),
-            paired: tally.paired,
-            difference: tally.paired.interval(CONFIDENCE),
-            p_value: tally.paired.p_value(),
-            suites: tally.suites.clone(),
+            paired: change.counts,
+            difference: change.interval(CONFIDENCE),
+            p_value: change.p_value(),
+            design_effect: change.design_effect(),
+            odds: change.counts.odds(),
+            odds_interval: change.odds_interval(CONFIDENCE),
+            outcomes: changed
+                .map(|(reference, cell, items)| TransitionRow { reference, cell, items })
+                .collect(),
+            suites: tally
+                .suites
+                .iter()
+                .map(|(suite, pairs)| (suite.clone(), ChangeRow::of(&pairs.change())))
+                .collect(),
         }
     }
+}
+
+impl SuiteRow {
+    fn of(suite: &OfSuite) -> SuiteRow {
+        let right = suite.right.sample();
+        let digits = suite.digits;
+        let share = |hits: u64, of: u64| Proportion { hits, of };
+        let became = |outcome: score::Outcome| suite.outcomes.get(&outcome).copied().unwrap_or(0);
+        let came = |label: Closeness| suite.closeness.get(&label).copied().unwrap_or(0);
+        SuiteRow {
+            right: right.proportion(),
+            interval: right.interval(CONFIDENCE),
+            design_effect: right.effect_of_clusters(),
+            flexible: suite.flexible,
+            whole_clusters: Some(suite.right.whole()).filter(|whole| whole.of > 0),
+            strata: suite
+                .strata
+                .iter()
+                .map(|(stratum, right)| StratumRow { stratum: stratum.clone(), right: *right })
+                .collect(),
+            outcomes: OutcomesRow {
+                correct: became(score::Outcome::Correct),
+                wrong: became(score::Outcome::Wrong),
+                no_answer: became(score::Outcome::NoAnswer),
+                truncated: became(score::Outcome::Truncated),
+            },
+            tokens: suite.tokens,
+            closeness: suite.has_estimates.then(|| ClosenessRow {
+                exact: came(Closeness::Exact),
+                good: came(Closeness::Good),
+                mild: came(Closeness::Mild),
+                off: came(Closeness::Off),
+            }),
+            digits: (digits.items > 0).then(|| DigitsRow {
+                exact: share(digits.exact, digits.items),
+                matched: share(digits.matched, digits.of),
+                length_error: digits.length_error as f64 / digits.items as f64,
+            }),
+        }
+    }
+}
+
+impl ChangeRow {
+    fn of(change: &Change) -> ChangeRow {
+        let (paired, difference) = (change.counts, change.interval(CONFIDENCE));
+        ChangeRow { paired, difference, p_value: change.p_value() }
+    }
+}
+
+fn digits(family: &Family) -> Vec<DigitRow> {
+    let rows = family.digits().iter().map(|(Digit { place, carry }, spread)| DigitRow {
+        place: *place,
+        carry: *carry,
+        right: spread.right,
+        unstable: spread.unstable,
+    });
+    rows.collect()
 }
 
 impl Report {
@@ -93,6 +169,7 @@ impl Report {
             .iter()
             .map(|known| {
                 let summary = evidence.summary(known);
+                let (right, suites) = (summary.right(), summary.suites.iter());
                 let reference = evidence.reference().filter(|reference| *reference != known.cell);
                 let tally = reference.and_then(|reference| evidence.tally(reference, known.cell));
                 CellRow {
@@ -102,9 +179,10 @@ impl Report {
                     root: known.root,
                     launches: known.launches.clone(),
                     tokens: summary.tokens,
-                    accuracy: summary.accuracy(),
-                    interval: summary.accuracy().wilson(CONFIDENCE),
-                    suites: summary.suites.clone(),
+                    accuracy: right.proportion(),
+                    interval: right.interval(CONFIDENCE),
+                    design_effect: right.effect_of_clusters(),
+                    suites: suites.map(|(name, suite)| (name.clone(), SuiteRow::of(suite))).collect(),
                     against: tally.map(Against::new),
                 }
             })
@@ -119,6 +197,8 @@ impl Report {
             engine: family.engine.to_string(),
             precision: family.precision.to_string(),
             cells: family.cells().len(),
+            distinct: family.distinct(),
+            digits: digits(family),
             course: course(family.cells()),
             all: family.spread(CONFIDENCE),
             suites: family.suites(CONFIDENCE).map(|(suite, spread)| (suite.to_owned(), spread)).collect(),

@@ -8,7 +8,8 @@ use super::{
     around::{self, Told},
     escape::clipped,
     parting,
-    tables::{self, Room, Table},
+    table::{Room, Table},
+    tables,
     words::{self, grouped, plural},
 };
 use crate::{engine::environment::stated, record::About, verdict::Outcome};

@@ -1,6 +1,7 @@
 //! The result of a run as data, and every way to write it down: each is a function of one [`Report`], but for
 //! [`lm_eval`], whose samples no report holds; [`crate::run::export`] writes those.
 
+mod answers;
 pub(crate) mod around;
 pub(crate) mod attribution;
 mod before;
@@ -20,12 +21,14 @@ pub mod markdown;
 pub(crate) mod parting;
 pub mod sarif;
 pub(crate) mod sensitivity;
+mod table;
 mod tables;
 pub mod text;
 pub(crate) mod words;
 
 pub use data::{
-    Against, Before, CONFIDENCE, CellRow, Change, CourseRow, First, Missing, Other, PrecisionRow, Report,
-    SettingRow, Stated, Surrounding, SurvivalRow, Trees,
+    Against, Before, CONFIDENCE, CellRow, Change, ChangeRow, ClosenessRow, CourseRow, DigitRow, DigitsRow,
+    First, Missing, Other, OutcomesRow, PrecisionRow, Report, SettingRow, Stated, StratumRow, SuiteRow,
+    Surrounding, SurvivalRow, TransitionRow, Trees,
 };
 pub use formats::{FORMATS, Format, Written};

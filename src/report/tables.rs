@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 
 use super::{
-    Against, Report, SettingRow,
+    Against, CellRow, Report, SettingRow, answers,
     data::{Family, alike},
-    words::{beside, grouped, interval, points, share, told, without_shared},
+    table::{Column, Room, Table},
+    words::{beside, grouped, interval, points, share, told},
 };
 use crate::{
     compare::{ByLevel, Level, Spreads},
@@ -13,94 +14,15 @@ use crate::{
     trace::Sight,
 };
 
-/// Rows below a line of names.
-pub(crate) struct Table {
-    /// What it shows, in a few words.
-    pub(crate) title: String,
-    /// What each column holds.
-    pub(crate) columns: Vec<Column>,
-    /// As many texts in each as there are columns.
-    pub(crate) rows: Vec<Vec<String>>,
-    /// How it is to be read.
-    pub(crate) sentence: String,
-    /// What a row stands for.
-    pub(crate) noun: &'static str,
-    /// For how many of them each row stands.
-    pub(crate) alike: Option<Vec<u64>>,
-}
-
-/// What a column holds.
-#[derive(Clone, Copy)]
-pub(crate) struct Column {
-    /// Above it.
-    pub(crate) head: &'static str,
-    /// Words, or numbers.
-    pub(crate) is_word: bool,
-    /// Where it is shown.
-    room: Room,
-}
-
-/// How much room a column wants.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Room {
-    /// That of 80 letters.
-    Narrow,
-    /// That of a wide terminal.
-    Wide,
-    /// That of a page, on which tables scroll.
-    Page,
-}
-
-impl Column {
-    const fn word(head: &'static str) -> Column {
-        Column { head, is_word: true, room: Room::Narrow }
-    }
-
-    const fn number(head: &'static str) -> Column {
-        Column { head, is_word: false, room: Room::Narrow }
-    }
-
-    const fn extra(head: &'static str) -> Column {
-        Column { head, is_word: false, room: Room::Wide }
-    }
-
-    const fn of_page(head: &'static str) -> Column {
-        Column { head, is_word: false, room: Room::Page }
-    }
-}
-
-impl Table {
-    /// Without what wants more room.
-    pub(crate) fn within(mut self, room: Room) -> Table {
-        let kept: Vec<bool> = self.columns.iter().map(|column| column.room <= room).collect();
-        for row in &mut self.rows {
-            let mut kept = kept.iter();
-            row.retain(|_| kept.next() == Some(&true));
-        }
-        self.columns.retain(|column| column.room <= room);
-        self
-    }
-
-    /// With names of cells that leave out what all of them share, and say so below.
-    pub(crate) fn short(mut self) -> Table {
-        let names = self.rows.iter().map(|row| row[0].clone()).collect();
-        let (names, shared) = without_shared(names);
-        for (row, name) in self.rows.iter_mut().zip(names) {
-            row[0] = name;
-        }
-        self.sentence += &shared;
-        self
-    }
-}
-
 /// Every table that the report has something to tell by, for so much room.
 pub(crate) fn all(report: &Report, room: Room) -> Vec<Table> {
     let mut settings = settings(report);
     if !report.before.as_ref().is_some_and(|before| is_telling(&before.settings)) {
         settings.rows.clear();
     }
-    let tables = [axes(report), settings, precisions(report), suites(report), cells(report)];
-    let tables = tables.into_iter().filter(|table| !table.rows.is_empty());
+    let tables = [axes(report), settings, precisions(report), suites(report)];
+    let tables = tables.into_iter().chain(answers::all(report, room)).chain([cells(report)]);
+    let tables = tables.filter(|table| !table.rows.is_empty());
     tables.map(|table| table.within(room)).collect()
 }
 
@@ -178,21 +100,34 @@ fn precisions(report: &Report) -> Table {
             agreement.map(|agreement| told(agreement, |agreement| share(stable(agreement)))).into_values();
         let index = divergence_index.map_or("-".to_owned(), |index| format!("{index:.1}"));
         let deviation = points(*deviation_of_accuracy, 3);
-        let cells = row.cells.to_string();
+        let [cells, distinct] = [row.cells, row.distinct].map(|count| count.to_string());
         let name = name.clone();
-        vec![name, cells, share(*accuracy), deviation, bits, tokens, answers, index, lengths, probabilities]
+        vec![
+            name,
+            cells,
+            distinct,
+            share(*accuracy),
+            deviation,
+            bits,
+            tokens,
+            answers,
+            index,
+            lengths,
+            probabilities,
+        ]
     });
     Table {
         title: "Precisions".to_owned(),
         columns: [
             &[Column::word("precision")][..],
-            &["cells", "right", "Std@Acc", "bits", "tokens", "answers", "Div_Index"].map(Column::number),
+            &["cells", "distinct", "right", "Std@Acc", "bits", "tokens", "answers", "Div_Index"].map(Column::number),
             &["Avg_Std@Output_Length", "Avg_Std@top1_prob"].map(Column::extra),
         ]
         .concat(),
         rows: rows.collect(),
-        sentence: "All cells of a precision: mean accuracy, its deviation in percentage points, the share of items whose bits, \
-                   tokens and answers are the same in all cells, and after how many tokens the others part."
+        sentence: "All cells of a precision, and how many of them are not alike to the last bit: mean accuracy, its deviation in \
+                   percentage points, the share of items whose bits, tokens and answers are the same in all cells, and after how \
+                   many tokens the others part."
             .to_owned(),
         noun: "precision",
         alike: None,
@@ -250,12 +185,17 @@ fn cells(report: &Report) -> Table {
         None => (1, Reverse(None), Reverse(None), Reverse(None)),
     });
     let is_seen = groups.iter().all(|(row, _)| row.sight == Sight::Logits);
+    let flexible = |row: &CellRow| row.suites.values().map(|suite| suite.flexible).sum::<Proportion>();
+    let is_strict = groups.iter().all(|(row, _)| flexible(row) == row.accuracy);
     let rows = groups.iter().map(|(row, alike)| {
         let mut fields = vec![row.cell.to_string()];
         if !is_seen {
             fields.push(row.sight.name().to_owned());
         }
         fields.extend([alike.to_string(), share(row.accuracy)]);
+        if !is_strict {
+            fields.push(share(flexible(row)));
+        }
         fields.push(interval(row.interval));
         match &row.against {
             Some(Against { items, median_first_divergence, paired, difference, p_value, .. }) => {
@@ -279,15 +219,23 @@ fn cells(report: &Report) -> Table {
     } else {
         " Each shows all logits, the best log-probabilities (top), tokens, or a text alone: what does not show all is alike to none."
     };
+    let loose = if is_strict { "" } else { " Flexible: the last number of a text will do for an answer." };
+    let effects = report.cells.iter().filter_map(|row| row.design_effect);
+    let clusters = effects.max_by(f64::total_cmp).map_or_else(String::new, |effect| {
+        format!(
+            " Questions come in clusters, which intervals and tests count: a question tells as much as 1/{effect:.1} of one by itself, \
+             where that is least (the design effect)."
+        )
+    });
     Table {
         title: "Cells, the worst first".to_owned(),
         rows: rows.collect(),
         columns: [Column::word("cell")]
             .into_iter()
             .chain(shows)
+            .chain([Column::number("alike"), Column::number("right")])
+            .chain((!is_strict).then(|| Column::extra("flexible")))
             .chain([
-                Column::number("alike"),
-                Column::number("right"),
                 Column::extra("95 % interval"),
                 Column::number("bits"),
                 Column::number("tokens"),
@@ -299,7 +247,9 @@ fn cells(report: &Report) -> Table {
                 Column::extra("p"),
             ])
             .collect(),
-        sentence: format!("Cells that are alike to the last bit stand in one row.{shown}{beside}"),
+        sentence: format!(
+            "Cells that are alike to the last bit stand in one row.{shown}{beside}{loose}{clusters}"
+        ),
         noun: "cell",
         alike: Some(groups.iter().map(|(_, alike)| *alike).collect()),
     }

@@ -13,7 +13,8 @@ use super::{
     around::{self, Told},
     escape::visible,
     parting,
-    tables::{self, Room, Table},
+    table::{Room, Table},
+    tables,
     words::{FINDINGS, grouped, plural, provenance, sentence, wrapped, wrapped_after},
 };
 use crate::verdict::{Outcome, Ruling};

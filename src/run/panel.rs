@@ -146,7 +146,7 @@ pub fn sensitivity(
         .iter()
         .enumerate()
         .flat_map(|(item, of)| (0..of.places).map(move |place| (item, i64::from(place < of.flips))));
-    let expected = outcomes.collect::<Clustered>().expected(0.95);
+    let expected = outcomes.collect::<Clustered<_>>().sample().expected(0.95);
     Ok(Mapped { items: [chooses, tells], sensitivity, map, elsewhere: Distance::of_all(&found), expected })
 }
 

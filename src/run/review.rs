@@ -13,7 +13,7 @@ use crate::{
         run::{Run, RunError},
         trace::{Line, Reader, TraceError},
     },
-    suite::{question::Question, score::Outcome},
+    suite::question::Question,
     trace::{Finish, Sight, Token, chain},
     verdict::{
         baseline::Baseline,
@@ -147,7 +147,8 @@ pub(super) fn output<'a>(line: &'a Line, tokens: &'a [Token], sight: Sight, repl
         text: &line.text,
         root: line.root,
         answer: strict.answer.as_deref(),
-        correct: strict.outcome == Outcome::Correct,
+        outcome: strict.outcome,
+        flexible: line.scores.flexible.is_correct(),
         replayed,
     }
 }

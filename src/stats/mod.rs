@@ -43,13 +43,11 @@ pub struct UnequalCells {
 
 /// A quotient of integers, rounded once; nothing where the denominator is 0.
 fn quotient(numerator: impl Into<BigInt>, denominator: impl Into<BigInt>) -> Option<f64> {
-    exact_quotient(numerator, denominator)?.to_f64()
-}
-
-/// A quotient of integers that is not reduced.
-fn exact_quotient(numerator: impl Into<BigInt>, denominator: impl Into<BigInt>) -> Option<BigRational> {
     let denominator = denominator.into();
-    (!denominator.is_zero()).then(|| BigRational::new_raw(numerator.into(), denominator))
+    if denominator.is_zero() {
+        return None;
+    }
+    BigRational::new_raw(numerator.into(), denominator).to_f64()
 }
 
 /// The number of items that all cells have: 0 without cells.

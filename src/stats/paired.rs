@@ -2,13 +2,18 @@
 
 use std::{iter::Sum, ops::Add};
 
-use num_bigint::{BigInt, BigUint};
-use num_rational::BigRational;
-use num_traits::{One, ToPrimitive};
+use num_bigint::BigInt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Interval, UnequalCells, exact_quotient, items, proportion::Proportion, quotient};
+use super::{
+    Interval, UnequalCells,
+    clustered::{Clustered, Sample},
+    items,
+    proportion::Proportion,
+    quotient,
+};
+use crate::numerics::special::binomial_quantile;
 
 /// How many items are right in the reference and in a cell.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, JsonSchema)]
@@ -21,6 +26,15 @@ pub struct Paired {
     pub gained: u64,
     /// Right in neither.
     pub neither: u64,
+}
+
+/// Where a ratio of odds lies.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct Odds {
+    /// The lower end.
+    pub lower: f64,
+    /// The upper end; nothing where it has none.
+    pub upper: Option<f64>,
 }
 
 /// What a test against a margin says.
@@ -49,6 +63,10 @@ pub struct NonInferiority {
 
 /// More items than this are not worth suggesting.
 const MANY_ITEMS: u64 = 1_000_000_000;
+/// What lies beyond more deviations is not told apart.
+const MOST_DEVIATIONS: f64 = 64.0;
+/// After so many halvings a number of deviations has some twelve digits.
+const HALVINGS: usize = 45;
 
 impl Paired {
     /// Counts the items of the reference and of a cell, in the same order.
@@ -94,9 +112,9 @@ impl Paired {
         Proportion { hits: self.lost + self.gained, of: self.items() }
     }
 
-    /// The accuracy of the cell less that of the reference, exactly.
-    pub fn exact_difference(self) -> Option<BigRational> {
-        exact_quotient(self.gain(), self.items()).map(|difference| difference.reduced())
+    /// The matched odds ratio: gains over losses.
+    pub fn odds(self) -> Option<f64> {
+        quotient(self.gained, self.lost)
     }
 
     /// The accuracy of the cell less that of the reference.
@@ -104,30 +122,13 @@ impl Paired {
         quotient(self.gain(), self.items())
     }
 
-    /// The standard error of the difference over items drawn at random. It is 0 where all items flipped the
-    /// same way or none did, which says that it is of no use there: see [`Paired::interval`].
-    pub fn standard_error(self) -> Option<f64> {
-        let (items, gain) = (BigInt::from(self.items()), self.gain());
-        let variance = quotient(&items * self.flips().hits - &gain * &gain, &items * &items * &items)?;
-        Some(variance.sqrt())
-    }
-
-    /// The interval of the difference, method 10 of Newcombe (1998): the Wilson intervals of both accuracies,
-    /// squared and added, with their correlation corrected for continuity. That correction keeps the width
-    /// above 0 where no item flipped.
-    pub fn interval(self, confidence: f64) -> Option<Interval> {
-        self.interval_with_tails((1.0 - confidence) / 2.0)
-    }
-
-    /// The one-sided bounds of the difference, each of which holds with this confidence on its own.
-    pub fn bounds(self, confidence: f64) -> Option<Interval> {
-        self.interval_with_tails(1.0 - confidence)
-    }
-
-    fn interval_with_tails(self, tail: f64) -> Option<Interval> {
+    /// The interval of the difference, method 10 of Newcombe (1998): the Wilson intervals of both accuracies, squared and added,
+    /// with their correlation corrected for continuity. That correction keeps the width above 0 where no item flipped. The
+    /// Wilson intervals reach so far, with items that count for so many times less.
+    fn newcombe(self, quantile: f64, effect: f64) -> Option<Interval> {
         let difference = self.difference()?;
         let arms = |accuracy: Proportion| {
-            let (rate, wilson) = (accuracy.rate()?, accuracy.wilson_with_tails(tail)?);
+            let (rate, wilson) = (accuracy.rate()?, accuracy.wilson_that_reaches(quantile, effect)?);
             Some((rate - wilson.lower, wilson.upper - rate))
         };
         let ((reference_down, reference_up), (cell_down, cell_up)) =
@@ -158,69 +159,6 @@ impl Paired {
         if twice < BigInt::ZERO { -size } else { size }
     }
 
-    /// McNemar's exact test: how likely a split of the flips at least as uneven as this one is, whichever
-    /// way, if losses and gains were equally likely.
-    pub fn p_value(self) -> f64 {
-        let flips = self.flips().hits;
-        let (up_to, _) = binomials(flips, self.lost.min(self.gained));
-        share(up_to * 2_u32, flips).min(1.0)
-    }
-
-    /// The same, with half the probability of just this split: less cautious, and closer to the nominal
-    /// level.
-    pub fn mid_p_value(self) -> f64 {
-        let flips = self.flips().hits;
-        let (up_to, last) = binomials(flips, self.lost.min(self.gained));
-        share(up_to * 2_u32 - last, flips)
-    }
-
-    /// How likely so few gains among the flips are, if losses and gains were equally likely: the one-sided
-    /// test for a loss of accuracy.
-    pub fn p_value_of_loss(self) -> f64 {
-        let flips = self.flips().hits;
-        share(binomials(flips, self.gained).0, flips)
-    }
-
-    /// Whether the cell's accuracy lies less than `margin` below the reference's. It holds where the lower
-    /// one-sided bound of the difference is above -margin, fails where the upper one is below.
-    pub fn non_inferiority(self, margin: f64, confidence: f64) -> NonInferiority {
-        let ruling = self.rule(margin, confidence);
-        let items_to_decide = if ruling == Ruling::Undecided && self.items() > 0 {
-            self.times_to_decide(margin, confidence).map(|times| self.items() * times)
-        } else {
-            None
-        };
-        NonInferiority { ruling, bounds: self.bounds(confidence), items_to_decide }
-    }
-
-    fn rule(self, margin: f64, confidence: f64) -> Ruling {
-        match self.bounds(confidence) {
-            Some(bounds) if bounds.lower > -margin => Ruling::Holds,
-            Some(bounds) if bounds.upper < -margin => Ruling::Fails,
-            _ => Ruling::Undecided,
-        }
-    }
-
-    /// How many times the present counts would decide.
-    fn times_to_decide(self, margin: f64, confidence: f64) -> Option<u64> {
-        let decides = |times: u64| {
-            let [both, lost, gained, neither] =
-                [self.both, self.lost, self.gained, self.neither].map(|count| count * times);
-            Paired { both, lost, gained, neither }.rule(margin, confidence) != Ruling::Undecided
-        };
-        let most = MANY_ITEMS / self.items();
-        if !decides(most) {
-            return None;
-        }
-        // The intervals shrink with the counts, so halving finds the first that decides.
-        let (mut low, mut high) = (2, most);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if decides(middle) { high = middle } else { low = middle + 1 }
-        }
-        Some(low)
-    }
-
     /// Gains less losses.
     fn gain(self) -> BigInt {
         BigInt::from(self.gained) - self.lost
@@ -247,21 +185,165 @@ impl Sum for Paired {
     }
 }
 
-/// The number of choices of at most `most` out of `n`, and that of just so many.
-fn binomials(n: u64, most: u64) -> (BigUint, BigUint) {
-    let mut choices = BigUint::one();
-    let mut sum = choices.clone();
-    for chosen in 0..most {
-        choices = choices * (n - chosen) / (chosen + 1);
-        sum += &choices;
-    }
-    (sum, choices)
+/// Pairs of items, some of which come in clusters, while they are counted.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Pairs {
+    /// How many are right where.
+    pub counts: Paired,
+    gains: Clustered<String>,
 }
 
-/// So many of the ways in which `flips` coins can fall.
-fn share(ways: BigUint, flips: u64) -> f64 {
-    // The denominator is not 0, and a quotient of integers is a number.
-    BigRational::new_raw(ways.into(), BigInt::one() << flips).to_f64().unwrap_or(1.0)
+impl Pairs {
+    /// Adds an item, which is in this cluster or in none: is it correct in the reference, and in the cell?
+    pub fn include(&mut self, cluster: Option<&str>, outcomes: (bool, bool)) {
+        self.counts.include(outcomes);
+        let (reference, cell) = outcomes;
+        self.gains.add(cluster.map(str::to_owned), i64::from(cell) - i64::from(reference));
+    }
+
+    /// What they amount to.
+    pub fn change(&self) -> Change {
+        Change { counts: self.counts, gains: self.gains.sample() }
+    }
+}
+
+/// By how much a cell is right more or less often than the reference, and what that says of other items.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Change {
+    /// How many items are right where.
+    pub counts: Paired,
+    /// Gains less losses.
+    gains: Sample,
+}
+
+/// Of items that are in no cluster.
+impl From<Paired> for Change {
+    fn from(counts: Paired) -> Change {
+        let stayed = counts.both + counts.neither;
+        Change { counts, gains: Sample::alone([(-1, counts.lost), (1, counts.gained), (0, stayed)]) }
+    }
+}
+
+impl Change {
+    /// The interval of the difference, method 10 of Newcombe (1998); in clusters, items count for as much as they tell.
+    pub fn interval(&self, confidence: f64) -> Option<Interval> {
+        self.interval_of((1.0 - confidence) / 2.0, 1)
+    }
+
+    /// The one-sided bounds of the difference, each of which holds with this confidence on its own.
+    pub fn bounds(&self, confidence: f64) -> Option<Interval> {
+        self.interval_of(1.0 - confidence, 1)
+    }
+
+    /// That of so many times as many items, in as many times as many clusters, which leaves this probability on each side.
+    fn interval_of(&self, tail: f64, times: u64) -> Option<Interval> {
+        let worth = self.gains.worth(times)?;
+        let Paired { both, lost, gained, neither } = self.counts;
+        let [both, lost, gained, neither] = [both, lost, gained, neither].map(|count| count * times);
+        Paired { both, lost, gained, neither }.newcombe(worth.quantile(tail), worth.effect)
+    }
+
+    /// How likely losses and gains at least as uneven are by chance, whichever way: McNemar's exact test, and where items come
+    /// in clusters the same with all that a cluster gained for one item.
+    pub fn p_value(&self) -> f64 {
+        self.gains.p_value()
+    }
+
+    /// The interval of the matched odds ratio: the exact one of Clopper and Pearson for the share of gains among the flips.
+    /// Nothing without flips, and where items come in clusters.
+    pub fn odds_interval(&self, confidence: f64) -> Option<Odds> {
+        let flips = self.counts.flips().hits;
+        if flips == 0 || self.gains.is_clustered() {
+            return None;
+        }
+        let tail = (1.0 - confidence) / 2.0;
+        let odds = |share: f64| share / (1.0 - share);
+        // At the lower end so many gains or more are just likely enough, at the upper one so many or fewer.
+        let lower = |gained: u64| (gained > 0).then(|| binomial_quantile(gained, flips, tail));
+        let upper = lower(self.counts.lost).map(|share| odds(1.0 - share));
+        Some(Odds { lower: lower(self.counts.gained).map_or(0.0, odds), upper })
+    }
+
+    /// How many times as far the difference scatters as that of as many items without clusters would: nothing where all have
+    /// changed alike, or where no item is in a cluster.
+    pub fn design_effect(&self) -> Option<f64> {
+        self.gains.effect_of_clusters()
+    }
+
+    /// How many clusters the items come in.
+    pub fn clusters(&self) -> u64 {
+        self.gains.clusters
+    }
+
+    /// Whether the cell's accuracy lies less than `margin` below the reference's. It holds where the lower
+    /// one-sided bound of the difference is above -margin, fails where the upper one is below.
+    pub fn non_inferiority(&self, margin: f64, confidence: f64) -> NonInferiority {
+        let ruling = self.rule(margin, confidence, 1);
+        let items = self.counts.items();
+        let items_to_decide = if ruling == Ruling::Undecided && items > 0 {
+            self.times_to_decide(margin, confidence).map(|times| items * times)
+        } else {
+            None
+        };
+        NonInferiority { ruling, bounds: self.bounds(confidence), items_to_decide }
+    }
+
+    fn rule(&self, margin: f64, confidence: f64, times: u64) -> Ruling {
+        match self.interval_of(1.0 - confidence, times) {
+            Some(bounds) if bounds.lower > -margin => Ruling::Holds,
+            Some(bounds) if bounds.upper < -margin => Ruling::Fails,
+            _ => Ruling::Undecided,
+        }
+    }
+
+    /// How many times the present counts would decide.
+    fn times_to_decide(&self, margin: f64, confidence: f64) -> Option<u64> {
+        let decides = |times: u64| self.rule(margin, confidence, times) != Ruling::Undecided;
+        let most = MANY_ITEMS / self.counts.items();
+        if !decides(most) {
+            return None;
+        }
+        // The intervals shrink with the counts, so halving finds the first that decides.
+        let (mut low, mut high) = (2, most);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if decides(middle) { high = middle } else { low = middle + 1 }
+        }
+        Some(low)
+    }
+
+    /// How likely a loss at least as large is, if accuracy fell by just `margin`: the least probability that an upper bound
+    /// below -margin leaves beyond. It is 1 where the loss is no larger than that.
+    pub fn p_value_of_loss(&self, margin: f64) -> f64 {
+        let Some(worth) = self.gains.worth(1) else { return 1.0 };
+        let is_below = |deviations: f64| {
+            self.counts.newcombe(deviations, worth.effect).is_some_and(|bounds| bounds.upper < -margin)
+        };
+        if !is_below(0.0) {
+            return 1.0;
+        }
+        let (mut below, mut above) = (0.0, MOST_DEVIATIONS);
+        for _ in 0..HALVINGS {
+            let middle = (below + above) / 2.0;
+            if is_below(middle) { below = middle } else { above = middle }
+        }
+        worth.tail(below)
+    }
+}
+
+impl Add for Change {
+    type Output = Change;
+
+    fn add(self, other: Change) -> Change {
+        Change { counts: self.counts + other.counts, gains: self.gains + other.gains }
+    }
+}
+
+/// Pooled, of other items in other clusters.
+impl Sum for Change {
+    fn sum<I: Iterator<Item = Change>>(strata: I) -> Change {
+        strata.fold(Change::default(), Add::add)
+    }
 }
 
 /// One of several tests after Holm's correction.

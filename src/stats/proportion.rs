@@ -25,6 +25,13 @@ impl Proportion {
         Proportion { hits: hits as u64, of: outcomes.len() as u64 }
     }
 
+    /// The same rate of so many, as near as whole hits come to it.
+    #[must_use]
+    pub fn of_one(self, of: u64) -> Proportion {
+        let hits = if self.of == 0 { 0 } else { (2 * self.hits * of + self.of) / (2 * self.of) };
+        Proportion { hits, of }
+    }
+
     /// How many did not hit.
     pub fn misses(self) -> u64 {
         self.of.saturating_sub(self.hits)
@@ -44,17 +51,16 @@ impl Proportion {
 
     /// The Wilson interval of the rate. Its width is never 0.
     pub fn wilson(self, confidence: f64) -> Option<Interval> {
-        self.wilson_with_tails((1.0 - confidence) / 2.0)
+        self.wilson_that_reaches(normal_quantile((1.0 - confidence) / 2.0), 1.0)
     }
 
-    /// The Wilson interval that leaves this probability on each side.
-    pub(super) fn wilson_with_tails(self, tail: f64) -> Option<Interval> {
-        let z = normal_quantile(tail);
-        let (square, of, hits) = (z * z, self.of as f64, self.hits as f64);
+    /// The Wilson interval that reaches so many deviations, with items that count for so many times less.
+    pub(super) fn wilson_that_reaches(self, z: f64, effect: f64) -> Option<Interval> {
+        let (square, of, hits) = (z * z, self.of as f64 / effect, self.hits as f64 / effect);
         // The ends are the roots of (n + z²)p² - (2h + z²)p + h²/n, so their product is h²/n over n + z². The
         // lower one from that, and not by a difference, is 0 exactly where nothing hit.
-        let mean_square = quotient(BigInt::from(self.hits) * self.hits, self.of)?;
-        let spread = quotient(BigInt::from(self.hits) * self.misses(), self.of)?;
+        let mean_square = quotient(BigInt::from(self.hits) * self.hits, self.of)? / effect;
+        let spread = quotient(BigInt::from(self.hits) * self.misses(), self.of)? / effect;
         let sum = hits + square / 2.0 + z * (spread + square / 4.0).sqrt();
         let lower = if self.hits == 0 { 0.0 } else { mean_square / sum };
         let upper = if self.misses() == 0 { 1.0 } else { sum / (of + square) };

@@ -1,4 +1,4 @@
-//! Items drawn again, with replacement, from those that there are: where a statistic would mostly lie had others been asked.
+//! Items drawn again, with replacement and cluster by cluster, from those that there are: where a statistic would mostly lie had others been asked.
 
 use std::num::NonZeroU64;
 
@@ -9,22 +9,26 @@ use crate::numerics::random::Stream;
 /// that endless draws would give.
 pub const DRAWS: usize = 1000;
 
-/// The middle share of what `statistics` finds in each draw, to which the numbers of the drawn items are given. A draw in
-/// which a statistic does not exist says nothing about it, and where it is the same in all of them there is no interval:
-/// that nothing was seen to move does not mean that nothing can.
+/// The middle share of what `statistics` finds in each draw, to which the numbers of the drawn items are given. As many
+/// clusters are drawn as there are, each with all of its items; an item that hangs together with no other is a cluster of
+/// its own. A draw in which a statistic does not exist says nothing about it, and where it is the same in all of them there
+/// is no interval: that nothing was seen to move does not mean that nothing can.
 ///
 /// These are the bootstrap's percentiles. The draws are the same every time.
 pub fn redrawn<const N: usize>(
-    items: usize,
+    clusters: &[Vec<usize>],
     confidence: f64,
     mut statistics: impl FnMut(&[usize]) -> [Option<f64>; N],
 ) -> [Option<Interval>; N] {
     let mut found = [const { Vec::new() }; N];
-    if let Some(bound) = NonZeroU64::new(items as u64) {
+    if let Some(bound) = NonZeroU64::new(clusters.len() as u64) {
         let mut stream = Stream::new(0, 0);
-        let mut drawn = vec![0; items];
+        let mut drawn = Vec::new();
         for _ in 0..DRAWS {
-            drawn.fill_with(|| stream.below(bound) as usize);
+            drawn.clear();
+            for _ in 0..bound.get() {
+                drawn.extend(&clusters[stream.below(bound) as usize]);
+            }
             for (found, value) in found.iter_mut().zip(statistics(&drawn)) {
                 found.extend(value);
             }

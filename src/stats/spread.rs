@@ -19,8 +19,10 @@ use crate::numerics::{special::chi_square_tail, total::mean};
 pub struct Correctness {
     of_cells: Vec<u64>,
     items: u64,
-    /// For each item the cells that have it right times those that have it wrong, added up.
+    /// For each item that is in no cluster the cells that have it right times those that have it wrong, added up.
     disagreement: BigInt,
+    /// How many items of a cluster each cell has right.
+    clusters: BTreeMap<String, Vec<u64>>,
 }
 
 /// Cochran's test of the hypothesis that all cells are right equally often.
@@ -44,24 +46,27 @@ impl Correctness {
     pub fn count(cells: &[impl AsRef<[bool]>]) -> Result<Correctness, UnequalCells> {
         let mut counted = Correctness { of_cells: vec![0; cells.len()], ..Correctness::default() };
         for item in 0..items(cells)? {
-            counted.add(cells.iter().map(|cell| cell.as_ref()[item]));
+            counted.add(None, cells.iter().map(|cell| cell.as_ref()[item]));
         }
         Ok(counted)
     }
 
-    /// Adds an item: which cells have it right, every time in the same order.
-    pub fn add(&mut self, right: impl IntoIterator<Item = bool>) {
-        let (mut cells, mut hits) = (0, 0_u64);
-        for right in right {
-            if self.of_cells.len() == cells {
-                self.of_cells.push(0);
-            }
-            self.of_cells[cells] += u64::from(right);
-            hits += u64::from(right);
-            cells += 1;
-        }
+    /// Adds an item, which is in this cluster or in none: which cells have it right, every time in the same order.
+    pub fn add(&mut self, cluster: Option<&str>, right: impl IntoIterator<Item = bool>) {
+        let right: Vec<_> = right.into_iter().map(u64::from).collect();
+        let include = |counts: &mut Vec<u64>| {
+            counts.resize(right.len(), 0);
+            counts.iter_mut().zip(&right).for_each(|(count, right)| *count += right);
+        };
+        include(&mut self.of_cells);
         self.items += 1;
-        self.disagreement += BigInt::from(hits) * (cells as u64 - hits);
+        match cluster {
+            Some(name) => match self.clusters.get_mut(name) {
+                Some(counts) => include(counts),
+                None => include(self.clusters.entry(name.to_owned()).or_default()),
+            },
+            None => self.disagreement += apart(&right),
+        }
     }
 
     /// The accuracy of each cell.
@@ -79,41 +84,22 @@ impl Correctness {
         quotient(self.of_cells.iter().max()? - self.of_cells.iter().min()?, self.items)
     }
 
-    /// Cochran's Q. Nothing where no item tells two cells apart.
+    /// Cochran's Q, in which the items of a cluster are one block. Nothing where none tells two cells apart.
     pub fn cochran(&self) -> Option<Cochran> {
         let cells = self.of_cells.len() as u64;
         let freedom = NonZeroU64::new(cells.checked_sub(1)?)?;
-        let square = |&count: &u64| BigInt::from(count) * count;
-        let squares: BigInt = self.of_cells.iter().map(square).sum();
-        let whole = self.whole();
-        let between = BigInt::from(freedom.get()) * (squares * cells - &whole * &whole);
-        let q = quotient(between, self.disagreement.clone())?;
+        let between = BigInt::from(freedom.get()) * apart(&self.of_cells);
+        let within = self.clusters.values().map(|counts| apart(counts)).sum::<BigInt>() + &self.disagreement;
+        let q = quotient(between, within)?;
         Some(Cochran { q, freedom, p_value: chi_square_tail(q, freedom) })
     }
+}
 
-    /// The deviation that the accuracy of a cell would have if on each item it were right as often as the
-    /// cells are, independently: what flips that are coin tosses would give.
-    pub fn deviation_of_coin_tosses(&self) -> Option<f64> {
-        let scale = self.whole_scale();
-        Some(quotient(self.disagreement.clone(), &scale * &scale)?.sqrt())
-    }
-
-    /// The deviation that the mean accuracy has because the items are a sample of all that could be asked:
-    /// the other error, which no numerics can change.
-    pub fn deviation_of_sampling(&self) -> Option<f64> {
-        let (whole, scale) = (self.whole(), self.whole_scale());
-        Some(quotient(&whole * (&scale - &whole), &scale * &scale * self.items)?.sqrt())
-    }
-
-    /// All that is right in all cells.
-    fn whole(&self) -> BigInt {
-        self.of_cells.iter().copied().map(BigInt::from).sum()
-    }
-
-    /// Cells times items.
-    fn whole_scale(&self) -> BigInt {
-        BigInt::from(self.of_cells.len()) * self.items
-    }
+/// How far counts are apart: as many times the sum of their squares as there are, less the square of their sum.
+fn apart(counts: &[u64]) -> BigInt {
+    let squares: BigInt = counts.iter().map(|count| BigInt::from(*count) * count).sum();
+    let sum: BigInt = counts.iter().map(|count| BigInt::from(*count)).sum();
+    squares * counts.len() as u64 - &sum * &sum
 }
 
 /// How far cells agree, item by item.

@@ -38,6 +38,11 @@ pub struct Question {
 }
 
 impl Question {
+    /// The cluster that it is in among all questions of the run, if it is in one.
+    pub fn cluster(&self) -> Option<String> {
+        self.cluster.as_ref().map(|cluster| format!("{}/{cluster}", self.suite))
+    }
+
     /// What became of it, from the text that followed. `cut` says that the text ended at its limit.
     pub fn score(&self, text: &str, cut: bool) -> Scores {
         score(&self.answer, self.read_as, text, cut)

@@ -161,7 +161,7 @@ impl Baseline {
 
 fn approved(evidence: &Evidence, known: &Known) -> Approved {
     let summary = evidence.summary(known);
-    let right = summary.accuracy();
+    let right = summary.right().proportion();
     let foreign = !known.cell.compute.entry().pinned;
     Approved {
         sight: known.sight,

@@ -1,12 +1,12 @@
 //! What is compared with what, and what came out: filled item by item, so that it grows with the cells and not with the
 //! items.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
+use super::summary::Summary;
 use crate::{
     cell::{Axis, Cell, Compute, EngineName, Setting, axes},
     compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
@@ -15,7 +15,10 @@ use crate::{
     plan::gate::groups,
     record::About,
     stats::proportion::Proportion,
-    suite::question::Question,
+    suite::{
+        answer::product::{Digit, Product},
+        question::Question,
+    },
     trace::{Launches, Sight},
 };
 
@@ -52,50 +55,6 @@ pub struct Evidence {
     families: Vec<Family>,
 }
 
-/// One trace by itself.
-#[derive(Default)]
-pub struct Summary {
-    /// Right answers of each suite.
-    pub suites: BTreeMap<String, Proportion>,
-    /// How many tokens were chosen.
-    pub tokens: u64,
-    levels: ByLevel<Sha256>,
-    /// Where an output does not show enough.
-    untold: ByLevel<bool>,
-}
-
-impl Summary {
-    /// Right answers of all suites.
-    pub fn accuracy(&self) -> Proportion {
-        self.suites.values().copied().sum()
-    }
-
-    /// One value for all that counts on a level; nothing where not all of that is seen.
-    pub fn level(&self, level: Level) -> Option<Digest> {
-        (!self.untold[level]).then(|| Digest(self.levels[level].clone().finalize().into()))
-    }
-
-    fn add(&mut self, question: &Question, output: &Output<'_>) {
-        let right = Proportion { hits: output.correct.into(), of: 1 };
-        let suite = self.suites.entry(question.suite.clone()).or_default();
-        *suite = *suite + right;
-        self.tokens += output.tokens.len() as u64;
-        let ByLevel { bits, tokens, answers } = &mut self.levels;
-        self.untold.bits |= output.sight < Sight::Logits;
-        bits.update(output.root.0);
-        self.untold.tokens |= output.sight == Sight::Text;
-        tokens.update((output.tokens.len() as u64).to_le_bytes());
-        for token in output.chosen() {
-            self.untold.tokens |= token.is_none();
-            tokens.update(token.unwrap_or_default().to_le_bytes());
-        }
-        // No text has the length that stands for no answer.
-        let answer = output.answer.unwrap_or_default();
-        answers.update(output.answer.map_or(u64::MAX, |answer| answer.len() as u64).to_le_bytes());
-        answers.update(answer);
-    }
-}
-
 /// All cells of one engine in one precision: what the LayerCast paper calls configurations.
 pub struct Family {
     /// Who computes.
@@ -107,12 +66,47 @@ pub struct Family {
     traces: Vec<usize>,
     spread: Spread,
     suites: BTreeMap<String, Spread>,
+    digits: BTreeMap<Digit, DigitSpread>,
+}
+
+/// How the cells of a family write one digit of products.
+#[derive(Clone, Copy, Default)]
+pub struct DigitSpread {
+    /// How often it is right, over all cells.
+    pub right: Proportion,
+    /// For how many products some cells have it right and others do not.
+    pub unstable: Proportion,
 }
 
 impl Family {
     /// Its cells.
     pub fn cells(&self) -> &[Cell] {
         &self.cells
+    }
+
+    /// How many of them left other traces behind: cells that are alike to the last bit are one configuration.
+    pub fn distinct(&self) -> usize {
+        self.traces.iter().collect::<BTreeSet<_>>().len()
+    }
+
+    /// The digits of products, where any are asked for, by their places and by what is carried into them.
+    pub fn digits(&self) -> &BTreeMap<Digit, DigitSpread> {
+        &self.digits
+    }
+
+    fn add_digits(&mut self, product: &Product, outputs: &[Output<'_>]) {
+        let mut counts: BTreeMap<Digit, u64> = BTreeMap::new();
+        for output in outputs {
+            for (digit, is_right) in product.right(output.answer) {
+                *counts.entry(digit).or_default() += u64::from(is_right);
+            }
+        }
+        let of = outputs.len() as u64;
+        for (digit, hits) in counts {
+            let DigitSpread { right, unstable } = self.digits.entry(digit).or_default();
+            *right = *right + Proportion { hits, of };
+            *unstable = *unstable + Proportion { hits: u64::from(0 < hits && hits < of), of: 1 };
+        }
     }
 
     /// On all items, with intervals of this confidence.
@@ -202,6 +196,7 @@ impl Evidence {
                     traces: vec![known.trace],
                     spread: Spread::default(),
                     suites: BTreeMap::new(),
+                    digits: BTreeMap::new(),
                 }),
             }
         }
@@ -216,10 +211,14 @@ impl Evidence {
         for ((one, other), tally) in &mut self.tallies {
             tally.add(question, outputs[*one], outputs[*other]);
         }
+        let product = Product::asked(&question.prompt, &question.answer);
         for family in &mut self.families {
             let of_cells: Vec<_> = family.traces.iter().map(|trace| outputs[*trace]).collect();
-            family.spread.add(&of_cells);
-            family.suites.entry(question.suite.clone()).or_default().add(&of_cells);
+            family.spread.add(question, &of_cells);
+            family.suites.entry(question.suite.clone()).or_default().add(question, &of_cells);
+            if let Some(product) = &product {
+                family.add_digits(product, &of_cells);
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! Gates against evidence: what holds, what does not, and what nobody can tell.
 
 pub mod baseline;
+mod drops;
 pub mod evidence;
+pub mod summary;
 
 use std::fmt;
 
@@ -10,6 +12,7 @@ use serde::Serialize;
 
 use self::{
     baseline::{Approval, Baseline},
+    drops::Drops,
     evidence::{Evidence, Known},
 };
 use crate::{
@@ -17,7 +20,6 @@ use crate::{
     compare::{Count, Divergence, Level, Tally},
     engine::environment::{ENGINE, Environment, MACHINE, stated},
     plan::gate::{Comparison, Gate, Limit},
-    stats::paired,
     trace::Sight,
 };
 
@@ -132,11 +134,8 @@ impl<'a> Bench<'a> {
     fn within(&mut self, vary: &[Axis]) {
         let groups = self.gate.groups(self.evidence.plan());
         let groups: Vec<_> = groups.into_iter().filter(|group| group.len() > 1).collect();
-        for group in &groups {
-            for cell in &group[1..] {
-                self.pair(group[0], *cell);
-            }
-        }
+        let pairs = groups.iter().flat_map(|group| group[1..].iter().map(|cell| [group[0], *cell]));
+        self.pairs(&pairs.collect::<Vec<_>>());
         // What differs has varied, and what should and does not has failed already.
         if self.gate.limits.contains(&Limit::Diverges) {
             return;
@@ -184,11 +183,9 @@ impl<'a> Bench<'a> {
 
     fn against_reference(&mut self) {
         let Some(reference) = self.evidence.reference() else { return };
-        for cell in self.evidence.plan() {
-            if *cell != reference && self.gate.filter.matches(cell) {
-                self.pair(reference, *cell);
-            }
-        }
+        let others = self.evidence.plan().iter().filter(|cell| **cell != reference);
+        let others = others.filter(|cell| self.gate.filter.matches(cell));
+        self.pairs(&others.map(|cell| [reference, *cell]).collect::<Vec<_>>());
     }
 
     fn against_baseline(&mut self, baseline: Option<&Baseline>) {
@@ -240,8 +237,15 @@ impl<'a> Bench<'a> {
         }
     }
 
+    fn pairs(&mut self, pairs: &[[Cell; 2]]) {
+        let drops = Drops::of(self.gate, self.evidence, pairs);
+        for [one, other] in pairs {
+            self.pair(*one, *other, &drops);
+        }
+    }
+
     /// Compares two cells under every limit.
-    fn pair(&mut self, one: Cell, other: Cell) {
+    fn pair(&mut self, one: Cell, other: Cell, drops: &Drops) {
         self.comparisons += 1;
         for cell in [one, other] {
             if self.evidence.known(cell).is_none() {
@@ -289,7 +293,7 @@ impl<'a> Bench<'a> {
         let failed = self.gate.limits.iter().filter_map(|limit| {
             let is_top = *limit == Limit::Top;
             let of_copies = || unlike.clone().filter(|_| is_top).map(|sentence| (Outcome::Fail, sentence));
-            breaks(*limit, tally, one, other, &untold).or_else(of_copies)
+            breaks(*limit, tally, one, other, drops, &untold).or_else(of_copies)
         });
         let Some((outcome, sentence)) = failed.max_by_key(|(outcome, _)| *outcome) else {
             self.held += 1;
@@ -350,6 +354,7 @@ fn breaks(
     tally: &Tally,
     one: Cell,
     other: Cell,
+    drops: &Drops,
     untold: &dyn Fn(Level) -> (Outcome, String),
 ) -> Option<(Outcome, String)> {
     let fail = |sentence: String| Some((Outcome::Fail, sentence));
@@ -397,40 +402,9 @@ fn breaks(
                 tally.items()
             )),
         },
-        Limit::AccuracyDrop { most, confidence } => {
-            let found = tally.paired.non_inferiority(most, confidence);
-            // Nothing lost is a drop of 0, and not of -0.
-            let drop = -100.0 * tally.paired.difference().unwrap_or_default() + 0.0;
-            let paired = tally.paired;
-            let counts = format!(
-                "{} items lost and {} gained of {}, a drop of {drop:.2} pp",
-                paired.lost,
-                paired.gained,
-                paired.items()
-            );
-            let bound = found.bounds.map_or(0.0, |bounds| -100.0 * bounds.lower);
-            let most = 100.0 * most;
-            match found.ruling {
-                paired::Ruling::Holds => None,
-                paired::Ruling::Fails => {
-                    fail(format!("{other} loses more than {most} pp of accuracy against {one}: {counts}"))
-                }
-                paired::Ruling::Undecided => {
-                    let more = found.items_to_decide.map_or_else(
-                        || "no number of items would decide it if they fell like these".to_owned(),
-                        |items| format!("about {items} items would decide it if they fell like these"),
-                    );
-                    let sentence = format!(
-                        "{other} against {one}: {counts}, and at {:.0} % confidence up to {bound:.2} pp, where {most} pp may be \
-                         lost; {more}",
-                        100.0 * confidence
-                    );
-                    Some((Outcome::Undecided, sentence))
-                }
-            }
-        }
+        Limit::AccuracyDrop { most, confidence } => drops.breaks(tally, one, other, most, confidence),
         Limit::FlipRate(most) => {
-            let flips = tally.paired.flips();
+            let flips = tally.change().counts.flips();
             (rate(flips.hits, flips.of) > most).then_some(())?;
             fail(format!(
                 "{other} is right or wrong otherwise than {one} on {} of {} items, where {:.2} % may be",

@@ -73,15 +73,15 @@ expected["wilson"] = [
 ]
 
 
-def newcombe(both, lost, gained, neither, tail):
-    """Method 10, in the words of the paper and with 40 digits."""
+def newcombe(both, lost, gained, neither, tail, effect=1, z=None):
+    """Method 10, in the words of the paper and with 40 digits; with an effect, the intervals of as many items less."""
     n = both + lost + gained + neither
-    z = mpmath.sqrt(2) * mpmath.erfinv(1 - 2 * mpf(tail))
+    z = mpmath.sqrt(2) * mpmath.erfinv(1 - 2 * mpf(tail)) if z is None else mpf(z)
 
     def ends(hits):
-        p = mpf(hits) / n
-        middle, reach = p + z**2 / (2 * n), z * mpmath.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        return p, (middle - reach) / (1 + z**2 / n), (middle + reach) / (1 + z**2 / n)
+        p, of = mpf(hits) / n, mpf(n) / effect
+        middle, reach = p + z**2 / (2 * of), z * mpmath.sqrt(p * (1 - p) / of + z**2 / (4 * of**2))
+        return p, (middle - reach) / (1 + z**2 / of), (middle + reach) / (1 + z**2 / of)
 
     p1, l1, u1 = ends(both + gained)
     p2, l2, u2 = ends(both + lost)
@@ -104,17 +104,10 @@ def paired(both, lost, gained, neither):
         table = [[both, lost], [gained, neither]]
         assert abs(mcnemar(table, exact=True).pvalue - float(p_value)) <= 1e-11
         assert abs(scipy.stats.binomtest(lost, flips).pvalue - float(p_value)) <= 1e-11
-    # Half of this very split on each side; an even split leaves out its half once, from all there is.
-    point = Fraction(comb(flips, few), 2**flips)
-    mid_p = 2 * (up_to(few) - point / 2) if lost != gained else Fraction(1)
-    variance = Fraction(flips, n**2) - Fraction((gained - lost) ** 2, n**3)
     return {
         "counts": [both, lost, gained, neither],
         "difference": (gained - lost) / n,
-        "standard_error": float(mpmath.sqrt(mpf(variance.numerator) / variance.denominator)),
         "p_value": float(p_value),
-        "mid_p_value": float(mid_p),
-        "p_value_of_loss": float(up_to(gained)),
         "newcombe": newcombe(both, lost, gained, neither, 0.025),
         "bounds": newcombe(both, lost, gained, neither, 0.05),
     }
@@ -142,6 +135,9 @@ def clustered(values, ids):
     variance = Fraction(len(sums), len(sums) - 1) * squares / len(values) ** 2
     error = float(mpmath.sqrt(mpf(variance.numerator) / variance.denominator))
     assert abs(error / fit.bse[0] - 1) < 1e-10
+    plain = statistics.variance([Fraction(value) for value in values]) / len(values)
+    unclustered = statsmodels.api.OLS(values, numpy.ones(len(values))).fit()
+    assert abs(float(plain) / unclustered.bse[0] ** 2 - 1) < 1e-10
     nonzero = [total for total in sums.values() if total]
     ways = itertools.product([-1, 1], repeat=len(nonzero))
     far = abs(sum(nonzero))
@@ -151,7 +147,7 @@ def clustered(values, ids):
         "ids": ids,
         "mean": float(mean),
         "standard_error": error,
-        "interval": [float(end) for end in fit.conf_int()[0]],
+        "design_effect": float(variance / plain) if plain else None,
         "as_far": as_far,
         "of": 2 ** len(nonzero),
     }
@@ -175,8 +171,6 @@ for cells, items in [(2, 10), (3, 40), (5, 60), (12, 30)]:
     pairs = list(itertools.combinations(range(cells), 2))
     accuracies = [Fraction(sum(cell), items) for cell in right]
     of_items = [Fraction(sum(cell[item] for cell in right), cells) for item in range(items)]
-    mean = sum(accuracies) / cells
-    root = lambda square: float(mpmath.sqrt(mpf(square.numerator) / square.denominator))
     deviations = [statistics.stdev([Fraction(cell[item]) for cell in lengths]) for item in range(items)]
     expected["cells"].append({
         "right": ["".join(map(str, cell)) for cell in right],
@@ -185,8 +179,6 @@ for cells, items in [(2, 10), (3, 40), (5, 60), (12, 30)]:
         "range": float(max(accuracies) - min(accuracies)),
         "q": float(test.statistic),
         "p_value": float(test.pvalue),
-        "coin_tosses": root(sum(p * (1 - p) for p in of_items) / items**2),
-        "sampling": root(mean * (1 - mean) / items),
         "unstable": sum(0 < share < 1 for share in of_items),
         "alike": sum(right[a][item] == right[b][item] for a, b in pairs for item in range(items)),
         "pairs": len(pairs) * items,
@@ -269,6 +261,59 @@ for cells, items in [(2, 200), (4, 300)]:
         "values": [float(statistic(numpy.arange(items))) for statistic in statistics_of],
         "intervals": intervals,
     })
+
+
+def in_clusters(reference, cell, ids):
+    """Wilson's and Newcombe's intervals, with cluster-robust variances of statsmodels for design effects."""
+    groups = numpy.array(ids)
+
+    def effect(values):
+        fit = statsmodels.api.OLS(values, numpy.ones(len(values))).fit()
+        robust = fit.get_robustcov_results(cov_type="cluster", groups=groups, use_correction=True, use_t=True)
+        # Where all values are the same nothing tells how far those of a cluster hang together: it counts as one item.
+        if len(set(values)) == 1:
+            return sum(ids.count(name) ** 2 for name in set(ids)) / len(ids)
+        return max(1.0, float(robust.bse[0] ** 2 / fit.bse[0] ** 2))
+
+    # As many clusters of one size as scatter as much, by Kish.
+    alike = len(ids) ** 2 // sum(ids.count(name) ** 2 for name in set(ids))
+    t = float(scipy.stats.t.isf(0.025, alike - 1))
+    level = 2 * scipy.stats.norm.sf(t)
+    of = effect(cell)
+    wilson = proportion_confint(sum(cell) / of, len(cell) / of, alpha=level, method="wilson")
+    pairs = list(zip(reference, cell))
+    counts = [pairs.count(pair) for pair in [(1, 1), (1, 0), (0, 1), (0, 0)]]
+    gains = [after - before for before, after in pairs]
+    return {
+        "reference": reference,
+        "cell": cell,
+        "ids": ids,
+        "wilson": [float(end) for end in wilson],
+        "newcombe": newcombe(*counts, None, effect(gains), t),
+    }
+
+
+expected["in_clusters"] = []
+for count, size in [(4, 3), (20, 5), (60, 7)]:
+    ids, reference, cell = [], [], []
+    for name in range(count):
+        hard, turned = rng.random(), rng.random() < 0.3
+        for _ in range(rng.randint(1, size)):
+            ids.append(name)
+            reference.append(int(rng.random() < hard))
+            cell.append(int(rng.random() < 0.2) if turned else reference[-1])
+    expected["in_clusters"].append(in_clusters(reference, cell, ids))
+
+expected["binomial_tail"] = [
+    [hits, of, share, float(scipy.stats.binom.sf(hits - 1, of, share))]
+    for hits, of in [(0, 4), (1, 1), (3, 10), (10, 10), (40, 200)]
+    for share in [0.01, 0.2, 0.5, 0.97]
+]
+# Gains over losses, by the exact interval of the share of gains.
+expected["odds"] = []
+for lost, gained in [(5, 9), (0, 3), (4, 0), (1, 1), (60, 20)]:
+    lower, upper = scipy.stats.binomtest(gained, lost + gained).proportion_ci(0.95, method="exact")
+    expected["odds"].append([lost, gained, float(lower / (1 - lower)), float(upper / (1 - upper)) if lost else None])
 
 text = ",\n".join(
     f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]"

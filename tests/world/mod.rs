@@ -15,6 +15,7 @@ use reprocheck::{
     suite::{
         answer::{Answer, Kind},
         question::Question,
+        score,
         style::Style,
     },
     trace::{Launches, Seen, Sight, Token, chain},
@@ -47,6 +48,10 @@ pub(crate) struct World {
     pub(crate) text: String,
     /// What the model, the matrix file and every item are called.
     pub(crate) name: String,
+    /// How many suites items belong to, in turn.
+    pub(crate) suites: u64,
+    /// How many items in a row make a cluster; none where there is no number.
+    pub(crate) cluster: Option<u64>,
 }
 
 /// A thousand cells, the reference among them, and no two of them alike: the later ones part more often, and sooner.
@@ -101,6 +106,8 @@ impl World {
             configured: Vec::new(),
             text: String::new(),
             name: "m".to_owned(),
+            suites: 1,
+            cluster: None,
         }
     }
 
@@ -135,6 +142,26 @@ impl World {
         }
     }
 
+    fn question(&self, item: u64) -> Question {
+        let suite = match self.suites {
+            1 => self.name.clone(),
+            suites => format!("{}{}", self.name, item % suites),
+        };
+        Question {
+            item,
+            id: format!("{suite}-{item}"),
+            stratum: "all".to_owned(),
+            cluster: self.cluster.map(|size| (item / size).to_string()),
+            prompt: format!("{suite}?"),
+            tokens: vec![1],
+            max_new_tokens: 3,
+            stop: Vec::new(),
+            answer: Answer::new(Kind::Integer, 1),
+            read_as: Style::Compact,
+            suite,
+        }
+    }
+
     /// What the run says.
     pub(crate) fn report(&self, items: u64, made: impl Fn(usize, u64) -> Made) -> Report {
         let evidence = self.evidence(items, made);
@@ -162,7 +189,7 @@ impl World {
         let traces = self.traces.iter().flatten().max().map_or(0, |most| most + 1);
         for item in 0..items {
             let made = Outputs::new(self, (0..traces).map(|trace| (trace, made(trace, item))));
-            evidence.add(&question(item, &self.name), &made.all());
+            evidence.add(&self.question(item), &made.all());
         }
         evidence
     }
@@ -187,7 +214,7 @@ impl World {
                     Outputs::new(after, [(now, is(now, item))]),
                 ];
                 let [one, other] = outputs.each_ref().map(|outputs| outputs.all()[0]);
-                tally.add(&question(item, &self.name), one, other);
+                tally.add(&self.question(item), one, other);
             }
             tallies.push((*cell, tally));
         }
@@ -237,7 +264,8 @@ impl<'w> Outputs<'w> {
             text,
             root: chain(*sight, tokens),
             answer: Some(["0", "1", "2"][usize::from(*answer)]),
-            correct: *answer == 1,
+            outcome: if *answer == 1 { score::Outcome::Correct } else { score::Outcome::Wrong },
+            flexible: *answer == 1,
             replayed: self.world.replayed,
         });
         outputs.collect()
@@ -275,20 +303,4 @@ fn token((id, logits): (u32, u8), sight: Sight) -> Token {
         },
     };
     Token { id, seen }
-}
-
-fn question(item: u64, suite: &str) -> Question {
-    Question {
-        item,
-        suite: suite.to_owned(),
-        id: format!("{suite}-{item}"),
-        stratum: "all".to_owned(),
-        cluster: None,
-        prompt: format!("{suite}?"),
-        tokens: vec![1],
-        max_new_tokens: 3,
-        stop: Vec::new(),
-        answer: Answer::new(Kind::Integer, 1),
-        read_as: Style::Compact,
-    }
 }

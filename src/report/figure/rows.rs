@@ -7,7 +7,7 @@ use crate::{
     report::{
         Against, CONFIDENCE, Report,
         data::alike,
-        words::{self, of_one_cell, share, told, without_shared},
+        words::{self, share, told, without_shared},
     },
     stats::proportion::Proportion,
 };
@@ -158,7 +158,7 @@ pub(super) fn accuracy(report: &Report) -> Option<Figure> {
             let y = top + 7.0 + high * (series as f64 + 0.5);
             let place = |share: f64| [from + wide * share, y];
             body.open(series);
-            if let Some(interval) = of_one_cell(spreads.accuracy, row.cells).wilson(CONFIDENCE) {
+            if let Some(interval) = spreads.interval {
                 body.line("whisker", place(interval.lower), place(interval.upper));
             }
             body.mark(series, place(rate));

@@ -3,13 +3,14 @@
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{Signed, Zero};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{latex, number::Number};
 use crate::name::named;
 
 /// How near an estimate comes, the nearest first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Closeness {
     /// Off by at most a millionth, in absolute terms.

@@ -4,6 +4,7 @@ pub mod closeness;
 pub mod digits;
 pub mod latex;
 pub mod number;
+pub mod product;
 
 use serde::{Deserialize, Serialize};
 
