@@ -16,6 +16,7 @@ use reprocheck::{
     engine::{Engine, Prompt, child::Child, lab::Lab},
     model::Checkpoint,
     numerics::precision::Precision,
+    suite::embedded::SUITES,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -243,4 +244,34 @@ fn a_map_of_it_costs_on_other_items_what_was_expected() {
         2,
         "0.1",
     );
+}
+
+#[test]
+#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
+fn it_answers_all_sixteen_suites_in_its_chat_template() {
+    let model = std::env::var("REPROCHECK_REAL_MODEL").expect("it names the file that `.ci/model` fetches");
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<_> = SUITES.iter().map(|(name, _)| format!("{name:?}")).collect();
+    assert_eq!(names.len(), 16);
+    let matrix = format!(
+        "style = \"chat\"\nsuites = [{}]\nitems = 2\n[generate]\nmax-new-tokens = 8\n\
+         [matrix]\nprecision = \"bf16\"\nbatch = 16\nthreads = 2\n",
+        names.join(", ")
+    );
+    fs::write(folder.path().join("m.toml"), matrix).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
+        .args(["run", "--model", &model, "--matrix", "m.toml", "--out", "out", "--format", "json"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    // Nothing was asked to hold.
+    assert_eq!(ran.status.code(), Some(3), "{}", String::from_utf8_lossy(&ran.stderr));
+    let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let suites = report["cells"][0]["suites"].as_object().unwrap();
+    assert_eq!(suites.len(), 16);
+    for (suite, row) in suites {
+        assert_eq!(row["right"]["of"], 2, "{suite}");
+        assert!(row["tokens"].as_u64().unwrap() > 2, "{suite}");
+    }
+    assert_eq!(report["cut"], "single", "its tokenizer knows single digits alone");
 }

@@ -4,7 +4,7 @@ use super::{
     CellRow, PrecisionRow, Report, SuiteRow,
     data::alike,
     table::{Column, Room, Table},
-    words::{grouped, plural, points, share},
+    words::{grouped, plural, points, share, standard},
 };
 use crate::{
     cell::Axis,
@@ -121,8 +121,7 @@ fn strata(report: &Report, is_whole: bool) -> Table {
     }
 }
 
-/// What right answers became, and what others were that became right: beside the reference, where that is more than another
-/// number.
+/// What right answers became, and what others were that became right, where that is more than another number.
 fn outcomes(report: &Report) -> Table {
     let changed = |row: &CellRow, reference: Option<Outcome>, cell: Option<Outcome>| {
         let rows = row.against.iter().flat_map(|against| &against.outcomes);
@@ -149,9 +148,11 @@ fn outcomes(report: &Report) -> Table {
         ]
         .concat(),
         rows: rows.collect(),
-        sentence: "Beside the reference: right answers that turned into a wrong one, into none, or into a text that was cut at its \
-                   limit; and what those were that became right."
-            .to_owned(),
+        sentence: format!(
+            "Beside {}: right answers that turned into a wrong one, into none, or into a text that was cut at its limit; and what those \
+             were that became right.",
+            standard(report)
+        ),
         noun: "cell",
         alike: None,
     }

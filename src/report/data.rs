@@ -19,7 +19,7 @@ use crate::{
         paired::{Odds, Paired},
         proportion::Proportion,
     },
-    suite::{answer::product::Carry, score},
+    suite::{answer::product::Carry, cut::Cut, score},
     trace::{Launches, Sight},
     verdict::{Outcome, Ruling, evidence::Attribution},
 };
@@ -45,6 +45,8 @@ pub struct Report {
     /// The run that it is held against, where two are compared: then a cell stands beside what it was, and not beside the
     /// reference.
     pub before: Option<Before>,
+    /// How the model's tokenizer cuts numbers, where the suite that asks for that (`tok_chunk`) is among those asked.
+    pub cut: Option<Cut>,
     /// Where cells ran: one, unless shards were merged.
     pub environments: Vec<Environment>,
     /// What surrounds the cells of an engine and is not the same for all of them, where it may move a bit.

@@ -213,6 +213,7 @@ impl Report {
             verdict,
             run: about.clone(),
             before: None,
+            cut: evidence.cut(text),
             environments,
             surroundings,
             tokens: names_of(&rulings, first.as_ref(), text),

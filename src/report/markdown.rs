@@ -121,7 +121,12 @@ fn verdict(report: &Report, page: &mut Page) {
     let sentence = format!("{}: {}", verdict.to_string().to_uppercase(), words::sentence(report));
     page.text += &format!("\n## {}\n\n", prose(&sentence));
     match &report.before {
-        None => page.text += &format!("{}\n", ran(run)),
+        None => {
+            page.text += &format!("{}\n", ran(run));
+            if let Some(cut) = report.cut {
+                page.text += &format!("\n{}\n", prose(cut.sentence()));
+            }
+        }
         Some(before) => {
             for ((when, run), verdict) in
                 [("Before", &before.run), ("After", run)].into_iter().zip(before.verdicts)

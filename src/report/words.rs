@@ -226,7 +226,10 @@ pub(crate) fn beside(report: &Report) -> Option<String> {
 /// What ran, in a line for each run.
 pub(crate) fn provenance(report: &Report) -> Vec<String> {
     let ran = |run| ran(run, &str::to_owned, "x");
-    let Some(before) = &report.before else { return vec![ran(&report.run)] };
+    let Some(before) = &report.before else {
+        let cut = report.cut.map(|cut| cut.sentence().to_owned());
+        return [ran(&report.run)].into_iter().chain(cut).collect();
+    };
     let runs = [("before", &before.run), ("after", &report.run)].into_iter().zip(before.verdicts);
     runs.map(|((when, run), verdict)| format!("{when}: {}; its gates: {verdict}", ran(run))).collect()
 }

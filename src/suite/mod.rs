@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod compact;
+pub mod cut;
 pub mod definition;
 pub mod draw;
 pub mod embedded;

@@ -17,6 +17,7 @@ use crate::{
     stats::proportion::Proportion,
     suite::{
         answer::product::{Digit, Product},
+        cut::Cut,
         question::Question,
     },
     trace::{Launches, Sight},
@@ -53,7 +54,12 @@ pub struct Evidence {
     /// By the numbers of their traces.
     tallies: BTreeMap<(usize, usize), Tally>,
     families: Vec<Family>,
+    /// The tokens of the first questions that ask how numbers are cut.
+    cut: Vec<Vec<u32>>,
 }
+
+/// The suite whose questions ask how a tokenizer cuts numbers, and so many of these tell it.
+const CUTS: (&str, usize) = ("tok_chunk", 16);
 
 /// All cells of one engine in one precision: what the LayerCast paper calls configurations.
 pub struct Family {
@@ -153,6 +159,7 @@ impl Evidence {
             traces: (0..traces).map(|_| Summary::default()).collect(),
             tallies: BTreeMap::new(),
             families: Vec::new(),
+            cut: Vec::new(),
         };
         evidence.families = evidence.lay_families(beside);
         let mut pairs: Vec<(Cell, Cell)> = Vec::new();
@@ -210,6 +217,10 @@ impl Evidence {
         }
         for ((one, other), tally) in &mut self.tallies {
             tally.add(question, outputs[*one], outputs[*other]);
+        }
+        let (suite, enough) = CUTS;
+        if question.suite == suite && self.cut.len() < enough {
+            self.cut.push(question.tokens.clone());
         }
         let product = Product::asked(&question.prompt, &question.answer);
         for family in &mut self.families {
@@ -269,6 +280,14 @@ impl Evidence {
     pub fn untold(&self, axis: Axis, cells: &[Cell]) -> Option<Cell> {
         let mut known = cells.iter().filter_map(|cell| self.known(*cell));
         known.find(|known| launched_otherwise(axis, &[known]).is_none()).map(|known| known.cell)
+    }
+
+    /// How the model's tokenizer cuts numbers, where a suite asks for that and its questions tell. `text` is the text of a token.
+    pub fn cut(&self, text: &dyn Fn(u32) -> String) -> Option<Cut> {
+        // Between two questions every number ends.
+        let texts =
+            self.cut.iter().flat_map(|tokens| tokens.iter().map(|token| text(*token)).chain([String::new()]));
+        Cut::of(texts.collect::<Vec<_>>().iter().map(String::as_str))
     }
 
     /// All cells of every precision.
