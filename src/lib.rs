@@ -120,7 +120,7 @@
 //! | [`digest`] | SHA-256 of bytes, logits and files, and the Merkle tree over many |
 //! | `http` | one exchange over blocking sockets, with the environment's proxies and the system's certificates |
 //! | [`trace`] | what one cell leaves behind of a prompt |
-//! | [`stats`] | spread, intervals, paired tests and survival, out of counts |
+//! | [`stats`] | spread, intervals, paired tests, survival, and what several draws amount to, out of counts |
 //! | [`model`] | checkpoints from a folder, a file of GGUF, the Hub or this binary, and the one decoder |
 //! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |

@@ -11,6 +11,7 @@ mod choice;
 mod cli;
 mod compare;
 mod conformance;
+mod coverage;
 mod dialects;
 mod docs;
 mod doctor;

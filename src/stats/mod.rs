@@ -1,4 +1,4 @@
-//! Spread, intervals, paired tests and survival, out of counts: knows nothing of suites or engines.
+//! Spread, intervals, paired tests, survival, and what several draws amount to, out of counts: knows nothing of suites or engines.
 //!
 //! What can be counted is kept as integers and becomes a float once, at the very end. So equal cells have a
 //! deviation of exactly 0, and no result depends on the order in which items came. Where a statistic does not
@@ -6,8 +6,11 @@
 //!
 //! A `confidence` is a share between 0 and 1, of which 0.95 is the usual one.
 
+pub mod ballot;
 pub mod clustered;
+pub mod coverage;
 pub mod paired;
+pub mod passes;
 pub mod proportion;
 pub mod redraw;
 pub mod spread;
