@@ -168,6 +168,9 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/lmul:m=4,scope=attention/split-k:rows/t1/b1/c16/by-length/s7/r2",
         "candle/fp16/t2/b4/by-length",
         "candle:cuda:0/bf16/t1/b1/shuffled:3/s1",
+        "lab/bf16/pairwise/t1/b1/c16/by-length/T0.6/p0.95/k20/s7/r2",
+        "candle/fp32/t1/b1/T1/p1/kall",
+        "lab/fp32/sequential/t1/b1/T0.000001/k1",
         "script:before.jsonl/b2/r2",
         "server:llama/n1",
         "server:llama/kv=split/parallel=4/n8/warm/r2",
@@ -182,6 +185,16 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/bf16/t1/b1",
         "lab/bf16/pairwise/b1/t1",
         "lab/bf16/pairwise/t1/b1/s0",
+        "lab/fp32/sequential/t1/b1/T0",
+        "lab/fp32/sequential/t1/b1/T0.60",
+        "lab/fp32/sequential/t1/b1/T6e-1",
+        "lab/fp32/sequential/t1/b1/Tinf",
+        "lab/fp32/sequential/t1/b1/p1.5",
+        "lab/fp32/sequential/t1/b1/k0",
+        "lab/fp32/sequential/t1/b1/p0.95/T0.6",
+        "lab/fp32/sequential/t1/b1/s7/T0.6",
+        "server:llama/n1/T0.6",
+        "script:before.jsonl/b2/T0.6",
         "server:llama",
         "server:llama/n1/off",
         // Whoever is asked alone has no neighbors.
@@ -226,7 +239,7 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
 }
 
 /// A setting on every axis that is not the usual one.
-const OTHER: [&str; 13] = [
+const OTHER: [&str; 16] = [
     "candle",
     "fp16",
     "pairwise",
@@ -238,6 +251,9 @@ const OTHER: [&str; 13] = [
     "noise:7",
     "staggered:7",
     "warm",
+    "0.7",
+    "0.9",
+    "40",
     "5",
     "4",
 ];
@@ -292,8 +308,7 @@ fn every_row_of_the_table_of_engines_is_read_back_and_takes_what_it_says() {
 #[test]
 fn examples_of_the_table_of_axes_are_read() {
     for entry in AXES {
-        let choice =
-            if entry.axis == Axis::Seed { "[generate]\nchoice = \"sampled:temperature=1\"\n" } else { "" };
+        let choice = if entry.axis.is_of_draws() { "[generate]\nchoice = \"sampled\"\n" } else { "" };
         let grouping = match entry.axis {
             Axis::Engine => "",
             Axis::Concurrency => "engine = \"server:it\"\n",
@@ -308,6 +323,55 @@ fn examples_of_the_table_of_axes_are_read() {
         let text = if entry.axis == Axis::Threads { text.replacen(grouping, "", 1) } else { text };
         assert!(read(&text, None).cells.len() >= 2, "{}", entry.name);
     }
+}
+
+#[test]
+fn axes_of_draws_override_what_choice_leaves_open() {
+    let text = r#"
+suites = ["divmod"]
+[generate]
+choice = "sampled:top-p=0.9"
+[reference]
+precision = "fp32"
+[matrix]
+precision = "bf16"
+temperature = [0.60, 1, 1_0.5e-1]
+top-k = ["all", 20, 1]
+seed = [0, 1]
+include = [{ top-p = 1.0 }]
+"#;
+    let plan = read(text, None);
+    assert_eq!(plan.cells.len(), 2 + 3 * 3 * 2);
+    let choice = |cell: &Cell| cell.serving.choice(plan.generation.choice).to_string();
+    let shown: Vec<_> = plan.cells.iter().map(|cell| format!("{cell} {}", choice(cell))).collect();
+    assert_eq!(
+        [&shown[..5], &shown[shown.len() - 2..]].concat(),
+        [
+            "lab/fp32/sequential/t1/b1/T0.6/kall sampled:seed=0,temperature=0.6,top-p=0.9",
+            "lab/bf16/sequential/t1/b1/T0.6/kall sampled:seed=0,temperature=0.6,top-p=0.9",
+            "lab/bf16/sequential/t1/b1/T0.6/kall/s1 sampled:seed=1,temperature=0.6,top-p=0.9",
+            "lab/bf16/sequential/t1/b1/T0.6/k20 sampled:seed=0,temperature=0.6,top-k=20,top-p=0.9",
+            "lab/bf16/sequential/t1/b1/T0.6/k20/s1 sampled:seed=1,temperature=0.6,top-k=20,top-p=0.9",
+            "lab/bf16/sequential/t1/b1/T1.05/k1/s1 sampled:seed=1,temperature=1.05,top-k=1,top-p=0.9",
+            "lab/fp32/sequential/t1/b1/T0.6/p1/kall sampled:seed=0,temperature=0.6",
+        ]
+    );
+    // A matrix that sets none of them has the names that it always had.
+    let plain = read(
+        "suites = [\"divmod\"]\n[generate]\nchoice = \"sampled:temperature=0.6\"\n[matrix]\nseed = [0, 1]\n",
+        None,
+    );
+    assert_eq!(names(&plain), ["lab/fp32/sequential/t1/b1", "lab/fp32/sequential/t1/b1/s1"]);
+    // A filter that is kept is the same when it is read back.
+    let gate = "[[gate]]\nwhere = { temperature = [0.6, 1], top-k = \"all\" }\nvary = \"seed\"\nexpect = \"diverges\"\n";
+    let plan = read(&format!("{text}{gate}"), None);
+    assert_eq!(plan.gates[0].groups(&plan.cells).iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 2, 1]);
+    let kept = serde_json::to_string(&plan.gates[0]).unwrap();
+    assert_eq!(
+        &serde_json::from_str::<reprocheck::plan::gate::Gate>(&kept).unwrap(),
+        &plan.gates[0],
+        "{kept}"
+    );
 }
 
 #[test]

@@ -1336,6 +1336,46 @@ fn seeds_draw_other_texts_and_the_same_seed_the_same_ones() {
 }
 
 #[test]
+fn a_cell_draws_as_its_axes_say_and_as_choice_says_where_they_say_nothing() {
+    let head = "suites = [\"carry_chain\"]\nitems = 6\n[generate]\nchoice = ";
+    let gates = "[[gate]]\nwhere = { top-k = 8 }\nvary = \"temperature\"\nexpect = \"diverges\"\n[[gate]]\nwhere = { temperature = 2 }\nvary = \"top-k\"\nexpect = \"diverges\"\n";
+    let place = Place::new(&format!(
+        "{head}\"sampled:top-p=0.9\"\n[matrix]\nengine = [\"lab\", \"candle\"]\ntemperature = [0.5, 2.0]\ntop-k = [1, 8, \
+         \"all\"]\nseed = [0, 1]\n{gates}"
+    ));
+    let ran = place.run(&[]);
+    assert_eq!((ran.code, ran.cells()), (0, 24), "{}{}", ran.out, ran.err);
+    let trace = |out: &str, cell: &str| {
+        let file = place.path(out).join("cells").join(format!("{}.json", cell.replace('/', "_")));
+        let record = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let (_, digest) = record.split_once("\"trace\":\"").unwrap();
+        digest[..64].to_owned()
+    };
+    // The same draws by another way to say so.
+    for (out, choice) in [
+        ("best", "greedy"),
+        ("few", "sampled:temperature=2,top-k=8,top-p=0.9"),
+        ("all", "sampled:temperature=0.5,top-p=0.9"),
+    ] {
+        place.write("m.toml", &format!("{head}\"{choice}\"\n[matrix]\nengine = [\"lab\", \"candle\"]\n"));
+        let ran = place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", out]);
+        assert_eq!(ran.cells(), 2, "{}{}", ran.out, ran.err);
+    }
+    for engine in ["lab/fp32/sequential/t1/b1", "candle/fp32/t1/b1"] {
+        for (out, cells) in [
+            ("best", vec!["T0.5/k1", "T0.5/k1/s1", "T2/k1", "T2/k1/s1"]),
+            ("few", vec!["T2/k8"]),
+            ("all", vec!["T0.5/kall"]),
+        ] {
+            for cell in cells {
+                assert_eq!(trace("out", &format!("{engine}/{cell}")), trace(out, engine), "{cell}");
+            }
+        }
+        assert_ne!(trace("out", &format!("{engine}/T2/k8/s1")), trace("few", engine));
+    }
+}
+
+#[test]
 fn the_stock_engine_is_a_cell_like_others() {
     let place = Place::new(
         "suites = [\"carry_chain\"]\nitems = 12\n[matrix]\nengine = [\"lab\", \"candle\"]\nbatch = [1, 3]\nthreads = 2\ngrouping = \

@@ -167,6 +167,24 @@ fn an_axis_that_made_no_difference_to_what_ran_proves_nothing() {
         // What differs all the same has been seen.
         assert_eq!(world.outcome(9, other(1, (vec![(1, 9)], 1))), Outcome::Fail, "{name}");
     }
+    // How a token is drawn is nothing to a cell that takes the best.
+    let drawn = |top_k: &str, vary: &str| {
+        World::new(&format!(
+            "[generate]\nchoice = \"sampled\"\n[matrix]\ntop-k = [1, 20]\ntemperature = [0.6, 1.0]\nseed = [0, 1]\n\
+             [[gate]]\nwhere = {{ top-k = {top_k} }}\nvary = {vary}\nrequire = \"bits\"\n"
+        ))
+    };
+    for vary in ["\"seed\"", "\"temperature\"", "[\"seed\", \"temperature\"]"] {
+        assert_eq!(drawn("20", vary).outcome(9, |_, _| same()), Outcome::Pass, "{vary}");
+        let rulings = drawn("1", vary).rulings(9, |_, _| same());
+        assert_eq!(rulings[0].outcome, Outcome::Unknown, "{vary}");
+        let sentence = &rulings[0].findings[0].sentence;
+        assert!(
+            sentence.contains("did not really vary: the best token was taken, whatever it says"),
+            "{sentence}"
+        );
+    }
+    assert_eq!(drawn("[1, 20]", "\"top-k\"").outcome(9, |_, _| same()), Outcome::Pass);
     // Other cells of the group do not stand in for those that were to vary.
     let mut world = World::new(
         "[matrix]\nbatch = [1, 2]\nthreads = [1, 2]\n[[gate]]\nvary = [\"batch\", \"threads\"]\nrequire = \"bits\"\n",

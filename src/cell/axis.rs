@@ -32,6 +32,12 @@ pub enum Axis {
     Arrival,
     /// What a server has read of a prompt before it is asked.
     Cache,
+    /// What differences of logits are divided by before a draw.
+    Temperature,
+    /// From which share of the probability a token is drawn.
+    TopP,
+    /// From how many of the best tokens one is drawn.
+    TopK,
     /// The seed of a draw.
     Seed,
     /// The same once more.
@@ -160,6 +166,33 @@ pub const AXES: &[AxisEntry] = &[
         example: r#"["off", "warm"]"#,
         computes: false,
         tag: "",
+        always: false,
+    },
+    AxisEntry {
+        axis: Axis::Temperature,
+        name: "temperature",
+        sentence: "what differences of logits are divided by, where tokens are drawn",
+        example: "[0.6, 1.0]",
+        computes: false,
+        tag: "T",
+        always: false,
+    },
+    AxisEntry {
+        axis: Axis::TopP,
+        name: "top-p",
+        sentence: "the best tokens that one is drawn from, by the share of the probability that they make up",
+        example: "[0.95, 1.0]",
+        computes: false,
+        tag: "p",
+        always: false,
+    },
+    AxisEntry {
+        axis: Axis::TopK,
+        name: "top-k",
+        sentence: "the best tokens that one is drawn from, by their number",
+        example: r#"[20, "all"]"#,
+        computes: false,
+        tag: "k",
         always: false,
     },
     AxisEntry {

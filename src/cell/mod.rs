@@ -22,7 +22,13 @@ pub use self::{
     name::Name,
     setting::{Arrival, Cache, Grouping, Neighbors, Setting},
 };
-use crate::numerics::{Impossible, Numerics, order::Order, precision::Precision, sharing};
+use crate::numerics::{
+    Impossible, Numerics,
+    choice::{Choice, Drawing},
+    order::Order,
+    precision::Precision,
+    sharing,
+};
 
 /// One point of a matrix: a setting on every axis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -46,6 +52,8 @@ pub struct Serving {
     pub grouping: Grouping,
     /// How a server is asked.
     pub asking: Asking,
+    /// What its draws do otherwise than the run says.
+    pub drawing: Drawing,
     /// The seed of every draw.
     pub seed: u64,
 }
@@ -93,6 +101,11 @@ impl Default for Asking {
 }
 
 impl Serving {
+    /// How a token is chosen, where a run says how.
+    pub fn choice(&self, of_run: Choice) -> Choice {
+        of_run.with(self.drawing).with_seed(self.seed)
+    }
+
     /// Do only prompts of one length share a batch?
     pub fn groups_by_length(&self) -> bool {
         self.grouping == Grouping::ByLength
@@ -116,6 +129,7 @@ impl Default for Serving {
             prefill_chunk: None,
             grouping: Grouping::InOrder,
             asking: Asking::default(),
+            drawing: Drawing::default(),
             seed: 0,
         }
     }
@@ -191,6 +205,9 @@ impl Parts {
             Setting::Batch(batch) => self.serving.batch = batch,
             Setting::PrefillChunk(chunk) => self.serving.prefill_chunk = chunk,
             Setting::Grouping(grouping) => self.serving.grouping = grouping,
+            Setting::Temperature(temperature) => self.serving.drawing.temperature = temperature,
+            Setting::TopP(share) => self.serving.drawing.top_p = share,
+            Setting::TopK(most) => self.serving.drawing.top_k = most,
             Setting::Seed(seed) => self.serving.seed = seed,
             Setting::Concurrency(concurrency) => self.serving.asking.concurrency = concurrency,
             Setting::Neighbors(neighbors) => self.serving.asking.neighbors = neighbors,
@@ -216,6 +233,9 @@ impl Parts {
             Axis::Neighbors => Setting::Neighbors(serving.asking.neighbors),
             Axis::Arrival => Setting::Arrival(serving.asking.arrival),
             Axis::Cache => Setting::Cache(serving.asking.cache),
+            Axis::Temperature => Setting::Temperature(serving.drawing.temperature),
+            Axis::TopP => Setting::TopP(serving.drawing.top_p),
+            Axis::TopK => Setting::TopK(serving.drawing.top_k),
             Axis::Seed => Setting::Seed(serving.seed),
             Axis::Repeat => Setting::Repeat(repeat),
             Axis::Server(name) => {
@@ -294,7 +314,7 @@ impl Cell {
     }
 }
 
-/// `lab/bf16/pairwise/t2/b8`, and what is not as usual after it: `c16`, `by-length`, `s7`, `r2`; of a server
+/// `lab/bf16/pairwise/t2/b8`, and what is not as usual after it: `c16`, `by-length`, `T0.6`, `p0.95`, `k20`, `s7`, `r2`; of a server
 /// `server:llama/kv=split/n4/copies/staggered:7/warm`.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -392,7 +412,8 @@ impl JsonSchema for Cell {
             "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
                             lab/bf16/pairwise/t2/b8, without what its engine cannot be told; after that what is not as \
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
-                            (by-length), the seed (s7), which of several equal cells (r2). A server is named with what the \
+                            (by-length), at which temperature (T0.6) and from which of the best tokens one is drawn \
+                            (p0.95, k20), the seed (s7), which of several equal cells (r2). A server is named with what the \
                             matrix file declares of it and how many prompts it is asked at the same time: \
                             server:llama/kv=split/n4, and after that who is asked beside a prompt (noise:7), when they \
                             arrive (staggered:7), and whether its cache is cold or warm.",

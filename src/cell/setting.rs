@@ -12,6 +12,7 @@ use super::{
 };
 use crate::name::named;
 use crate::numerics::{
+    choice::{Temperature, TopK, TopP},
     order::{self, Order},
     precision::{self, Precision},
     sharing,
@@ -42,6 +43,12 @@ pub enum Setting {
     Arrival(Arrival),
     /// On [`Axis::Cache`].
     Cache(Cache),
+    /// On [`Axis::Temperature`]; what `[generate]` says where there is none.
+    Temperature(Option<Temperature>),
+    /// On [`Axis::TopP`], the same.
+    TopP(Option<TopP>),
+    /// On [`Axis::TopK`], the same.
+    TopK(Option<TopK>),
     /// On [`Axis::Seed`].
     Seed(u64),
     /// On [`Axis::Repeat`].
@@ -67,6 +74,9 @@ impl Setting {
             Setting::Neighbors(_) => Axis::Neighbors,
             Setting::Arrival(_) => Axis::Arrival,
             Setting::Cache(_) => Axis::Cache,
+            Setting::Temperature(_) => Axis::Temperature,
+            Setting::TopP(_) => Axis::TopP,
+            Setting::TopK(_) => Axis::TopK,
             Setting::Seed(_) => Axis::Seed,
             Setting::Repeat(_) => Axis::Repeat,
             Setting::Server(axis, _) => Axis::Server(axis),
@@ -93,6 +103,12 @@ impl fmt::Display for Setting {
             Setting::Arrival(arrival) => arrival.fmt(f),
             Setting::Cache(cache) => cache.fmt(f),
             Setting::Server(_, word) => word.fmt(f),
+            Setting::Temperature(Some(temperature)) => temperature.fmt(f),
+            Setting::TopP(Some(share)) => share.fmt(f),
+            Setting::TopK(Some(most)) => most.fmt(f),
+            Setting::Temperature(None) | Setting::TopP(None) | Setting::TopK(None) => {
+                f.write_str("the usual one")
+            }
             Setting::Seed(seed) => seed.fmt(f),
         }
     }
@@ -244,8 +260,24 @@ impl Axis {
     pub fn is_number(self) -> bool {
         matches!(
             self,
-            Axis::Threads | Axis::Batch | Axis::PrefillChunk | Axis::Concurrency | Axis::Seed | Axis::Repeat
+            Axis::Threads
+                | Axis::Batch
+                | Axis::PrefillChunk
+                | Axis::Concurrency
+                | Axis::TopK
+                | Axis::Seed
+                | Axis::Repeat
         )
+    }
+
+    /// Are they numbers of any kind?
+    pub fn is_decimal(self) -> bool {
+        matches!(self, Axis::Temperature | Axis::TopP)
+    }
+
+    /// Does it say how a token is drawn? Where the best is taken, or read, it says nothing.
+    pub fn is_of_draws(self) -> bool {
+        matches!(self, Axis::Temperature | Axis::TopP | Axis::TopK | Axis::Seed)
     }
 
     /// What the text of a setting looks like, for a schema: a regular expression without its ends.
@@ -258,7 +290,8 @@ impl Axis {
             Axis::Precision => precision::pattern(),
             Axis::Order => order::pattern(),
             Axis::Threads | Axis::Batch | Axis::Concurrency | Axis::Repeat => "[1-9][0-9]*".to_owned(),
-            Axis::PrefillChunk => "(all|[1-9][0-9]*)".to_owned(),
+            Axis::PrefillChunk | Axis::TopK => "(all|[1-9][0-9]*)".to_owned(),
+            Axis::Temperature | Axis::TopP => "[0-9]+(\\.[0-9]+)?".to_owned(),
             Axis::Grouping => "(in-order|by-length|shuffled:[0-9]+)".to_owned(),
             Axis::Neighbors => "(own|copies|noise:[0-9]+)".to_owned(),
             Axis::Arrival => "(together|staggered:[0-9]+)".to_owned(),
@@ -292,6 +325,18 @@ impl Axis {
             Axis::PrefillChunk if text == "all" => Setting::PrefillChunk(None),
             Axis::PrefillChunk => Setting::PrefillChunk(Some(count(text)?)),
             Axis::Grouping => Setting::Grouping(text.parse()?),
+            Axis::Temperature => Setting::Temperature(Some(text.parse().map_err(|_| {
+                format!(
+                    "`{text}` is no temperature: write a finite number above 0, such as 0.6; the best token is taken with \
+                     top-k = 1"
+                )
+            })?)),
+            Axis::TopP => Setting::TopP(Some(text.parse().map_err(|_| {
+                format!("`{text}` is no top-p: write a number above 0 and up to 1, such as 0.95")
+            })?)),
+            Axis::TopK => Setting::TopK(Some(text.parse().map_err(|_| {
+                format!("`{text}` is no top-k: write a whole number from 1 up, or all")
+            })?)),
             Axis::Seed => Setting::Seed(
                 text.parse().map_err(|_| format!("`{text}` is no seed: write a whole number from 0 up"))?,
             ),

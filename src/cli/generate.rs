@@ -111,8 +111,8 @@ impl Shorthand {
             .unwrap_or_default()
             .with(settings())
             .map_err(|refusal| Ended::usage(anyhow!("{refusal}")))?;
-        // One prompt has one group, runs once, and draws by the seed of --choice.
-        for axis in [Axis::Grouping, Axis::Seed, Axis::Repeat] {
+        // One prompt has one group, runs once, and is drawn as --choice says.
+        for axis in [Axis::Grouping, Axis::Temperature, Axis::TopP, Axis::TopK, Axis::Seed, Axis::Repeat] {
             if cell.get(axis) != Cell::default().get(axis) && cell.get(axis) != Setting::Own(axis) {
                 let sentence =
                     format!("generate runs one prompt once, without {axis}: leave it out of {cell}");

@@ -5,6 +5,16 @@
 
 use std::{f64::consts::PI, num::NonZeroU64};
 
+/// The natural logarithm.
+pub fn log(x: f64) -> f64 {
+    libm::log(x)
+}
+
+/// The exponential.
+pub fn exp(x: f64) -> f64 {
+    libm::exp(x)
+}
+
 /// The probability that a standard normal variable exceeds `z`.
 pub fn normal_tail(z: f64) -> f64 {
     0.5 * libm::erfc(z / 2.0_f64.sqrt())

@@ -233,7 +233,15 @@ pub(super) fn choice(text: &str) -> Result<Choice, String> {
 }
 
 /// A setting as it is written: a text, or a number where the axis has numbers.
-pub(super) fn setting_text(value: &DeValue<'_>) -> Option<String> {
+pub(super) fn setting_text(axis: Axis, value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Float(number) if axis.is_decimal() => Some(number.as_str().to_owned()),
+        _ => word(value),
+    }
+}
+
+/// A text or a whole number.
+fn word(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.as_ref().to_owned()),
         DeValue::Integer(number) => {
@@ -267,9 +275,13 @@ fn check_axis(axis: Axis, form: AxisForm, value: &Spanned<DeValue<'_>>, problems
 fn check_setting(axis: Axis, value: &Spanned<DeValue<'_>>, problems: &mut Problems) {
     let example = axis.entry().example;
     let is_text = matches!(value.get_ref(), DeValue::String(_));
-    match setting_text(value.get_ref()) {
-        // Only the word of the prefill chunk is a text among numbers.
-        Some(text) if axis.is_number() && is_text && text.parse::<i128>().is_ok() => {
+    match setting_text(axis, value.get_ref()) {
+        // Only the word for all of something is a text among numbers.
+        Some(text)
+            if is_text
+                && (axis.is_number() && text.parse::<i128>().is_ok()
+                    || axis.is_decimal() && text.parse::<f64>().is_ok()) =>
+        {
             problems.add(value.span(), format!("`{axis}` is a number: write it without quotes"));
         }
         Some(text) => {
@@ -300,7 +312,11 @@ fn names(axis: Axis) -> Vec<String> {
 
 fn axis_schema(axis: Axis, many: bool) -> Value {
     let one = match axis {
-        Axis::PrefillChunk => json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "all" }] }),
+        Axis::PrefillChunk | Axis::TopK => {
+            json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "all" }] })
+        }
+        Axis::Temperature => json!({ "type": "number", "exclusiveMinimum": 0 }),
+        Axis::TopP => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }),
         Axis::Seed => json!({ "type": "integer", "minimum": 0 }),
         axis if axis.is_number() => json!({ "type": "integer", "minimum": 1 }),
         // The names are there for completion: most of them take parameters.
@@ -536,7 +552,7 @@ pub(super) fn declared(settings: &Spanned<DeValue<'_>>) -> Vec<Word> {
         }
         DeValue::Array(list) => {
             let words = list.iter().filter_map(|word| {
-                let text = setting_text(word.get_ref())?;
+                let text = self::word(word.get_ref())?;
                 Some(Word { place: word.span(), arguments: vec![text.clone()], text })
             });
             words.collect()
@@ -560,7 +576,7 @@ fn check_declared(
             .add(axis.span(), format!("`{name}` has a meaning of its own: call this axis otherwise"));
     }
     let is_right = match settings.get_ref() {
-        DeValue::Array(list) => list.iter().all(|word| setting_text(word.get_ref()).is_some()),
+        DeValue::Array(list) => list.iter().all(|value| word(value.get_ref()).is_some()),
         DeValue::Table(table) => table.iter().all(|(_, arguments)| {
             let texts = arguments.get_ref().as_array();
             texts.is_some_and(|texts| texts.iter().all(|text| text.get_ref().as_str().is_some()))

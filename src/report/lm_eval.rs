@@ -35,7 +35,6 @@ pub struct Task {
     pub items: Range<u64>,
     asked: Asked,
     name: String,
-    choice: Choice,
     until: Vec<String>,
     max_new_tokens: usize,
     digest: Sha256,
@@ -128,12 +127,11 @@ impl Hashes {
 
 impl Task {
     /// A suite as it was asked, by its first question.
-    pub fn new(about: &About, asked: &Asked, first: &Question) -> Task {
+    pub fn new(asked: &Asked, first: &Question) -> Task {
         Task {
             items: first.item..first.item + 1,
             asked: asked.clone(),
             name: in_file_names(&task_name(&asked.name, asked.style)),
-            choice: about.generation.choice,
             until: first.stop.clone(),
             max_new_tokens: first.max_new_tokens,
             digest: Sha256::new(),
@@ -158,7 +156,14 @@ impl Task {
     }
 
     /// A line of samples, with its newline: what one filter makes of the text that followed a question.
-    pub fn sample(&self, question: &Question, text: &str, filter: Filter, score: &Score) -> String {
+    pub fn sample(
+        &self,
+        choice: Choice,
+        question: &Question,
+        text: &str,
+        filter: Filter,
+        score: &Score,
+    ) -> String {
         let document = self.document(question);
         let sample = Sample {
             doc_id: question.item - self.items.start,
@@ -167,7 +172,7 @@ impl Task {
             arguments: Requests {
                 gen_args_0: Request {
                     arg_0: &question.prompt,
-                    arg_1: Generation::new(self.choice, Some(&question.stop), Some(question.max_new_tokens)),
+                    arg_1: Generation::new(choice, Some(&question.stop), Some(question.max_new_tokens)),
                 },
             },
             resps: [[text]],
@@ -207,7 +212,7 @@ impl Task {
     }
 
     /// What its own file would say of it; nothing of how the harness makes prompts and compares answers, which it did not.
-    fn config(&self) -> Value {
+    fn config(&self, choice: Choice) -> Value {
         let Asked { version, item_seed, style, shots, .. } = self.asked;
         let filters: Vec<_> = Filter::ALL.iter().map(|filter| json!({ "name": filter })).collect();
         json!({
@@ -218,7 +223,7 @@ impl Task {
             "metric_list": [{ "metric": METRIC, "aggregation": "mean", "higher_is_better": true }],
             "output_type": "generate_until",
             "generation_kwargs":
-                Generation::new(self.choice, Some(&self.until), Some(self.max_new_tokens)),
+                Generation::new(choice, Some(&self.until), Some(self.max_new_tokens)),
             "repeats": 1,
             "filter_list": filters,
             "metadata": { "version": version, "seed": item_seed, "style": style },
@@ -244,6 +249,7 @@ pub fn results(about: &About, cell: Cell, tasks: &[(&Task, Vec<Proportion>)]) ->
     let figures: Map<_, _> =
         tasks.iter().map(|(task, right)| (task.name.clone(), task.results(right))).collect();
     let generation = &about.generation;
+    let choice = cell.serving.choice(generation.choice);
     let device = match cell.compute {
         Compute::Lab(_) => "cpu".to_owned(),
         Compute::Candle(stock) => stock.device.to_string(),
@@ -252,7 +258,7 @@ pub fn results(about: &About, cell: Cell, tasks: &[(&Task, Vec<Proportion>)]) ->
     let mut results = json!({
         "results": figures,
         "group_subtasks": {},
-        "configs": by_task(&Task::config),
+        "configs": by_task(&|task| task.config(choice)),
         "versions": by_task(&|task| task.asked.version.into()),
         "n-shot": by_task(&|task| task.asked.shots.into()),
         "higher_is_better": by_task(&|_| json!({ METRIC: true })),
@@ -268,7 +274,7 @@ pub fn results(about: &About, cell: Cell, tasks: &[(&Task, Vec<Proportion>)]) ->
             "device": device,
             "use_cache": null,
             "limit": null,
-            "gen_kwargs": Generation::new(generation.choice, None, generation.max_new_tokens),
+            "gen_kwargs": Generation::new(choice, None, generation.max_new_tokens),
             // It seeds every draw, and there are no other generators.
             "random_seed": cell.serving.seed,
         },

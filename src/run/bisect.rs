@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cause::{Cause, CauseError, search::Case, sensitivity::SensitivityError},
-    cell::{Axis, Cell, Compute},
+    cell::{Cell, Compute},
     compare::{Divergence, Tally},
     digest::Digest,
     model::{Checkpoint, Subject},
@@ -137,12 +137,12 @@ pub fn bisect(
         )));
     };
     let place = divergence.place;
-    let choices = cells.map(|cell| run.about.generation.choice.with_seed(cell.serving.seed));
+    let choices = cells.map(|cell| cell.serving.choice(run.about.generation.choice));
     if choices[0] != choices[1] {
         return Err(BisectError::Refused(format!(
-            "they draw by other seeds, which is why {} parts, whatever computes: name two cells of one {}",
-            divergence.id,
-            Axis::Seed
+            "they draw otherwise, which is why {} parts, whatever computes: name two cells of one temperature, top-p, top-k and \
+             seed",
+            divergence.id
         )));
     }
     if outputs.iter().any(|(_, tokens)| tokens.len() <= place) {

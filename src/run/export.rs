@@ -78,7 +78,7 @@ fn tasks(run: &Run, questions: &mut Lines<Question>) -> Result<Vec<Task>, RunErr
             _ => {
                 let asked = suites.find(|asked| asked.name == question.suite);
                 let asked = asked.ok_or_else(|| other("belongs to no suite that is asked there"))?;
-                tasks.push(Task::new(&run.about, asked, &question));
+                tasks.push(Task::new(asked, &question));
             }
         }
     }
@@ -102,6 +102,7 @@ fn write(
 ) -> Result<(), RunError> {
     let mut reader = Reader::open(&run.folder, done.trace)?;
     let mut counted = Vec::new();
+    let choice = done.cell.serving.choice(run.about.generation.choice);
     for task in tasks {
         // The harness writes all lines of one filter and then all of the next.
         let mut lines = Parts::new(&place.join(task.file()), Filter::ALL.len() - 1)?;
@@ -112,7 +113,7 @@ fn write(
             review::check(&reader, &question, &line, &tokens)?;
             for (part, filter) in Filter::ALL.iter().enumerate() {
                 let score = line.scores.under(*filter);
-                lines.write(part, task.sample(&question, &line.text, *filter, score).as_bytes())?;
+                lines.write(part, task.sample(choice, &question, &line.text, *filter, score).as_bytes())?;
                 right[part] = right[part] + Proportion { hits: score.is_correct().into(), of: 1 };
             }
         }

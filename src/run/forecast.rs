@@ -134,7 +134,7 @@ fn measure<'o>(
         // Nothing ends it early.
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),
-        choice: plan.generation.choice.with_seed(cell.serving.seed),
+        choice: cell.serving.choice(plan.generation.choice),
         candidates: plan.generation.candidates,
     };
     let mut clock = Clock { start: Instant::now(), first: None, last: Duration::ZERO, steps: 0 };

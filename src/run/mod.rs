@@ -468,7 +468,7 @@ impl<'a> Work<'a> {
             max_new_tokens: first.max_new_tokens,
             stop_tokens: self.subject.stop_tokens.to_vec(),
             stop_strings: first.stop.clone(),
-            choice: generation.choice.with_seed(cell.serving.seed),
+            choice: cell.serving.choice(generation.choice),
             candidates: generation.candidates,
         };
         let mut watched = Watched { samples: Vec::new(), told: 0, watch };

@@ -9,7 +9,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Interval, proportion::Proportion, redraw::redrawn};
-use crate::numerics::total::{Total, mean};
+use crate::numerics::{
+    special::{exp, log},
+    total::{Total, mean},
+};
 
 /// `pass@k`, exactly: how likely one of `k` answers is right, in the mean of the items, of each of which this many of so many
 /// drawn answers were. It is the unbiased estimator of "Evaluating Large Language Models Trained on Code" (Chen et al., 2021):
@@ -76,8 +79,7 @@ impl PowerLaw {
     pub fn fit(coverage: impl IntoIterator<Item = (u64, f64)>) -> Option<PowerLaw> {
         let has_place = |(k, covered): &(u64, f64)| *k > 0 && 0.0 < *covered && *covered < 1.0;
         let seen: Vec<_> = coverage.into_iter().filter(has_place).collect();
-        let points: Vec<_> =
-            seen.iter().map(|(k, covered)| (libm::log(*k as f64), libm::log(-libm::log(*covered)))).collect();
+        let points: Vec<_> = seen.iter().map(|(k, covered)| (log(*k as f64), log(-log(*covered)))).collect();
         let middle = mean(points.iter().map(|(x, _)| *x))?;
         let height = mean(points.iter().map(|(_, y)| *y))?;
         let width = mean(points.iter().map(|(x, _)| (x - middle) * (x - middle)))?;
@@ -85,14 +87,14 @@ impl PowerLaw {
             return None;
         }
         let b = mean(points.iter().map(|(x, y)| (x - middle) * (y - height)))? / width;
-        let mut law = PowerLaw { a: -libm::exp(height - b * middle), b, residuals: Vec::new() };
+        let mut law = PowerLaw { a: -exp(height - b * middle), b, residuals: Vec::new() };
         law.residuals = seen.into_iter().map(|(k, covered)| (k, covered - law.at(k))).collect();
         Some(law)
     }
 
     /// What so many answers cover by it.
     pub fn at(&self, k: u64) -> f64 {
-        libm::exp(self.a * libm::pow(k as f64, self.b))
+        exp(self.a * exp(self.b * log(k as f64)))
     }
 }
 

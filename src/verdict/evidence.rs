@@ -12,6 +12,7 @@ use crate::{
     compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
+    numerics::choice::TopK,
     plan::gate::groups,
     record::About,
     stats::proportion::Proportion,
@@ -375,8 +376,17 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
         }
         // What was in a cache is not read again.
         Axis::Cache => differ(cells, |known| known.launches.prefill_rows),
-        // Who computes, in which precision and with which noise is what the cell says; a repeat is a run of its own.
-        Axis::Engine | Axis::Precision | Axis::Seed | Axis::Repeat | Axis::Server(_) => Some(true),
+        // How a token is drawn is nothing to a cell that takes the best.
+        Axis::Temperature | Axis::TopP | Axis::TopK | Axis::Seed => differ(cells, |known| {
+            let top_k = known.cell.serving.drawing.top_k;
+            Some(if top_k.is_some_and(TopK::takes_the_best) {
+                Setting::TopK(top_k)
+            } else {
+                known.cell.get(axis)
+            })
+        }),
+        // Who computes, and in which precision, is what the cell says; a repeat is a run of its own.
+        Axis::Engine | Axis::Precision | Axis::Repeat | Axis::Server(_) => Some(true),
     }
 }
 

@@ -452,6 +452,7 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::Neighbors | Axis::Arrival => "under one setting or more the server decoded one row at a time",
         Axis::Cache => "the server read as much of every prompt",
         Axis::Order => "these names stand for one tree",
+        axis if axis.is_of_draws() => "the best token was taken, whatever it says",
         _ => "it made no difference to what ran",
     }
 }
@@ -466,6 +467,7 @@ fn idle_way_out(axis: Axis) -> &'static str {
             "give it slots for several prompts, and longer answers"
         }
         Axis::Cache => "let its cache be on",
+        axis if axis.is_of_draws() => "set top-k above 1",
         _ => "vary something else",
     }
 }

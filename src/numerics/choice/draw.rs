@@ -60,7 +60,7 @@ impl Draw {
     fn kept(&self, sampling: &Sampling, logits: &[f32]) -> Option<Vec<Candidate>> {
         /// How many of a long tail to look at first.
         const HEAD: usize = 64;
-        let most = sampling.top_k.map_or(logits.len(), |k| k.get().min(logits.len()));
+        let most = sampling.top_k().map_or(logits.len(), |k| k.get().min(logits.len()));
         let all = most == logits.len();
         if all && sampling.top_p() == 1.0 {
             return None;

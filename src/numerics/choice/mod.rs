@@ -41,11 +41,9 @@ pub enum Choice {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Sampling {
     seed: u64,
-    /// As its bits: a finite number above 0.
-    temperature: u32,
-    top_k: Option<NonZeroUsize>,
-    /// As its bits: a number above 0 and up to 1.
-    top_p: u32,
+    temperature: Temperature,
+    top_k: TopK,
+    top_p: TopP,
 }
 
 impl Sampling {
@@ -61,14 +59,12 @@ impl Sampling {
         top_k: Option<NonZeroUsize>,
         top_p: f32,
     ) -> Result<Sampling, ChoiceError> {
-        let wrong = |parameter, value: f32| Err(ChoiceError::value(parameter, &value.to_string()));
-        if !(temperature > 0.0 && temperature.is_finite()) {
-            return wrong(TEMPERATURE, temperature);
-        }
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            return wrong(TOP_P, top_p);
-        }
-        Ok(Sampling { seed, temperature: temperature.to_bits(), top_k, top_p: top_p.to_bits() })
+        Ok(Sampling {
+            seed,
+            temperature: Temperature::new(temperature)?,
+            top_k: TopK(top_k),
+            top_p: TopP::new(top_p)?,
+        })
     }
 
     /// What the noise is keyed by, beside item, position and token.
@@ -78,18 +74,119 @@ impl Sampling {
 
     /// What differences of logits are divided by.
     pub fn temperature(&self) -> f32 {
-        f32::from_bits(self.temperature)
+        f32::from_bits(self.temperature.0)
     }
 
     /// How many of the best tokens are kept.
     pub fn top_k(&self) -> Option<NonZeroUsize> {
-        self.top_k
+        self.top_k.0
     }
 
     /// Which share of the probability is kept.
     pub fn top_p(&self) -> f32 {
-        f32::from_bits(self.top_p)
+        f32::from_bits(self.top_p.0)
     }
+}
+
+/// What differences of logits are divided by: a finite number above 0, as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Temperature(u32);
+
+/// Which share of the probability is kept: a number above 0 and up to 1, as its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TopP(u32);
+
+/// How many of the best tokens are kept; all of them where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TopK(pub Option<NonZeroUsize>);
+
+impl Temperature {
+    /// This one.
+    ///
+    /// # Errors
+    ///
+    /// Unless it is a finite number above 0.
+    pub fn new(value: f32) -> Result<Temperature, ChoiceError> {
+        let can_be = value > 0.0 && value.is_finite();
+        let wrong = || ChoiceError::value(TEMPERATURE, &value.to_string());
+        can_be.then_some(Temperature(value.to_bits())).ok_or_else(wrong)
+    }
+}
+
+impl TopP {
+    /// This one.
+    ///
+    /// # Errors
+    ///
+    /// Unless it is a number above 0 and up to 1.
+    pub fn new(value: f32) -> Result<TopP, ChoiceError> {
+        let can_be = value > 0.0 && value <= 1.0;
+        let wrong = || ChoiceError::value(TOP_P, &value.to_string());
+        can_be.then_some(TopP(value.to_bits())).ok_or_else(wrong)
+    }
+}
+
+impl TopK {
+    /// Is the best token the only one that is kept?
+    pub fn takes_the_best(self) -> bool {
+        self.0 == Some(NonZeroUsize::MIN)
+    }
+}
+
+impl fmt::Display for Temperature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f32::from_bits(self.0).fmt(f)
+    }
+}
+
+impl fmt::Display for TopP {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f32::from_bits(self.0).fmt(f)
+    }
+}
+
+impl fmt::Display for TopK {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(most) => most.fmt(f),
+            None => f.write_str(ALL),
+        }
+    }
+}
+
+impl FromStr for Temperature {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Temperature, ChoiceError> {
+        Temperature::new(parsed(TEMPERATURE, text)?)
+    }
+}
+
+impl FromStr for TopP {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<TopP, ChoiceError> {
+        TopP::new(parsed(TOP_P, text)?)
+    }
+}
+
+impl FromStr for TopK {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<TopK, ChoiceError> {
+        if text == ALL { Ok(TopK(None)) } else { Ok(TopK(Some(parsed(TOP_K, text)?))) }
+    }
+}
+
+/// What a draw is told to do otherwise than another one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Drawing {
+    /// At another temperature.
+    pub temperature: Option<Temperature>,
+    /// From another share of the probability.
+    pub top_p: Option<TopP>,
+    /// From another number of the best tokens.
+    pub top_k: Option<TopK>,
 }
 
 /// Where a token is drawn: the part of its noise's key that is neither the seed nor the token.
@@ -111,11 +208,25 @@ impl Choice {
         }
     }
 
+    /// The same draw, but for what is told here; the best token stays the best.
+    #[must_use]
+    pub fn with(self, drawing: Drawing) -> Choice {
+        match self {
+            Choice::Greedy => Choice::Greedy,
+            Choice::Sampled(sampling) => Choice::Sampled(Sampling {
+                seed: sampling.seed,
+                temperature: drawing.temperature.unwrap_or(sampling.temperature),
+                top_k: drawing.top_k.unwrap_or(sampling.top_k),
+                top_p: drawing.top_p.unwrap_or(sampling.top_p),
+            }),
+        }
+    }
+
     /// Is it always the best token, whatever the seed?
     pub fn takes_the_best(self) -> bool {
         match self {
             Choice::Greedy => true,
-            Choice::Sampled(sampling) => sampling.top_k == Some(NonZeroUsize::MIN),
+            Choice::Sampled(sampling) => sampling.top_k.takes_the_best(),
         }
     }
 
@@ -133,6 +244,8 @@ const SEED: &str = "seed";
 const TEMPERATURE: &str = "temperature";
 const TOP_K: &str = "top-k";
 const TOP_P: &str = "top-p";
+/// For top-k, that all tokens are kept.
+const ALL: &str = "all";
 
 /// The parameters of a draw, and what to write for each.
 const PARAMETERS: [(&str, &str); 4] = [
@@ -149,7 +262,7 @@ impl fmt::Display for Choice {
         if sampling.temperature() != 1.0 {
             write!(f, ",{TEMPERATURE}={}", sampling.temperature())?;
         }
-        if let Some(top_k) = sampling.top_k {
+        if let Some(top_k) = sampling.top_k() {
             write!(f, ",{TOP_K}={top_k}")?;
         }
         if sampling.top_p() != 1.0 {

@@ -10,6 +10,7 @@ use toml::{
 use super::{Reader, many, tables};
 use crate::{
     cell::{AXES, Axis, Cell, Compute, ENGINES, EngineName, Name, Refusal, Setting},
+    numerics::choice::{Choice, TopK},
     plan::{
         Generation,
         gate::Filter,
@@ -28,13 +29,21 @@ fn axes(table: &DeTable<'_>, declared: &[Name]) -> Axes {
     let of_axis = |axis: Axis| {
         let value = table.get(axis.name())?;
         let settings = many(value).into_iter().filter_map(|value| {
-            let setting = axis.parse(&shape::setting_text(value.get_ref())?).ok()?;
+            let setting = axis.parse(&shape::setting_text(axis, value.get_ref())?).ok()?;
             Some((value.span(), setting))
         });
         Some((axis, value.span(), settings.collect()))
     };
     let all = AXES.iter().map(|entry| entry.axis).chain(declared.iter().copied().map(Axis::Server));
     all.filter_map(of_axis).collect()
+}
+
+/// What an axis of draws is to a file that takes the best of all tokens.
+fn of_the_best(axis: Axis) -> String {
+    format!(
+        "`{axis}` varies nothing where the best token is always taken: take it out, or let tokens be drawn with choice = \
+         \"sampled\" in [generate]"
+    )
 }
 
 impl Reader<'_, '_> {
@@ -45,6 +54,13 @@ impl Reader<'_, '_> {
             return (Vec::new(), Vec::new());
         };
         let mut axes = axes(matrix, &[]);
+        let is_best = axes.iter().any(|(axis, _, settings)| {
+            let takes_the_best = |(_, setting): &(_, Setting)| match setting {
+                Setting::TopK(top_k) => top_k.is_some_and(TopK::takes_the_best),
+                _ => false,
+            };
+            *axis == Axis::TopK && settings.iter().all(takes_the_best)
+        });
         for (axis, span, settings) in &mut axes {
             // A number of runs, not the number of one.
             if let ([(place, Setting::Repeat(count))], Axis::Repeat) = (&settings[..], *axis)
@@ -60,18 +76,8 @@ impl Reader<'_, '_> {
             for (place, setting) in settings.iter().filter(|(_, setting)| !seen.insert(*setting)) {
                 self.problems.add(place.clone(), format!("`{setting}` comes up twice: take one out"));
             }
-            if *axis == Axis::Seed && generation.replay {
-                self.problems.add(
-                    span.clone(),
-                    "under `replay` every cell reads what the reference wrote, so seeds vary nothing: take `seed` out, or take \
-                     `replay` out",
-                );
-            } else if *axis == Axis::Seed && generation.choice.takes_the_best() {
-                self.problems.add(
-                    span.clone(),
-                    "seeds vary nothing where the best token is always taken: take `seed` out, or let tokens be drawn with \
-                     choice = \"sampled:temperature=0.8\" in [generate]",
-                );
+            if axis.is_of_draws() {
+                self.drawn(*axis, span, generation, is_best);
             }
         }
         let product = axes.iter().map(|(_, _, settings)| settings.len()).fold(1, usize::saturating_mul);
@@ -109,8 +115,14 @@ impl Reader<'_, '_> {
         let mut seen = HashSet::new();
         cells.retain(|cell| seen.insert(*cell));
         for (axis, _, settings) in &axes {
-            let is_alone = cells.iter().any(|cell| cell.compute.takes(*axis))
-                && matches!(axis, Axis::Neighbors | Axis::Arrival);
+            let is_taken = cells.iter().any(|cell| cell.compute.takes(*axis));
+            if axis.is_of_draws() && !is_taken && !cells.is_empty() {
+                let sentence = format!(
+                    "no engine here takes a {axis}: take `{axis}` out, or name one that does, such as lab"
+                );
+                self.problems.add(matrix.get_key_value(axis.name()).map(|(name, _)| name.span()), sentence);
+            }
+            let is_alone = is_taken && matches!(axis, Axis::Neighbors | Axis::Arrival);
             for (place, setting) in settings.iter().filter(|_| is_alone) {
                 if !cells.iter().any(|cell| cell.get(*axis) == *setting) {
                     let sentence = format!(
@@ -137,6 +149,37 @@ impl Reader<'_, '_> {
         }
         self.possible(&cells, &axes);
         (axes, cells)
+    }
+
+    /// Says where settings of a draw make no difference, or are told twice. `best` says whether [matrix]
+    /// takes the best of one token always.
+    fn drawn(&mut self, axis: Axis, span: &Range<usize>, generation: &Generation, best: bool) {
+        let sentence = if generation.replay {
+            format!(
+                "under `replay` every cell reads what the reference wrote, so `{axis}` varies nothing: take it out, or take \
+                 `replay` out"
+            )
+        } else if generation.choice == Choice::Greedy {
+            of_the_best(axis)
+        } else if self.chosen_by(axis) {
+            format!("choice in [generate] says `{axis}` as well: take it out there, or take it out here")
+        } else if axis != Axis::TopK && (best || generation.choice.takes_the_best()) {
+            format!(
+                "`{axis}` varies nothing where top-k is 1, so that the best token is always taken: set a higher one, or take \
+                 `{axis}` out"
+            )
+        } else {
+            return;
+        };
+        self.problems.add(span.clone(), sentence);
+    }
+
+    /// Does `[generate]` say how a token is drawn on this axis?
+    fn chosen_by(&self, axis: Axis) -> bool {
+        let table = self.table.get("generate").and_then(|value| value.get_ref().as_table());
+        let choice = table.and_then(|table| super::text(table.get("choice")?)).unwrap_or_default();
+        let mut parameters = choice.split([':', ',']);
+        parameters.any(|part| part.split_once('=').is_some_and(|(name, _)| name == axis.name()))
     }
 
     /// A point that names an engine with all that the file declares for it, which makes so many at most.
@@ -187,7 +230,7 @@ impl Reader<'_, '_> {
     }
 
     /// A cell that differs from another as a table says.
-    fn cell(&mut self, table: &DeTable<'_>, span: Range<usize>, base: Cell) -> Cell {
+    fn cell(&mut self, table: &DeTable<'_>, span: Range<usize>, base: Cell, generation: &Generation) -> Cell {
         let axes = axes(table, self.declared);
         let settings = axes.iter().flat_map(|(_, _, settings)| settings).map(|(_, setting)| *setting);
         let places: Axes = axes.iter().map(|(axis, ..)| (*axis, span.clone(), Vec::new())).collect();
@@ -211,6 +254,17 @@ impl Reader<'_, '_> {
                     "{kind} takes no {axis}: take `{axis}` out, or name an engine that does, such as {other}"
                 );
                 self.problems.add(place.clone(), sentence);
+            } else if axis.is_of_draws() && *axis != Axis::Seed {
+                let usual = cell.with([Cell::default().get(*axis)]).unwrap_or(cell);
+                let is_varied =
+                    self.table.get("matrix").is_some_and(|table| table.get_ref().get(axis.name()).is_some());
+                let choice = |cell: Cell| cell.serving.choice(generation.choice);
+                if generation.choice == Choice::Greedy {
+                    self.problems.add(place.clone(), of_the_best(*axis));
+                } else if !is_varied && choice(usual) == choice(cell) {
+                    let sentence = format!("choice in [generate] says so already: take `{axis}` out");
+                    self.problems.add(place.clone(), sentence);
+                }
             } else if matches!(axis, Axis::Neighbors | Axis::Arrival)
                 && settings.iter().any(|(_, setting)| cell.get(*axis) != *setting)
             {
@@ -224,13 +278,13 @@ impl Reader<'_, '_> {
         cell
     }
 
-    pub(super) fn reference(&mut self, matrix: &Axes) -> Option<Cell> {
+    pub(super) fn reference(&mut self, matrix: &Axes, generation: &Generation) -> Option<Cell> {
         let value = self.table.get("reference")?;
         let table = value.get_ref().as_table()?;
         let first = matrix.iter().filter_map(|(_, _, settings)| settings.first());
         // What cannot be is told of the matrix itself.
         let base = Cell::default().with(first.map(|(_, setting)| *setting)).unwrap_or_default();
-        Some(self.cell(table, value.span(), base))
+        Some(self.cell(table, value.span(), base, generation))
     }
 
     pub(super) fn cells(
@@ -238,13 +292,14 @@ impl Reader<'_, '_> {
         reference: Option<Cell>,
         product: Vec<Cell>,
         beside: &mut Vec<Cell>,
+        generation: &Generation,
     ) -> Vec<Cell> {
         let mut cells: Vec<Cell> = reference.into_iter().collect();
         cells.extend(product.into_iter().filter(|cell| Some(*cell) != reference));
         let matrix = self.table.get("matrix").and_then(|value| value.get_ref().as_table());
         for (span, table) in tables(matrix.and_then(|matrix| matrix.get("include"))) {
             let base = reference.or(cells.first().copied()).unwrap_or_default();
-            let cell = self.cell(table, span.clone(), base);
+            let cell = self.cell(table, span.clone(), base, generation);
             if cells.contains(&cell) {
                 self.problems.add(span, format!("{cell} is in the matrix already: take this one out"));
             } else {

@@ -189,9 +189,10 @@ impl Reader<'_, '_> {
         let generation = self.generation();
         self.servers = self.servers();
         let (matrix, product) = self.matrix(&generation);
-        let reference = self.reference(&matrix);
+        let reference = self.reference(&matrix, &generation);
         let mut beside: Vec<Cell> = reference.into_iter().filter(|cell| !product.contains(cell)).collect();
-        let cells = self.cells(reference, product, &mut beside);
+        let cells = self.cells(reference, product, &mut beside, &generation);
+        self.draws_of_servers(&cells, &generation);
         let gates = self.gates(reference.is_some(), &cells, &generation);
         let model = self.table.get("model").and_then(text).map(str::to_owned);
         let scripts = self.scripts(&cells);
@@ -208,6 +209,19 @@ impl Reader<'_, '_> {
             scripts,
             servers: self.servers,
         }
+    }
+
+    /// No server is asked to draw.
+    fn draws_of_servers(&mut self, cells: &[Cell], generation: &Generation) {
+        let is_server = |cell: &&Cell| matches!(cell.compute, Compute::Server(_));
+        let Some(cell) = cells.iter().find(is_server).filter(|_| !generation.choice.takes_the_best()) else {
+            return;
+        };
+        let sentence = format!(
+            "{} would draw in a way of its own, so none is asked to: write choice = \"greedy\" in [generate], or leave servers out",
+            cell.compute.engine()
+        );
+        self.problems.add(self.at("generate"), sentence);
     }
 
     /// The scripts of all cells, each read once.
