@@ -653,9 +653,8 @@ pub struct Redrawn {
 }
 
 impl Spread {
-    /// Adds an item: what each cell made of it, every time in the same order.
-    pub fn add(&mut self, question: &Question, outputs: &[Output<'_>]) {
-        let cluster = question.cluster();
+    /// Adds an item, and the cluster that it is in, if it is in one: what each cell made of it, every time in the same order.
+    pub fn add(&mut self, cluster: Option<String>, outputs: &[Output<'_>]) {
         self.correctness.add(cluster.as_deref(), outputs.iter().map(Output::is_correct));
         let hits = outputs.iter().filter(|output| output.is_correct()).count();
         self.right.add(cluster.clone(), hits as i64);

@@ -216,7 +216,7 @@ proptest! {
                     output(&tokens[cell][item], Some(answers[usize::from(answer)]), answer == 1)
                 })
                 .collect();
-            spread.add(&question(0, "one"), &of_item);
+            spread.add(question(0, "one").cluster(), &of_item);
         }
         let found = spread.read(0.95);
         let right: Vec<Vec<bool>> =
@@ -282,7 +282,7 @@ impl RedrawnRow {
             let tokens: Vec<_> = tokens.collect();
             let outputs = tokens.iter().zip(&self.right[item]);
             let outputs: Vec<_> = outputs.map(|(tokens, right)| output(tokens, None, *right == 1)).collect();
-            spread.add(&question(0, "one"), &outputs);
+            spread.add(question(0, "one").cluster(), &outputs);
         }
         spread
     }
@@ -335,14 +335,14 @@ fn what_is_the_same_in_every_draw_has_no_interval() {
     let (same, longer) = ([(1, 0), (2, 0)].map(token), [(1, 0), (2, 0), (3, 0)].map(token));
     let mut spread = Spread::default();
     for _ in 0..20 {
-        spread.add(&question(0, "one"), &[output(&same, None, true), output(&same, None, true)]);
+        spread.add(question(0, "one").cluster(), &[output(&same, None, true), output(&same, None, true)]);
     }
     let Redrawn { deviation_of_accuracy, divergence_index, deviation_of_lengths, deviation_of_probabilities } =
         spread.read(0.95).redrawn;
     assert_eq!([deviation_of_accuracy, divergence_index], [None; 2]);
     assert_eq!([deviation_of_lengths, deviation_of_probabilities], [None; 2]);
     // A single item that parts is drawn or not, and wherever it is, it parts at its place.
-    spread.add(&question(0, "one"), &[output(&same, None, true), output(&longer, None, false)]);
+    spread.add(question(0, "one").cluster(), &[output(&same, None, true), output(&longer, None, false)]);
     let found = spread.read(0.95);
     assert_eq!((found.divergence_index, found.redrawn.divergence_index), (Some(2.0), None));
     let upper = |interval: Option<Interval>| interval.map(|interval| (interval.lower, interval.upper > 0.0));
@@ -351,7 +351,7 @@ fn what_is_the_same_in_every_draw_has_no_interval() {
     // One cell has no deviations, and nothing has none.
     let mut alone = Spread::default();
     assert_eq!(alone.read(0.95).redrawn.deviation_of_lengths, None);
-    alone.add(&question(0, "one"), &[output(&same, None, true)]);
+    alone.add(question(0, "one").cluster(), &[output(&same, None, true)]);
     assert_eq!(alone.read(0.95).redrawn, Spread::default().read(0.95).redrawn);
 }
 
@@ -431,7 +431,7 @@ fn tokens_alone_prove_other_bits_and_no_equal_ones() {
     tally.add(&question(0, "one"), one, one);
     assert_eq!((tally.agreeing(Level::Bits), tally.drift, tally.level()), (None, None, Some(Level::Tokens)));
     let mut spread = Spread::default();
-    spread.add(&question(0, "one"), &[one, one]);
+    spread.add(question(0, "one").cluster(), &[one, one]);
     let found = spread.read(0.95);
     assert_eq!((found.agreement.bits, found.deviation_of_probabilities), (None, None));
     assert!(found.agreement.tokens.is_some() && found.agreement.answers.is_some());

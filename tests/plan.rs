@@ -341,13 +341,14 @@ seed = [0, 1]
 include = [{ top-p = 1.0 }]
 "#;
     let plan = read(text, None);
-    assert_eq!(plan.cells.len(), 2 + 3 * 3 * 2);
+    assert_eq!(plan.cells.len(), 2 + 3 * 3 * 2 + 1);
     let choice = |cell: &Cell| cell.serving.choice(plan.generation.choice).to_string();
     let shown: Vec<_> = plan.cells.iter().map(|cell| format!("{cell} {}", choice(cell))).collect();
     assert_eq!(
-        [&shown[..5], &shown[shown.len() - 2..]].concat(),
+        [&shown[..6], &shown[shown.len() - 2..]].concat(),
         [
             "lab/fp32/sequential/t1/b1/T0.6/kall sampled:seed=0,temperature=0.6,top-p=0.9",
+            "lab/fp32/sequential/t1/b1/T0.6/kall/s1 sampled:seed=1,temperature=0.6,top-p=0.9",
             "lab/bf16/sequential/t1/b1/T0.6/kall sampled:seed=0,temperature=0.6,top-p=0.9",
             "lab/bf16/sequential/t1/b1/T0.6/kall/s1 sampled:seed=1,temperature=0.6,top-p=0.9",
             "lab/bf16/sequential/t1/b1/T0.6/k20 sampled:seed=0,temperature=0.6,top-k=20,top-p=0.9",
@@ -365,13 +366,72 @@ include = [{ top-p = 1.0 }]
     // A filter that is kept is the same when it is read back.
     let gate = "[[gate]]\nwhere = { temperature = [0.6, 1], top-k = \"all\" }\nvary = \"seed\"\nexpect = \"diverges\"\n";
     let plan = read(&format!("{text}{gate}"), None);
-    assert_eq!(plan.gates[0].groups(&plan.cells).iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 2, 1]);
+    assert_eq!(plan.gates[0].groups(&plan.cells).iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2, 1]);
     let kept = serde_json::to_string(&plan.gates[0]).unwrap();
     assert_eq!(
         &serde_json::from_str::<reprocheck::plan::gate::Gate>(&kept).unwrap(),
         &plan.gates[0],
         "{kept}"
     );
+}
+
+#[test]
+fn the_reference_runs_under_every_seed_and_a_cell_is_compared_with_its_own() {
+    let text = r#"
+suites = ["divmod"]
+[generate]
+choice = "sampled"
+[reference]
+precision = "fp32"
+[matrix]
+precision = ["fp16", "bf16"]
+seed = [3, 4]
+include = [{ batch = 2, seed = 9 }]
+[[gate]]
+against = "reference"
+max-accuracy-drop = "5pp"
+[[gate]]
+against = "reference"
+where = { precision = "fp32" }
+require = "bits"
+"#;
+    let plan = read(text, None);
+    let references = plan.references();
+    let compared: Vec<_> = plan
+        .cells
+        .iter()
+        .map(|cell| match references.of(*cell) {
+            Some(reference) => format!("{cell} {reference}"),
+            None => cell.to_string(),
+        })
+        .collect();
+    assert_eq!(
+        compared,
+        [
+            "lab/fp32/sequential/t1/b1/s3",
+            "lab/fp32/sequential/t1/b1/s4",
+            "lab/fp32/sequential/t1/b1/s9",
+            "lab/fp16/sequential/t1/b1/s3 lab/fp32/sequential/t1/b1/s3",
+            "lab/fp16/sequential/t1/b1/s4 lab/fp32/sequential/t1/b1/s4",
+            "lab/bf16/sequential/t1/b1/s3 lab/fp32/sequential/t1/b1/s3",
+            "lab/bf16/sequential/t1/b1/s4 lab/fp32/sequential/t1/b1/s4",
+            "lab/fp32/sequential/t1/b2/s9 lab/fp32/sequential/t1/b1/s9",
+        ]
+    );
+    // They are no part of the product, and no gate holds them against each other.
+    let beside: Vec<_> = plan.beside.iter().map(ToString::to_string).collect();
+    let of_product = |cell: &Cell| !plan.beside.contains(cell);
+    assert_eq!(
+        (plan.cells.iter().filter(|cell| of_product(cell)).count(), beside.len()),
+        (4, 4),
+        "{beside:?}"
+    );
+    assert_eq!(plan.gates.iter().map(|gate| plan.comparisons(gate)).collect::<Vec<_>>(), [5, 1]);
+    // A reference that always takes the best token runs once.
+    let best = text.replace("precision = \"fp32\"\n", "precision = \"fp32\"\ntop-k = 1\n");
+    let plan = read(&best, None);
+    assert_eq!(names(&plan)[..2], ["lab/fp32/sequential/t1/b1/k1/s3", "lab/fp16/sequential/t1/b1/s3"]);
+    assert_eq!(plan.references().of(plan.cells[2]), Some(plan.cells[0]));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Gates against evidence that is made for the purpose: every limit just kept and just broken, and everything that nobody
 //! can tell.
 
-use crate::world::{Made, World};
+use crate::world::{
+    Made, World,
+    cases::{drawn_made, drawn_world},
+};
 use proptest::prelude::*;
 use reprocheck::{
     cell::{Axis, Cell},
@@ -279,6 +282,52 @@ fn what_stands_beside_the_matrix_belongs_to_no_precision() {
         (Proportion { hits: 4, of: 4 }, Some(1.0))
     );
     assert_eq!((agreement.answers.unstable.hits, spread.deviation_of_accuracy), (0, Some(0.0)));
+}
+
+#[test]
+fn what_is_drawn_stands_beside_what_is_drawn_under_the_same_seed() {
+    let world =
+        drawn_world(&["[[gate]]\nagainst = \"reference\"\nwhere = { batch = 1 }\nrequire = \"tokens\"\n"]);
+    let made = drawn_made(&world);
+    // Every seed has texts of its own, and every cell those of the reference under its seed.
+    let rulings = world.rulings(40, &made);
+    assert_eq!((rulings[0].outcome, rulings[0].comparisons), (Outcome::Pass, 8));
+    let evidence = world.evidence(40, &made);
+    let families: Vec<_> = evidence.families().iter().map(|family| family.cells()[0].drawing()).collect();
+    assert_eq!(families, ["T0.6", "T1"]);
+    for family in evidence.families() {
+        assert_eq!(family.cells().len(), 8);
+        let spread = family.spread(0.95);
+        // Of 160 draws one is another one in the second configuration: after a token, and wrong for right.
+        let agreement = spread.agreement.map(Option::unwrap);
+        assert_eq!(agreement.tokens.unstable, Proportion { hits: 1, of: 160 });
+        assert_eq!((agreement.answers.unstable.hits, spread.divergence_index), (1, Some(1.0)));
+        assert_eq!(spread.accuracy, Proportion { hits: 100 + 99, of: 320 });
+        let deviation = 1.0 / 160.0 / 2.0_f64.sqrt();
+        assert!((spread.deviation_of_accuracy.unwrap() - deviation).abs() < 1e-15, "{spread:?}");
+        let draws = family.draws().unwrap();
+        assert_eq!((draws.seeds(), draws.sizes()), (4, vec![1, 2, 4]));
+        assert_eq!(draws.passes().deviation(), spread.deviation_of_accuracy);
+        // The draw moves twenty items by 3 of 12 pairs of seeds, and one more in one of two configurations.
+        let floor = ((2.0 * 20.0 + 1.0) * 3.0 / 12.0 / (2.0 * 40.0) / 160.0_f64).sqrt();
+        assert!((draws.passes().deviation_of_draws().unwrap() - floor).abs() < 1e-15);
+        let [one, other] = draws.configurations() else { panic!("{draws:?}") };
+        assert_eq!(other.cell.to_string(), format!("lab/bf16/sequential/t1/b2/{}", other.cell.drawing()));
+        assert_eq!([1, 2, 4].map(|k| one.pass_at(k).unwrap()), [0.625, 0.75, 1.0]);
+        assert_eq!([1, 4].map(|k| one.majority_at(k).unwrap()), [0.625, 0.5]);
+        assert_eq!((other.pass_at(1), other.pass_at(4)), (Some(99.0 / 160.0), Some(1.0)));
+    }
+    // Of a configuration that is not there under every seed nothing is told.
+    let mut world = drawn_world(&[]);
+    let gone: Cell = "lab/bf16/sequential/t1/b2/T1/s3".parse().unwrap();
+    let at = world.plan.cells.iter().position(|cell| *cell == gone).unwrap();
+    world.traces[at] = None;
+    let evidence = world.evidence(40, drawn_made(&world));
+    let family = &evidence.families()[1];
+    assert_eq!((family.cells().len(), family.draws().unwrap().configurations().len()), (7, 1));
+    assert_eq!(family.spread(0.95).accuracy, Proportion { hits: 100, of: 160 });
+    // One seed is no sample.
+    assert!(batch("require = \"bits\"").evidence(9, |_, _| same()).families()[0].draws().is_none());
 }
 
 #[test]

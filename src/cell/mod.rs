@@ -269,10 +269,16 @@ impl Parts {
     }
 }
 
-/// The axes on which cells can be compared: those of our decoder, and what else one of them takes.
+/// The axes on which cells can be compared: those of our decoder, and what else one of them takes; of what a run says of its
+/// draws, what one of them says otherwise.
 pub fn axes(cells: &[Cell]) -> Vec<Axis> {
-    let taken =
-        |axis: Axis| Cell::default().compute.takes(axis) || cells.iter().any(|cell| cell.compute.takes(axis));
+    let taken = |axis: Axis| match axis {
+        Axis::Temperature | Axis::TopP | Axis::TopK => {
+            let usual = Parts::from(Cell::default()).get(axis);
+            cells.iter().any(|cell| Parts::from(*cell).get(axis) != usual)
+        }
+        _ => Cell::default().compute.takes(axis) || cells.iter().any(|cell| cell.compute.takes(axis)),
+    };
     let mut axes: Vec<Axis> = AXES.iter().map(|entry| entry.axis).filter(|axis| taken(*axis)).collect();
     for cell in cells {
         let Compute::Server(served) = cell.compute else { continue };
@@ -300,6 +306,14 @@ impl Cell {
         let mut parts = Parts::from(self);
         settings.into_iter().for_each(|setting| parts.set(setting));
         parts.cell()
+    }
+
+    /// What its name says of how it draws, such as `T0.6/k20`; nothing where it draws as the run says.
+    pub fn drawing(&self) -> String {
+        let usual = Parts::from(Cell::default());
+        let of_draws = [Axis::Temperature, Axis::TopP, Axis::TopK].into_iter();
+        let parts = of_draws.filter(|axis| Parts::from(*self).get(*axis) != usual.get(*axis));
+        parts.map(|axis| format!("{}{}", axis.entry().tag, self.get(axis))).collect::<Vec<_>>().join("/")
     }
 
     /// What of it decides which engine must be open: two cells for which this is equal share one. Another repeat is

@@ -107,7 +107,7 @@ impl fmt::Display for Setting {
             Setting::TopP(Some(share)) => share.fmt(f),
             Setting::TopK(Some(most)) => most.fmt(f),
             Setting::Temperature(None) | Setting::TopP(None) | Setting::TopK(None) => {
-                f.write_str("the usual one")
+                f.write_str("that of choice")
             }
             Setting::Seed(seed) => seed.fmt(f),
         }

@@ -247,9 +247,9 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
             groups.map(names).map(|names| format!("{} with {}", names[1..].join(", "), names[0])).collect()
         }
         Comparison::Reference => {
-            let reference = plan.reference.map(|reference| reference.to_string()).unwrap_or_default();
-            let others = about.filter(|cell| Some(**cell) != plan.reference);
-            others.map(|cell| format!("{cell} with the reference, {reference}")).collect()
+            let references = plan.references();
+            let pairs = about.filter_map(|cell| Some((cell, references.of(*cell)?)));
+            pairs.map(|(cell, reference)| format!("{cell} with the reference, {reference}")).collect()
         }
         Comparison::Baseline => about.map(|cell| format!("{cell} with what was approved of it")).collect(),
     };

@@ -194,8 +194,9 @@ fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {
         ]);
     }
     writeln!(out, "{}\n", aligned(table, [1, 3]))?;
+    let references = plan.references();
     for cell in &plan.cells {
-        let note = if Some(*cell) == plan.reference { "  the reference" } else { "" };
+        let note = if references.has(*cell) { "  the reference" } else { "" };
         writeln!(out, "{cell}{note}")?;
     }
     for (number, gate) in plan.gates.iter().enumerate() {

@@ -3,6 +3,7 @@
 pub mod gate;
 pub mod keys;
 mod read;
+pub mod references;
 pub mod shape;
 
 use std::{collections::BTreeMap, path::Path};
@@ -10,7 +11,10 @@ use std::{collections::BTreeMap, path::Path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::gate::{Comparison, Gate};
+use self::{
+    gate::{Comparison, Gate},
+    references::References,
+};
 use crate::{
     cell::{Cell, Name},
     engine::{script::Script, server::Server},
@@ -27,9 +31,9 @@ pub struct Plan {
     pub suites: Vec<Asked>,
     /// How prompts are continued.
     pub generation: Generation,
-    /// What all cells are compared with.
+    /// What all cells are compared with, each under its own seed.
     pub reference: Option<Cell>,
-    /// Every cell once: the reference, then the matrix in the order of its axes, then what was included.
+    /// Every cell once: the reference under every seed, then the matrix in the order of its axes, then what was included.
     pub cells: Vec<Cell>,
     /// Those of them that stand beside the product of the axes: what was included, and a reference that is no part of it.
     pub beside: Vec<Cell>,
@@ -107,11 +111,17 @@ impl Plan {
     pub fn comparisons(&self, gate: &Gate) -> usize {
         match gate.comparison {
             Comparison::Within(_) => gate.groups(&self.cells).iter().map(|group| group.len() - 1).sum(),
-            Comparison::Reference | Comparison::Baseline => {
-                let reference = self.reference.filter(|_| gate.comparison == Comparison::Reference);
-                let about = |cell: &&Cell| Some(**cell) != reference && gate.filter.matches(cell);
+            Comparison::Reference => {
+                let references = self.references();
+                let about = |cell: &&Cell| !references.has(**cell) && gate.filter.matches(cell);
                 self.cells.iter().filter(about).count()
             }
+            Comparison::Baseline => self.cells.iter().filter(|cell| gate.filter.matches(cell)).count(),
         }
+    }
+
+    /// What its cells are compared with.
+    pub fn references(&self) -> References {
+        References::among(self.reference, &self.cells)
     }
 }

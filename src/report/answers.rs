@@ -1,8 +1,10 @@
-//! What became of the answers, as tables: the ladder of every suite, what right answers turned into, digits and estimates.
+//! What became of the answers, as tables: what was drawn, the ladder of every suite, what right answers turned into, digits and
+//! estimates.
 
 use super::{
     CellRow, PrecisionRow, Report, SuiteRow,
     data::alike,
+    draws,
     table::{Column, Room, Table},
     words::{grouped, plural, points, share, standard},
 };
@@ -16,7 +18,9 @@ use crate::{
 /// Every table that may tell something, for so much room: digits, and steps that move nowhere, have room on a page alone.
 pub(super) fn all(report: &Report, room: Room) -> Vec<Table> {
     let is_whole = room == Room::Page;
-    let mut tables = vec![strata(report, is_whole), outcomes(report), estimates(report)];
+    let drawn = [draws::moves(report), draws::configurations(report)].into_iter();
+    let mut tables: Vec<_> =
+        drawn.chain([strata(report, is_whole), outcomes(report), estimates(report)]).collect();
     if is_whole {
         tables.extend([digits(report), products(report)]);
     }
@@ -28,6 +32,7 @@ fn members<'r>(report: &'r Report, row: &PrecisionRow) -> Vec<&'r CellRow> {
     let is_of = |cell: &&CellRow| {
         let compute = cell.cell.compute.engine().to_string();
         (&compute, &cell.cell.get(Axis::Precision).to_string()) == (&row.engine, &row.precision)
+            && cell.cell.drawing() == row.drawing
             && !report.run.beside.contains(&cell.cell)
     };
     report.cells.iter().filter(is_of).collect()

@@ -44,8 +44,8 @@ impl Report {
         });
         let course = |row: &PrecisionRow| {
             let is_of = |cell: &Cell| {
-                (cell.compute.engine().to_string(), cell.get(Axis::Precision).to_string())
-                    == (row.engine.clone(), row.precision.clone())
+                (cell.compute.engine().to_string(), cell.get(Axis::Precision).to_string(), cell.drawing())
+                    == (row.engine.clone(), row.precision.clone(), row.drawing.clone())
             };
             CourseRow::pooled(pairs.iter().filter(|(cell, _)| is_of(cell)).map(|(_, tally)| *tally))
         };

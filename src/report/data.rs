@@ -16,6 +16,7 @@ use crate::{
     record::About,
     stats::{
         Interval,
+        coverage::PowerLaw,
         paired::{Odds, Paired},
         proportion::Proportion,
     },
@@ -114,7 +115,7 @@ pub struct Trees {
     pub trees: [String; 2],
 }
 
-/// All cells of one engine in one precision.
+/// All cells of one engine in one precision that draw alike.
 #[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct PrecisionRow {
     /// Who computes.
@@ -123,12 +124,14 @@ pub struct PrecisionRow {
     /// In which precision, or `its own` where the engine takes none.
     #[schemars(regex(pattern = PrecisionRow::pattern()))]
     pub precision: String,
+    /// What the names of its cells say of how they draw, such as `T0.6/k20`; nothing where they draw as the run says.
+    pub drawing: String,
     /// How many cells there are.
     pub cells: usize,
-    /// How many of these left other traces behind. Cells that are alike to the last bit are one configuration, whatever their
-    /// settings: `Std@Acc` and its kin are formed over all cells, and say as much as so many tell.
+    /// How many configurations of these left other traces behind. Those that are alike to the last bit, under every seed, are
+    /// one, whatever their settings: `Std@Acc` and its kin are formed over all, and say as much as so many tell.
     pub distinct: usize,
-    /// How far they are apart on all items.
+    /// How far those of one seed are apart on all items, over all seeds.
     pub all: Spreads,
     /// How far they are apart on the items of each suite, by its name.
     pub suites: BTreeMap<String, Spreads>,
@@ -137,6 +140,8 @@ pub struct PrecisionRow {
     /// How outputs come apart from those of the reference along their tokens, over all cells; nothing without a reference,
     /// or where not all tokens are told.
     pub course: Option<CourseRow>,
+    /// What they draw; nothing where there is a single seed.
+    pub draws: Option<DrawsRow>,
 }
 
 impl PrecisionRow {
@@ -148,12 +153,59 @@ impl PrecisionRow {
     /// What it is called: a precision of the usual engine by itself, and an engine that takes none likewise.
     pub(crate) fn name(&self) -> String {
         let usual = Cell::default().compute.engine().to_string();
-        match (self.engine == usual, self.precision == Setting::Own(Axis::Precision).to_string()) {
-            (true, _) => self.precision.clone(),
-            (false, true) => self.engine.clone(),
-            (false, false) => format!("{} {}", self.engine, self.precision),
+        let mut name =
+            match (self.engine == usual, self.precision == Setting::Own(Axis::Precision).to_string()) {
+                (true, _) => self.precision.clone(),
+                (false, true) => self.engine.clone(),
+                (false, false) => format!("{} {}", self.engine, self.precision),
+            };
+        if !self.drawing.is_empty() {
+            name = format!("{name} {}", self.drawing);
         }
+        name
     }
+}
+
+/// What the cells of a precision draw under several seeds.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct DrawsRow {
+    /// Under how many.
+    pub seeds: u64,
+    /// `Std@Pass@1`: the deviation of the means over items and seeds, from configuration to configuration under the same seeds;
+    /// nothing with a single configuration, or without items.
+    pub deviation: Option<f64>,
+    /// Its floor by the draw alone: the deviation of the mean of one configuration, if the same items were drawn under as many
+    /// other seeds; nothing without items.
+    pub deviation_of_draws: Option<f64>,
+    /// What `deviation` would be if every answer that is right in some configurations, and in others not, were the toss of a coin
+    /// of its own.
+    pub deviation_of_flips: Option<f64>,
+    /// Every configuration: the cells that differ in their seed alone.
+    pub configurations: Vec<ConfigurationRow>,
+}
+
+/// What the cells draw that differ in their seed alone.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct ConfigurationRow {
+    /// Their name without a seed.
+    pub cell: Cell,
+    /// How many of all answers are right: its rate is `pass@1`.
+    pub right: Proportion,
+    /// For several numbers of answers, by the number.
+    pub sizes: BTreeMap<u64, SizeRow>,
+    /// The power law through `pass@k` of these numbers; nothing where fewer than two are between 0 and 1.
+    pub law: Option<PowerLaw>,
+}
+
+/// What so many answers amount to.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct SizeRow {
+    /// `pass@k`: how often one of them is right, in the mean of the items.
+    pub pass: Option<f64>,
+    /// Where that mostly lies for other items; nothing where all draws of items give the same.
+    pub interval: Option<Interval>,
+    /// `maj@k`: how often the answer that most of them give is right, in the mean of the items.
+    pub majority: Option<f64>,
 }
 
 /// A precision under the name that stands beside its numbers.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     compare::{Divergence, Spreads},
+    plan::references::References,
     stats::{Interval, redraw::DRAWS},
     trace::Sight,
     verdict::{Outcome, Ruling},
@@ -413,9 +414,10 @@ fn cells(report: &Report) -> Value {
         "parts of a prompt",
         "root",
     ];
+    let references = References::among(report.run.reference, &report.run.cells);
     let rows = report.cells.iter().map(|row| {
         let CellRow { cell, sight, root, launches, tokens, accuracy, against, .. } = row;
-        let is_reference = report.before.is_none() && report.run.reference == Some(*cell);
+        let is_reference = report.before.is_none() && references.has(*cell);
         let shown = if *sight == Sight::Logits { String::new() } else { format!(" (shows {sight})") };
         let name = format!("{cell}{}{shown}", if is_reference { " (reference)" } else { "" });
         let mut columns = vec![name, share(*accuracy), interval(row.interval)];

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Against, CONFIDENCE, CellRow, ChangeRow, ClosenessRow, CourseRow, DigitRow, DigitsRow, First, Missing,
-    OutcomesRow, PrecisionRow, Report, StratumRow, SuiteRow, Surrounding, SurvivalRow, TransitionRow, Trees,
-    data::FORM, words::plural,
+    Against, CONFIDENCE, CellRow, ChangeRow, ClosenessRow, ConfigurationRow, CourseRow, DigitRow, DigitsRow,
+    DrawsRow, First, Missing, OutcomesRow, PrecisionRow, Report, SizeRow, StratumRow, SuiteRow, Surrounding,
+    SurvivalRow, TransitionRow, Trees, data::FORM, words::plural,
 };
 use crate::{
     cell::{self, Cell, Compute},
@@ -21,6 +21,7 @@ use crate::{
     verdict::{
         self, Outcome, Ruling,
         baseline::Baseline,
+        draws::{Configuration, Draws},
         evidence::{Attribution, Evidence, Family, Known},
         summary::OfSuite,
     },
@@ -148,6 +149,33 @@ fn digits(family: &Family) -> Vec<DigitRow> {
     rows.collect()
 }
 
+impl DrawsRow {
+    fn of(draws: &Draws) -> DrawsRow {
+        let sizes = draws.sizes();
+        let passes = draws.passes();
+        let row = |(of, right): (&Configuration, Proportion)| {
+            let row = |k: &u64| SizeRow {
+                pass: of.pass_at(*k),
+                interval: of.interval_of_pass_at(*k, CONFIDENCE),
+                majority: of.majority_at(*k),
+            };
+            ConfigurationRow {
+                cell: of.cell,
+                right,
+                sizes: sizes.iter().map(|k| (*k, row(k))).collect(),
+                law: of.law(&sizes),
+            }
+        };
+        DrawsRow {
+            seeds: draws.seeds(),
+            deviation: passes.deviation(),
+            deviation_of_draws: passes.deviation_of_draws(),
+            deviation_of_flips: passes.deviation_of_flips(),
+            configurations: draws.configurations().iter().zip(passes.rates()).map(row).collect(),
+        }
+    }
+}
+
 impl Report {
     /// What the evidence of a run amounts to. `text` is the text of a token.
     pub fn new(
@@ -170,7 +198,7 @@ impl Report {
             .map(|known| {
                 let summary = evidence.summary(known);
                 let (right, suites) = (summary.right(), summary.suites.iter());
-                let reference = evidence.reference().filter(|reference| *reference != known.cell);
+                let reference = evidence.references().of(known.cell);
                 let tally = reference.and_then(|reference| evidence.tally(reference, known.cell));
                 CellRow {
                     cell: known.cell,
@@ -188,14 +216,16 @@ impl Report {
             })
             .collect();
         let course = |cells: &[Cell]| {
-            let reference = evidence.reference()?;
-            let others = cells.iter().filter(|cell| **cell != reference);
-            let tallies: Option<Vec<_>> = others.map(|cell| evidence.tally(reference, *cell)).collect();
+            let beside = cells.iter().filter_map(|cell| Some((evidence.references().of(*cell)?, *cell)));
+            let tallies: Option<Vec<_>> =
+                beside.map(|(reference, cell)| evidence.tally(reference, cell)).collect();
             CourseRow::pooled(tallies?)
         };
         let precisions = evidence.families().iter().map(|family| PrecisionRow {
             engine: family.engine.to_string(),
             precision: family.precision.to_string(),
+            drawing: family.cells().first().map(Cell::drawing).unwrap_or_default(),
+            draws: family.draws().map(DrawsRow::of),
             cells: family.cells().len(),
             distinct: family.distinct(),
             digits: digits(family),
@@ -249,8 +279,7 @@ fn first(rulings: &[Ruling], evidence: &Evidence, axes: &[Attribution]) -> Optio
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
     let mut found = findings.iter().filter_map(|finding| Some((finding.cells?, finding.first.clone()?)));
     let alone: Vec<_> = axes.iter().rev().flat_map(|attribution| attribution.first).collect();
-    let reference = evidence.reference().into_iter();
-    let beside = reference.flat_map(|reference| evidence.plan().iter().map(move |cell| [reference, *cell]));
+    let beside = evidence.plan().iter().filter_map(|cell| Some([evidence.references().of(*cell)?, *cell]));
     let divergence =
         |[one, other]: [Cell; 2]| Some(([one, other], evidence.tally(one, other)?.first()?.clone()));
     let is_text = |(_, divergence): &([Cell; 2], Divergence)| {

@@ -8,6 +8,7 @@ mod before;
 pub(crate) mod cause;
 pub mod csv;
 mod data;
+mod draws;
 mod escape;
 mod figure;
 mod formats;
@@ -27,8 +28,8 @@ pub mod text;
 pub(crate) mod words;
 
 pub use data::{
-    Against, Before, CONFIDENCE, CellRow, Change, ChangeRow, ClosenessRow, CourseRow, DigitRow, DigitsRow,
-    First, Missing, Other, OutcomesRow, PrecisionRow, Report, SettingRow, Stated, StratumRow, SuiteRow,
-    Surrounding, SurvivalRow, TransitionRow, Trees,
+    Against, Before, CONFIDENCE, CellRow, Change, ChangeRow, ClosenessRow, ConfigurationRow, CourseRow,
+    DigitRow, DigitsRow, DrawsRow, First, Missing, Other, OutcomesRow, PrecisionRow, Report, SettingRow,
+    SizeRow, Stated, StratumRow, SuiteRow, Surrounding, SurvivalRow, TransitionRow, Trees,
 };
 pub use formats::{FORMATS, Format, Written};

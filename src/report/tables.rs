@@ -116,19 +116,27 @@ fn precisions(report: &Report) -> Table {
             probabilities,
         ]
     });
+    let is_drawn = report.precisions.iter().any(|row| row.draws.is_some());
+    let drawn = if is_drawn {
+        " Under several seeds only cells of one stand beside each other: an item counts once under each, and Std@Acc is Std@Pass@1."
+    } else {
+        ""
+    };
     Table {
         title: "Precisions".to_owned(),
         columns: [
             &[Column::word("precision")][..],
-            &["cells", "distinct", "right", "Std@Acc", "bits", "tokens", "answers", "Div_Index"].map(Column::number),
+            &["cells", "distinct", "right", "Std@Acc", "bits", "tokens", "answers", "Div_Index"]
+                .map(Column::number),
             &["Avg_Std@Output_Length", "Avg_Std@top1_prob"].map(Column::extra),
         ]
         .concat(),
         rows: rows.collect(),
-        sentence: "All cells of a precision, and how many of them are not alike to the last bit: mean accuracy, its deviation in \
-                   percentage points, the share of items whose bits, tokens and answers are the same in all cells, and after how \
-                   many tokens the others part."
-            .to_owned(),
+        sentence: format!(
+            "All cells of a precision, and how many of them are not alike to the last bit: mean accuracy, its deviation in \
+             percentage points, the share of items whose bits, tokens and answers are the same in all cells, and after how \
+             many tokens the others part.{drawn}"
+        ),
         noun: "precision",
         alike: None,
     }

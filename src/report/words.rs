@@ -2,7 +2,7 @@
 
 use super::{Before, Report, escape::visible};
 use crate::{
-    plan::Generation,
+    plan::{Generation, references::References},
     record::About,
     stats::{Interval, proportion::Proportion},
     verdict::Outcome,
@@ -219,7 +219,7 @@ pub(crate) fn standard(report: &Report) -> &'static str {
 pub(crate) fn beside(report: &Report) -> Option<String> {
     match &report.before {
         Some(_) => Some(standard(report).to_owned()),
-        None => report.run.reference.map(|reference| reference.to_string()),
+        None => References::among(report.run.reference, &report.run.cells).name(),
     }
 }
 

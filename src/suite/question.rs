@@ -43,6 +43,11 @@ impl Question {
         self.cluster.as_ref().map(|cluster| format!("{}/{cluster}", self.suite))
     }
 
+    /// The cluster of what is drawn for it alone.
+    pub fn itself(&self) -> String {
+        format!("{}/#{}", self.suite, self.item)
+    }
+
     /// What became of it, from the text that followed. `cut` says that the text ended at its limit.
     pub fn score(&self, text: &str, cut: bool) -> Scores {
         score(&self.answer, self.read_as, text, cut)

@@ -1,19 +1,19 @@
 //! What is compared with what, and what came out: filled item by item, so that it grows with the cells and not with the
 //! items.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::summary::Summary;
+use super::{draws::Draws, summary::Summary};
 use crate::{
-    cell::{Axis, Cell, Compute, EngineName, Setting, axes},
+    cell::{Axis, Cell, Compute, EngineName, Serving, Setting, axes},
     compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
-    numerics::choice::TopK,
-    plan::gate::groups,
+    numerics::choice::{Drawing, TopK},
+    plan::{gate::groups, references::References},
     record::About,
     stats::proportion::Proportion,
     suite::{
@@ -47,7 +47,7 @@ pub struct Known {
 pub struct Evidence {
     /// The plan's cells, in their order.
     plan: Vec<Cell>,
-    reference: Option<Cell>,
+    references: References,
     known: HashMap<Cell, Known>,
     /// What a baseline must agree on beside the cells.
     identity: Digest,
@@ -62,15 +62,20 @@ pub struct Evidence {
 /// The suite whose questions ask how a tokenizer cuts numbers, and so many of these tell it.
 const CUTS: (&str, usize) = ("tok_chunk", 16);
 
-/// All cells of one engine in one precision: what the LayerCast paper calls configurations.
+/// All cells of one engine in one precision that draw alike: what the LayerCast paper calls configurations, each of which runs
+/// once under every seed.
 pub struct Family {
     /// Who computes.
     pub engine: EngineName,
     /// In which precision, where the engine takes one.
     pub precision: Setting,
-    /// Its cells, and the number of each one's trace.
+    /// What its draws do otherwise than the run says.
+    pub drawing: Drawing,
+    /// Its cells.
     cells: Vec<Cell>,
-    traces: Vec<usize>,
+    /// Under every seed the number of each configuration's trace, in one order.
+    traces: Vec<Vec<usize>>,
+    draws: Option<Draws>,
     spread: Spread,
     suites: BTreeMap<String, Spread>,
     digits: BTreeMap<Digit, DigitSpread>,
@@ -91,9 +96,11 @@ impl Family {
         &self.cells
     }
 
-    /// How many of them left other traces behind: cells that are alike to the last bit are one configuration.
+    /// How many configurations left other traces behind: those that are alike to the last bit under every seed are one.
     pub fn distinct(&self) -> usize {
-        self.traces.iter().collect::<BTreeSet<_>>().len()
+        let count = self.traces.first().map_or(0, Vec::len);
+        let under_seeds = |at: usize| self.traces.iter().map(|traces| traces[at]).collect::<Vec<_>>();
+        (0..count).map(under_seeds).collect::<BTreeSet<_>>().len()
     }
 
     /// The digits of products, where any are asked for, by their places and by what is carried into them.
@@ -114,6 +121,11 @@ impl Family {
             *right = *right + Proportion { hits, of };
             *unstable = *unstable + Proportion { hits: u64::from(0 < hits && hits < of), of: 1 };
         }
+    }
+
+    /// What they draw, where there are several seeds.
+    pub fn draws(&self) -> Option<&Draws> {
+        self.draws.as_ref()
     }
 
     /// On all items, with intervals of this confidence.
@@ -154,7 +166,7 @@ impl Evidence {
         let traces = known.values().map(|known| known.trace + 1).max().unwrap_or(0);
         let mut evidence = Evidence {
             plan: plan.clone(),
-            reference: *reference,
+            references: References::among(*reference, plan),
             known,
             identity,
             traces: (0..traces).map(|_| Summary::default()).collect(),
@@ -175,7 +187,7 @@ impl Evidence {
                 pairs.extend(group[1..].iter().map(|cell| (group[0], *cell)));
             }
         }
-        pairs.extend(reference.iter().flat_map(|reference| plan.iter().map(|cell| (*reference, *cell))));
+        pairs.extend(plan.iter().filter_map(|cell| Some((evidence.references.of(*cell)?, *cell))));
         for (one, other) in pairs {
             if let (Some(one), Some(other)) = (evidence.known(one), evidence.known(other)) {
                 evidence.tallies.insert((one.trace, other.trace), Tally::default());
@@ -190,23 +202,29 @@ impl Evidence {
         for known in product.filter_map(|cell| self.known(*cell)) {
             let engine = known.cell.compute.engine();
             let precision = known.cell.get(Axis::Precision);
-            let found =
-                families.iter_mut().find(|family| (family.engine, family.precision) == (engine, precision));
+            let drawing = known.cell.serving.drawing;
+            let found = families.iter_mut().find(|family| {
+                (family.engine, family.precision, family.drawing) == (engine, precision, drawing)
+            });
             match found {
-                Some(family) => {
-                    family.cells.push(known.cell);
-                    family.traces.push(known.trace);
-                }
+                Some(family) => family.cells.push(known.cell),
                 None => families.push(Family {
                     engine,
                     precision,
+                    drawing,
                     cells: vec![known.cell],
-                    traces: vec![known.trace],
+                    traces: Vec::new(),
+                    draws: None,
                     spread: Spread::default(),
                     suites: BTreeMap::new(),
                     digits: BTreeMap::new(),
                 }),
             }
+        }
+        for family in &mut families {
+            let (configurations, traces) = by_seed(&family.cells, |cell| Some(self.known(cell)?.trace));
+            family.draws = Draws::new(configurations, traces.len());
+            family.traces = traces;
         }
         families
     }
@@ -225,11 +243,25 @@ impl Evidence {
         }
         let product = Product::asked(&question.prompt, &question.answer);
         for family in &mut self.families {
-            let of_cells: Vec<_> = family.traces.iter().map(|trace| outputs[*trace]).collect();
-            family.spread.add(question, &of_cells);
-            family.suites.entry(question.suite.clone()).or_default().add(question, &of_cells);
-            if let Some(product) = &product {
-                family.add_digits(product, &of_cells);
+            // What is drawn by the same noise stands beside each other, so that what moves it is not the draw.
+            let of_seed =
+                |traces: &Vec<usize>| traces.iter().map(|trace| outputs[*trace]).collect::<Vec<_>>();
+            let under_seeds: Vec<_> = family.traces.iter().map(of_seed).collect();
+            // What is drawn for one item hangs together.
+            let drawn = family.draws.as_ref().map(|_| question.itself());
+            let cluster = question.cluster().or(drawn);
+            let of_suite = family.suites.entry(question.suite.clone()).or_default();
+            for of_cells in &under_seeds {
+                family.spread.add(cluster.clone(), of_cells);
+                of_suite.add(cluster.clone(), of_cells);
+            }
+            for of_cells in &under_seeds {
+                if let Some(product) = &product {
+                    family.add_digits(product, of_cells);
+                }
+            }
+            if let Some(draws) = &mut family.draws {
+                draws.add(question, &under_seeds);
             }
         }
     }
@@ -239,9 +271,9 @@ impl Evidence {
         &self.plan
     }
 
-    /// What all cells are compared with.
-    pub fn reference(&self) -> Option<Cell> {
-        self.reference
+    /// What cells are compared with.
+    pub fn references(&self) -> &References {
+        &self.references
     }
 
     /// What a baseline must agree on beside the cells.
@@ -331,6 +363,27 @@ impl Evidence {
         let all = axes(&self.plan).into_iter().map(of_axis);
         all.filter(|attribution| attribution.pairs > 0).collect()
     }
+}
+
+/// The configurations that there are under all seeds, each as its cell under the seed 0, and under every seed what there is of
+/// each.
+fn by_seed<T>(cells: &[Cell], of: impl Fn(Cell) -> Option<T>) -> (Vec<Cell>, Vec<Vec<T>>) {
+    let seed = |cell: &Cell| cell.serving.seed;
+    let mut seeds: Vec<u64> = Vec::new();
+    for cell in cells {
+        if !seeds.contains(&seed(cell)) {
+            seeds.push(seed(cell));
+        }
+    }
+    let under = |cell: &Cell, seed: u64| Cell { serving: Serving { seed, ..cell.serving }, ..*cell };
+    let there: HashSet<Cell> = cells.iter().copied().collect();
+    let is_everywhere = |cell: &&Cell| seeds.iter().all(|seed| there.contains(&under(cell, *seed)));
+    let mut seen = HashSet::new();
+    let configurations = cells.iter().filter(is_everywhere).map(|cell| under(cell, 0));
+    let configurations: Vec<Cell> = configurations.filter(|cell| seen.insert(*cell)).collect();
+    let of_seed = |seed| configurations.iter().filter_map(|cell| of(under(cell, seed))).collect();
+    let under_seeds = seeds.into_iter().map(of_seed).collect();
+    (configurations, under_seeds)
 }
 
 /// The pairs of these cells that differ on one axis alone: the first of each line with every other.

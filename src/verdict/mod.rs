@@ -1,6 +1,7 @@
 //! Gates against evidence: what holds, what does not, and what nobody can tell.
 
 pub mod baseline;
+pub mod draws;
 mod drops;
 pub mod evidence;
 pub mod summary;
@@ -182,10 +183,9 @@ impl<'a> Bench<'a> {
     }
 
     fn against_reference(&mut self) {
-        let Some(reference) = self.evidence.reference() else { return };
-        let others = self.evidence.plan().iter().filter(|cell| **cell != reference);
-        let others = others.filter(|cell| self.gate.filter.matches(cell));
-        self.pairs(&others.map(|cell| [reference, *cell]).collect::<Vec<_>>());
+        let pairs = self.evidence.plan().iter().filter(|cell| self.gate.filter.matches(cell));
+        let pairs = pairs.filter_map(|cell| Some([self.evidence.references().of(*cell)?, *cell]));
+        self.pairs(&pairs.collect::<Vec<_>>());
     }
 
     fn against_baseline(&mut self, baseline: Option<&Baseline>) {

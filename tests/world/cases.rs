@@ -74,6 +74,32 @@ fn changed() -> Report {
     world(&[DROP, BITS]).change(&after, 400, Level::Bits, other(0), other(3))
 }
 
+/// Two configurations at each of two temperatures, and what each draws under four seeds: an item is right under one of them, or
+/// under all, and the seed decides every text. The batch moves one answer.
+pub(crate) fn drawn_world(gates: &[&str]) -> World {
+    World::new(
+        &("[generate]\nchoice = \"sampled\"\n[reference]\norder = \"exact\"\n[matrix]\nprecision = \"bf16\"\ntemperature = [0.6, \
+           1.0]\nbatch = [1, 2]\nseed = [0, 1, 2, 3]\n"
+            .to_owned()
+            + &gates.concat()),
+    )
+}
+
+pub(crate) fn drawn_made(world: &World) -> impl Fn(usize, u64) -> Made {
+    let cells = world.plan.cells.clone();
+    move |trace, item| {
+        let serving = cells[trace].serving;
+        let is_right = item % 2 == 0 || item / 2 % 4 == serving.seed;
+        let is_moved = serving.batch.get() == 2 && (item, serving.seed) == (0, 1);
+        (vec![(10 + serving.seed as u32, 0), (is_moved.into(), 0)], if is_right && !is_moved { 1 } else { 2 })
+    }
+}
+
+fn drawn() -> Report {
+    let world = drawn_world(&[DROP]);
+    world.report(40, drawn_made(&world))
+}
+
 /// Every text that comes from outside.
 pub(crate) fn wicked() -> Report {
     let mut world = world(&[BITS, DROP]);
@@ -118,7 +144,7 @@ fn blind() -> Report {
 }
 
 /// Every case by its name, with its verdict.
-pub(crate) fn every() -> [(&'static str, Outcome, Report); 9] {
+pub(crate) fn every() -> [(&'static str, Outcome, Report); 10] {
     [
         ("passing", Outcome::Pass, passing()),
         ("failing", Outcome::Fail, failing()),
@@ -127,6 +153,7 @@ pub(crate) fn every() -> [(&'static str, Outcome, Report); 9] {
         ("empty", Outcome::Unknown, empty()),
         ("one-cell", Outcome::Unknown, one_cell()),
         ("changed", Outcome::Fail, changed()),
+        ("drawn", Outcome::Undecided, drawn()),
         ("wicked", Outcome::Fail, wicked()),
         ("blind", Outcome::Fail, blind()),
     ]

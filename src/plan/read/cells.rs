@@ -14,6 +14,7 @@ use crate::{
     plan::{
         Generation,
         gate::Filter,
+        references::under_seed_of,
         shape::{self, all_of},
     },
 };
@@ -281,6 +282,12 @@ impl Reader<'_, '_> {
     pub(super) fn reference(&mut self, matrix: &Axes, generation: &Generation) -> Option<Cell> {
         let value = self.table.get("reference")?;
         let table = value.get_ref().as_table()?;
+        if let Some(seed) = table.get(Axis::Seed.name())
+            && matrix.iter().any(|(axis, ..)| *axis == Axis::Seed)
+        {
+            let sentence = "every cell is compared with the reference under its own seed, so that it runs under all of them: take `seed` out";
+            self.problems.add(seed.span(), sentence);
+        }
         let first = matrix.iter().filter_map(|(_, _, settings)| settings.first());
         // What cannot be is told of the matrix itself.
         let base = Cell::default().with(first.map(|(_, setting)| *setting)).unwrap_or_default();
@@ -306,6 +313,17 @@ impl Reader<'_, '_> {
                 cells.push(cell);
                 beside.push(cell);
             }
+        }
+        if let Some(reference) = reference
+            && !reference.serving.choice(generation.choice).takes_the_best()
+        {
+            // Each cell is compared with one that draws by the same noise.
+            let mut seen = HashSet::new();
+            let under_their_seeds = cells.iter().map(|cell| under_seed_of(cell, reference));
+            let mut others: Vec<_> = under_their_seeds.filter(|cell| seen.insert(*cell)).collect();
+            others.retain(|other| !cells.contains(other));
+            cells.splice(1..1, others.iter().copied());
+            beside.extend(others);
         }
         cells
     }
