@@ -185,9 +185,9 @@ impl Proxies {
         let proxy = |name| match read(name).or_else(|| read("all_proxy")) {
             None => Ok(None),
             // The address may hold a password, and is not repeated.
-            Some((url, name)) => {
-                Proxy::new(&url).map(Some).map_err(|error| format!("what is in {name} is no proxy: {error}"))
-            }
+            Some((url, name)) => Proxy::new(&url)
+                .map(Some)
+                .map_err(|error| format!("the value of {name} is not a proxy: {error}")),
         };
         let (direct, _) = read("no_proxy").unwrap_or_default();
         let direct = direct.split(',').map(|host| host.trim().to_ascii_lowercase());
@@ -294,7 +294,7 @@ mod tests {
         }
         let error = proxies(&[("https_proxy", "magic://me:secret@here")]).err().expect("no such proxy");
         assert!(
-            error.starts_with("what is in https_proxy is no proxy") && !error.contains("secret"),
+            error.starts_with("the value of https_proxy is not a proxy") && !error.contains("secret"),
             "{error}"
         );
     }

@@ -35,7 +35,7 @@ pub(crate) use named;
 /// Why a text names nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{given}` is no {what}: write {}one of {}",
+    "unknown {what} `{given}`: write {}one of {}",
     .nearest.map_or(String::new(), |name| format!("`{name}`, or ")),
     .names.join(", ")
 )]

@@ -185,7 +185,7 @@ impl About {
                 names.collect::<Vec<_>>().join(", ")
             };
             return match (names(self), names(new)) {
-                (old, new) if old == new => Some("it asks the same suites otherwise".to_owned()),
+                (old, new) if old == new => Some("it asks the same suites in another way".to_owned()),
                 (old, new) => two("it asks", old, new),
             };
         }
@@ -198,7 +198,7 @@ impl About {
             return two("it continues prompts", all(self), all(new));
         }
         if self.items != new.items || self.questions != new.questions || self.vocabulary != new.vocabulary {
-            return Some("its questions are others, or become other tokens".to_owned());
+            return Some("its questions differ, or their tokens do".to_owned());
         }
         let other = |(name, digest): &(&String, &Digest)| self.scripts.get(*name) != Some(*digest);
         if let Some((name, _)) = new.scripts.iter().find(other) {
@@ -213,7 +213,7 @@ impl About {
         let only =
             |one: &About, other: &About| one.cells.iter().copied().find(|cell| !other.cells.contains(cell));
         match (only(self, new), only(new, self)) {
-            (Some(cell), _) => Some(format!("its matrix has the cell {cell}, and this one has not")),
+            (Some(cell), _) => Some(format!("its matrix has the cell {cell}, and this one does not")),
             (None, Some(cell)) => Some(format!("its matrix has no cell {cell}, and this one has")),
             (None, None) if self.cells != new.cells || self.beside != new.beside => {
                 Some("its cells come in another order".to_owned())

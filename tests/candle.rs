@@ -642,8 +642,7 @@ fn a_child_that_dies_is_a_sentence() {
     // One that says something else.
     fs::write(&folder, "#!/bin/sh\necho hello\nread line\n").unwrap();
     let error = Child::open(&folder, "qwen", stock).err().unwrap().to_string();
-    let sentence = "candle/fp32/t1: the process that runs candle does not answer as it should: let it be started from \
-                    the same build";
+    let sentence = "candle/fp32/t1: the process that runs candle does not answer as it should: start it from the same build";
     assert_eq!(error, sentence);
 }
 

@@ -836,7 +836,7 @@ fn texts_that_are_not_json_are_named() {
             "{\"model_type\": ",
             "DIR/config.json does not read (EOF while parsing a value at line 1 column 15): fetch it again",
         ),
-        ("config.json", "[1]", "DIR/config.json is JSON, but no object with keys: fetch it again"),
+        ("config.json", "[1]", "DIR/config.json is JSON, but not an object with keys: fetch it again"),
         (
             "config.json",
             "{}",
@@ -977,7 +977,7 @@ fn headers_that_lie_about_their_length_are_named() {
             header_refused(&with_length(length)),
             format!(
                 "DIR/model.safetensors announces a header of {length} bytes, and the format allows 100000000: \
-                 it is no safetensors file, so fetch the one that belongs there"
+                 it is not a safetensors file, so fetch the one that belongs there"
             )
         );
     }
@@ -987,7 +987,7 @@ fn headers_that_lie_about_their_length_are_named() {
             header_refused(&with_length(length)),
             format!(
                 "DIR/model.safetensors announces a header of {length} bytes, but only {left} follow: \
-                 it is cut off or no safetensors file, so fetch it again"
+                 it is cut off or not a safetensors file, so fetch it again"
             )
         );
     }

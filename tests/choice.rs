@@ -416,7 +416,7 @@ fn a_bad_choice_says_what_to_write_instead() {
     let error = |text: &str| text.parse::<Choice>().unwrap_err().to_string();
     let shape = |text: &str| {
         format!(
-            "`{text}` is no way to choose a token: write `greedy`, or for example `sampled:seed=1,temperature=0.7`"
+            "`{text}` is not a way to choose a token: write `greedy`, or for example `sampled:seed=1,temperature=0.7`"
         )
     };
     for text in ["", "gredy", "sampled", "sampled:temperature=1", "greedy:seed=1", "Sampled:seed=1"] {

@@ -138,7 +138,7 @@ pairwise: a balanced tree: the first half of the terms, the second half, then th
 Found in NumPy's sum, tree reductions on GPUs.
 
 terms   8
-depth   3 additions for the unluckiest term
+depth   3 additions for the deepest term
 launch  does not depend on it: this is the tree in any batch, on any number of threads
 tree    (((0+1)+(2+3))+((4+5)+(6+7)))
 
@@ -183,7 +183,7 @@ fn every_order_is_explained_under_every_launch() {
     assert_eq!(tree(&["exact", "--terms", "3"]), "(0+1+2)");
     let out = held(&["explain", "order", "split-k:rows", "--rows", "4", "--terms", "2"]);
     assert!(out.contains("this is the tree for 4 rows and 1 thread\n"), "{out}");
-    assert!(out.contains("depth   1 addition for the unluckiest term\n"), "{out}");
+    assert!(out.contains("depth   1 addition for the deepest term\n"), "{out}");
 }
 
 #[test]

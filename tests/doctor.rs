@@ -214,5 +214,8 @@ fn a_hub_out_of_reach_is_named_with_the_way_out() {
         assert!(below.contains("models in folders and in the cache work without it."), "{below}");
     }
     let out = doctor(&[], &[("HF_HOME", home.to_str().unwrap()), ("HF_ENDPOINT", "hugging face")]);
-    assert!(below(&out).starts_with("\"hugging face\" is no address of a Hub: set HF_ENDPOINT to"), "{out}");
+    assert!(
+        below(&out).starts_with("\"hugging face\" is not the address of a Hub: set HF_ENDPOINT to"),
+        "{out}"
+    );
 }

@@ -318,7 +318,7 @@ fn errors_say_what_to_do() {
         assert_eq!(format.with_saturation(true), Ok(format));
     }
     let unknown = "Even".parse::<Rounding>().unwrap_err().to_string();
-    assert_eq!(unknown, "`Even` is no rounding: write `even`, or one of even, away, up, down, zero");
+    assert_eq!(unknown, "unknown rounding `Even`: write `even`, or one of even, away, up, down, zero");
 }
 
 /// Calls `check` with all f32, a block at a time, on all cores.

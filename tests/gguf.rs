@@ -248,7 +248,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             changed(&key("general.alignment", Value::U32(24))),
-            "FILE: `general.alignment` is 24, and no power of two from 8 on: fetch the file again",
+            "FILE: `general.alignment` is 24, and not a power of two from 8 up: fetch the file again",
         ),
         (
             changed(&key("general.architecture", Value::Text("mamba".to_owned()))),

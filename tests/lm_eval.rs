@@ -483,7 +483,7 @@ fn a_damaged_trace_is_refused_and_one_that_is_forged_ends_the_export() {
         (text, finish, scores)
     };
     for (wrote, items, problem) in [
-        (&praised as &dyn Fn(&Question) -> _, ITEMS, "item 7: its text is scored otherwise now"),
+        (&praised as &dyn Fn(&Question) -> _, ITEMS, "item 7: its text is scored differently now"),
         (&honest, ITEMS - 1, "item 10: it ends before this"),
         (&honest, ITEMS + 1, "item 11: there is no such question"),
     ] {

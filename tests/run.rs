@@ -235,17 +235,20 @@ fn what_is_wrong_with_the_usage_or_the_plan_is_exit_code_2() {
         (&["run", "--model", "qwne", "--matrix", "m.toml"], "did you mean `qwen`?"),
         (
             &["run", "--model", "qwen", "--matrix", "m.toml", "--partition", "slice:4/3"],
-            "`slice:4/3` is no part",
+            "`slice:4/3` is not a part",
         ),
         (
             &["run", "--model", "qwen", "--matrix", "m.toml", "--partition", "slice:0/3"],
-            "`slice:0/3` is no part",
+            "`slice:0/3` is not a part",
         ),
         (
             &["run", "--model", "qwen", "--matrix", "m.toml", "--baseline", "none.json"],
             "cannot read none.json",
         ),
-        (&["run", "--model", "qwen", "--matrix", "m.toml", "--baseline", "m.toml"], "m.toml is no baseline"),
+        (
+            &["run", "--model", "qwen", "--matrix", "m.toml", "--baseline", "m.toml"],
+            "m.toml is not a baseline",
+        ),
         (&["run", "--model", "qwen", "--matrix", "m.toml", "--resume", "--fresh"], "cannot be used with"),
         (&["diff", "out", "nowhere"], "there is no run in nowhere"),
         (&["merge", "nowhere", "--out", "whole"], "there is no run in nowhere"),
@@ -290,7 +293,7 @@ fn what_nobody_can_tell_is_exit_code_3() {
     let ran = place.run(&[]);
     assert_eq!((ran.code, outcomes(&json(&place.report("out")))), (3, vec![("g", "unknown")]));
     assert!(
-        ran.out.contains("`grouping` did not really vary: the same prompts shared their calls"),
+        ran.out.contains("`grouping` was not exercised: the same prompts shared their calls"),
         "{}",
         ran.out
     );
@@ -385,7 +388,7 @@ fn orders_that_are_one_tree_under_two_names_prove_nothing() {
         + "[[gate]]\nname = \"o\"\nvary = \"order\"\nrequire = \"bits\"\n";
     let ran = Place::new(&same).run(&[]);
     assert_eq!(ran.code, 3);
-    assert!(ran.out.contains("`order` did not really vary: these names stand for one tree"), "{}", ran.out);
+    assert!(ran.out.contains("`order` was not exercised: these names stand for one tree"), "{}", ran.out);
     // An order that follows the threads that were asked for has varied, although one of them did all the work.
     let threads = matrix("[\"split-k:threads\"]", "batch = 1\nthreads = [1, 2]");
     let gate = "[[gate]]\nname = \"t\"\nvary = \"threads\"\nexpect = \"diverges\"\n";
@@ -815,7 +818,7 @@ fn another_plan_another_model_and_another_version_are_refused() {
     assert_eq!(place.run(&[]).code, 0);
     for (from, to, sentence) in [
         ("items  = 8", "items  = 9", "it asks 8 of carry_chain, 8 of mul_ladder, not 9 of carry_chain"),
-        ("items  = 8", "items  = 8\nitem-seed = 1", "it asks the same suites otherwise"),
+        ("items  = 8", "items  = 8\nitem-seed = 1", "it asks the same suites in another way"),
         ("batch     = [1, 4]", "batch     = [1, 2, 4]", "its matrix has no cell lab/bf16/sequential/t1/b2"),
         ("batch     = [1, 4]", "batch     = [1, 2]", "its matrix has the cell lab/bf16/sequential/t1/b4"),
         (

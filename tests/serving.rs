@@ -442,7 +442,7 @@ fn company_that_the_server_does_not_prove_is_no_company() {
     let (code, out) = in_company(Mood::OneByOne, "require = \"top\"");
     assert_eq!(code, 3, "{out}");
     assert!(
-        out.contains("`concurrency` did not really vary: the server decoded as many rows at a time"),
+        out.contains("`concurrency` was not exercised: the server decoded as many rows at a time"),
         "{out}"
     );
     let (code, out) = in_company(Mood::Silent, "require = \"top\"");
@@ -504,7 +504,7 @@ fn noise_and_copies_are_company_that_a_gate_passes_fails_or_cannot_tell() {
         let (code, out) = tried(Mood::OneByOne, &matrix, vary);
         assert_eq!(code, 3, "{out}");
         assert!(
-            out.contains("`neighbors` did not really vary: under one setting or more the server decoded one row at a time"),
+            out.contains("`neighbors` was not exercised: under one setting or more the server decoded one row at a time"),
             "{out}"
         );
         let (code, out) = tried(Mood::Silent, &matrix, vary);
@@ -581,7 +581,7 @@ fn whoever_is_staggered_comes_later_and_still_has_company() {
     assert!(staggered >= Duration::from_millis(100) && staggered > together, "{together:?} {staggered:?}");
     let (code, out, _) = tried(Mood::OneByOne, "vary = \"arrival\"\nrequire = \"top\"");
     assert_eq!(code, 3, "{out}");
-    assert!(out.contains("`arrival` did not really vary: under one setting or more"), "{out}");
+    assert!(out.contains("`arrival` was not exercised: under one setting or more"), "{out}");
     let (code, out, _) = tried(Mood::Silent, "vary = \"arrival\"\nrequire = \"top\"");
     assert_eq!(code, 3, "{out}");
     assert!(out.contains("whether `arrival` made a difference cannot be told"), "{out}");
@@ -602,7 +602,7 @@ fn prompts_come_in_another_order_and_only_a_server_that_keeps_them_together_mind
     assert!(seen[2..].iter().all(|group| !seen[..2].contains(group)), "{seen:?}");
     let (code, out, _) = tried(Mood::OneByOne);
     assert_eq!(code, 3, "{out}");
-    assert!(out.contains("`grouping` did not really vary: the same prompts shared their calls"), "{out}");
+    assert!(out.contains("`grouping` was not exercised: the same prompts shared their calls"), "{out}");
     let (code, out, _) = tried(Mood::Silent);
     assert_eq!(code, 3, "{out}");
     assert!(out.contains("whether `grouping` made a difference cannot be told"), "{out}");
@@ -696,13 +696,13 @@ fn whatever_a_server_does_is_a_sentence_and_takes_no_longer_than_it_may() {
         (Mood::IsAPage, 3, "it does not answer as llama-server does"),
         (Mood::UnknownToken, 3, "and the model knows those below"),
         (Mood::Draws, 3, "it was asked for temperature 0, and says that it took 0.8"),
-        (Mood::AboveZero, 3, "`0.5` is no log-probability"),
+        (Mood::AboveZero, 3, "`0.5` is not a log-probability"),
         (Mood::NotANumber, 3, "it does not answer as llama-server does"),
         (Mood::AnotherModel, 3, "and qwen has"),
         (Mood::Huge, 3, "answers with more than"),
         (Mood::Elsewhere, 3, "no redirect is followed"),
-        (Mood::Changes, 3, "it is another one than before"),
-        (Mood::Shared, 3, "somebody else uses it too"),
+        (Mood::Changes, 3, "it is not the one that it was"),
+        (Mood::Shared, 3, "so it serves others, too"),
     ] {
         let stub = Stub::new(mood);
         let begun = Instant::now();
@@ -957,7 +957,7 @@ fn a_real_server_with_one_slot_has_no_company() {
     });
     let (code, out) = real.run();
     assert_eq!(code, 3, "{out}");
-    assert!(out.contains("`concurrency` did not really vary"), "{out}");
+    assert!(out.contains("`concurrency` was not exercised"), "{out}");
     assert_eq!(real.rows("server:llama/kv=split/n8"), 1);
 }
 

@@ -56,9 +56,9 @@ pub enum CauseError {
     },
     /// What is computed here is not what was recorded.
     #[error(
-        "{numerics} gives other logits here than the run recorded, from the token after {read} on: what moved is not in the cells, \
-         so replay where it was recorded, with the program that did; int8 cannot be replayed by itself, because it looks at all \
-         rows of a call"
+        "{numerics} gives other logits here than the run recorded, from the token after {read} on: what moved is not in the \
+         cells, so replay where it was recorded, with the program that recorded it; int8 cannot be replayed by itself, \
+         because it looks at all rows of a call"
     )]
     Unlike {
         /// Who.
@@ -67,9 +67,7 @@ pub enum CauseError {
         read: usize,
     },
     /// Both are the same.
-    #[error(
-        "no operation gives anything else in the one cell than in the other: they do not part by what they compute"
-    )]
+    #[error("every operation gives the same in both cells: they do not part by what they compute")]
     Same,
 }
 

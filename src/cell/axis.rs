@@ -70,7 +70,7 @@ pub const AXES: &[AxisEntry] = &[
     AxisEntry {
         axis: Axis::Engine,
         name: "engine",
-        sentence: "who computes: our decoder, the model as candle ships it, or a script",
+        sentence: "who computes: our decoder, the model as candle ships it, a server, or a script",
         example: r#"["lab", "candle"]"#,
         computes: true,
         tag: "",
@@ -88,7 +88,7 @@ pub const AXES: &[AxisEntry] = &[
     AxisEntry {
         axis: Axis::Order,
         name: "order",
-        sentence: "in which order the terms of every sum are added; candle has its own",
+        sentence: "in which order the terms of every sum are added; other engines than the lab have their own",
         example: r#"["sequential", "split-k:rows"]"#,
         computes: true,
         tag: "",
@@ -124,8 +124,8 @@ pub const AXES: &[AxisEntry] = &[
     AxisEntry {
         axis: Axis::Grouping,
         name: "grouping",
-        sentence: "which prompts share a batch, or are asked together: those in a row, those of one length, or whoever the \
-                   shuffle brings",
+        sentence: "which prompts share a batch, or are asked together: those in a row, those of one length, or those that a \
+                   shuffle puts together",
         example: r#"["in-order", "by-length", "shuffled:7"]"#,
         computes: false,
         tag: "",

@@ -50,10 +50,7 @@ pub fn read(file: &str, text: &str) -> Result<Precision, Problems> {
             continue;
         }
         let Some((places, precision)) = said.split_once(':') else {
-            problems.add(
-                span(said),
-                "this says of no place which precision it has: write for example down: bf16",
-            );
+            problems.add(span(said), "this gives no place a precision: write for example down: bf16");
             continue;
         };
         let (places, precision) = (places.trim(), precision.trim());

@@ -351,7 +351,7 @@ impl FromStr for Cell {
     fn from_str(text: &str) -> Result<Cell, String> {
         let shape = || {
             format!(
-                "`{text}` is no cell: write engine/precision/order/threads/batch, such as lab/bf16/pairwise/t2/b8"
+                "`{text}` is not a cell: write engine/precision/order/threads/batch, such as lab/bf16/pairwise/t2/b8"
             )
         };
         let mut parts = text.split('/').peekable();

@@ -338,7 +338,8 @@ impl Axis {
                 format!("`{text}` is no top-k: write a whole number from 1 up, or all")
             })?)),
             Axis::Seed => Setting::Seed(
-                text.parse().map_err(|_| format!("`{text}` is no seed: write a whole number from 0 up"))?,
+                text.parse()
+                    .map_err(|_| format!("`{text}` is not a seed: write a whole number from 0 up"))?,
             ),
             Axis::Concurrency => Setting::Concurrency(count(text)?),
             Axis::Neighbors => Setting::Neighbors(text.parse()?),
@@ -348,7 +349,7 @@ impl Axis {
             Axis::Server(name) if server::is_word(text) => Setting::Server(name, Name::new(text)),
             Axis::Server(_) => {
                 return Err(format!(
-                    "`{text}` is no setting of `{self}`: write a word of letters, digits, `.`, `_` and `-`"
+                    "`{text}` is not a setting of `{self}`: write a word of letters, digits, `.`, `_` and `-`"
                 ));
             }
         })

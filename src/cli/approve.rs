@@ -56,7 +56,7 @@ impl Approve {
         if old.is_some() && same_subject.is_none() {
             writeln!(
                 out,
-                "~ another model, other questions, or continued otherwise: nothing can be compared"
+                "~ another model, other questions, or other limits and choices: nothing can be compared"
             )?;
         }
         let changes = match same_subject {

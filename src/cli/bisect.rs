@@ -42,8 +42,8 @@ use crate::{
 
 /// Which operation makes two cells of a run part? Proved by carrying it out as the other cell does
 ///
-/// Of an engine that is not the lab nobody sees what its operations give. Then it is told which declared precision and order
-/// gives what it showed, or comes nearest to it.
+/// What the operations of other engines than the lab give cannot be seen. There it says which declared precision and order
+/// gives what the engine showed, or comes nearest to it.
 #[derive(Args, Debug)]
 pub(super) struct Bisect {
     /// The folder that `reprocheck run` wrote
@@ -54,7 +54,7 @@ pub(super) struct Bisect {
     /// An item in which they part, by its name [default: the first]
     #[arg(long, value_name = "ID")]
     item: Option<String>,
-    /// The model, if it does not lie where the run found it
+    /// The model, if it is no longer where the run found it
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// Instead: which parts of the model carry the difference of the two cells? Each is put into the one as the other has it
@@ -69,7 +69,7 @@ pub(super) struct Bisect {
     /// How many tokens are read at once here, at most; that moves no bit
     #[arg(long, default_value_t = bisect::USUAL.1, value_name = "N")]
     together: NonZeroUsize,
-    /// At how many places, at most, what an engine showed that is not the lab is held against each precision and order
+    /// How many places of an engine other than the lab are held against each precision and order, at most
     #[arg(long, default_value_t = foreign::PLACES, value_name = "N")]
     places: NonZeroUsize,
     /// How to show the result
@@ -119,7 +119,7 @@ impl Bisect {
         let subject = model.subject()?;
         let checkpoint = model.checkpoint().ok_or_else(|| {
             Ended::usage(anyhow!(
-                "the run has no model whose operations could be looked into: name one of another run"
+                "the run has no model, so there are no operations to look into: name a run that has one"
             ))
         })?;
         let cells = <[Cell; 2]>::try_from(&self.cells[..]).ok();

@@ -32,7 +32,7 @@ const WIDTH: usize = 80;
 pub(super) struct Diff {
     /// A run's folder, a file of its cells/, or a samples_*.jsonl of lm-evaluation-harness
     one: PathBuf,
-    /// Another of its kind
+    /// Another of the same kind
     other: PathBuf,
     /// What every cell of two runs must have as it was: bits, tokens or answers [default: bits]
     #[arg(long, value_name = "LEVEL")]

@@ -96,7 +96,7 @@ impl ExplainOrder {
         writeln!(out, "Found in {}.", entry.found_in)?;
         writeln!(out)?;
         writeln!(out, "terms   {}", grouped(terms as u64))?;
-        writeln!(out, "depth   {} for the unluckiest term", plural(tree.depth() as u64, "addition"))?;
+        writeln!(out, "depth   {} for the deepest term", plural(tree.depth() as u64, "addition"))?;
         if order.depends_on_launch() {
             let Launch { rows, threads } = launch;
             writeln!(
@@ -274,7 +274,7 @@ fn explain_gate(gate: &Gate, plan: &Plan, out: &mut impl Write) -> Result<(), En
             "a cell has not run, was never approved or does not show enough, or another machine's engine would be compared"
         }
     };
-    writeln!(out, "\nis unknown, which is no pass, if\n{}", wrapped_after("  ", unknown, LINE))?;
+    writeln!(out, "\nis unknown, which never counts as a pass, if\n{}", wrapped_after("  ", unknown, LINE))?;
     Ok(())
 }
 

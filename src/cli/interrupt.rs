@@ -16,7 +16,7 @@ use signal_hook::{
 
 use super::{Ended, Exit};
 
-/// Has somebody asked this process to end?
+/// Has this process been asked to end?
 pub(super) struct Interrupt {
     /// It has been asked.
     pub(super) asked: Arc<AtomicBool>,
@@ -24,7 +24,7 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// From now on a first signal is for whoever looks here.
+    /// From now on a first signal is for the code that looks here.
     pub(super) fn watch() -> Result<Interrupt, Ended> {
         let interrupt = Interrupt { asked: Arc::default(), signal: Arc::default() };
         interrupt.register().map_err(|error| {

@@ -48,7 +48,7 @@ struct Cli {
     verb: Verb,
 }
 
-/// Where somebody begins who has just found this, and what every verb ends with.
+/// Where a newcomer begins, and what every verb ends with.
 const BEGIN: &str = "\
 Begin with
   reprocheck init                                          a matrix file with comments, for the model in this binary
@@ -56,9 +56,12 @@ Begin with
   reprocheck explain order split-k:rows --rows 2           one reason why a batch moves bits
 
 Exit codes
-  0  it holds, or is the same          3  nobody can tell: evidence is missing, or items are too few
-  1  a gate failed, or runs differ     4  the machine would not: files, network, memory
-  2  the usage or a file is wrong      130 or 143: stopped by Ctrl-C or SIGTERM, to be resumed";
+  0           it holds, or nothing differs
+  1           a gate failed, or something differs
+  2           the usage or a file is wrong
+  3           inconclusive: evidence is missing or there are too few items
+  4           environment error (file, network, memory); a retry may help
+  130 or 143  stopped by Ctrl-C or SIGTERM; `run --resume` goes on";
 
 /// How a verb shows what it found, where it writes no report.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,9 +129,9 @@ enum Exit {
     Failed = 1,
     /// The usage or the input is wrong.
     Usage = 2,
-    /// Nobody can tell: cells or evidence are missing, or there are too few items.
+    /// Inconclusive: cells or evidence are missing, or there are too few items.
     Undecided = 3,
-    /// The machine would not: files, threads.
+    /// An error of the environment: a file, the network, memory.
     Environment = 4,
     /// Ctrl-C has ended it.
     Interrupted = 130,
@@ -283,12 +286,12 @@ fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
     }
 }
 
-/// A line on stderr; if even that fails there is nobody left to tell.
+/// A line on stderr; if even that fails there is no other way to tell.
 fn complain(line: &dyn fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Is this a job of somebody's CI, where nobody watches and nobody approves?
+/// Is this a job of a CI, without a person who watches or approves?
 #[expect(clippy::disallowed_methods, reason = "it moves no bit")]
 fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false" && ci != "0")

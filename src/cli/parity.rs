@@ -201,7 +201,7 @@ fn is_settled(cell: Cell, servers: &BTreeMap<Name, Server>) -> Result<(), Ended>
     let Compute::Server(Served { server, settings }) = cell.compute else { return Ok(()) };
     let Some(declared) = servers.get(&server) else {
         return Err(Ended::usage(anyhow!(
-            "{cell} is a server that nothing declares: name the matrix file with [engine.{server}] by --matrix"
+            "{cell} is a server that is not declared: name the matrix file with [engine.{server}] by --matrix"
         )));
     };
     for (axis, words) in &declared.axes {

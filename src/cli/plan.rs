@@ -31,7 +31,7 @@ pub(super) struct Plan {
     #[command(flatten)]
     matrix: Matrix,
     /// Measure how long a run will take here: it loads the model, and has it read the longest prompt and choose a few tokens
-    /// under every cell that computes otherwise
+    /// under every cell that computes differently
     #[arg(long)]
     time: bool,
     /// The model to measure; the matrix file's where it is left out

@@ -94,7 +94,7 @@ fn is_watched() -> bool {
     !in_ci() && !is_dumb()
 }
 
-/// How many of several readings are done: a bar where somebody watches, and a line now and then in a log.
+/// How many of several readings are done: a bar where a person watches, and a line now and then in a log.
 pub(super) struct Readings {
     bar: ProgressBar,
     said: Instant,
@@ -156,22 +156,22 @@ impl Drop for Waiting {
     }
 }
 
-/// How far a plan has come: a bar where somebody watches, and lines in a log.
+/// How far a plan has come: a bar where a person watches, and lines in a log.
 pub(super) struct Cells {
     shown: Arc<Mutex<Shown>>,
     /// Before the plan is there: questions are made, and what is done already is read and checked.
     before: Option<Waiting>,
-    /// Speaks up while a cell says nothing; it ends when nobody can tell it anything any more.
+    /// Speaks up while a cell says nothing; it ends when nothing can tell it anything any more.
     ticker: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
 /// A run of seconds needs no lines but those of its cells.
 const QUIET: Duration = Duration::from_secs(10);
-/// Less than half a minute, however late somebody looks at the clock.
+/// Less than half a minute, however late the clock is read.
 const BEAT: Duration = Duration::from_secs(25);
 
 impl Cells {
-    /// Before anything runs; `stop` is set by somebody who wants it to end.
+    /// Before anything runs; `stop` is set when it should end.
     pub(super) fn new(stop: Arc<AtomicBool>) -> Cells {
         let drawn = is_watched() && std::io::stderr().is_terminal();
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -345,7 +345,7 @@ impl Log {
         ))
     }
 
-    /// What is said once to whoever has asked it to end.
+    /// What is said once when it is asked to end.
     fn stopping(&mut self, is_asked: bool) -> Option<&'static str> {
         let is_new = is_asked && !self.is_stopping && self.pace.current.is_some();
         self.is_stopping |= is_new;
@@ -364,7 +364,7 @@ mod tests {
         trace::Launches,
     };
 
-    /// A day by a clock that nobody waits for.
+    /// A day by a clock that is not waited for.
     #[test]
     fn a_log_is_never_silent_for_half_a_minute_and_says_nothing_of_a_run_of_seconds() {
         let start = Instant::now();
@@ -390,7 +390,7 @@ mod tests {
             (
                 10,
                 "2 cells of 1,000 items each\n1/2 lab/fp32/exact/t1/b1: 0 of 1,000 items, 0 tokens, 0 tokens/s, \
-                 nobody knows how long"
+                 time left unknown"
                     .to_owned()
             )
         );

@@ -43,7 +43,7 @@ pub(super) struct Sensitivity {
     /// How many items are read: every other one to choose by, and the others to tell what the choice costs
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = up_to(1 << 20))]
     items: usize,
-    /// The model, if it does not lie where the run found it
+    /// The model, if it is no longer where the run found it
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// Write the map to this file, which a matrix file names as `precision = "map:FILE"`
@@ -80,7 +80,7 @@ impl Sensitivity {
         let subject = model.subject()?;
         let checkpoint = model.checkpoint().ok_or_else(|| {
             Ended::usage(anyhow!(
-                "the run has no model whose products could be lowered: name one of another run"
+                "the run has no model, so there are no products to lower: name a run that has one"
             ))
         })?;
         let cell = self.cell.or(run.about.reference).ok_or_else(|| {

@@ -27,10 +27,10 @@ pub(super) enum Suite {
 struct Taken {
     /// The suite, see `reprocheck list suites`, or a path with a slash to your own
     name: String,
-    /// Other numbers in the same places
+    /// The seed: another one puts other numbers in the same places
     #[arg(long, default_value = "0", value_name = "S")]
     seed: u64,
-    /// So many examples before each question, of the same kind and never an item themselves
+    /// How many solved examples stand before each question; they are of the same kind, and never items themselves
     #[arg(long, default_value = "0", value_name = "K", value_parser = clap::value_parser!(u8).range(..=32))]
     shots: u8,
 }
@@ -54,7 +54,7 @@ pub(super) struct Export {
     /// How many items [default: as many as the suite has for most purposes]
     #[arg(long, value_name = "N")]
     n: Option<usize>,
-    /// Only the items that a model can be asked so; the style of the prompts for `--lm-eval` [default there: completion]
+    /// Only the items that have this style; the style of the prompts for `--lm-eval` [default there: completion]
     #[arg(long)]
     style: Option<Style>,
     /// Write the items and a task for lm-evaluation-harness into this folder

@@ -154,7 +154,7 @@ impl Child {
 
     fn strange(&mut self) -> EngineError {
         EngineError::Environment(format!(
-            "{}: the process that runs candle does not answer as it should: let it be started from the same build",
+            "{}: the process that runs candle does not answer as it should: start it from the same build",
             self.stock
         ))
     }
@@ -213,8 +213,7 @@ pub fn serve(
 ) -> io::Result<()> {
     let Some(question) = read_line::<Open>(&mut input)? else { return Ok(()) };
     let Compute::Candle(stock) = question.cell.compute else {
-        let sentence =
-            format!("{} is no cell of candle's: let it be asked from the same build", question.cell);
+        let sentence = format!("{} is not a cell of candle's: ask it from the same build", question.cell);
         return write_line(&mut output, &Answer::Failed(EngineError::Unsupported(sentence)));
     };
     let opened = open(&question.model);

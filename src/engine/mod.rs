@@ -220,7 +220,7 @@ pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineEr
     }
     if precision.parts().contains(&Precision::Gguf) && !subject.is_gguf {
         return Err(EngineError::Unsupported(format!(
-            "{compute} keeps weights as a file of GGUF stores them, and {} is none: use fp32, or name such a file",
+            "{compute} keeps weights as a file of GGUF stores them, and {} is not one: use fp32, or name such a file",
             subject.name
         )));
     }

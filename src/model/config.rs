@@ -155,7 +155,7 @@ pub enum ConfigError {
         source: serde_json::Error,
     },
     /// JSON, but no object.
-    #[error("{0} is JSON, but no object with keys: fetch it again")]
+    #[error("{0} is JSON, but not an object with keys: fetch it again")]
     NotAnObject(String),
     /// A value that cannot be.
     #[error("{file}: `{key}` is {value}, and {wrong}: {way_out}")]

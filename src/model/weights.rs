@@ -60,7 +60,7 @@ pub enum WeightsError {
     /// A header beyond what the format allows.
     #[error(
         "{file} announces a header of {length} bytes, and the format allows {LONGEST_HEADER}: \
-         it is no safetensors file, so fetch the one that belongs there"
+         it is not a safetensors file, so fetch the one that belongs there"
     )]
     HeaderTooLong {
         /// Which file.
@@ -71,7 +71,7 @@ pub enum WeightsError {
     /// A header beyond the end of the file.
     #[error(
         "{file} announces a header of {length} bytes, but only {left} follow: \
-         it is cut off or no safetensors file, so fetch it again"
+         it is cut off or not a safetensors file, so fetch it again"
     )]
     HeaderCutOff {
         /// Which file.

@@ -28,7 +28,7 @@ pub enum RevealError {
     },
     /// The answers contradict each other.
     #[error(
-        "the answers to the masks at terms {i} and {j} belong to no tree: the sum is no fixed tree of additions"
+        "the answers to the masks at terms {i} and {j} belong to no tree: the sum is not a fixed tree of additions"
     )]
     NoTree {
         /// A term.

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_counts_the_additions_of_the_unluckiest_term() {
+    fn depth_counts_the_additions_of_the_deepest_term() {
         let depth = |order: &str| order.parse::<Order>().unwrap().tree(64, Launch::default()).depth();
         assert_eq!(
             [depth("sequential"), depth("pairwise"), depth("lanes:8"), depth("exact")],

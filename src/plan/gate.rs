@@ -105,7 +105,7 @@ pub const LIMITS: &[LimitEntry] = &[
         key: key(
             "max-accuracy-drop",
             Form::Share,
-            "how much accuracy a cell may lose, held to the bound of its interval",
+            "how much accuracy a cell may lose, by tests and an interval over pairs of answers",
         ),
         read: |value| share(value).map(|most| Limit::AccuracyDrop { most, confidence: CONFIDENCE }),
     },
@@ -136,9 +136,10 @@ impl Limit {
                 "they are seen to have other bits on at least one item: agreement fails".to_owned()
             }
             Limit::AccuracyDrop { most, confidence } => format!(
-                "the loss of accuracy is below {} % at {} % confidence, over pairs of answers to the same item (the lower end of \
-                 Newcombe's interval). It fails if it is above even at the upper end; between the two it is undecided, and the \
-                 report says how many items would tell",
+                "the loss of accuracy over all items is below {} % even at the far end of its interval (Newcombe's, one-sided, at \
+                 {} % confidence, over pairs of answers to the same item). It fails if a test shows a larger loss, over all items \
+                 or those of one suite; all tests of the gate are taken together (Holm). Else it is undecided, and the report \
+                 says how many items would decide it",
                 percent(*most),
                 percent(*confidence)
             ),

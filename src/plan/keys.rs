@@ -120,7 +120,7 @@ static SERVER: Section = Section {
 
 static SUITE: Section = Section {
     name: "suites",
-    sentence: "a suite that is run otherwise than the others",
+    sentence: "a suite that runs with settings of its own",
     keys: &[key("name", Form::Text, "its name, or its path"), ITEMS, ITEM_SEED, STYLE, SHOTS],
     axes: None,
 };
@@ -208,7 +208,7 @@ const GATE_HEAD: [Key; 4] = [
 const CONFIDENCE: Key = key(
     "confidence",
     Form::Share,
-    "of the bound that `max-accuracy-drop` is held to; 95% where it is left out",
+    "of the tests and the interval of `max-accuracy-drop`; 95% where it is left out",
 );
 
 /// The JSON Schema of a matrix file, for an editor.

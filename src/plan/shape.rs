@@ -219,7 +219,7 @@ pub(super) fn share(value: &DeValue<'_>) -> Option<f64> {
 pub(super) fn choice(text: &str) -> Result<Choice, String> {
     let Some(parameters) = text.strip_prefix("sampled") else {
         return text.parse().map_err(|_| {
-            format!("`{text}` is no way to choose a token: write `greedy`, or for example `sampled:temperature=0.7`")
+            format!("`{text}` is not a way to choose a token: write `greedy`, or for example `sampled:temperature=0.7`")
         });
     };
     let parameters = parameters.trim_start_matches(':');
@@ -568,12 +568,15 @@ fn check_declared(
 ) {
     let name = axis.get_ref().as_ref();
     if !server::is_axis(name) {
-        let sentence = format!("`{name}` is no name of an axis: write it in small letters, digits and `-`");
+        let sentence =
+            format!("`{name}` is not a name for an axis: write it in small letters, digits and `-`");
         return problems.add(axis.span(), sentence);
     }
     if Axis::named(name).is_some() || PLACEHOLDERS.contains(&name) {
-        return problems
-            .add(axis.span(), format!("`{name}` has a meaning of its own: call this axis otherwise"));
+        return problems.add(
+            axis.span(),
+            format!("`{name}` has a meaning of its own: choose another name for this axis"),
+        );
     }
     let is_right = match settings.get_ref() {
         DeValue::Array(list) => list.iter().all(|value| word(value.get_ref()).is_some()),

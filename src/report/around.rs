@@ -32,13 +32,13 @@ fn may_move<'w>(mut cells: impl Iterator<Item = Cell>, mut what: impl Iterator<I
 
 /// What follows from that.
 fn so(may_move: bool) -> &'static str {
-    if may_move { "and whatever is other may come from that:" } else { "which moves no bit of them:" }
+    if may_move { "and any other difference may come from that:" } else { "which moves no bit of them:" }
 }
 
 /// The sentence above what differs around two cells.
 pub(crate) fn sentence_of_two(cells: [Cell; 2], differing: &Differing) -> String {
     let what = differing.iter().map(|(what, _)| what.as_str());
-    format!("What surrounds the two is not the same, {}", so(may_move(cells.into_iter(), what)))
+    format!("The surroundings of the two differ, {}", so(may_move(cells.into_iter(), what)))
 }
 
 /// In what the surroundings of two cells differ, each of a run of its own or of one: where they ran, and what was declared of
@@ -175,7 +175,7 @@ pub(crate) fn told(report: &Report) -> Vec<Told> {
         let cells = of_engine(&engine).map(|row| row.cell);
         let changes = before.surroundings.iter().filter(|change| change.engine == engine);
         let may_move = may_move(cells, changes.map(|change| change.what.as_str()));
-        let sentence = format!("What surrounds the cells of {engine} is not what it was, {}", so(may_move));
+        let sentence = format!("The surroundings of the cells of {engine} have changed, {}", so(may_move));
         Told { engine, sentence, lines, may_move }
     };
     told.into_iter().map(tell).collect()

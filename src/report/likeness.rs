@@ -29,8 +29,8 @@ pub(crate) fn sentences(cell: &Cell, likeness: &Likeness) -> Vec<String> {
     let Likeness { sight, items, places, numbers, tried } = likeness;
     let Some(best) = tried.first() else {
         return vec![format!(
-            "Nobody sees what its operations give, and {cell} shows nothing of what its tokens were chosen from, so there is \
-             nothing to hold an order against: let it show log-probabilities."
+            "What its operations give cannot be seen, and {cell} shows nothing of what its tokens were chosen from, so there \
+             is nothing to hold an order against: let it show log-probabilities."
         )];
     };
     let shown = match sight {
@@ -39,8 +39,8 @@ pub(crate) fn sentences(cell: &Cell, likeness: &Likeness) -> Vec<String> {
     };
     let count = tried.iter().map(|tried| tried.numerics.len() as u64).sum();
     let mut sentences = vec![format!(
-        "Nobody sees what its operations give, but it shows {shown}: {} at {} of {}. The lab has read the same tokens in {} of \
-         precision and order.",
+        "What its operations give cannot be seen, but it shows {shown}: {} at {} of {}. The lab has read the same tokens in \
+         {} of precision and order.",
         plural(*numbers, "number"),
         plural(*places, "place"),
         plural(*items, "item"),
@@ -122,7 +122,8 @@ fn apart(tried: &[Tried], best: &Tried) -> Vec<String> {
         );
         sentences.push(match among - best.bits > APART {
             true => format!("{range}: it is farther from them than they are from one another, so more than its order sets it apart."),
-            false => format!("{range}: it is no farther from them than they are from one another, so its order may be all that sets it apart, and is none of these."),
+            false => format!("{range}: it is no farther from them than they are from one another, so its order may be all \
+                              that sets it apart, and is not one of these."),
         });
     }
     let is_other = |tried: &&Tried| tried.numerics.iter().all(|numerics| numerics.precision() != own);

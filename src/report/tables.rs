@@ -44,14 +44,14 @@ pub(crate) fn axes(report: &Report) -> Table {
         title: "What one axis alone moves".to_owned(),
         columns: [
             &[Column::word("axis")][..],
-            &["pairs", "really", "bits", "tokens", "answers"].map(Column::number),
+            &["pairs", "exercised", "bits", "tokens", "answers"].map(Column::number),
             &["items: bits", "items: tokens", "items: answers"].map(Column::of_page),
             &[Column::number("logits")],
         ]
         .concat(),
         rows: rows.collect(),
-        sentence: "Pairs of cells that differ on this axis alone: how many, in how many it made a difference to what ran, how many \
-                   have the same bits, tokens and answers; and the share of bit-identical logits."
+        sentence: "Pairs of cells that differ on this axis alone: how many there are, in how many the axis made a difference to what \
+                   ran (exercised), and how many have the same bits, tokens and answers; then the share of bit-identical logits."
             .to_owned(),
         noun: "axis",
         alike: None,
@@ -133,8 +133,8 @@ fn precisions(report: &Report) -> Table {
         .concat(),
         rows: rows.collect(),
         sentence: format!(
-            "All cells of a precision, and how many of them are not alike to the last bit: mean accuracy, its deviation in \
-             percentage points, the share of items whose bits, tokens and answers are the same in all cells, and after how \
+            "The cells of a precision, and how many of them are distinct, which is not alike to the last bit; their mean accuracy, its \
+             deviation in percentage points, the share of items whose bits, tokens and answers are the same in all cells, and after how \
              many tokens the others part.{drawn}"
         ),
         noun: "precision",
@@ -225,14 +225,14 @@ fn cells(report: &Report) -> Table {
     let shown = if is_seen {
         ""
     } else {
-        " Each shows all logits, the best log-probabilities (top), tokens, or a text alone: what does not show all is alike to none."
+        " Each shows all logits, the best log-probabilities (top), tokens, or a text alone: a cell that does not show all is alike to none."
     };
     let loose = if is_strict { "" } else { " Flexible: the last number of a text will do for an answer." };
     let effects = report.cells.iter().filter_map(|row| row.design_effect);
     let clusters = effects.max_by(f64::total_cmp).map_or_else(String::new, |effect| {
         format!(
-            " Questions come in clusters, which intervals and tests count: a question tells as much as 1/{effect:.1} of one by itself, \
-             where that is least (the design effect)."
+            " Questions come in clusters, and intervals and tests count those: at worst a question tells as much as 1/{effect:.1} of \
+             an independent one (the design effect is {effect:.1})."
         )
     });
     Table {

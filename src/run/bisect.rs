@@ -225,7 +225,7 @@ pub(super) struct Side {
 pub(super) fn side(run: &Run, cell: Cell) -> Result<Side, BisectError> {
     let Compute::Lab(numerics) = cell.compute else {
         return Err(BisectError::Refused(format!(
-            "nobody sees what the operations of {cell} give: `reprocheck bisect` says which order and precision of the lab \
+            "what the operations of {cell} give cannot be seen: `reprocheck bisect` says which order and precision of the lab \
              comes nearest to it"
         )));
     };

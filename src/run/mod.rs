@@ -166,7 +166,9 @@ impl FromStr for Partition {
             (1..=of).contains(&part).then_some(Partition { by, part, of })
         };
         read().ok_or_else(|| {
-            format!("`{text}` is no part: write slice:1/3 for every third cell from the first, or hash:1/3")
+            format!(
+                "`{text}` is not a part: write slice:1/3 for every third cell from the first, or hash:1/3"
+            )
         })
     }
 }

@@ -191,7 +191,7 @@ impl Pace {
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Left::Unknown => f.write_str("nobody knows how long"),
+            Left::Unknown => f.write_str("time left unknown"),
             Left::About(time) => write!(f, "about {} left", in_words(*time)),
             Left::AtLeast(time) => write!(f, "at least {} left", in_words(*time)),
             Left::AtMost(time) => write!(f, "at most {} left", in_words(*time)),

@@ -86,7 +86,7 @@ pub fn attribute(
     let (items, panel) = chosen.panel(checkpoint, sides.each_ref().map(|side| side.numerics));
     let attribution = panel.attribute(asked.by, done)?;
     if attribution.whole.divergence == Some(0.0) {
-        let sentence = "no operation gives anything else in the one cell than in the other: they do not part by what they compute";
+        let sentence = "every operation gives the same in both cells: they do not part by what they compute";
         return Err(BisectError::Refused(sentence.to_owned()));
     }
     Ok(Attributed { cells, items, attribution })

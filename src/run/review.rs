@@ -130,7 +130,7 @@ pub(super) fn check(
     tokens: &[Token],
 ) -> Result<(), TraceError> {
     if question.score(&line.text, line.finish == Finish::Length) != line.scores {
-        return Err(reader.wrong(question.item, "its text is scored otherwise now"));
+        return Err(reader.wrong(question.item, "its text is scored differently now"));
     }
     if chain(reader.sight(), tokens) != line.root {
         return Err(reader.wrong(question.item, "its root is not that of its tokens"));

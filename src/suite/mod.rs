@@ -166,7 +166,7 @@ impl Suite {
             version: 1,
             title: format!("the questions of {}", path.display()),
             measures: format!(
-                "What these {} questions measure is known to whoever brought them.",
+                "Your own {} questions: reprocheck does not know what they measure.",
                 items.len()
             ),
             sources: Vec::new(),

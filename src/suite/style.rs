@@ -58,11 +58,14 @@ mod tests {
     #[test]
     fn an_unknown_name_is_told_what_was_meant() {
         let sentence = |text: &str| text.parse::<Style>().unwrap_err().to_string();
-        assert_eq!(sentence("caht"), "`caht` is no style: write `chat`, or one of compact, completion, chat");
-        assert_eq!(sentence("poem"), "`poem` is no style: write one of compact, completion, chat");
+        assert_eq!(
+            sentence("caht"),
+            "unknown style `caht`: write `chat`, or one of compact, completion, chat"
+        );
+        assert_eq!(sentence("poem"), "unknown style `poem`: write one of compact, completion, chat");
         assert_eq!(
             sentence(&"é".repeat(1_000_000)).len(),
-            2 * 60 + "`…` is no style: write one of compact, completion, chat".len()
+            2 * 60 + "unknown style `…`: write one of compact, completion, chat".len()
         );
     }
 }

@@ -88,7 +88,7 @@ pub enum BaselineError {
         form: u32,
     },
     /// It is something else.
-    #[error("is no baseline: {0}")]
+    #[error("is not a baseline: {0}")]
     Json(#[from] serde_json::Error),
 }
 

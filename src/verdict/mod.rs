@@ -167,7 +167,7 @@ impl<'a> Bench<'a> {
             let first = idle[0][0];
             if idle.len() == varying.len() {
                 self.findings.push(Finding::unknown(format!(
-                    "`{axis}` did not really vary: {} ({}); {}",
+                    "`{axis}` was not exercised: {} ({}); {}",
                     idle_sentence(*axis),
                     example(&idle[0][..]),
                     idle_way_out(*axis)
@@ -407,7 +407,7 @@ fn breaks(
             let flips = tally.change().counts.flips();
             (rate(flips.hits, flips.of) > most).then_some(())?;
             fail(format!(
-                "{other} is right or wrong otherwise than {one} on {} of {} items, where {:.2} % may be",
+                "{other} and {one} differ in what is right on {} of {} items, where {:.2} % may be",
                 flips.hits,
                 flips.of,
                 100.0 * most

@@ -608,7 +608,7 @@ fn a_token_that_no_header_can_hold_is_refused_unseen() {
     let hub = Hub::new(repo());
     let token = Some(Token::new("hf_se\ncret", "/home/me/token"));
     let error = open("main", &HubSettings { token, ..hub.settings() }).expect_err("no token");
-    assert_says(&error, &["/home/me/token is no token"]);
+    assert_says(&error, &["/home/me/token does not hold a token"]);
     assert_eq!(hub.requests(), [""; 0]);
 }
 
@@ -797,7 +797,7 @@ fn nobody_at_the_other_end_is_a_sentence() {
     for endpoint in ["huggingface.co", "ftp://huggingface.co", "", "https://", "https://x/?y"] {
         let error = open("main", &HubSettings { endpoint: endpoint.to_owned(), ..hub.settings() });
         let error = error.expect_err(endpoint);
-        assert_says(&error, &["is no address of a Hub", "set HF_ENDPOINT"]);
+        assert_says(&error, &["is not the address of a Hub", "set HF_ENDPOINT"]);
         assert!(!error.is_environment());
     }
 }

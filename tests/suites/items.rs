@@ -231,7 +231,7 @@ fn a_mistake_in_a_suites_file_is_told_with_its_place_and_the_way_out() {
         ),
         (
             wrong(&format!("{HEAD}{ITEMS}generator = \"cary_chain\"\n")),
-            "./suite.toml:6: `cary_chain` is no generator: write one of carry_chain, digit_ops, divmod, exec_trace, \
+            "./suite.toml:6: `cary_chain` is not a generator: write one of carry_chain, digit_ops, divmod, exec_trace, \
              expr_chain, gpt3_arith, list_stats, mul_ladder, number_theory, nupa_core, perturb_num, sequence_next, \
              street_approx, tok_chunk, word_checklist, word_symbolic\n  | generator = \"cary_chain\"\n  |             ^^^^^^^^^^^^",
         ),

@@ -151,7 +151,7 @@ fn every_problem_has_its_sentence() {
     let rows: &[(Format, &[u8], &str)] = &[
         (Jsonl, b"", "items.jsonl: holds no questions: write one JSON object a line"),
         (Jsonl, b"\n \n", "items.jsonl: holds no questions: write one JSON object a line"),
-        (Jsonl, b"[1]", "items.jsonl:1: is no JSON object: write one object a line, `{` to `}`"),
+        (Jsonl, b"[1]", "items.jsonl:1: is not a JSON object: write one object a line, `{` to `}`"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": 1", "items.jsonl:1:29: is not JSON (EOF while parsing an object): correct it there"),
         (Jsonl, b"\n{\"question\": \"q\" \"answer\": 1}", "items.jsonl:2:18: is not JSON (expected `,` or `}`): correct it there"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": 1} x", "items.jsonl:1:32: is not JSON (trailing characters): correct it there"),
@@ -170,8 +170,8 @@ fn every_problem_has_its_sentence() {
         (Jsonl, b"{\"question\": \"q\", \"answer\": \"\\ud800\"}", "items.jsonl:1: `answer`: is a string: write a string or a number"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"correct\": 1, \"output\": \"\"}", "items.jsonl:1: `correct`: is a number: write true or false"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"correct\": true}", "items.jsonl:1: `correct`: stands without an `output`: give what was found correct or not"),
-        (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"statum\": \"a\"}", "items.jsonl:1: `statum`: is no field of this format: write `stratum`, or leave it out"),
-        (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"comment\": \"a\"}", "items.jsonl:1: `comment`: is no field of this format: leave it out, or write one of id, prompt, question, answer, kind, stratum, cluster, output, correct"),
+        (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"statum\": \"a\"}", "items.jsonl:1: `statum`: is not a field of this format: write `stratum`, or leave it out"),
+        (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"comment\": \"a\"}", "items.jsonl:1: `comment`: is not a field of this format: leave it out, or write one of id, prompt, question, answer, kind, stratum, cluster, output, correct"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"kind\": \"interger\"}", "items.jsonl:1: `kind`: `interger` is no kind of answer: write `integer`, or one of integer, digits, fraction, irreducible, decimal, scientific, label, list, latex, number, estimate"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": \"2.5\", \"kind\": \"integer\"}", "items.jsonl:1: `answer`: `2.5` is not an integer answer: correct it, or the kind"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": \"...\", \"kind\": \"digits\"}", "items.jsonl:1: `answer`: `...` is not a digits answer: correct it, or the kind"),
@@ -250,7 +250,7 @@ fn a_format_is_known_by_its_first_line() {
 #[test]
 fn a_format_that_cannot_be_known_is_to_be_named() {
     let sentence = |line: &str| Format::recognize(line).unwrap_err().to_string();
-    assert_eq!(sentence("[]"), "the first line is no JSON object: write one object a line");
+    assert_eq!(sentence("[]"), "the first line is not a JSON object: write one object a line");
     assert_eq!(
         sentence(r#"{"question": "q", "label": 1}"#),
         "the fields of the first line (`question`, `label`) do not tell the format: correct them, or name it in a \
@@ -258,7 +258,7 @@ fn a_format_that_cannot_be_known_is_to_be_named() {
     );
     assert_eq!(
         "gsm".parse::<Format>().unwrap_err().to_string(),
-        "`gsm` is no format: write `gsm8k`, or one of gsm8k, math500, aime, jsonl, lm-eval"
+        "unknown format `gsm`: write `gsm8k`, or one of gsm8k, math500, aime, jsonl, lm-eval"
     );
 }
 

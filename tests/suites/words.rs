@@ -598,7 +598,7 @@ fn a_mistake_in_a_template_is_told_with_its_place_and_the_way_out() {
         (r#"steps = ["{n} pays [rest = sum - v]."]"#, "steps = []", "template `tickets`, `more.2.steps`: there is none: write how the answer is calculated".to_owned()),
         ("which were {p} dollars each", "", "template `tickets`, `again`: it does not tell `p`, which a step needs: add {p}".to_owned()),
         ("{n} buys {a}", "{n} buys {a", "template `tickets`, `text`: nothing before it declares `a {t`: correct the name or add it to `draw`".to_owned()),
-        ("sells {k} of them at cost.\"\n", "sells {k of them at cost.\"\n", "template `tickets`, `text`: `{k of them at cost.` is no slot: write {name}, and [name = a + b] in a step".to_owned()),
+        ("sells {k} of them at cost.\"\n", "sells {k of them at cost.\"\n", "template `tickets`, `text`: `{k of them at cost.` is not a slot: write {name}, and [name = a + b] in a step".to_owned()),
         ("has been there {z} times", "has been there {y} times", "template `tickets`, `noop.text`: nothing before it declares `y`: correct the name or add it to `draw`".to_owned()),
         ("has been there {z} times", "has been there", "template `tickets`, `noop.draw`: nothing uses `z`: use it or remove it".to_owned()),
         ("\"a = 8..60\"", "\"a = 8..60\", \"c = 2..9\"", "template `tickets`, `draw`: nothing uses `c`: use it or remove it".to_owned()),

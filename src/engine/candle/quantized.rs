@@ -25,7 +25,7 @@ impl<'a> Quantized<'a> {
     pub(super) fn of(checkpoint: &'a Checkpoint) -> std::result::Result<Quantized<'a>, String> {
         let Some(path) = checkpoint.gguf() else {
             return Err(format!(
-                "candle reads quantized models from files of GGUF alone, and {} is none: use fp32, or name such a file",
+                "candle reads quantized models from files of GGUF alone, and {} is not one: use fp32, or name such a file",
                 checkpoint.name
             ));
         };

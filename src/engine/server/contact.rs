@@ -175,7 +175,7 @@ impl Contact {
 
     pub(super) fn strange(&self, problem: &str) -> EngineError {
         EngineError::Answer(format!(
-            "its server is not to be believed: {}; see who answers there, and that it speaks the dialect of {}",
+            "its server cannot be trusted: {}; see who answers there, and that it speaks the dialect of {}",
             self.exchange.hide(problem),
             self.dialect.name
         ))
@@ -245,7 +245,7 @@ impl Contact {
             };
             if done.chosen > chosen || of_prompts {
                 return Err(self.strange(&format!(
-                    "it counts {} tokens and gave us {chosen}, so somebody else uses it too",
+                    "it counts {} tokens and gave us {chosen}, so it serves others, too",
                     done.chosen
                 )));
             }

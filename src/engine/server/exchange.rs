@@ -130,7 +130,7 @@ impl Exchange {
         if status.is_success() {
             return String::from_utf8(body).map_err(|_| {
                 EngineError::Answer(format!(
-                    "{path} of its server answers with bytes that are no text: see who answers there"
+                    "{path} of its server answers with bytes that are not text: see who answers there"
                 ))
             });
         }

@@ -298,9 +298,9 @@ impl<'a> Serving<'a> {
         for (member, answer) in group.iter().zip(&answers) {
             self.check_cache(cache, member, answer)?;
             if answer.fingerprint.as_deref().map(|print| self.contact.readable(print)) != self.fingerprint {
-                return Err(self.contact.strange(
-                    "it has another fingerprint than before, so what it says now goes with nothing",
-                ));
+                return Err(self
+                    .contact
+                    .strange("its fingerprint has changed, so its answers do not go with those before"));
             }
         }
         Ok((answers, done))
@@ -351,7 +351,7 @@ impl Engine for Serving<'_> {
         if self.contact.identity()? != self.identity {
             return Err(self
                 .contact
-                .strange("it is another one than before, so what it says now goes with nothing"));
+                .strange("it is not the one that it was, so its answers do not go with those before"));
         }
         let rows = done.and_then(rows);
         let decode = |tokens: &[u32]| self.tokenizer.decode(tokens, true);

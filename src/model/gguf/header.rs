@@ -56,7 +56,7 @@ pub(super) fn read(source: &Source) -> Result<(Metadata, BTreeMap<String, Place>
         None => 32,
         Some(alignment) if alignment.is_power_of_two() && (8..=1 << 20).contains(&alignment) => alignment,
         Some(_) => {
-            return Err(metadata.wrong(ALIGNMENT, "no power of two from 8 on", "fetch the file again"));
+            return Err(metadata.wrong(ALIGNMENT, "not a power of two from 8 up", "fetch the file again"));
         }
     };
 
@@ -319,7 +319,9 @@ impl Reader<'_> {
             return Err(self.tensor(&tensor, "its shape is absurd".to_owned()));
         };
         if !begin.is_multiple_of(alignment) {
-            return Err(self.tensor(&tensor, format!("it begins at {begin}, no multiple of {alignment}")));
+            return Err(
+                self.tensor(&tensor, format!("it begins at {begin}, which is not a multiple of {alignment}"))
+            );
         }
         Ok((tensor, Place::new(stored, shape, begin, end)))
     }

@@ -101,7 +101,7 @@ impl Metadata {
 
     /// A whole number that is not negative, if it is there.
     pub(super) fn whole(&self, key: &str) -> Result<Option<u64>, GgufError> {
-        self.taken(key, "a whole number from 0 on", |value| match value {
+        self.taken(key, "a whole number from 0 up", |value| match value {
             Value::Integer(value) => u64::try_from(*value).ok(),
             _ => None,
         })

@@ -368,7 +368,7 @@ impl<'a> Vocabulary<'a> {
             Err(self.metadata.wrong(PRE, wrong, TAKE_ANOTHER))
         };
         match self.metadata.text(PRE)? {
-            None => refuse("without it nobody knows how a text is cut"),
+            None => refuse("without it the way a text is cut is not known"),
             Some(name) => match PRE_TOKENIZERS.iter().find(|rules| rules.names.contains(&name)) {
                 Some(rules) => Ok(rules),
                 None => refuse("how that cuts a text is not known"),
@@ -927,7 +927,7 @@ mod tests {
             ),
             (
                 without(bytes(), PRE),
-                "is absent, and without it nobody knows how a text is cut; known here are default",
+                "is absent, and without it the way a text is cut is not known; known here are default",
             ),
             (without(bytes(), TOKENS), "is absent, and a tokenizer has at least one token"),
             (
@@ -959,7 +959,7 @@ mod tests {
             (with(bytes(), ADD_END, Integer(1)), "it should be true or false"),
             (with(bytes(), END, Integer(7)), "is 7, and there are 7 tokens, from 0 on"),
             (with(bytes(), END, Integer(1 << 40)), "is 1099511627776, and there are 7 tokens"),
-            (with(bytes(), END, Integer(-1)), "is -1, and it should be a whole number from 0 on"),
+            (with(bytes(), END, Integer(-1)), "is -1, and it should be a whole number from 0 up"),
             (without(scored(), SCORES), "is absent, and a tokenizer of this kind has some"),
             (with(scored(), SCORES, Floats(vec![0.0])), "is a list of 1 numbers, and there are 12 tokens"),
             (with(scored(), SCORES, Floats(vec![nothing; 12])), "that of token 0 is not a number"),

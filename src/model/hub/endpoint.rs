@@ -34,7 +34,7 @@ impl<'a> Endpoint<'a> {
         let address = address.ok_or_else(|| {
             let endpoint = &settings.endpoint;
             HubError::Settings(format!(
-                "{endpoint:?} is no address of a Hub: set HF_ENDPOINT to one that begins with https://, or unset it"
+                "{endpoint:?} is not the address of a Hub: set HF_ENDPOINT to one that begins with https://, or unset it"
             ))
         })?;
         let bearer = |secret: &str| {
@@ -46,7 +46,7 @@ impl<'a> Endpoint<'a> {
             None => None,
             Some(token) => Some(bearer(token.secret()).ok_or_else(|| {
                 HubError::Settings(format!(
-                    "what is in {} is no token: a token is one word of letters and digits; set HF_TOKEN to it",
+                    "{} does not hold a token: a token is one word of letters and digits; set HF_TOKEN to it",
                     token.origin()
                 ))
             })?),
@@ -107,7 +107,7 @@ pub(super) fn ping(settings: &HubSettings, patience: Duration) -> Result<Ping, H
     match response.status() {
         StatusCode::UNAUTHORIZED => Ok(Ping::Stranger),
         status if status.is_success() => {
-            json::<HashMap<String, IgnoredAny>>(&url, response, "it knows nobody").map(|_| Ping::Known)
+            json::<HashMap<String, IgnoredAny>>(&url, response, "it names no account").map(|_| Ping::Known)
         }
         status => Ok(Ping::Answers(status.to_string())),
     }

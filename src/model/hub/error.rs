@@ -73,7 +73,7 @@ pub enum HubError {
         why: String,
     },
     /// The server answers that it cannot.
-    #[error("{url} answers {status}: that is a trouble of the server, try again in a while")]
+    #[error("{url} answers {status}: the server has a problem, so try again in a while")]
     Server {
         /// Without what follows a question mark.
         url: String,

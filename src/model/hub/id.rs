@@ -20,25 +20,25 @@ pub struct RepoId {
 pub enum RepoIdError {
     /// There is not exactly one slash.
     #[error(
-        "{0:?} is no repository: write owner/name, such as Qwen/Qwen3-0.6B, with @revision behind it if need be; \
+        "{0:?} is not a repository: write owner/name, such as Qwen/Qwen3-0.6B, with @revision behind it if need be; \
          a folder begins with ./ or /"
     )]
     Shape(String),
     /// The owner or the name is not one that the Hub gives.
     #[error(
-        "{0:?} is no owner or name on the Hub: write at most 96 letters, digits, `-`, `_` and `.`, not beginning or \
+        "{0:?} is not an owner or a name on the Hub: write at most 96 letters, digits, `-`, `_` and `.`, not beginning or \
          ending with `-` or `.`, without `--` and `..`, and not ending in `.git`"
     )]
     Part(String),
     /// The revision is no branch, tag or commit.
     #[error(
-        "{0:?} is no revision: write a branch, a tag or a commit in letters, digits, `-`, `_`, `.`, `+` and `/`; a \
+        "{0:?} is not a revision: write a branch, a tag or a commit in letters, digits, `-`, `_`, `.`, `+` and `/`; a \
          commit of 40 hex digits names any other"
     )]
     Revision(String),
     /// The file is none that the Hub could hold beside the others.
     #[error(
-        "{0:?} is no file of GGUF: write its name in letters, digits, `-`, `_`, `.` and `+`, at most 200 of them"
+        "{0:?} is not a file of GGUF: write its name in letters, digits, `-`, `_`, `.` and `+`, at most 200 of them"
     )]
     File(String),
 }

@@ -246,17 +246,17 @@ fn shards(folder: &Path) -> Result<Vec<String>, HubError> {
     let mut text = Vec::new();
     file.take(INDEX_BYTES + 1).read_to_end(&mut text).map_err(HubError::cache("read", &path))?;
     if text.len() as u64 > INDEX_BYTES {
-        return Err(wrong(format!("an index of more than {INDEX_BYTES} bytes is none")));
+        return Err(wrong(format!("an index has at most {INDEX_BYTES} bytes, and this file has more")));
     }
     let index: Index =
-        serde_json::from_slice(&text).map_err(|error| wrong(format!("no index of weights: {error}")))?;
+        serde_json::from_slice(&text).map_err(|error| wrong(format!("not an index of weights: {error}")))?;
     let shards: BTreeSet<_> = index.weight_map.into_values().collect();
     if shards.is_empty() {
         return Err(wrong("names no weights".to_owned()));
     }
     match shards.iter().find(|name| !is_shard(name)) {
         // It would become part of a path.
-        Some(name) => Err(wrong(format!("names {name:?}, which is no file of safetensors beside it"))),
+        Some(name) => Err(wrong(format!("names {name:?}, which is not a safetensors file beside it"))),
         None => Ok(shards.into_iter().collect()),
     }
 }

@@ -89,7 +89,7 @@ impl<'a> Remote<'a> {
             }
             let tag = text("x-linked-etag").or(text(ETAG.as_str())).unwrap_or_default();
             let digest = Digest::parse(tag.trim_start_matches("W/").trim_matches('"'))
-                .ok_or_else(|| wrong("its ETag is no digest, so nothing could be checked"))?;
+                .ok_or_else(|| wrong("its ETag is not a digest, so nothing could be checked"))?;
             let size =
                 text("x-linked-size").or(text(CONTENT_LENGTH.as_str())).and_then(|size| size.parse().ok());
             Ok(Promised { digest, size: size.ok_or_else(|| wrong("it does not say how long the file is"))? })
@@ -296,7 +296,7 @@ impl<'a> Remote<'a> {
                 HubError::NoRevision { repo, revision: self.id.revision().to_owned(), endpoint }
             }
             StatusCode::NOT_FOUND if code == Some("EntryNotFound") => {
-                HubError::NotAHub { url, what: "it listed the file, and has it not".to_owned() }
+                HubError::NotAHub { url, what: "it lists the file, and does not have it".to_owned() }
             }
             StatusCode::NOT_FOUND => HubError::NoRepository { repo, endpoint },
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {

@@ -277,7 +277,7 @@ impl fmt::Display for Choice {
 pub enum ChoiceError {
     /// Neither of the two, or a draw without a seed.
     #[error(
-        "`{0}` is no way to choose a token: write `greedy`, or for example `sampled:seed=1,temperature=0.7`"
+        "`{0}` is not a way to choose a token: write `greedy`, or for example `sampled:seed=1,temperature=0.7`"
     )]
     Shape(String),
     /// A parameter that there is not.

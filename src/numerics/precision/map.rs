@@ -77,7 +77,7 @@ pub enum MapError {
     )]
     File(String),
     /// Something else where a rule should be.
-    #[error("`{}` says of no place which precision it has: write for example down@0-3=bf16", shortened(.0))]
+    #[error("`{}` gives no place a precision: write for example down@0-3=bf16", shortened(.0))]
     Rule(String),
     /// No such step.
     #[error(transparent)]
@@ -86,7 +86,7 @@ pub enum MapError {
     #[error("`{}` stands outside of the layers: name it without any", .0.name())]
     Outside(Step),
     /// No number of a layer, and no range of them.
-    #[error("`{}` is no layer: write a number from 0 up, or a range such as 0-3 or 12-", shortened(.0))]
+    #[error("`{}` is not a layer: write a number from 0 up, or a range such as 0-3 or 12-", shortened(.0))]
     Layer(String),
     /// Layers from a larger number to a smaller one.
     #[error("layers {0}-{1} end before they begin: write {1}-{0}")]

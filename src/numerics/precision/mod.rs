@@ -189,22 +189,22 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
     },
     PrecisionEntry {
         name: "fp8-e4m3",
-        sentence: "8-bit floats with 3 mantissa bits (OCP: largest 448, no infinity), f32 sums",
-        rounds: "weights, activations, cache to e4m3; each multiply-add to f32; logits stay f32",
+        sentence: "8-bit floats with 3 mantissa bits (OCP: largest 448, no infinity), cast without a scale; f32 sums",
+        rounds: "weights, activations, cache cast to e4m3 as they are; each multiply-add to f32; logits stay f32",
         parameters: MINIFLOAT_PARAMETERS,
         example: Precision::Minifloat(Format::E4M3),
     },
     PrecisionEntry {
         name: "fp8-e5m2",
-        sentence: "8-bit floats with 2 mantissa bits (OCP: IEEE-like, largest 57344), f32 sums",
-        rounds: "weights, activations, cache to e5m2; each multiply-add to f32; logits stay f32",
+        sentence: "8-bit floats with 2 mantissa bits (OCP: IEEE-like, largest 57344), cast without a scale; f32 sums",
+        rounds: "weights, activations, cache cast to e5m2 as they are; each multiply-add to f32; logits stay f32",
         parameters: MINIFLOAT_PARAMETERS,
         example: Precision::Minifloat(Format::E5M2),
     },
     PrecisionEntry {
         name: ANY,
-        sentence: "a float with X exponent bits (2 to 8) and Y mantissa bits (1 to 23), f32 sums",
-        rounds: "weights, activations, cache to eXmY; each multiply-add to f32; logits stay f32",
+        sentence: "a float with X exponent bits (2 to 8) and Y mantissa bits (1 to 23), cast without a scale; f32 sums",
+        rounds: "weights, activations, cache cast to eXmY as they are; each multiply-add to f32; logits stay f32",
         parameters: MINIFLOAT_PARAMETERS,
         example: Precision::Minifloat(Format::E3M4),
     },
@@ -294,7 +294,7 @@ impl Precision {
             Precision::Fp16Acc16 => Recipe { sum: Format::F16, ..uniform(Format::F16) },
             Precision::LayerCast if linear => Recipe { weights: Format::BF16, ..uniform(Format::F32) },
             Precision::LayerCast => uniform(Format::F32),
-            // Eight bits of logits would tie everywhere; nobody serves them.
+            // Eight bits of logits would tie everywhere; no engine serves them.
             Precision::Minifloat(format) if site == Site::Head => {
                 Recipe { result: Format::F32, ..uniform(format) }
             }

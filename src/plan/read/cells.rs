@@ -270,7 +270,7 @@ impl Reader<'_, '_> {
                 && settings.iter().any(|(_, setting)| cell.get(*axis) != *setting)
             {
                 let sentence = format!(
-                    "a prompt that is asked alone has nobody beside it: set concurrency = 2 or more here, or take `{axis}` out"
+                    "a prompt that is asked alone has no neighbors: set concurrency = 2 or more here, or take `{axis}` out"
                 );
                 self.problems.add(place.clone(), sentence);
             }

@@ -31,7 +31,7 @@ impl Reader<'_, '_> {
             self.possible_under_replay(table, generation);
             if let Some(other) = gates.iter().find(|other| other.name == gate.name) {
                 let sentence = format!(
-                    "another gate is called `{}`, in line {}: call it otherwise",
+                    "gate `{}` is already defined in line {}: choose another name",
                     gate.name, other.line
                 );
                 self.problems.add(table.get("name").map_or(span, Spanned::span), sentence);

@@ -48,8 +48,9 @@ impl Reader<'_, '_> {
         let mut servers = BTreeMap::new();
         for (name, span, table) in engines(self.table) {
             if !is_word(name) {
-                let sentence =
-                    format!("`{name}` is no name of a server: write it in letters, digits, `.`, `_` and `-`");
+                let sentence = format!(
+                    "`{name}` is not a name for a server: write it in letters, digits, `.`, `_` and `-`"
+                );
                 self.problems.add(span, sentence);
             } else if let Some(server) = self.server(name, span, table) {
                 servers.insert(Name::new(name), server);
@@ -111,7 +112,8 @@ impl Reader<'_, '_> {
         };
         let ready = table.get("ready").and_then(text).unwrap_or(dialect.ready);
         if !ready.starts_with('/') {
-            self.problems.add(at("ready"), format!("`{ready}` is no path: write one that begins with `/`"));
+            self.problems
+                .add(at("ready"), format!("`{ready}` is not a path: write one that begins with `/`"));
         }
         if !dialect.names_its_model() && !table.contains_key("model") {
             let sentence = format!("`engine.{name}` is asked for its model by name: write `model`");

@@ -111,8 +111,7 @@ impl Reader<'_, '_> {
             }
         };
         if items > MOST_ITEMS {
-            let sentence =
-                format!("{items} items are more than anybody waits for: ask for up to {MOST_ITEMS}");
+            let sentence = format!("at most {MOST_ITEMS} items are allowed, not {items}: ask for fewer");
             self.problems.add(asking.items.map_or(span, |(place, _)| place), sentence);
             return None;
         }

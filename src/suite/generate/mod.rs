@@ -81,7 +81,7 @@ pub(super) fn find(name: &Spanned<String>) -> Result<(&'static str, Make), Defin
     let known = GENERATORS.iter().find(|(known, _)| known == name.get_ref());
     known.copied().ok_or_else(|| {
         let names: Vec<_> = GENERATORS.iter().map(|(name, _)| *name).collect();
-        let problem = format!("`{}` is no generator: write one of {}", name.get_ref(), names.join(", "));
+        let problem = format!("`{}` is not a generator: write one of {}", name.get_ref(), names.join(", "));
         DefinitionError::new(Some(name.span()), problem)
     })
 }

@@ -78,7 +78,7 @@ impl Generator for TokChunk {
             let (low, high) = shorter_one(*lengths);
             if low > high {
                 return Err(format!(
-                    "{lengths:?} in lengths is no sum: give the longer operand's length or one more as the \
+                    "{lengths:?} in lengths is not a sum: give the longer operand's length or one more as the \
                      third"
                 ));
             }

@@ -10,7 +10,10 @@ pub(super) fn item(line: &mut Line<'_, '_>) -> Option<Loaded> {
     let answer = line.value(field).and_then(|answer| {
         if !is_answer(answer.trim()) {
             let shown = name::shortened(&answer);
-            line.wrong(field, format!("`{shown}` is no answer of AIME: give a whole number from 0 to 999"));
+            line.wrong(
+                field,
+                format!("`{shown}` is not an answer of AIME: give a whole number from 0 to 999"),
+            );
             return None;
         }
         // `034` is 34.

@@ -42,9 +42,9 @@ pub(super) fn item(line: &mut Line<'_, '_>) -> Option<Loaded> {
     let unknown: Vec<String> = line.fields.iter().map(|(field, _)| field.clone()).collect();
     for field in unknown.iter().filter(|field| !FIELDS.contains(&field.as_str())) {
         let what = match name::nearest(field, FIELDS.iter().copied()) {
-            Some(nearest) => format!("is no field of this format: write `{nearest}`, or leave it out"),
+            Some(nearest) => format!("is not a field of this format: write `{nearest}`, or leave it out"),
             None => {
-                format!("is no field of this format: leave it out, or write one of {}", FIELDS.join(", "))
+                format!("is not a field of this format: leave it out, or write one of {}", FIELDS.join(", "))
             }
         };
         line.wrong(field, what);

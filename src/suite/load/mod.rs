@@ -84,7 +84,7 @@ named! {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// The line is something else.
-    #[error("the first line is no JSON object: write one object a line")]
+    #[error("the first line is not a JSON object: write one object a line")]
     NoObject,
     /// Its fields do not tell.
     #[error(
@@ -311,7 +311,7 @@ impl<'a> Line<'a, '_> {
             return false;
         }
         if !trimmed.starts_with('{') {
-            self.at(None, "is no JSON object: write one object a line, `{` to `}`".to_owned());
+            self.at(None, "is not a JSON object: write one object a line, `{` to `}`".to_owned());
             return false;
         }
         match serde_json::from_str::<Fields>(text) {

@@ -273,7 +273,7 @@ mod tests {
             ("[7042,30,198]", "[7042,30]", "says that they are 3"),
             ("[7042,30,198]", "[7042,30,-1]", "does not answer"),
             ("[7042,30,198]", "[198,30,7042]", "did not choose that there"),
-            ("\"logprob\":-2.764557123184204", "\"logprob\":2.5", "`2.5` is no log-probability"),
+            ("\"logprob\":-2.764557123184204", "\"logprob\":2.5", "`2.5` is not a log-probability"),
             ("\"logprob\":-2.764557123184204", "\"logprob\":NaN", "does not answer"),
             ("\"logprob\":-2.764557123184204", "\"logprob\":-0.125", "is not the best"),
             ("{\"id\":260", "{\"id\":7042", "one token twice"),

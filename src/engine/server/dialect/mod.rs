@@ -200,7 +200,7 @@ fn number(text: &str) -> Result<Number, String> {
     if text == "null" {
         return Ok(Number::Floor);
     }
-    let wrong = |text: &str| format!("`{}` is no log-probability", clipped(text));
+    let wrong = |text: &str| format!("`{}` is not a log-probability", clipped(text));
     let (Ok(single), Ok(double)) = (text.parse::<f32>(), text.parse::<f64>()) else {
         return Err(wrong(text));
     };

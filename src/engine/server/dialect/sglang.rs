@@ -19,7 +19,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     // It waits so many seconds until it has nothing else to do.
     forget: |_| vec!["/flush_cache?timeout=10".to_owned()],
     forgot: |_| true,
-    forgets: "let nobody else use it meanwhile",
+    forgets: "see that nothing else uses it meanwhile",
     ask,
     read,
 };

@@ -245,7 +245,7 @@ impl Scope<'_> {
         while let Some(at) = rest.find(['{', '}', '[', ']']) {
             let (words, slot) = rest.split_at(at);
             let Some((name, after)) = slot.strip_prefix('{').and_then(|slot| slot.split_once('}')) else {
-                let what = format!("`{slot}` is no slot: write {{name}}, and [name = a + b] in a step");
+                let what = format!("`{slot}` is not a slot: write {{name}}, and [name = a + b] in a step");
                 return Err(self.refuse(field, &what));
             };
             self.uses(field, name)?;
