@@ -232,7 +232,7 @@ mod tests {
             ("?y=2:3", Some("https://hub:8/a/b/file?y=2:3")),
             ("c/d:e", Some("https://hub:8/a/b/c/d:e")),
             ("ftp://else.where/c", Some("ftp://else.where/c")),
-            ("mailto:somebody", None),
+            ("mailto:someone", None),
             ("https://", None),
             ("/a b", None),
         ] {

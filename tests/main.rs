@@ -47,4 +47,5 @@ mod suites;
 mod support;
 mod validate;
 mod verdict;
+mod words;
 mod world;
