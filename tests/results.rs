@@ -28,7 +28,8 @@ fn says(page: &str, sentence: &str) {
     assert!(words(page).contains(&words(sentence)), "the page does not say\n{sentence}");
 }
 
-const RUNS: [&str; 6] = ["paper", "approximate", "smollm2", "candle", "serving/vllm", "serving/transformers"];
+const RUNS: [&str; 7] =
+    ["paper", "approximate", "smollm2", "ladders", "candle", "serving/vllm", "serving/transformers"];
 
 #[test]
 fn every_published_report_holds_to_the_schema() {
@@ -62,9 +63,10 @@ fn row(of: &Value) -> String {
         }
     };
     format!(
-        "| `{}` | {} | {} % | {} | {} % ({} to {}) | {} | {} | {} |",
+        "| `{}` | {} | {} | {} % | {} | {} % ({} to {}) | {} | {} | {} |",
         of["precision"].as_str().unwrap(),
         of["cells"],
+        of["distinct"],
         percent(accuracy.rate().unwrap()),
         field("deviation_of_accuracy", 100.0, 3),
         percent(apart.rate().unwrap()),

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     compare::{Divergence, Spreads},
     plan::references::References,
-    stats::{Interval, redraw::DRAWS},
+    stats::{Interval, paired::Odds, redraw::DRAWS},
     trace::Sight,
     verdict::{Outcome, Ruling},
 };
@@ -407,6 +407,7 @@ fn cells(report: &Report) -> Value {
         "gained",
         "difference, pp",
         "p",
+        "odds",
         "tokens chosen",
         "threads",
         "prefill rows",
@@ -431,6 +432,8 @@ fn cells(report: &Report) -> Value {
                 paired,
                 difference,
                 p_value,
+                odds,
+                odds_interval,
                 ..
             }) => {
                 let shares = items.into_values().into_iter().chain([*places, *best]);
@@ -440,8 +443,9 @@ fn cells(report: &Report) -> Value {
                 columns.extend([paired.lost, paired.gained].map(grouped));
                 columns.push(interval(*difference));
                 columns.push(format!("{p_value:.3}"));
+                columns.push(told_odds(*odds, *odds_interval));
             }
-            None => columns.extend((0..11).map(|_| String::new())),
+            None => columns.extend((0..12).map(|_| String::new())),
         }
         columns.push(grouped(*tokens));
         let counts = [launches.threads, launches.prefill_rows, launches.decode_rows, launches.chunks];
@@ -450,6 +454,14 @@ fn cells(report: &Report) -> Value {
         columns
     });
     table("Every cell that has run", head, 1, rows)
+}
+
+/// Gains over losses, and where that ratio lies.
+fn told_odds(odds: Option<f64>, interval: Option<Odds>) -> String {
+    let ratio = odds.map_or("-".to_owned(), |odds| format!("{odds:.2}"));
+    let Some(Odds { lower, upper }) = interval else { return ratio };
+    let upper = upper.map_or("…".to_owned(), |upper| format!("{upper:.2}"));
+    format!("{ratio} ({lower:.2} to {upper})")
 }
 
 fn facts(report: &Report) -> Vec<Vec<String>> {
