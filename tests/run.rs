@@ -1347,7 +1347,7 @@ fn a_cell_draws_as_its_axes_say_and_as_choice_says_where_they_say_nothing() {
          \"all\"]\nseed = [0, 1]\n{gates}"
     ));
     let ran = place.run(&[]);
-    assert_eq!((ran.code, ran.cells()), (0, 24), "{}{}", ran.out, ran.err);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     let trace = |out: &str, cell: &str| {
         let file = place.path(out).join("cells").join(format!("{}.json", cell.replace('/', "_")));
         let record = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -1362,7 +1362,8 @@ fn a_cell_draws_as_its_axes_say_and_as_choice_says_where_they_say_nothing() {
     ] {
         place.write("m.toml", &format!("{head}\"{choice}\"\n[matrix]\nengine = [\"lab\", \"candle\"]\n"));
         let ran = place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", out]);
-        assert_eq!(ran.cells(), 2, "{}{}", ran.out, ran.err);
+        // Nothing is asked to hold.
+        assert_eq!(ran.code, 3, "{}{}", ran.out, ran.err);
     }
     for engine in ["lab/fp32/sequential/t1/b1", "candle/fp32/t1/b1"] {
         for (out, cells) in [
@@ -1409,6 +1410,8 @@ fn every_matrix_that_is_shipped_means_what_it_says() {
         let count = paper.iter().filter(|cell| cell.get(Axis::Precision).to_string() == precision);
         assert_eq!(count.count(), if precision == "fp32" { 13 } else { 12 });
     }
+    // The same, and sixteen draws of each.
+    assert_eq!(cells("paper-sampled.toml").len(), 16 * paper.len());
     let approximate = cells("approximate.toml");
     for precision in ["lmul", "int8", "w8a8", "fp8-e4m3"] {
         let count =

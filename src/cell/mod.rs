@@ -308,6 +308,13 @@ impl Cell {
         parts.cell()
     }
 
+    /// The same cell under another seed, where its engine takes one.
+    #[must_use]
+    pub fn under_seed(self, seed: u64) -> Cell {
+        // A seed makes nothing impossible.
+        self.with([Setting::Seed(seed)]).unwrap_or(self)
+    }
+
     /// What its name says of how it draws, such as `T0.6/k20`; nothing where it draws as the run says.
     pub fn drawing(&self) -> String {
         let usual = Parts::from(Cell::default());

@@ -9,7 +9,7 @@ use super::{
     words::{grouped, plural, points, share, standard},
 };
 use crate::{
-    cell::Axis,
+    cell::{Axis, Cell},
     numerics::total::mean,
     stats::{proportion::Proportion, spread::deviation},
     suite::{answer::product::Carry, score::Outcome},
@@ -38,13 +38,15 @@ fn members<'r>(report: &'r Report, row: &PrecisionRow) -> Vec<&'r CellRow> {
     report.cells.iter().filter(is_of).collect()
 }
 
-/// Every suite of a precision, with what each of its cells made of it.
-fn of_suites(report: &Report) -> Vec<(String, &String, Vec<&SuiteRow>)> {
+/// Every suite of a precision, with what each of its cells made of it, beside the name of that cell without a seed.
+fn of_suites(report: &Report) -> Vec<(String, &String, Vec<(Cell, &SuiteRow)>)> {
     let mut all = Vec::new();
     for row in &report.precisions {
         let members = members(report, row);
         for suite in row.suites.keys() {
-            let rows = members.iter().filter_map(|cell| cell.suites.get(suite)).collect();
+            let rows =
+                members.iter().filter_map(|row| Some((row.cell.under_seed(0), row.suites.get(suite)?)));
+            let rows = rows.collect();
             all.push((row.name(), suite, rows));
         }
     }
@@ -52,10 +54,23 @@ fn of_suites(report: &Report) -> Vec<(String, &String, Vec<&SuiteRow>)> {
     all
 }
 
-/// A number of hits for each cell: their share of all, their deviation and their range.
+/// A number of hits for each cell, over all seeds: their share of all, their deviation and their range.
 struct Hits(Vec<Proportion>);
 
 impl Hits {
+    /// Those of one cell under several seeds are added up; one that did not run under as many as others is left out.
+    fn of(cells: impl IntoIterator<Item = (Cell, Proportion)>) -> Hits {
+        let mut hits: Vec<(Cell, Proportion)> = Vec::new();
+        for (cell, right) in cells {
+            match hits.iter_mut().find(|(other, _)| *other == cell) {
+                Some((_, all)) => *all = *all + right,
+                None => hits.push((cell, right)),
+            }
+        }
+        let most = hits.iter().map(|(_, right)| right.of).max();
+        Hits(hits.into_iter().map(|(_, right)| right).filter(|right| Some(right.of) == most).collect())
+    }
+
     fn moves(&self) -> bool {
         self.0.windows(2).any(|pair| pair[0] != pair[1])
     }
@@ -82,10 +97,11 @@ const STEPS: usize = 20;
 fn strata(report: &Report, is_whole: bool) -> Table {
     let mut found = Vec::new();
     for (precision, suite, of_cells) in of_suites(report) {
-        let Some(first) = of_cells.first() else { continue };
+        let Some((_, first)) = of_cells.first() else { continue };
         // One step is the suite itself.
         for at in (0..first.strata.len()).filter(|_| first.strata.len() > 1) {
-            let right = Hits(of_cells.iter().filter_map(|row| Some(row.strata.get(at)?.right)).collect());
+            let right = |(cell, row): &(Cell, &SuiteRow)| Some((*cell, row.strata.get(at)?.right));
+            let right = Hits::of(of_cells.iter().filter_map(right));
             if is_whole || right.moves() {
                 found.push((suite, first.strata[at].stratum.clone(), precision.clone(), right));
             }
@@ -166,11 +182,11 @@ fn outcomes(report: &Report) -> Table {
 /// The digit metrics of NUPA.
 fn digits(report: &Report) -> Table {
     let rows = of_suites(report).into_iter().filter_map(|(precision, suite, of_cells)| {
-        let all: Option<Vec<_>> = of_cells.iter().map(|row| row.digits).collect();
+        let all: Option<Vec<_>> = of_cells.iter().map(|(cell, row)| Some((*cell, row.digits?))).collect();
         let all = all.filter(|all| !all.is_empty())?;
-        let [exact, matched] =
-            [all.iter().map(|of| of.exact).collect(), all.iter().map(|of| of.matched).collect()].map(Hits);
-        let length = mean(all.iter().map(|of| of.length_error))?;
+        let exact = Hits::of(all.iter().map(|(cell, of)| (*cell, of.exact)));
+        let matched = Hits::of(all.iter().map(|(cell, of)| (*cell, of.matched)));
+        let length = mean(all.iter().map(|(_, of)| of.length_error))?;
         let [exact, ..] = exact.fields();
         let [digits, deviation, _] = matched.fields();
         Some(vec![suite.clone(), precision, exact, digits, deviation, format!("{length:.2}")])
@@ -230,9 +246,9 @@ fn products(report: &Report) -> Table {
 /// How near estimates come, by StreetMath's labels, and what they cost.
 fn estimates(report: &Report) -> Table {
     let rows = of_suites(report).into_iter().filter_map(|(precision, suite, of_cells)| {
-        let labels: Vec<_> = of_cells.iter().filter_map(|row| row.closeness).collect();
-        let items = of_cells.iter().map(|row| row.right.of).sum::<u64>();
-        let tokens = of_cells.iter().map(|row| row.tokens).sum::<u64>();
+        let labels: Vec<_> = of_cells.iter().filter_map(|(_, row)| row.closeness).collect();
+        let items = of_cells.iter().map(|(_, row)| row.right.of).sum::<u64>();
+        let tokens = of_cells.iter().map(|(_, row)| row.tokens).sum::<u64>();
         let counts = labels.iter().fold([0; 4], |[exact, good, mild, off], row| {
             [exact + row.exact, good + row.good, mild + row.mild, off + row.off]
         });

@@ -273,12 +273,14 @@ pub(super) fn names_of(
 }
 
 /// What to look at first: what the worst gate found, or what one axis alone does, the least expected axis first, or the
-/// first cell that is not the reference. Of each, other texts come before other logits.
+/// first cell that is not the reference, or another draw. Of each, other texts come before other logits.
 fn first(rulings: &[Ruling], evidence: &Evidence, axes: &[Attribution]) -> Option<First> {
     let mut findings: Vec<_> = rulings.iter().flat_map(|ruling| &ruling.findings).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
     let mut found = findings.iter().filter_map(|finding| Some((finding.cells?, finding.first.clone()?)));
-    let alone: Vec<_> = axes.iter().rev().flat_map(|attribution| attribution.first).collect();
+    let (drawn, alone): (Vec<_>, Vec<_>) =
+        axes.iter().rev().partition(|attribution| attribution.axis.is_of_draws());
+    let first = |of: Vec<&Attribution>| of.into_iter().filter_map(|attribution| attribution.first).collect();
     let beside = evidence.plan().iter().filter_map(|cell| Some([evidence.references().of(*cell)?, *cell]));
     let divergence =
         |[one, other]: [Cell; 2]| Some(([one, other], evidence.tally(one, other)?.first()?.clone()));
@@ -290,8 +292,11 @@ fn first(rulings: &[Ruling], evidence: &Evidence, axes: &[Attribution]) -> Optio
         let parted: Vec<_> = pairs.into_iter().filter_map(divergence).collect();
         parted.iter().find(|parted| is_text(parted)).or(parted.first()).cloned()
     };
-    let (cells, divergence) =
-        found.next().or_else(|| of_pairs(alone)).or_else(|| of_pairs(beside.collect()))?;
+    let (cells, divergence) = found
+        .next()
+        .or_else(|| of_pairs(first(alone)))
+        .or_else(|| of_pairs(beside.collect()))
+        .or_else(|| of_pairs(first(drawn)))?;
     let [one, other] = cells;
     let axes = cell::axes(&cells).into_iter().filter(|axis| one.get(*axis) != other.get(*axis)).collect();
     let trees = trees(cells.map(|cell| evidence.known(cell)), divergence.place);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{draws::Draws, summary::Summary};
 use crate::{
-    cell::{Axis, Cell, Compute, EngineName, Serving, Setting, axes},
+    cell::{Axis, Cell, Compute, EngineName, Setting, axes},
     compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
@@ -375,13 +375,12 @@ fn by_seed<T>(cells: &[Cell], of: impl Fn(Cell) -> Option<T>) -> (Vec<Cell>, Vec
             seeds.push(seed(cell));
         }
     }
-    let under = |cell: &Cell, seed: u64| Cell { serving: Serving { seed, ..cell.serving }, ..*cell };
     let there: HashSet<Cell> = cells.iter().copied().collect();
-    let is_everywhere = |cell: &&Cell| seeds.iter().all(|seed| there.contains(&under(cell, *seed)));
+    let is_everywhere = |cell: &&Cell| seeds.iter().all(|seed| there.contains(&cell.under_seed(*seed)));
     let mut seen = HashSet::new();
-    let configurations = cells.iter().filter(is_everywhere).map(|cell| under(cell, 0));
+    let configurations = cells.iter().filter(is_everywhere).map(|cell| cell.under_seed(0));
     let configurations: Vec<Cell> = configurations.filter(|cell| seen.insert(*cell)).collect();
-    let of_seed = |seed| configurations.iter().filter_map(|cell| of(under(cell, seed))).collect();
+    let of_seed = |seed| configurations.iter().filter_map(|cell| of(cell.under_seed(seed))).collect();
     let under_seeds = seeds.into_iter().map(of_seed).collect();
     (configurations, under_seeds)
 }

@@ -14,7 +14,6 @@ use crate::{
     plan::{
         Generation,
         gate::Filter,
-        references::under_seed_of,
         shape::{self, all_of},
     },
 };
@@ -319,7 +318,7 @@ impl Reader<'_, '_> {
         {
             // Each cell is compared with one that draws by the same noise.
             let mut seen = HashSet::new();
-            let under_their_seeds = cells.iter().map(|cell| under_seed_of(cell, reference));
+            let under_their_seeds = cells.iter().map(|cell| reference.under_seed(cell.serving.seed));
             let mut others: Vec<_> = under_their_seeds.filter(|cell| seen.insert(*cell)).collect();
             others.retain(|other| !cells.contains(other));
             cells.splice(1..1, others.iter().copied());
