@@ -96,14 +96,14 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | [`name`] | enums by name; what is said of a name that is none, and the nearest one |
+//! | [`name`] | enums by name: printing, parsing, and the nearest suggestion |
 //! | `json_float` | an f32 in JSON, infinities included |
 //! | [`numerics`] | [`Numerics`], and the one NaN that a result may be; knows nothing of models |
 //! | [`numerics::format`] | binary formats up to f32: how a value rounds, which code stands for it |
 //! | [`numerics::block`] | the block formats of GGUF: where the bits of their values lie, and what each is worth |
 //! | [`numerics::at`] | where in a forward pass an operation stands, and which [`Site`] that is |
 //! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a place, and a [`Map`] gives places their precisions |
-//! | [`numerics::product`] | terms that are no ordinary product: L-Mul, and the integers of int8 and w8a8 |
+//! | [`numerics::product`] | terms that are not an ordinary product: L-Mul, and the integers of int8 and w8a8 |
 //! | [`numerics::order`] | the table [`ORDERS`], schedules, and the one generic `reduce` |
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
 //! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |
@@ -128,7 +128,7 @@
 //! | [`source`] | which characters hide; a file that a person wrote, and what is wrong with it, each with its place; whose fault an error is |
 //! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served; [`cell::map`] reads and writes the files of maps |
 //! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
-//! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`] and [`cause::transplant`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision, [`cause::likeness`] which declared order comes nearest to an engine that nobody looks into |
+//! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`] and [`cause::transplant`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision, [`cause::likeness`] which declared order comes nearest to an engine whose operations cannot be seen |
 //! | [`engine`] | whatever continues a prompt: the lab, candle's own models in a child process, and the servers of [`engine::server`], each in its [`engine::server::dialect`] |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
@@ -140,7 +140,7 @@
 //! | [`cli`] | words only: one file per verb |
 //!
 //! Inside `numerics/kernel`, whatever is computed is an operation (`op`) at an address (`numerics/at.rs`): a kernel around another one,
-//! such as `faulty`, sees each of them, and can act at one place alone. `definition` stands by itself. `fast` hands what goes row by
+//! such as `faulty`, sees each of them, and can act at one place alone. `definition` takes nothing from the files of the fast kernel. `fast` hands what goes row by
 //! row to `rows` and each job of a product to `prepared`; from there `float`, `certified` (exact sums) or `integer` drives
 //! the loops of `tile` over the panels of `packed`, and all of them read the job's `task`. `isa` names the instruction sets,
 //! `workers` are the threads, `schedules` keeps what an order came to. No file uses one that uses it.
@@ -174,8 +174,9 @@
 //!    `tests/formats.rs`, rational numbers in `tests/exact.rs`.
 //! 9. **A NaN result is always [`NAN`]**: a rounding has the last word, and it knows no other
 //!    (`specials_convert_as_pinned` in `tests/formats.rs`; the conformance tests send infinities and many NaNs).
-//! 10. **No unsafe code**, but for one prefetch and the 8-bit products of AVX-512, each allowed by name (`unsafe_code`
-//!     is denied, and every block must say why it is sound).
+//! 10. **No unsafe code**, but for one prefetch (`tile`) and the instructions of AVX-512 that the library of vectors lacks, for
+//!     products of 8-bit integers (`integer`) and of bfloat16 (`pairs`), each allowed by name (`unsafe_code` is denied, and every
+//!     block must say why it is sound; `only_the_kernel_is_unsafe`).
 //! 11. **Only `cli` prints** (`clippy::print_stdout`, `clippy::print_stderr`), data on stdout, complaints on stderr, and
 //!     only `store` writes results (`tests/shape.rs`).
 //! 12. **The decoder computes what its architecture says**: logits within 2e-5 of Hugging Face transformers', the same
@@ -204,8 +205,8 @@
 //! 22. **Missing evidence is not a pass**, nor is an axis that made no difference to what ran, and what is not seen is never
 //!     equal: hiding evidence makes an outcome unknown, and never another one
 //!     (`hiding_evidence_makes_any_outcome_unknown_and_none_another`).
-//! 23. **Nothing in a trace or a report holds time, machine or the order in which groups ran**
-//!     (`a_run_ends_with_a_verdict_and_its_report_is_made_again_byte_for_byte`).
+//! 23. **A trace holds neither time nor machine, nor the order in which groups ran**, and a report of these the machine alone,
+//!     as its `environments` (`a_run_ends_with_a_verdict_and_its_report_is_made_again_byte_for_byte`).
 //! 24. **A character that hides is refused in a matrix file, written out in a report and overlooked in an answer**, by one
 //!     list, [`source::hides`] (`whatever_controls_formats_turns_tags_or_selects_hides`).
 //! 25. **No files of one folder use one another in a circle** (`tests/shape.rs`).

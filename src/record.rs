@@ -94,7 +94,7 @@ pub struct Done {
     pub trace: Digest,
     /// Of the tree over its items: equal in two cells if and only if all tokens and logits are.
     pub root: Digest,
-    /// The launches that really ran.
+    /// The launches that ran.
     pub launches: Launches,
     /// How many prompts had a copy beside them that was answered otherwise: with other tokens, or other numbers of the best.
     #[serde(default, skip_serializing_if = "is_nought")]

@@ -196,7 +196,7 @@ pub struct Sample {
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
-    /// The launches that really ran, where the engine tells.
+    /// The launches that ran, where the engine tells.
     pub launch: Option<Launched>,
 }
 

@@ -97,7 +97,7 @@ pub struct Cause {
     pub transplants: Transplants,
 }
 
-/// An operation that two cells carry out otherwise.
+/// An operation that two cells carry out in different ways.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Culprit {
@@ -268,7 +268,7 @@ pub struct Effect {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Smallest {
-    /// They.
+    /// The operations of the set.
     pub operations: Vec<Operation>,
     /// Is none of them idle? Every set that lacks one of them was tried then, and does not make it.
     pub minimal: bool,

@@ -51,9 +51,9 @@ struct Cli {
 /// Where a newcomer begins, and what every verb ends with.
 const BEGIN: &str = "\
 Begin with
-  reprocheck init                                          a matrix file with comments, for the model in this binary
-  reprocheck run --matrix ci.toml                          a verdict
-  reprocheck explain order split-k:rows --rows 2           one reason why a batch moves bits
+  reprocheck init                                 a commented matrix file to begin with
+  reprocheck run --matrix ci.toml                 a verdict
+  reprocheck explain order split-k:rows --rows 2  one reason why a batch moves bits
 
 Exit codes
   0           it holds, or nothing differs

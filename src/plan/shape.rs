@@ -371,7 +371,7 @@ impl Form {
             (Form::Flag, _) => wrong("write true or false"),
             (Form::Share, value) => match share(value) {
                 Some(_) => None,
-                None => Some(format!("`{name}` is a part of a whole: write it as 0.01, \"1%\" or \"1pp\"")),
+                None => Some(format!("`{name}` is a share: write it as 0.01, \"1%\" or \"1pp\"")),
             },
             (Form::Choice, _) => match text.map(choice) {
                 Some(Ok(_)) => None,

@@ -82,7 +82,7 @@ pub struct Surrounding {
 /// What is said of something, and for which cells.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Stated {
-    /// What; nothing where it is not told.
+    /// What they have there; nothing where it is not told.
     pub value: Option<String>,
     /// For which cells.
     pub cells: Vec<Cell>,
@@ -97,7 +97,7 @@ pub struct First {
     pub axes: Vec<Axis>,
     /// Where and how they part.
     pub divergence: Divergence,
-    /// How they add the same terms, where they add them otherwise.
+    /// How they add the same terms, where they add them in different ways.
     pub trees: Option<Trees>,
     /// Why they part, where that was looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,7 +278,7 @@ pub struct CellRow {
     /// One value for all its tokens, and for what is seen of what they were chosen from: equal in two cells of one sight if
     /// and only if all of these are.
     pub root: Digest,
-    /// The launches that really ran.
+    /// The launches that ran.
     pub launches: Launches,
     /// How many tokens it chose.
     pub tokens: u64,

@@ -1,4 +1,4 @@
-//! The only writer of results; what it writes is whole or not there.
+//! The only writer of results: a result is whole or not there, and what is done of a cell that still runs lies beside.
 
 pub mod lines;
 pub mod open;
@@ -31,7 +31,7 @@ pub enum StoreError {
     },
 }
 
-/// Adds to the end of a file that belongs to somebody else; it is made if it is not there.
+/// Adds to the end of a file of another program; it is made if it is not there.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub fn append(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     appended().map_err(|error| StoreError::Write { path: path.to_owned(), error })
 }
 
-/// A file for what somebody else says, behind what is there of it.
+/// A file for what another program says, behind what is there of it.
 ///
 /// # Errors
 ///

@@ -13,7 +13,7 @@ pub enum Style {
     Compact,
     /// `Question: …` and `Answer:`; the model goes on with the answer and a newline.
     Completion,
-    /// A request to somebody who thinks aloud and then writes `Answer: …` or `\boxed{…}`.
+    /// A request, for a model that thinks aloud and then writes `Answer: …` or `\boxed{…}`.
     Chat,
 }
 

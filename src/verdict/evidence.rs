@@ -35,7 +35,7 @@ pub struct Known {
     pub root: Digest,
     /// How much its engine showed.
     pub sight: Sight,
-    /// The launches that really ran.
+    /// The launches that ran.
     pub launches: Launches,
     /// How many prompts had a copy beside them that was answered otherwise.
     pub unlike_copies: u64,

@@ -173,7 +173,7 @@ mod tests {
             ("\"cached_tokens\":4", "\"cached_tokens\":6", "than there is"),
             ("output_top_logprobs", "top_logprobs", "of 0 of 3 tokens"),
             ("28,null]]", "28,null],[-2.0,29,null]]", "shows 3 log-probabilities"),
-            ("-1.6584904193878174,28", "0.5,28", "no log-probability"),
+            ("-1.6584904193878174,28", "0.5,28", "not a log-probability"),
             ("output_ids", "ids", "does not answer as SGLang does"),
         ] {
             assert!(ANSWER.contains(from), "{from}");

@@ -228,7 +228,7 @@ mod tests {
             ("token_id:260", "the", "calls a token `the`"),
             ("token_id:260", "token_id:7042", "one token twice"),
             ("-1.6584904193878174", "NaN", "does not answer as vLLM does"),
-            ("-1.6584904193878174", "0.25", "no log-probability"),
+            ("-1.6584904193878174", "0.25", "not a log-probability"),
             ("top_logprobs", "others", "does not answer as vLLM does"),
         ] {
             assert!(ANSWER.contains(from), "{from}");
