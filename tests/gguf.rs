@@ -324,7 +324,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ),
         (
             changed(&tensor(|tensor| tensor.offset = Some(4))),
-            "FILE: the tensor `blk.0.ffn_up.weight`: it begins at 4, no multiple of 32: fetch the file again, or choose another version of the model",
+            "FILE: the tensor `blk.0.ffn_up.weight`: it begins at 4, which is not a multiple of 32: fetch the file again, or choose another version of the model",
         ),
         (
             changed(&tensor(|tensor| tensor.offset = Some(0))),

@@ -196,7 +196,7 @@ fn what_no_order_explains_is_told_apart_from_what_one_might() {
     let place = Place::new(&script("fp32/shuffled:3/t1", Shows::Logits), ONE);
     let said = place.said(FEW);
     assert!(said.contains("None has its bits at any place. The nearest, fp32/"), "{said}");
-    assert!(said.contains("its order may be all that sets it apart, and is none of these"), "{said}");
+    assert!(said.contains("its order may be all that sets it apart, and is not one of these"), "{said}");
     // Another rounding is farther.
     let place = Place::new(&script("e8m10/sequential/t1", Shows::Logits), ONE);
     let said = place.said(FEW);

@@ -209,7 +209,7 @@ fn a_map_in_its_own_words_says_what_is_wrong_with_them() {
             "`map:smooth.map` names a file, and here none is read: write what it says, such as map:bf16;head=fp32 (a map in its own \
              words has a `;`, and the name of a file has none)",
         ),
-        ("map:bf16;", "`` says of no place which precision it has: write for example down@0-3=bf16"),
+        ("map:bf16;", "`` gives no place a precision: write for example down@0-3=bf16"),
         ("map:bf16;dwn=fp32", "unknown step `dwn`: write `down`, or one of embed, "),
         ("map:bf16;=fp32", "unknown step ``: write one of embed, "),
         ("map:bf16;down@=fp32", "`` is not a layer: write a number from 0 up, or a range such as 0-3 or 12-"),

@@ -126,7 +126,7 @@ fn what_candle_does_not_know_or_would_not_look_at_is_refused() {
         safetensors.starts_with("candle reads quantized models from files of GGUF alone, and "),
         "{safetensors}"
     );
-    assert!(safetensors.ends_with("llama-plain is none: use fp32, or name such a file"), "{safetensors}");
+    assert!(safetensors.ends_with("llama-plain is not one: use fp32, or name such a file"), "{safetensors}");
     let of_file = |file: &File| refused(&opened(file, &temporary));
     assert_eq!(
         of_file(&with_blocks("llama-plain", BlockFormat::Iq4Nl)),

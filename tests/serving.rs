@@ -666,7 +666,7 @@ fn a_server_reads_what_another_cell_wrote_and_shows_what_it_makes_of_it() {
         beside(Mood::Honest, "n4/copies/staggered:3", &[&all[..], &["--max-flip-rate", "0"]].concat());
     assert_eq!(code, 0, "{out}");
     let (code, out) = parity(Mood::Honest, &[]);
-    assert!(code == 2 && out.contains("a server that nothing declares"), "{out}");
+    assert!(code == 2 && out.contains("a server that is not declared"), "{out}");
 
     // A run whose cells read what the reference wrote.
     let stub = Stub::new(Mood::Honest);
@@ -749,7 +749,7 @@ fn what_differs_around_servers_is_said_before_anything_else() {
     // Two runs.
     let (code, out) = said(place.path(), &["diff", "before", "after", "--require", "tokens"]);
     assert_eq!(code, 1, "{out}");
-    let around = "What surrounds the cells of server:stub is not what it was, and whatever is\nother may come from that:\n  \
+    let around = "The surroundings of the cells of server:stub have changed, and any other\ndifference may come from that:\n  \
                   engine: llama.cpp b1 -> llama.cpp b2\n  weights: Q4_1 -> Q8_0\n\nFAIL: ";
     assert!(out.starts_with(around), "{out}");
     let (_, out) = said(place.path(), &["diff", "before", "after", "--format", "markdown"]);
@@ -774,7 +774,7 @@ fn what_differs_around_servers_is_said_before_anything_else() {
     assert_eq!(code, 1, "{out}");
     assert!(
         out.starts_with(
-            "What surrounds the two is not the same, and whatever is other may come from\nthat:\n  \
+            "The surroundings of the two differ, and any other difference may come from that:\n  \
              engine: llama.cpp b1 -> llama.cpp b2\n  weights: Q4_1 -> Q8_0\n\nWhere two cells first part\n"
         ),
         "{out}"

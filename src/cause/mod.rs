@@ -270,7 +270,7 @@ pub struct Effect {
 pub struct Smallest {
     /// The operations of the set.
     pub operations: Vec<Operation>,
-    /// Is none of them idle? Every set that lacks one of them was tried then, and does not make it.
+    /// Is each of them needed? Every set that lacks one of them was tried then, and does not make it.
     pub minimal: bool,
     /// What they do together.
     pub effect: Effect,

@@ -551,7 +551,7 @@ fn an_index_leads_nowhere_else() {
         ("{\"weight_map\": {\"a\": \"pytorch_model.bin\"}}", "names \"pytorch_model.bin\""),
         ("{\"weight_map\": {\"a\": \"gone.safetensors\"}}", "has no gone.safetensors, which its"),
         ("{\"weight_map\": {}}", "names no weights"),
-        ("[1, 2", "no index of weights"),
+        ("[1, 2", "not an index of weights"),
     ] {
         let mut repo = sharded();
         let files = repo.commits.get_mut(FIRST).expect("the only commit");

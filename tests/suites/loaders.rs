@@ -172,7 +172,7 @@ fn every_problem_has_its_sentence() {
         (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"correct\": true}", "items.jsonl:1: `correct`: stands without an `output`: give what was found correct or not"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"statum\": \"a\"}", "items.jsonl:1: `statum`: is not a field of this format: write `stratum`, or leave it out"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"comment\": \"a\"}", "items.jsonl:1: `comment`: is not a field of this format: leave it out, or write one of id, prompt, question, answer, kind, stratum, cluster, output, correct"),
-        (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"kind\": \"interger\"}", "items.jsonl:1: `kind`: `interger` is no kind of answer: write `integer`, or one of integer, digits, fraction, irreducible, decimal, scientific, label, list, latex, number, estimate"),
+        (Jsonl, b"{\"question\": \"q\", \"answer\": 1, \"kind\": \"interger\"}", "items.jsonl:1: `kind`: unknown kind of answer `interger`: write `integer`, or one of integer, digits, fraction, irreducible, decimal, scientific, label, list, latex, number, estimate"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": \"2.5\", \"kind\": \"integer\"}", "items.jsonl:1: `answer`: `2.5` is not an integer answer: correct it, or the kind"),
         (Jsonl, b"{\"question\": \"q\", \"answer\": \"...\", \"kind\": \"digits\"}", "items.jsonl:1: `answer`: `...` is not a digits answer: correct it, or the kind"),
         (Jsonl, b"{\"id\": 3, \"question\": \"q\", \"answer\": 1}\n\n{\"question\": \"q\", \"answer\": 1}", "items.jsonl:3: `id`: `3` is the id of line 1 too: give every question its own"),
