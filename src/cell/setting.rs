@@ -327,15 +327,15 @@ impl Axis {
             Axis::Grouping => Setting::Grouping(text.parse()?),
             Axis::Temperature => Setting::Temperature(Some(text.parse().map_err(|_| {
                 format!(
-                    "`{text}` is no temperature: write a finite number above 0, such as 0.6; the best token is taken with \
+                    "`{text}` is not a temperature: write a finite number above 0, such as 0.6; the best token is taken with \
                      top-k = 1"
                 )
             })?)),
             Axis::TopP => Setting::TopP(Some(text.parse().map_err(|_| {
-                format!("`{text}` is no top-p: write a number above 0 and up to 1, such as 0.95")
+                format!("`{text}` is not a top-p: write a number above 0 and up to 1, such as 0.95")
             })?)),
             Axis::TopK => Setting::TopK(Some(text.parse().map_err(|_| {
-                format!("`{text}` is no top-k: write a whole number from 1 up, or all")
+                format!("`{text}` is not a top-k: write a whole number from 1 up, or all")
             })?)),
             Axis::Seed => Setting::Seed(
                 text.parse()

@@ -38,8 +38,11 @@ fn members<'r>(report: &'r Report, row: &PrecisionRow) -> Vec<&'r CellRow> {
     report.cells.iter().filter(is_of).collect()
 }
 
-/// Every suite of a precision, with what each of its cells made of it, beside the name of that cell without a seed.
-fn of_suites(report: &Report) -> Vec<(String, &String, Vec<(Cell, &SuiteRow)>)> {
+/// A cell as it is named without a seed, and what it made of a suite under one.
+type OfCell<'r> = (Cell, &'r SuiteRow);
+
+/// Every suite of a precision, with what each of its cells made of it.
+fn of_suites(report: &Report) -> Vec<(String, &String, Vec<OfCell<'_>>)> {
     let mut all = Vec::new();
     for row in &report.precisions {
         let members = members(report, row);
@@ -100,7 +103,7 @@ fn strata(report: &Report, is_whole: bool) -> Table {
         let Some((_, first)) = of_cells.first() else { continue };
         // One step is the suite itself.
         for at in (0..first.strata.len()).filter(|_| first.strata.len() > 1) {
-            let right = |(cell, row): &(Cell, &SuiteRow)| Some((*cell, row.strata.get(at)?.right));
+            let right = |(cell, row): &OfCell<'_>| Some((*cell, row.strata.get(at)?.right));
             let right = Hits::of(of_cells.iter().filter_map(right));
             if is_whole || right.moves() {
                 found.push((suite, first.strata[at].stratum.clone(), precision.clone(), right));
