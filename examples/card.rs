@@ -19,7 +19,7 @@ use reprocheck::{
     model::{Checkpoint, hub::HubSettings},
     numerics::{Numerics, choice::Choice},
     stats::{
-        paired::Paired,
+        paired::{Change, Paired},
         proportion::Proportion,
         spread::{Correctness, agreement, deviation_of_lengths, divergence_index, shared_prefix},
     },
@@ -204,7 +204,7 @@ fn against(precision: &str, reference: &Cell, cell: &Cell, mastered: &[bool]) ->
     let other: Vec<bool> =
         tokens(cell).iter().zip(tokens(reference)).map(|(one, other)| *one != other).collect();
     let of_mastered = among_mastered(&other, mastered);
-    let interval = pair.interval(0.95).map_or("-".to_owned(), |interval| {
+    let interval = Change::from(pair).interval(0.95).map_or("-".to_owned(), |interval| {
         format!("{:+.2} to {:+.2} pp", 100.0 * interval.lower, 100.0 * interval.upper)
     });
     Ok(format!(
@@ -216,7 +216,7 @@ fn against(precision: &str, reference: &Cell, cell: &Cell, mastered: &[bool]) ->
         pair.cell().hits,
         pair.lost,
         pair.gained,
-        pair.p_value()
+        Change::from(pair).p_value()
     ))
 }
 

@@ -331,6 +331,7 @@ fn draw_in_clusters(stream: &mut Stream, clusters: usize, of_each: u64) -> (Clus
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the figures stand in docs/verdicts.md")]
 fn intervals_over_clusters_cover_what_those_over_items_do_not() {
     // Of 2,000 draws, those whose interval holds the mean of all that could be drawn.
     let inside = |interval: Option<Interval>, mean: f64| {
