@@ -387,7 +387,7 @@ fn a_cell_that_keeps_blocks_is_refused_before_anything_runs_where_there_are_none
     let out = folder.path().join("out");
     let [matrix, out_name] = [&matrix, &out].map(|path| path.to_str().unwrap());
     let (code, said) = run(&["run", "--model", "qwen", "--matrix", matrix, "--out", out_name]);
-    let sentence = "error: lab/gguf/sequential/t1 keeps weights as a file of GGUF stores them, and qwen is none: \
+    let sentence = "error: lab/gguf/sequential/t1 keeps weights as a file of GGUF stores them, and qwen is not one: \
                     use fp32, or name such a file\n";
     assert_eq!((code, said.as_str()), (Some(2), sentence));
     assert!(!out.exists(), "nothing has run");
