@@ -181,7 +181,7 @@ fn every_problem_has_its_sentence() {
         (Math500, b"{\"problem\": \"p\", \"solution\": \"It is 5.\"}", "items.jsonl:1: `solution`: has no `\\boxed{\u{2026}}`: give the `answer`"),
         (Math500, b"{\"problem\": \"p\"}", "items.jsonl:1: `solution`: is missing: every line needs it"),
         (Aime, b"{\"problem\": \"p\", \"answer\": 1000}", "items.jsonl:1: `answer`: `1000` is not an answer of AIME: give a whole number from 0 to 999"),
-        (Aime, b"{\"Problem\": \"p\", \"Answer\": \"-1\"}", "items.jsonl:1: `Answer`: `-1` is no answer of AIME: give a whole number from 0 to 999"),
+        (Aime, b"{\"Problem\": \"p\", \"Answer\": \"-1\"}", "items.jsonl:1: `Answer`: `-1` is not an answer of AIME: give a whole number from 0 to 999"),
         (LmEval, b"{\"doc_id\": 0, \"target\": \"1\", \"arguments\": [], \"filtered_resps\": [\"1\"]}", "items.jsonl:1: `arguments`: holds no prompt: log the samples again with lm-eval 0.4 or later\nitems.jsonl:1: `resps`: is missing: every line needs it"),
         (LmEval, b"{\"doc_id\": 0, \"target\": \"1\", \"resps\": [[\"1\"]], \"filter\": \"a\"}\n{\"doc_id\": 0, \"target\": \"1\", \"resps\": [[\"2\"]], \"filter\": \"b\"}", "items.jsonl:2: `doc_id`: 0 has another prompt, target or output in line 1: give one file a run"),
         (LmEval, b"{\"doc_id\": 0, \"target\": \"1\", \"resps\": [[\"1\"]], \"filter\": \"a\"}\n{\"doc_id\": 0, \"target\": \"1\", \"resps\": [[\"1\"]], \"filter\": \"a\"}", "items.jsonl:2: `doc_id`: 0 has filter `a` twice, first in line 1 or later: give one file a run"),
