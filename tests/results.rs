@@ -119,6 +119,25 @@ fn precision<'r>(report: &'r Value, name: &str) -> &'r Value {
 }
 
 #[test]
+fn what_is_said_of_all_sixteen_suites_is_so() {
+    let (page, report) = (read("results/README.md"), report("ladders"));
+    let cells = report["cells"].as_array().unwrap();
+    for cell in cells {
+        let suites = cell["suites"].as_object().unwrap();
+        assert_eq!(suites.len(), 16);
+        assert!(suites.values().all(|suite| suite["right"]["of"] == 24 && !suite["strata"][0].is_null()));
+    }
+    let same = |level: &str| {
+        let apart = counted(&precision(&report, "bf16")["all"]["agreement"][level]["unstable"]);
+        percent(1.0 - apart.rate().unwrap())
+    };
+    let right = |cell: usize| cells[cell]["accuracy"]["hits"].as_u64().unwrap();
+    says(&page, &format!("{} % of the texts and {} % of the answers", same("tokens"), same("answers")));
+    says(&page, &format!("{} and {} of 384 answers are right", right(0), right(1)));
+    assert_eq!(report["cut"], "single");
+}
+
+#[test]
 fn what_is_said_of_the_papers_protocol_is_so() {
     let (page, report) = (read("results/README.md"), report("paper"));
     let bf16 = &precision(&report, "bf16")["all"];
