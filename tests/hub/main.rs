@@ -532,7 +532,7 @@ fn an_etag_that_is_no_digest_is_refused_and_no_path() {
         let answer = Answer::new(200, "{}").with("ETag", tag).with("X-Repo-Commit", FIRST);
         let hub = Hub::but(repo(), always("/config.json", answer));
         let error = hub.open("main").expect_err("nothing could be checked");
-        assert_says(&error, &["/config.json does not answer as a Hub does", "no digest", "HF_ENDPOINT"]);
+        assert_says(&error, &["/config.json does not answer as a Hub does", "not a digest", "HF_ENDPOINT"]);
         assert!(!hub.in_cache("blobs").exists() && error.is_environment());
     }
 }
@@ -811,7 +811,7 @@ fn whoever_is_no_hub_is_told_from_one() {
         ("/revision/main", page(), "does not answer as a Hub does"),
         ("/revision/main", info("{\"id\": \"maker/model\"}"), "it names no commit"),
         ("/revision/main", info("{\"id\": \"maker/model\", \"sha\": \"../x\"}"), "it names no commit"),
-        ("/config.json", page(), "no digest"),
+        ("/config.json", page(), "not a digest"),
         ("/config.json", circle, "in circles"),
         ("/config.json", Answer::new(302, ""), "redirects to nowhere"),
         ("/config.json", Answer::new(418, ""), "status 418"),
