@@ -227,12 +227,26 @@ fn cells(report: &Report) -> Table {
     } else {
         " Each shows all logits, the best log-probabilities (top), tokens, or a text alone: a cell that does not show all is alike to none."
     };
-    let loose = if is_strict { "" } else { " Flexible: the last number of a text will do for an answer." };
+    let found = || groups.iter().map(|(row, _)| flexible(row));
+    let ends = || Some((found().min_by_key(|of| of.hits)?, found().max_by_key(|of| of.hits)?));
+    let loose = match ends().filter(|_| !is_strict) {
+        None => String::new(),
+        Some((least, most)) if least == most => {
+            format!(
+                " Where the last number of a text will do for an answer (flexible), {} are right.",
+                share(most)
+            )
+        }
+        Some((least, most)) => format!(
+            " Where the last number of a text will do for an answer (flexible), {} to {} are right.",
+            share(least),
+            share(most)
+        ),
+    };
     let effects = report.cells.iter().filter_map(|row| row.design_effect);
     let clusters = effects.max_by(f64::total_cmp).map_or_else(String::new, |effect| {
         format!(
-            " Questions come in clusters, and intervals and tests count those: at worst a question tells as much as 1/{effect:.1} of \
-             an independent one (the design effect is {effect:.1})."
+            " Questions come in clusters, and intervals and tests count those: the design effect is {effect:.1} at most."
         )
     });
     Table {

@@ -1,7 +1,6 @@
 //! Kaplan and Meier's estimate of how long outputs stay equal, where some end before they part.
 
 use num_bigint::BigInt;
-use num_rational::BigRational;
 use num_traits::One;
 use serde::Serialize;
 
@@ -74,35 +73,10 @@ impl Survival {
         self.last_step(time).map_or(1.0, |step| step.survival)
     }
 
-    /// The same, exactly.
-    pub fn exactly_at(&self, time: u64) -> BigRational {
-        let mut survival = Exact::from(1);
-        for step in self.steps.iter().take_while(|step| step.time <= time) {
-            survival.multiply(step.at_risk - step.events, step.at_risk);
-        }
-        BigRational::new(survival.numerator, survival.denominator)
-    }
-
     /// The first time past which at most this share survives: 0.5 gives the median. Nothing if the curve ends
     /// above.
     pub fn first_time_at_most(&self, share: f64) -> Option<u64> {
         self.steps.iter().find(|step| step.survival <= share).map(|step| step.time)
-    }
-
-    /// The mean of times that are cut at `end`: the area under the curve up to there. Without events it is
-    /// `end`.
-    pub fn restricted_mean(&self, end: u64) -> f64 {
-        let before = &self.steps[..self.steps.partition_point(|step| step.time < end)];
-        // From the end, each step brings the area behind it down by its factor: an exact sum without ever
-        // looking for a common denominator.
-        let (mut area, mut until) = (Exact::from(0), end);
-        for step in before.iter().rev() {
-            area.add(until - step.time);
-            area.multiply(step.at_risk - step.events, step.at_risk);
-            until = step.time;
-        }
-        area.add(until);
-        area.round()
     }
 }
 
@@ -134,10 +108,6 @@ impl From<u64> for Exact {
 }
 
 impl Exact {
-    fn add(&mut self, number: u64) {
-        self.numerator += &self.denominator * number;
-    }
-
     fn multiply(&mut self, numerator: u64, denominator: u64) {
         self.numerator *= numerator;
         self.denominator *= denominator;

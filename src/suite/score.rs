@@ -96,25 +96,9 @@ pub fn score(answer: &Answer, style: Style, text: &str, cut: bool) -> Scores {
     Scores { strict: under(Filter::Strict), flexible: under(Filter::Flexible) }
 }
 
-/// Would the model have written the right answer, had it been read token by token? It would if each of its
-/// tokens ranks first. Takes the token of the answer and the best one, for every place; an answer of no tokens
-/// proves nothing.
-pub fn teacher_forced(ranked_first: impl IntoIterator<Item = (u32, u32)>) -> bool {
-    let mut places = ranked_first.into_iter().peekable();
-    places.peek().is_some() && places.all(|(given, best)| given == best)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_is_read_out_only_if_every_token_ranks_first() {
-        assert!(teacher_forced([(1, 1), (7, 7)]));
-        assert!(!teacher_forced([(1, 1), (7, 8)]));
-        assert!(!teacher_forced([(8, 7), (1, 1)]));
-        assert!(!teacher_forced([]));
-    }
 
     #[test]
     fn names_are_those_that_are_written() {

@@ -21,7 +21,6 @@ import numpy
 import scipy.stats
 import statsmodels.api
 from lifelines import KaplanMeierFitter
-from lifelines.utils import restricted_mean_survival_time
 from mpmath import mpf
 from statsmodels.stats.contingency_tables import cochrans_q, mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -197,7 +196,6 @@ for times in observed:
     table = fit.event_table[fit.event_table["observed"] > 0]
     curve = fit.survival_function_.iloc[:, 0]
     ends = fit.confidence_interval_survival_function_
-    end = max(durations)
     steps = []
     for time, row in table.iterrows():
         interval = [float(value) for value in ends.loc[time]] if curve.loc[time] > 0 else None
@@ -207,8 +205,6 @@ for times in observed:
         "times": times,
         "steps": steps,
         "median": None if median == float("inf") else int(median),
-        "end": end,
-        "restricted_mean": float(restricted_mean_survival_time(fit, t=end)),
     })
 
 

@@ -115,46 +115,6 @@ impl Tally {
     }
 }
 
-/// What is measured of a length.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Metric {
-    /// The share of exact answers.
-    ExactMatch,
-    /// The share of digits that are right, over all answers.
-    DigitMatch,
-    /// The mean length error: the smaller, the better.
-    LengthError,
-}
-
-/// How well a length must be done to count.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Level {
-    /// Exact match and digit match from 0.9, length error up to 0.1.
-    WellLearned,
-    /// Exact match from 0.1, digit match from 0.5, length error up to 1.
-    HasPerformance,
-}
-
-/// The longest length that reaches a level, whatever shorter ones do.
-pub fn longest(
-    metric: Metric,
-    level: Level,
-    lengths: impl IntoIterator<Item = (usize, Tally)>,
-) -> Option<usize> {
-    let tenths = match (metric, level) {
-        (Metric::ExactMatch | Metric::DigitMatch, Level::WellLearned) => 9,
-        (Metric::ExactMatch, Level::HasPerformance) | (Metric::LengthError, Level::WellLearned) => 1,
-        (Metric::DigitMatch, Level::HasPerformance) => 5,
-        (Metric::LengthError, Level::HasPerformance) => 10,
-    };
-    let reached = |tally: &Tally| match metric {
-        Metric::ExactMatch => 10 * tally.exact >= tenths * tally.items,
-        Metric::DigitMatch => 10 * tally.matched >= tenths * tally.of,
-        Metric::LengthError => 10 * tally.length_error <= tenths * tally.items,
-    };
-    lengths.into_iter().filter(|(_, tally)| tally.items > 0 && reached(tally)).map(|(length, _)| length).max()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,20 +152,5 @@ mod tests {
         let none = compare(Kind::Decimal, "10.5", None);
         assert_eq!(none, Some(Digits { exact: false, matched: 0, of: 3, length_error: 3 }));
         assert_eq!(compare(Kind::Label, "yes", Some("yes")), None);
-    }
-
-    #[test]
-    fn the_longest_length_counts_even_behind_a_gap() {
-        let tally = |exact, matched, length_error| Tally { items: 10, exact, matched, of: 100, length_error };
-        let lengths =
-            [(1, tally(10, 100, 0)), (2, tally(8, 91, 3)), (3, tally(9, 90, 1)), (4, tally(0, 49, 11))];
-        let longest = |metric, level| longest(metric, level, lengths);
-        assert_eq!(longest(Metric::ExactMatch, Level::WellLearned), Some(3));
-        assert_eq!(longest(Metric::DigitMatch, Level::WellLearned), Some(3));
-        assert_eq!(longest(Metric::LengthError, Level::WellLearned), Some(3));
-        assert_eq!(longest(Metric::ExactMatch, Level::HasPerformance), Some(3));
-        assert_eq!(longest(Metric::DigitMatch, Level::HasPerformance), Some(3));
-        assert_eq!(longest(Metric::LengthError, Level::HasPerformance), Some(3));
-        assert_eq!(super::longest(Metric::ExactMatch, Level::HasPerformance, [(1, Tally::default())]), None);
     }
 }
