@@ -67,6 +67,12 @@ struct Parts {
     negative: [bool; 2],
 }
 
+/// The digits of an answer that should be an integer.
+pub(super) fn of_integer(text: &str) -> String {
+    let [digits, ..] = parts(Kind::Integer, text).digits;
+    digits
+}
+
 fn parts(kind: Kind, text: &str) -> Parts {
     let plain = latex::plain(text);
     let text = number::trimmed(&plain);

@@ -4,7 +4,7 @@ use num_bigint::BigUint;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Answer, Kind};
+use super::{Answer, Kind, digits};
 
 /// What is carried into a digit of a product, when it is worked out column by column from the right.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -79,13 +79,12 @@ impl Product {
         Product { digits }
     }
 
-    /// Every digit of the product, and whether the answer that was given has it in its place.
+    /// Every digit of the product, and whether the answer that was given has it in its place, whatever its sign.
     pub fn right(&self, given: Option<&str>) -> impl Iterator<Item = (Digit, bool)> {
-        let given: Vec<u8> = given
-            .map(|given| given.bytes().rev().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect())
-            .unwrap_or_default();
+        let given = given.map(digits::of_integer).unwrap_or_default();
+        let mut given = given.into_bytes().into_iter().rev();
         self.digits.iter().enumerate().map(move |(place, (digit, carry))| {
-            (Digit { place, carry: *carry }, given.get(place) == Some(digit))
+            (Digit { place, carry: *carry }, given.next() == Some(b'0' + digit))
         })
     }
 }
@@ -120,6 +119,8 @@ mod tests {
         assert_eq!(right(Some("132")), [true; 3]);
         assert_eq!(right(Some("32")), [true, true, false]);
         assert_eq!(right(Some("1,322")), [true, false, false]);
+        assert_eq!(right(Some("132.0")), [true; 3], "what is right has every digit");
+        assert_eq!(right(Some("-132")), [true; 3], "digits have no sign");
         assert_eq!(right(None), [false; 3]);
     }
 }
