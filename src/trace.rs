@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     digest::Digest,
     json_float,
-    numerics::{canonical, choice::Candidate, elementary},
+    numerics::{canonical, choice::Candidate, elementary, special},
 };
 
 /// What an engine shows of what it chose a token from, from the least to the most.
@@ -156,6 +156,18 @@ impl Token {
         match &self.seen {
             Seen::Logits { probability, .. } => Some(*probability),
             Seen::Top(_) => Some(elementary::exp(self.candidates().first()?.logit)),
+            Seen::Nothing => None,
+        }
+    }
+
+    /// The logarithm of its own probability at temperature 1, where it is one of the candidates that are seen.
+    pub fn log_probability(&self) -> Option<f64> {
+        let candidates = self.candidates();
+        let (best, own) = (candidates.first()?, candidates.iter().find(|own| own.token == self.id)?);
+        let (best, own) = (f64::from(best.logit), f64::from(own.logit));
+        match &self.seen {
+            Seen::Logits { probability, .. } => Some(special::log(f64::from(*probability)) + (own - best)),
+            Seen::Top(_) => Some(own),
             Seen::Nothing => None,
         }
     }

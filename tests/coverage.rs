@@ -8,7 +8,7 @@ use reprocheck::{
     numerics::random::Stream,
     stats::{
         ballot::{Drawn, FirstToEnd, best_at, first_to_end, majority_at},
-        coverage::{PowerLaw, exact_pass_at, interval_of_pass_at, pass_at},
+        coverage::{Gain, PowerLaw, exact_pass_at, interval_of_pass_at, pass_at},
         passes::Passes,
         proportion::Proportion,
     },
@@ -150,6 +150,67 @@ fn a_power_law_is_found_again_and_what_it_leaves_is_told() {
     let more = PowerLaw::fit([(0, 0.5), (32, 1.0), (3, 0.0)].into_iter().chain(ks.map(|k| (k, law(k)))));
     assert_eq!(more, Some(fit));
     assert_eq!((PowerLaw::fit([]), PowerLaw::fit([(4, 0.5), (4, 0.6), (8, 1.0)])), (None, None));
+}
+
+#[test]
+fn a_gain_of_pass_at_k_is_bounded_as_if_one_more_group_had_moved() {
+    let gain = |items: &[[u64; 2]], k: u64| {
+        let of = |(at, [there, here]): (usize, &[u64; 2])| (at, [right(*there, 4), right(*here, 4)]);
+        Gain::of(items.iter().enumerate().map(of), k)
+    };
+    // 40 zeros and a one have the mean 1/41 and the standard error 1/41; Student's quantile of 5 % at 40 is 1.683851.
+    let same = gain(&[[2, 2]; 40], 2).unwrap();
+    assert_eq!(same.mean, 0.0);
+    close(same.bounds(0.95).unwrap().upper, 2.683_851 / 41.0, 1e-7);
+    close(same.bounds(0.95).unwrap().lower, -2.683_851 / 41.0, 1e-7);
+    // Of 400 items half lose an answer of four: with two answers 5/6 becomes 1/2.
+    let items: Vec<_> = (0..400).map(|at| [2, 2 - at % 2]).collect();
+    let lost = gain(&items, 2).unwrap();
+    close(lost.mean, -1.0 / 6.0, 1e-12);
+    let bounds = lost.bounds(0.95).unwrap();
+    let error = 1.0 / 6.0 / 20.0;
+    close(bounds.lower, lost.mean - 1.65 * error, 0.6 * error);
+    close(bounds.upper, lost.mean + 1.65 * error, 0.6 * error);
+    // A single group, no item, fewer answers than k.
+    assert_eq!(gain(&[[2, 1]], 1).unwrap().bounds(0.95), None);
+    assert!(gain(&[], 1).is_none() && gain(&[[2, 1]], 5).is_none());
+}
+
+/// In how many of 400 runs the gain of `pass@1` lies above its lower bound of 95 %, and below its upper one. In so many clusters of
+/// so many items each, one right answer of two is lost in so many of a hundred, or where the cluster is another one in so many.
+fn held(clusters: u64, size: u64, rates: [u64; 2]) -> [u64; 2] {
+    let mut stream = Stream::new(23, 0);
+    let mut below = |bound: u64| stream.below(NonZeroU64::new(bound).unwrap());
+    let truth = -((rates[0] + rates[1]) as f64) / 400.0;
+    let mut held = [0; 2];
+    for _ in 0..400 {
+        let mut items = Vec::new();
+        for cluster in 0..clusters {
+            let rate = rates[below(2) as usize];
+            items
+                .extend((0..size).map(|_| (cluster, [right(1, 2), right(u64::from(below(100) >= rate), 2)])));
+        }
+        let bounds = Gain::of(items, 1).unwrap().bounds(0.95).unwrap();
+        held[0] += u64::from(bounds.lower <= truth);
+        held[1] += u64::from(bounds.upper >= truth);
+    }
+    held
+}
+
+#[test]
+fn one_sided_bounds_of_a_gain_hold_what_they_promise() {
+    // 95 % of 400 are 380, and two standard deviations of that 9. One more group widens them where there are few.
+    for (clusters, size, rates) in [(40, 4, [10, 50]), (40, 1, [5, 5]), (200, 1, [20, 20]), (12, 8, [10, 50])]
+    {
+        let held = held(clusters, size, rates);
+        assert!(held.iter().all(|held| *held >= 371), "{clusters} clusters of {size}: {held:?}");
+    }
+    // Of many groups they are as narrow as any.
+    assert!(
+        held(1000, 1, [20, 20]).iter().all(|held| (371..=392).contains(held)),
+        "{:?}",
+        held(1000, 1, [20, 20])
+    );
 }
 
 // --------------------------------------------------------------------------------------------------------- ballots

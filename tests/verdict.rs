@@ -315,17 +315,101 @@ fn what_is_drawn_stands_beside_what_is_drawn_under_the_same_seed() {
         assert_eq!([1, 4].map(|k| one.majority_at(k).unwrap()), [0.625, 0.5]);
         assert_eq!((other.pass_at(1), other.pass_at(4)), (Some(99.0 / 160.0), Some(1.0)));
     }
-    // Of a configuration that is not there under every seed nothing is told.
+    // A configuration that is not there under every seed is counted, and in no number.
     let mut world = drawn_world(&[]);
     let gone: Cell = "lab/bf16/sequential/t1/b2/T1/s3".parse().unwrap();
     let at = world.plan.cells.iter().position(|cell| *cell == gone).unwrap();
     world.traces[at] = None;
     let evidence = world.evidence(40, drawn_made(&world));
     let family = &evidence.families()[1];
-    assert_eq!((family.cells().len(), family.draws().unwrap().configurations().len()), (7, 1));
+    let draws = family.draws().unwrap();
+    assert_eq!((family.cells().len(), draws.configurations().len(), draws.left_out()), (7, 1, 1));
     assert_eq!(family.spread(0.95).accuracy, Proportion { hits: 100, of: 160 });
     // One seed is no sample.
     assert!(batch("require = \"bits\"").evidence(9, |_, _| same()).families()[0].draws().is_none());
+}
+
+/// The outcome of a gate over what is drawn, and what its first finding says.
+fn drawn(gate: &str, made: impl Fn(&World, usize, u64) -> Made) -> (Outcome, String) {
+    let world = drawn_world(&["[[gate]]\n", gate]);
+    let ruling = world.rulings(40, |trace, item| made(&world, trace, item)).remove(0);
+    let sentence = ruling.findings.first().map_or_else(String::new, |finding| finding.sentence.clone());
+    (ruling.outcome, sentence)
+}
+
+#[test]
+fn pass_at_1_deviates_between_configurations_by_what_a_gate_lets_it() {
+    let made = |world: &World, trace: usize, item: u64| drawn_made(world)(trace, item);
+    // One answer of 160 is another in one of two configurations: 100 / 160 / sqrt(2) = 0.442 pp.
+    let within = |most: &str| drawn(&format!("vary = \"batch\"\nmax-pass-std = \"{most}\"\n"), made);
+    assert_eq!(within("0.45pp").0, Outcome::Pass);
+    let (outcome, sentence) = within("0.44pp");
+    assert_eq!(outcome, Outcome::Fail);
+    assert_eq!(
+        sentence,
+        "pass@1 of 2 configurations deviates by 0.442 pp, where 0.44 pp may be: from 61.88 % of \
+         lab/bf16/sequential/t1/b2/T0.6 to 62.50 % of lab/bf16/sequential/t1/b1/T0.6"
+    );
+}
+
+#[test]
+fn a_loss_of_pass_at_k_is_shown_ruled_out_or_undecided() {
+    let made = |world: &World, trace: usize, item: u64| drawn_made(world)(trace, item);
+    let gate =
+        |most: &str, k: u64| format!("against = \"reference\"\nmax-pass-drop = \"{most}\"\npass-at = {k}\n");
+    // As much as 6.5 pp may hide in 40 items, whatever is seen of them.
+    assert_eq!(drawn(&gate("9pp", 1), made).0, Outcome::Pass);
+    let (outcome, sentence) = drawn(&gate("6pp", 1), made);
+    assert_eq!(outcome, Outcome::Undecided);
+    assert!(
+        sentence.contains("a drop of 0.00 pp in pass@1, and at 95 % confidence up to 6.55 pp"),
+        "{sentence}"
+    );
+    // A third of the items is lost in the second configuration under all seeds but one, which pass@4 does not see.
+    let lost = |world: &World, trace: usize, item: u64| {
+        let serving = world.plan.cells[trace].serving;
+        let is_lost = serving.batch.get() == 2 && item % 3 == 0 && serving.seed != item % 4;
+        (vec![(1 + u32::from(is_lost), 0)], if is_lost { 2 } else { 1 })
+    };
+    let (outcome, sentence) = drawn(&gate("5pp", 1), lost);
+    assert_eq!(outcome, Outcome::Fail);
+    // 14 of 40 items, each under 3 of 4 seeds. All temperatures draw the same, and so two pairs are two facts and not four.
+    assert!(sentence.starts_with("lab/bf16/sequential/t1/b2/T0.6 against "), "{sentence}");
+    assert!(sentence.contains(": a drop of 26.25 pp in pass@1, at least "), "{sentence}");
+    assert!(
+        sentence.contains(" at 95 % confidence among 2 such comparisons, where 5 pp may be lost"),
+        "{sentence}"
+    );
+    assert_eq!(drawn(&gate("9pp", 4), lost).0, Outcome::Pass);
+    // Among cells that stand beside each other the first is what the others are held against.
+    let within = "vary = \"batch\"\nmax-pass-drop = \"5pp\"\n";
+    assert_eq!(drawn(within, lost).0, Outcome::Fail);
+    // What has not run under every seed has no pass@k.
+    let mut world = drawn_world(&["[[gate]]\n", within]);
+    let gone: Cell = "lab/bf16/sequential/t1/b2/T1/s3".parse().unwrap();
+    let at = world.plan.cells.iter().position(|cell| *cell == gone).unwrap();
+    world.traces[at] = None;
+    let ruling = world.rulings(40, drawn_made(&world)).remove(0);
+    assert_eq!(ruling.findings[0].outcome, Outcome::Unknown);
+    assert!(
+        ruling.findings[0].sentence.starts_with("lab/bf16/sequential/t1/b2/T1 has not run under every seed")
+    );
+}
+
+#[test]
+fn cells_that_are_alike_to_the_last_bit_are_one_test_of_a_gate() {
+    // The third cell leaves the trace of the second, and the fourth that of the first.
+    let tests = |traces: [usize; 4]| {
+        let mut world = World::new(
+            "[matrix]\nbatch = [1, 2]\nthreads = [1, 2]\n[[gate]]\nvary = [\"batch\", \"threads\"]\nmax-accuracy-drop = \"5pp\"\n",
+        );
+        world.traces = traces.map(Some).to_vec();
+        let ruling = world.rulings(200, other(40, (vec![(1, 0), (3, 9)], 2))).remove(0);
+        assert_eq!((ruling.outcome, ruling.comparisons), (Outcome::Fail, 3));
+        ruling.findings[0].sentence.clone()
+    };
+    assert!(tests([0, 1, 2, 3]).ends_with(" among 3 tests)"), "{}", tests([0, 1, 2, 3]));
+    assert!(!tests([0, 1, 1, 0]).contains(" tests"), "{}", tests([0, 1, 1, 0]));
 }
 
 #[test]

@@ -63,6 +63,17 @@ pub enum Limit {
         /// The confidence of the one-sided bound of the fall.
         confidence: f64,
     },
+    /// `pass@k`, over the seeds of a configuration, falls by less than this.
+    PassDrop {
+        /// Of how many answers one has to be right.
+        k: u64,
+        /// A part of all items.
+        most: f64,
+        /// The confidence of the one-sided bound of the fall.
+        confidence: f64,
+    },
+    /// `pass@1` deviates by at most this from configuration to configuration.
+    PassDeviation(f64),
     /// At most this share of the items turns from right to wrong or back.
     FlipRate(f64),
     /// At most this share of the items has another text.
@@ -79,7 +90,7 @@ pub struct LimitEntry {
     pub(super) read: fn(&DeValue<'_>) -> Option<Limit>,
 }
 
-/// Of the bound that a loss of accuracy is held to, where a gate says nothing of it.
+/// Of the bound that a loss is held to, where a gate says nothing of it.
 const CONFIDENCE: f64 = 0.95;
 
 /// Less than bits, and more than tokens: what can be asked of a server that shows the best log-probabilities alone.
@@ -108,6 +119,22 @@ pub const LIMITS: &[LimitEntry] = &[
             "how much accuracy a cell may lose, by tests and an interval over pairs of answers",
         ),
         read: |value| share(value).map(|most| Limit::AccuracyDrop { most, confidence: CONFIDENCE }),
+    },
+    LimitEntry {
+        key: key(
+            "max-pass-drop",
+            Form::Share,
+            "how much of pass@k a configuration may lose, over all of its seeds; `pass-at` is k",
+        ),
+        read: |value| share(value).map(|most| Limit::PassDrop { k: 1, most, confidence: CONFIDENCE }),
+    },
+    LimitEntry {
+        key: key(
+            "max-pass-std",
+            Form::Share,
+            "how far pass@1, over all seeds, may deviate from configuration to configuration: Std@Pass@1",
+        ),
+        read: |value| share(value).map(Limit::PassDeviation),
     },
     LimitEntry {
         key: key("max-flip-rate", Form::Share, "which share of items may turn from right to wrong or back"),
@@ -143,6 +170,17 @@ impl Limit {
                 percent(*most),
                 percent(*confidence)
             ),
+            Limit::PassDrop { k, most, confidence } => format!(
+                "pass@{k} over all seeds falls by less than {} % even at the far end of its interval (Student's over clusters, one-sided, \
+                 at {} % confidence). It fails where a larger fall is beyond doubt among all configurations of the gate \
+                 (Bonferroni), and else is undecided",
+                percent(*most),
+                percent(*confidence)
+            ),
+            Limit::PassDeviation(most) => format!(
+                "pass@1 over all seeds deviates by at most {} pp from configuration to configuration",
+                percent(*most)
+            ),
             Limit::FlipRate(most) => {
                 format!(
                     "at most {} % of the items turn from right to wrong or from wrong to right",
@@ -164,6 +202,8 @@ impl Limit {
             Limit::Text => "the same text".to_owned(),
             Limit::Diverges => "other bits".to_owned(),
             Limit::AccuracyDrop { most, .. } => format!("at most {} pp less accuracy", percent(*most)),
+            Limit::PassDrop { k, most, .. } => format!("at most {} pp less pass@{k}", percent(*most)),
+            Limit::PassDeviation(most) => format!("pass@1 within a deviation of {} pp", percent(*most)),
             Limit::FlipRate(most) => format!("at most {} % flips", percent(*most)),
             Limit::DivergenceRate(most) => format!("at most {} % other texts", percent(*most)),
             Limit::FirstDivergence(1) => "the same first token".to_owned(),
@@ -175,13 +215,21 @@ impl Limit {
     pub fn needs_answers(&self) -> bool {
         match self {
             Limit::Require(level) => *level == Level::Answers,
-            Limit::AccuracyDrop { .. } | Limit::FlipRate(_) => true,
+            Limit::AccuracyDrop { .. }
+            | Limit::PassDrop { .. }
+            | Limit::PassDeviation(_)
+            | Limit::FlipRate(_) => true,
             Limit::Top
             | Limit::Text
             | Limit::Diverges
             | Limit::DivergenceRate(_)
             | Limit::FirstDivergence(_) => false,
         }
+    }
+
+    /// Is it about configurations, each under all of its seeds, and not about two cells?
+    pub fn is_of_configurations(&self) -> bool {
+        matches!(self, Limit::PassDrop { .. } | Limit::PassDeviation(_))
     }
 }
 

@@ -183,12 +183,19 @@ static FILTER: Section = Section {
 static GATES: Section =
     Section { name: "gate", sentence: "something that must hold", keys: &GATE_KEYS, axes: None };
 
-/// What a gate compares, the limits that it may set, and what belongs to one of these.
-const GATE_KEYS: [Key; GATE_HEAD.len() + LIMITS.len() + 1] = {
-    let mut keys = [CONFIDENCE; GATE_HEAD.len() + LIMITS.len() + 1];
+/// What a gate compares, the limits that it may set, and what belongs to some of these.
+const GATE_KEYS: [Key; GATE_HEAD.len() + LIMITS.len() + GATE_TAIL.len()] = {
+    let mut keys = [GATE_TAIL[0]; GATE_HEAD.len() + LIMITS.len() + GATE_TAIL.len()];
+    let (head, limits) = (GATE_HEAD.len(), LIMITS.len());
     let mut at = 0;
-    while at < keys.len() - 1 {
-        keys[at] = if at < GATE_HEAD.len() { GATE_HEAD[at] } else { LIMITS[at - GATE_HEAD.len()].key };
+    while at < keys.len() {
+        keys[at] = if at < head {
+            GATE_HEAD[at]
+        } else if at < head + limits {
+            LIMITS[at - head].key
+        } else {
+            GATE_TAIL[at - head - limits]
+        };
         at += 1;
     }
     keys
@@ -205,11 +212,18 @@ const GATE_HEAD: [Key; 4] = [
     ),
 ];
 
-const CONFIDENCE: Key = key(
-    "confidence",
-    Form::Share,
-    "of the tests and the interval of `max-accuracy-drop`; 95% where it is left out",
-);
+const GATE_TAIL: [Key; 2] = [
+    key(
+        "pass-at",
+        Form::Count(1),
+        "of how many answers `max-pass-drop` asks for a right one: the k of pass@k; 1 where it is left out",
+    ),
+    key(
+        "confidence",
+        Form::Share,
+        "of the tests and the intervals of `max-accuracy-drop` and `max-pass-drop`; 95% where it is left out",
+    ),
+];
 
 /// The JSON Schema of a matrix file, for an editor.
 pub fn schema() -> Value {

@@ -16,6 +16,7 @@ use crate::{
     record::About,
     stats::{
         Interval,
+        ballot::FirstToEnd,
         coverage::PowerLaw,
         paired::{Odds, Paired},
         proportion::Proportion,
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// Of its form.
-pub(super) const FORM: u32 = 6;
+pub(super) const FORM: u32 = 7;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
@@ -180,8 +181,10 @@ pub struct DrawsRow {
     /// What `deviation` would be if every answer that is right in some configurations, and in others not, were the toss of a coin
     /// of its own.
     pub deviation_of_flips: Option<f64>,
-    /// Every configuration: the cells that differ in their seed alone.
+    /// Every configuration that ran under all of these seeds: the cells that differ in their seed alone.
     pub configurations: Vec<ConfigurationRow>,
+    /// How many configurations did not, and are in none of these numbers.
+    pub left_out: u64,
 }
 
 /// What the cells draw that differ in their seed alone.
@@ -198,7 +201,7 @@ pub struct ConfigurationRow {
 }
 
 /// What so many answers amount to.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct SizeRow {
     /// `pass@k`: how often one of them is right, in the mean of the items.
     pub pass: Option<f64>,
@@ -206,6 +209,11 @@ pub struct SizeRow {
     pub interval: Option<Interval>,
     /// `maj@k`: how often the answer that most of them give is right, in the mean of the items.
     pub majority: Option<f64>,
+    /// Best of k: how often the answer is right whose tokens have the highest mean log-probability, in the mean of the items;
+    /// nothing where the probability of a token is not seen.
+    pub best: Option<f64>,
+    /// `short-m@k`, by m: what a vote of the m answers that end first amounts to.
+    pub shortest: BTreeMap<u64, FirstToEnd>,
 }
 
 /// A precision under the name that stands beside its numbers.

@@ -74,6 +74,11 @@ pub(super) fn configurations(report: &Report) -> Table {
             format!("{:.1} to {:.1} %", 100.0 * lower, 100.0 * upper)
         });
         let majority = percent(size(most).and_then(|size| size.majority));
+        let best = percent(size(most).and_then(|size| size.best));
+        let first = |voters| size(most).and_then(|size| size.shortest.get(&voters));
+        let (one, three) = (first(1), first(3));
+        let tokens = three.map_or_else(|| "-".to_owned(), |first| format!("{:.0}", first.tokens));
+        let [one, three] = [one, three].map(|first| percent(first.map(|first| first.right)));
         vec![
             row.cell.to_string(),
             share(row.right),
@@ -82,6 +87,10 @@ pub(super) fn configurations(report: &Report) -> Table {
             pass(most),
             interval,
             majority,
+            best,
+            one,
+            three,
+            tokens,
         ]
     });
     Table {
@@ -91,15 +100,29 @@ pub(super) fn configurations(report: &Report) -> Table {
             &[Column::word("configuration")][..],
             &["pass@1", "pass@2", "pass@4", "pass@n"].map(Column::number),
             &[Column::extra("95 % interval")],
-            &[Column::number("maj@n")],
+            &[Column::number("maj@n"), Column::extra("best of n")],
+            &["short-1@n", "short-3@n", "its tokens"].map(Column::of_page),
         ]
         .concat(),
         sentence: format!(
-            "Of n = {} answers under as many seeds: how often one of k is right (pass@k), and how often the one that most of all give \
-             is (maj@n), in the mean of the items.",
-            most.unwrap_or_default()
+            "Of n = {} answers under as many seeds, in the mean of the items: how often one of k is right (pass@k), how often the one \
+             that most of all give is (maj@n), how often the one with the likeliest tokens is (best of n), and how often the vote of \
+             those that end first is (short-m@n, with the tokens that all n have written by then).{}",
+            most.unwrap_or_default(),
+            left_out(report)
         ),
         noun: "configuration",
         alike: None,
+    }
+}
+
+/// Which configurations are not told of, in a sentence.
+fn left_out(report: &Report) -> String {
+    let left_out =
+        report.precisions.iter().filter_map(|row| row.draws.as_ref()).map(|draws| draws.left_out).sum();
+    match left_out {
+        0 => String::new(),
+        1 => " 1 configuration did not run under every seed and is left out.".to_owned(),
+        more => format!(" {more} configurations did not run under every seed and are left out."),
     }
 }

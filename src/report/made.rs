@@ -149,6 +149,9 @@ fn digits(family: &Family) -> Vec<DigitRow> {
     rows.collect()
 }
 
+/// How many of the answers that end first vote: those of "Don't Overthink it" (Hassid et al., 2025).
+const VOTERS: [u64; 2] = [1, 3];
+
 impl DrawsRow {
     fn of(draws: &Draws) -> DrawsRow {
         let sizes = draws.sizes();
@@ -158,6 +161,8 @@ impl DrawsRow {
                 pass: of.pass_at(*k),
                 interval: of.interval_of_pass_at(*k, CONFIDENCE),
                 majority: of.majority_at(*k),
+                best: of.best_at(*k),
+                shortest: VOTERS.iter().filter_map(|m| Some((*m, of.first_to_end(*m, *k)?))).collect(),
             };
             ConfigurationRow {
                 cell: of.cell,
@@ -172,6 +177,7 @@ impl DrawsRow {
             deviation_of_draws: passes.deviation_of_draws(),
             deviation_of_flips: passes.deviation_of_flips(),
             configurations: draws.configurations().iter().zip(passes.rates()).map(row).collect(),
+            left_out: draws.left_out(),
         }
     }
 }

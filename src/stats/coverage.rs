@@ -1,6 +1,6 @@
 //! How often at least one of several drawn answers is right, and how that grows with their number.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU64};
 
 use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Interval, proportion::Proportion, redraw::redrawn};
 use crate::numerics::{
-    special::{exp, log},
+    special::{exp, log, student_quantile},
     total::{Total, mean},
 };
 
@@ -43,15 +43,9 @@ pub fn interval_of_pass_at<T: Ord>(
     k: u64,
     confidence: f64,
 ) -> Option<Interval> {
-    let mut groups: BTreeMap<T, (Total, u64)> = BTreeMap::new();
-    for (group, item) in items {
-        let (sum, size) = groups.entry(group).or_default();
-        sum.add(pass_at(&[item], k)?);
-        *size += 1;
-    }
-    // In an order of their own, so that none in which they came makes a difference.
-    let mut groups: Vec<_> = groups.into_values().map(|(sum, size)| (size, sum.round())).collect();
-    groups.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    let of_items: Option<Vec<_>> =
+        items.into_iter().map(|(group, item)| Some((group, pass_at(&[item], k)?))).collect();
+    let groups = group(of_items?);
     let each: Vec<_> = (0..groups.len()).map(|group| vec![group]).collect();
     let [interval] = redrawn(&each, confidence, |drawn| {
         let add = |(all, sum): (u64, f64), group: &usize| (all + groups[*group].0, sum + groups[*group].1);
@@ -59,6 +53,70 @@ pub fn interval_of_pass_at<T: Ord>(
         [Some(sum / all as f64)]
     });
     interval
+}
+
+/// By how much `pass@k` of some answers lies above that of others to the same items, and where that mostly lies for other items.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Gain {
+    /// In the mean of the items.
+    pub mean: f64,
+    groups: Vec<(u64, f64)>,
+}
+
+impl Gain {
+    /// Of items, each with the group that it hangs together with and how many of its answers are right there and here. Nothing
+    /// without items, or where one has fewer answers than `k`.
+    pub fn of<T: Ord>(items: impl IntoIterator<Item = (T, [Proportion; 2])>, k: u64) -> Option<Gain> {
+        let of_items: Option<Vec<_>> = items
+            .into_iter()
+            .map(|(group, [there, here])| Some((group, pass_at(&[here], k)? - pass_at(&[there], k)?)))
+            .collect();
+        let of_items = of_items?;
+        let mean = mean(of_items.iter().map(|(_, gain)| *gain))?;
+        Some(Gain { mean, groups: group(of_items) })
+    }
+
+    /// Its one-sided bounds, each with the whole confidence: Student's, over groups, and as if one more group had moved as far as
+    /// any did, or all the way where none did, because a move that few groups show or none is not over with them. Nothing of one
+    /// group.
+    pub fn bounds(&self, confidence: f64) -> Option<Interval> {
+        let count = self.groups.len() as u64;
+        let freedom = NonZeroU64::new(count).filter(|count| count.get() > 1)?;
+        let items: u64 = self.groups.iter().map(|(size, _)| size).sum();
+        let size = items as f64 / count as f64;
+        let deviations = student_quantile(1.0 - confidence, freedom);
+        let moves = self.groups.iter().map(|(size, sum)| (sum / *size as f64).abs());
+        let farthest = Some(moves.fold(0.0, f64::max)).filter(|farthest| *farthest > 0.0).unwrap_or(1.0);
+        let bound = |side: f64| {
+            let one_more = (size, side * farthest * size);
+            let groups = || self.groups.iter().map(|(size, sum)| (*size as f64, *sum)).chain([one_more]);
+            let items = items as f64 + size;
+            let sum = |values: &mut dyn Iterator<Item = f64>| {
+                let mut total = Total::default();
+                total.extend(values);
+                total.round()
+            };
+            let mean = sum(&mut groups().map(|(_, sum)| sum)) / items;
+            let squares = sum(&mut groups().map(|(size, sum)| (sum - size * mean) * (sum - size * mean)));
+            let error = (squares * (count + 1) as f64 / count as f64).sqrt() / items;
+            (mean + side * deviations * error).clamp(-1.0, 1.0)
+        };
+        Some(Interval { lower: bound(-1.0), upper: bound(1.0) })
+    }
+}
+
+/// How many items every group has, and what they amount to.
+fn group<T: Ord>(items: Vec<(T, f64)>) -> Vec<(u64, f64)> {
+    let mut groups: BTreeMap<T, (Total, u64)> = BTreeMap::new();
+    for (group, value) in items {
+        let (sum, size) = groups.entry(group).or_default();
+        sum.add(value);
+        *size += 1;
+    }
+    // In an order of their own, so that none in which they came makes a difference.
+    let mut groups: Vec<_> = groups.into_values().map(|(sum, size)| (size, sum.round())).collect();
+    groups.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    groups
 }
 
 /// How coverage grows with the number of answers, as "Large Language Monkeys" (Brown et al., 2024) has it: its logarithm is

@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, num::NonZeroU64};
 use crate::{
     cell::Cell,
     compare::Output,
+    numerics::total::mean,
     stats::{
         Interval,
-        ballot::{Drawn, majority_at},
-        coverage::{PowerLaw, interval_of_pass_at, pass_at},
+        ballot::{Drawn, FirstToEnd, best_at, first_to_end, majority_at},
+        coverage::{Gain, PowerLaw, interval_of_pass_at, pass_at},
         passes::Passes,
         proportion::Proportion,
     },
     suite::question::Question,
+    trace::Token,
 };
 
 /// Every answer of every configuration.
@@ -21,6 +23,7 @@ pub struct Draws {
     seeds: NonZeroU64,
     passes: Passes,
     configurations: Vec<Configuration>,
+    left_out: u64,
 }
 
 /// What one configuration draws.
@@ -34,12 +37,23 @@ pub struct Configuration {
 }
 
 impl Draws {
-    /// Nothing yet, of these configurations. Nothing at all of a single seed, which is no sample of what is drawn.
-    pub fn new(configurations: impl IntoIterator<Item = Cell>, seeds: usize) -> Option<Draws> {
+    /// Nothing yet, of these configurations, beside so many that have not run under every seed. Nothing at all of a single seed,
+    /// which is no sample of what is drawn.
+    pub fn new(configurations: impl IntoIterator<Item = Cell>, seeds: usize, left_out: u64) -> Option<Draws> {
         let seeds = NonZeroU64::new(seeds as u64).filter(|seeds| seeds.get() > 1)?;
         let of = |cell| Configuration { cell, groups: Vec::new(), drawn: Vec::new() };
         let configurations: Vec<_> = configurations.into_iter().map(of).collect();
-        (!configurations.is_empty()).then(|| Draws { seeds, passes: Passes::new(seeds), configurations })
+        (!configurations.is_empty()).then(|| Draws {
+            seeds,
+            passes: Passes::new(seeds),
+            configurations,
+            left_out,
+        })
+    }
+
+    /// How many configurations are not among these, because they have not run under every seed.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// Adds an item: under every seed what each configuration made of it.
@@ -55,7 +69,9 @@ impl Draws {
                     *numbers.entry(answer).or_insert(next)
                 });
                 let tokens = output.tokens.len() as u64;
-                Drawn { answer, right: output.is_correct(), tokens, log_probability: None }
+                let seen: Option<Vec<_>> = output.tokens.iter().map(Token::log_probability).collect();
+                let log_probability = seen.and_then(mean);
+                Drawn { answer, right: output.is_correct(), tokens, log_probability }
             });
             configuration.drawn.push(drawn.collect());
             configuration.groups.push(question.cluster().unwrap_or_else(|| question.itself()));
@@ -86,12 +102,24 @@ impl Draws {
 }
 
 impl Configuration {
-    fn right(&self) -> Vec<Proportion> {
+    /// How many answers of each item are right.
+    pub fn right(&self) -> Vec<Proportion> {
         let of = |drawn: &Vec<Drawn<u32>>| {
             let hits = drawn.iter().filter(|drawn| drawn.right).count();
             Proportion { hits: hits as u64, of: drawn.len() as u64 }
         };
         self.drawn.iter().map(of).collect()
+    }
+
+    /// Is there an answer in any text?
+    pub fn answers(&self) -> bool {
+        self.drawn.iter().flatten().any(|drawn| drawn.answer.is_some())
+    }
+
+    /// By how much its `pass@k` lies above that of another.
+    pub fn gain_over(&self, other: &Configuration, k: u64) -> Option<Gain> {
+        let pairs = other.right().into_iter().zip(self.right()).map(|(there, here)| [there, here]);
+        Gain::of(self.groups.iter().zip(pairs), k)
     }
 
     /// `pass@k`.
@@ -107,6 +135,16 @@ impl Configuration {
     /// `maj@k`.
     pub fn majority_at(&self, k: u64) -> Option<f64> {
         majority_at(&self.drawn, k)
+    }
+
+    /// Best of `k`, where the probability of every token is seen.
+    pub fn best_at(&self, k: u64) -> Option<f64> {
+        best_at(&self.drawn, k)
+    }
+
+    /// `short-m@k`, where `m` is the number of voters.
+    pub fn first_to_end(&self, voters: u64, k: u64) -> Option<FirstToEnd> {
+        first_to_end(&self.drawn, voters, k)
     }
 
     /// How coverage grows with the number of answers.

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{draws::Draws, summary::Summary};
+use super::{
+    draws::{Configuration, Draws},
+    summary::Summary,
+};
 use crate::{
     cell::{Axis, Cell, Compute, EngineName, Setting, axes},
     compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
@@ -55,6 +58,8 @@ pub struct Evidence {
     /// By the numbers of their traces.
     tallies: BTreeMap<(usize, usize), Tally>,
     families: Vec<Family>,
+    /// What the references draw that are in no family.
+    beside: Vec<Family>,
     /// The tokens of the first questions that ask how numbers are cut.
     cut: Vec<Vec<u32>>,
 }
@@ -172,9 +177,13 @@ impl Evidence {
             traces: (0..traces).map(|_| Summary::default()).collect(),
             tallies: BTreeMap::new(),
             families: Vec::new(),
+            beside: Vec::new(),
             cut: Vec::new(),
         };
-        evidence.families = evidence.lay_families(beside);
+        let (beside, product): (Vec<Cell>, Vec<Cell>) = plan.iter().partition(|cell| beside.contains(cell));
+        evidence.families = evidence.lay_families(&product);
+        evidence.beside = evidence.lay_families(&beside);
+        evidence.beside.retain(|family| family.draws.is_some());
         let mut pairs: Vec<(Cell, Cell)> = Vec::new();
         let axes = axes(plan);
         for axis in &axes {
@@ -196,10 +205,9 @@ impl Evidence {
         evidence
     }
 
-    fn lay_families(&self, beside: &[Cell]) -> Vec<Family> {
+    fn lay_families(&self, cells: &[Cell]) -> Vec<Family> {
         let mut families: Vec<Family> = Vec::new();
-        let product = self.plan.iter().filter(|cell| !beside.contains(cell));
-        for known in product.filter_map(|cell| self.known(*cell)) {
+        for known in cells.iter().filter_map(|cell| self.known(*cell)) {
             let engine = known.cell.compute.engine();
             let precision = known.cell.get(Axis::Precision);
             let drawing = known.cell.serving.drawing;
@@ -223,7 +231,9 @@ impl Evidence {
         }
         for family in &mut families {
             let (configurations, traces) = by_seed(&family.cells, |cell| Some(self.known(cell)?.trace));
-            family.draws = Draws::new(configurations, traces.len());
+            let all: HashSet<Cell> = family.cells.iter().map(|cell| cell.under_seed(0)).collect();
+            let left_out = all.len() - configurations.len();
+            family.draws = Draws::new(configurations, traces.len(), left_out as u64);
             family.traces = traces;
         }
         families
@@ -242,7 +252,7 @@ impl Evidence {
             self.cut.push(question.tokens.clone());
         }
         let product = Product::asked(&question.prompt, &question.answer);
-        for family in &mut self.families {
+        for family in self.families.iter_mut().chain(&mut self.beside) {
             // What is drawn by the same noise stands beside each other, so that what moves it is not the draw.
             let of_seed =
                 |traces: &Vec<usize>| traces.iter().map(|trace| outputs[*trace]).collect::<Vec<_>>();
@@ -293,7 +303,12 @@ impl Evidence {
 
     /// Two cells beside each other, if they were laid out and have run.
     pub fn tally(&self, one: Cell, other: Cell) -> Option<&Tally> {
-        self.tallies.get(&(self.known(one)?.trace, self.known(other)?.trace))
+        self.tallies.get(&self.traces(one, other)?)
+    }
+
+    /// The numbers of their traces, if both have run.
+    pub fn traces(&self, one: Cell, other: Cell) -> Option<(usize, usize)> {
+        Some((self.known(one)?.trace, self.known(other)?.trace))
     }
 
     /// Did the axis make a difference to what these cells ran? Nothing where not all have run, or where their engines do not
@@ -326,6 +341,13 @@ impl Evidence {
     /// All cells of every precision.
     pub fn families(&self) -> &[Family] {
         &self.families
+    }
+
+    /// What the cells draw that differ from this one in their seed alone; nothing where there is one seed, or where one of them
+    /// has not run under every seed.
+    pub fn configuration(&self, cell: Cell) -> Option<&Configuration> {
+        let drawn = self.families.iter().chain(&self.beside).filter_map(Family::draws);
+        drawn.flat_map(Draws::configurations).find(|drawn| drawn.cell == cell.under_seed(0))
     }
 
     /// What each axis alone moves, for those that vary.

@@ -1,6 +1,7 @@
 //! Gates against evidence: what holds, what does not, and what nobody can tell.
 
 pub mod baseline;
+mod configurations;
 pub mod draws;
 mod drops;
 pub mod evidence;
@@ -238,6 +239,10 @@ impl<'a> Bench<'a> {
     }
 
     fn pairs(&mut self, pairs: &[[Cell; 2]]) {
+        self.configurations();
+        if self.gate.limits.iter().all(Limit::is_of_configurations) {
+            return;
+        }
         let drops = Drops::of(self.gate, self.evidence, pairs);
         for [one, other] in pairs {
             self.pair(*one, *other, &drops);
@@ -267,14 +272,13 @@ impl<'a> Bench<'a> {
                 "{one} and {other} did not run in the same surroundings ({differ}), which may be what moved: run both in one"
             )));
         }
-        let Some(tally) = self.evidence.tally(one, other).filter(|tally| tally.items() > 0) else {
+        let tally = self.evidence.tally(one, other).filter(|tally| tally.items() > 0);
+        let (Some(traces), Some(tally)) = (self.evidence.traces(one, other), tally) else {
             self.findings.push(Finding::unknown(format!("{one} and {other} have no items to compare")));
             return;
         };
         if tally.answered.hits == 0 && self.gate.limits.iter().any(Limit::needs_answers) {
-            let sentence =
-                format!("no answer was found in any text of {one} and {other}: let more tokens follow");
-            return self.findings.push(Finding::unknown(sentence));
+            return self.findings.push(Finding::unknown(no_answer(one, other)));
         }
         let sights = [one, other].map(|cell| self.evidence.known(cell).map(|known| known.sight));
         // Of two that show as little the sentence names the second, which is not the one that others are held against.
@@ -293,7 +297,7 @@ impl<'a> Bench<'a> {
         let failed = self.gate.limits.iter().filter_map(|limit| {
             let is_top = *limit == Limit::Top;
             let of_copies = || unlike.clone().filter(|_| is_top).map(|sentence| (Outcome::Fail, sentence));
-            breaks(*limit, tally, one, other, drops, &untold).or_else(of_copies)
+            breaks(*limit, tally, [one, other], (traces, drops), &untold).or_else(of_copies)
         });
         let Some((outcome, sentence)) = failed.max_by_key(|(outcome, _)| *outcome) else {
             self.held += 1;
@@ -302,6 +306,11 @@ impl<'a> Bench<'a> {
         let first = tally.first().cloned();
         self.findings.push(Finding { outcome, sentence, cells: Some([one, other]), first });
     }
+}
+
+/// Why nothing can be said of what is right.
+fn no_answer(one: Cell, other: Cell) -> String {
+    format!("no answer was found in any text of {one} and {other}: let more tokens follow")
 }
 
 /// Did one of two cells run somewhere else, so far as no setting of theirs says so? The bits of a pinned engine are the same
@@ -352,9 +361,8 @@ fn untold_since(cell: Cell, [then, now]: [Sight; 2], level: Level) -> String {
 fn breaks(
     limit: Limit,
     tally: &Tally,
-    one: Cell,
-    other: Cell,
-    drops: &Drops,
+    [one, other]: [Cell; 2],
+    (traces, drops): ((usize, usize), &Drops),
     untold: &dyn Fn(Level) -> (Outcome, String),
 ) -> Option<(Outcome, String)> {
     let fail = |sentence: String| Some((Outcome::Fail, sentence));
@@ -402,7 +410,8 @@ fn breaks(
                 tally.items()
             )),
         },
-        Limit::AccuracyDrop { most, confidence } => drops.breaks(tally, one, other, most, confidence),
+        Limit::AccuracyDrop { most, confidence } => drops.breaks(traces, [one, other], most, confidence),
+        Limit::PassDrop { .. } | Limit::PassDeviation(_) => None,
         Limit::FlipRate(most) => {
             let flips = tally.change().counts.flips();
             (rate(flips.hits, flips.of) > most).then_some(())?;

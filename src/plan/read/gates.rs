@@ -1,6 +1,6 @@
 //! The gates of a matrix file: what each compares, and within which limits.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use toml::{
     Spanned,
@@ -12,7 +12,7 @@ use crate::{
     cell::{Axis, Cell},
     plan::{
         Generation,
-        gate::{Comparison, Gate, LIMITS, Limit},
+        gate::{Comparison, Filter, Gate, LIMITS, Limit},
         shape::{self, Form, Key},
     },
 };
@@ -49,6 +49,7 @@ impl Reader<'_, '_> {
         let filter = filter.map(|table| self.filter(table, cells)).unwrap_or_default();
         let comparison = self.comparison(&span, table, has_reference);
         let limits = self.limits(&span, table, &comparison);
+        self.drawn_often_enough(table, &filter, cells);
         let named = table.get("name").and_then(text).map(str::to_owned);
         let name = named.unwrap_or_else(|| describe(&comparison, &limits));
         let gate = Gate { name, line: self.problems.line(span.start), filter, comparison, limits };
@@ -105,6 +106,29 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// What is said of several answers to one item needs as many seeds.
+    fn drawn_often_enough(&mut self, table: &DeTable<'_>, filter: &Filter, cells: &[Cell]) {
+        let seeds: BTreeSet<_> =
+            cells.iter().filter(|cell| filter.matches(cell)).map(|cell| cell.serving.seed).collect();
+        let k = table.get(PASS_AT).and_then(|value| Some((value.span(), shape::count(value.get_ref())?)));
+        for (key, value, _) in limits_of(table).filter(|(.., limit)| limit.is_of_configurations()) {
+            if seeds.len() == 1 {
+                let sentence = format!(
+                    "`{}` is about answers that are drawn several times: give [matrix] several seeds",
+                    key.name
+                );
+                self.problems.add(value.span(), sentence);
+            } else if let Some((place, k)) = k.clone().filter(|(_, k)| *k > seeds.len() as u64) {
+                let sentence = format!(
+                    "one of {k} answers has to be right, and these cells draw {}: give [matrix] more seeds, or take fewer",
+                    seeds.len()
+                );
+                self.problems.add(place, sentence);
+                return;
+            }
+        }
+    }
+
     fn comparison(&mut self, span: &Range<usize>, table: &DeTable<'_>, has_reference: bool) -> Comparison {
         let against = table.get("against");
         match (table.get("vary"), against.and_then(text)) {
@@ -150,10 +174,17 @@ impl Reader<'_, '_> {
     fn limits(&mut self, span: &Range<usize>, table: &DeTable<'_>, comparison: &Comparison) -> Vec<Limit> {
         let place = |name: &str| table.get(name).map_or(span.clone(), Spanned::span);
         let confidence = table.get("confidence").and_then(|value| shape::share(value.get_ref()));
-        let mut is_used = false;
+        let pass_at = table.get(PASS_AT).and_then(|value| shape::count(value.get_ref()));
+        let (mut is_used, mut has_passes) = (false, false);
         let mut limits = Vec::new();
         for (entry, value, mut limit) in limits_of(table) {
-            if let (Limit::AccuracyDrop { confidence: of, .. }, Some(asked)) = (&mut limit, confidence) {
+            if let Limit::PassDrop { k, .. } = &mut limit {
+                (*k, has_passes) = (pass_at.unwrap_or(*k), true);
+            }
+            if let Limit::AccuracyDrop { confidence: of, .. } | Limit::PassDrop { confidence: of, .. } =
+                &mut limit
+                && let Some(asked) = confidence
+            {
                 (*of, is_used) = (asked, true);
             }
             if matches!(entry.form, Form::Share) && shape::share(value.get_ref()) == Some(1.0) {
@@ -173,8 +204,19 @@ impl Reader<'_, '_> {
             self.problems.add(place("expect"), sentence);
         }
         if confidence.is_some() && !is_used {
-            let sentence = "`confidence` belongs to `max-accuracy-drop`: set that, or take this out";
+            let sentence =
+                "`confidence` belongs to `max-accuracy-drop` and `max-pass-drop`: set one, or take this out";
             self.problems.add(place("confidence"), sentence);
+        }
+        if pass_at.is_some() && !has_passes {
+            let sentence = "`pass-at` belongs to `max-pass-drop`: set that, or take this out";
+            self.problems.add(place(PASS_AT), sentence);
+        }
+        if *comparison == Comparison::Reference
+            && limits.iter().any(|limit| matches!(limit, Limit::PassDeviation(_)))
+        {
+            let sentence = "`max-pass-std` is about configurations beside each other: let the gate `vary` axes in place of `against`";
+            self.problems.add(place("max-pass-std"), sentence);
         }
         if confidence.is_some_and(|confidence| !(0.5..1.0).contains(&confidence)) {
             let sentence = "`confidence` lies from 50% up and below 100%: write for example \"95%\"";
@@ -190,6 +232,9 @@ impl Reader<'_, '_> {
         limits
     }
 }
+
+/// Of how many answers one has to be right.
+const PASS_AT: &str = "pass-at";
 
 /// The limits that a table sets, each with its key and with what sets it.
 fn limits_of<'v, 'a>(
