@@ -129,13 +129,13 @@
 //! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served; [`cell::map`] reads and writes the files of maps |
 //! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
 //! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`] and [`cause::transplant`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision, [`cause::likeness`] which declared order comes nearest to an engine whose operations cannot be seen |
-//! | [`engine`] | whatever continues a prompt: the lab, candle's own models in a child process, and the servers of [`engine::server`], each in its [`engine::server::dialect`] |
+//! | [`engine`] | whatever continues a prompt: the lab, candle's own models in a child process, and the servers of [`engine::server`], each in its [`engine::server::dialect`]; [`engine::faulty`] is the lab with a defect |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
-//! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write |
+//! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write, [`store::faulty`] spoils one |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
-//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::foreign`] what comes nearest to a cell of another engine, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
+//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::selftest`] whether the gates of a matrix see faults, [`run::foreign`] what comes nearest to a cell of another engine, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
 //! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |
 //!
@@ -156,7 +156,7 @@
 //!    caches and many jobs at once.
 //! 2. **The declared tree is the revealed one**, for every order (`the_revealed_tree_is_the_declared_one`). Integers and
 //!    narrow floats leave no room for masks; that test names them.
-//! 3. **The checks can fail.** Every [`KernelFault`] must break both of the above
+//! 3. **The checks can fail.** Every [`KernelFault`] of sums must break both of the above
 //!    (`sabotage_is_seen_by_conformance_and_by_the_revealed_tree`, `sabotage_is_seen_in_everything_that_goes_row_by_row`),
 //!    and no operation of a forward pass can be skipped unseen (`tests/operations.rs`).
 //! 4. **A row has the same bits alone and in any batch, on any number of threads**, unless its order follows the

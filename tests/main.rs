@@ -38,6 +38,7 @@ mod results;
 mod run;
 mod schema;
 mod script;
+mod selftest;
 mod serving;
 mod shape;
 mod stats;

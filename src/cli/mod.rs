@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod report;
 mod run;
+mod selftest;
 mod sensitivity;
 mod suite;
 mod worker;
@@ -84,6 +85,9 @@ enum Verb {
     Bisect(bisect::Bisect),
     /// Which products bear a lower precision? The cheapest map of precisions within a budget of flips and bytes
     Sensitivity(sensitivity::Sensitivity),
+    /// Would the gates of a matrix see a fault? Each is put in, and the gate that must see it is asked
+    #[command(name = "selftest")]
+    SelfTest(selftest::SelfTest),
     /// What do several engines show after the same tokens, and how far apart is that?
     Parity(parity::Parity),
     /// Join the parts of a run that several machines shared, and judge the whole
@@ -244,6 +248,7 @@ pub fn main() -> ExitCode {
         Verb::Diff(diff) => diff.run(&mut out),
         Verb::Bisect(bisect) => bisect.run(&mut out),
         Verb::Sensitivity(sensitivity) => sensitivity.run(&mut out),
+        Verb::SelfTest(selftest) => selftest.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
         Verb::Init(init) => init.run(&mut out),

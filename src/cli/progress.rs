@@ -94,8 +94,9 @@ fn is_watched() -> bool {
     !in_ci() && !is_dumb()
 }
 
-/// How many of several readings are done: a bar where a person watches, and a line now and then in a log.
+/// How many of several readings, or whatever takes as long, are done: a bar where a person watches, and a line now and then in a log.
 pub(super) struct Readings {
+    noun: &'static str,
     bar: ProgressBar,
     said: Instant,
 }
@@ -103,11 +104,16 @@ pub(super) struct Readings {
 impl Readings {
     /// Before the first one.
     pub(super) fn new() -> Readings {
+        Readings::of("reading")
+    }
+
+    /// The same of something else.
+    pub(super) fn of(noun: &'static str) -> Readings {
         let target = if is_watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template("[{bar:24}] {pos}/{len} readings {eta}");
+        let style = ProgressStyle::with_template(&format!("[{{bar:24}}] {{pos}}/{{len}} {noun}s {{eta}}"));
         let style = style.expect("a template that parses").progress_chars("=> ");
         let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
-        Readings { bar, said: Instant::now() }
+        Readings { noun, bar, said: Instant::now() }
     }
 
     /// Takes note of it.
@@ -116,7 +122,7 @@ impl Readings {
         self.bar.set_position(done as u64);
         if self.bar.is_hidden() && self.said.elapsed() >= BEAT {
             self.said = Instant::now();
-            complain(&format!("{} of {} are done", grouped(done as u64), plural(of as u64, "reading")));
+            complain(&format!("{} of {} are done", grouped(done as u64), plural(of as u64, self.noun)));
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod candle;
 pub mod child;
 pub mod ending;
 pub mod environment;
+pub mod faulty;
 pub mod lab;
 pub mod script;
 pub mod server;
@@ -138,6 +139,7 @@ pub trait Opener {
 }
 
 /// The engines of [`ENGINES`](crate::cell::ENGINES), and what they need.
+#[derive(Clone, Copy)]
 pub struct Engines<'a> {
     /// The weights, for those that read them from this disk.
     pub checkpoint: Option<&'a Checkpoint>,

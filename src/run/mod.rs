@@ -12,6 +12,7 @@ pub mod panel;
 pub mod passages;
 mod questions;
 pub mod review;
+pub mod selftest;
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,6 @@
 //! The only writer of results: a result is whole or not there, and what is done of a cell that still runs lies beside.
 
+pub mod faulty;
 pub mod lines;
 pub mod open;
 pub mod partial;
@@ -64,6 +65,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         Ok(())
     };
     written().map_err(|error| StoreError::Write { path: path.to_owned(), error })
+}
+
+/// A folder that goes when it is dropped, for what nobody keeps.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub fn temporary_folder() -> Result<tempfile::TempDir, StoreError> {
+    tempfile::tempdir().map_err(|error| StoreError::Write { path: std::env::temp_dir(), error })
 }
 
 /// The folder that a file is to lie in, which is made if it is not there.

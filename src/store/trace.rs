@@ -298,6 +298,11 @@ pub fn sweep(folder: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// The file of a trace's tokens.
+pub(super) fn tokens_file(store: &Path, trace: Digest) -> PathBuf {
+    folder(store, trace).join(TOKENS)
+}
+
 /// Copies a trace into another store, unless it is there.
 ///
 /// # Errors
