@@ -246,6 +246,7 @@
 
 #![warn(clippy::disallowed_methods)]
 
+pub mod attest;
 pub mod cause;
 pub mod cell;
 pub mod cli;

@@ -29,7 +29,8 @@ const LAYERS: &[(&str, u32)] = &[
     ("store", 8),
     ("parity", 9),
     ("run", 9),
-    ("cli", 10),
+    ("attest", 10),
+    ("cli", 11),
 ];
 
 fn layer(module: &str) -> Option<u32> {
