@@ -220,11 +220,12 @@ fn a_run_with_a_byte_changed_is_neither_attested_nor_what_was_attested() {
         fs::write(&path, whole).unwrap();
         changed += 1;
     }
-    assert_eq!(changed, 11, "of two cells and two traces");
+    assert_eq!(changed, 12, "of two cells and two traces");
     assert_eq!(place.checked(&["r", "--verify", "a.json"]).0, 0);
-    // A trace that is gone.
+    // A trace that is gone, and the report that follows from what is left.
     let trace = fs::read_dir(place.path("r/traces")).unwrap().next().unwrap().unwrap().path();
     fs::remove_dir_all(trace).unwrap();
+    assert_eq!(place.call(&["report", "r", "--format", "json", "--out", "r"]).0, 3);
     let (code, _, err) = place.call(&["attest", "r", "--key", "key.pem"]);
     assert!(code == 2 && err.contains("run it again with --resume"), "{err}");
     let (code, said) = place.checked(&["none", "--verify", "a.json"]);
