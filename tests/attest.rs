@@ -222,6 +222,13 @@ fn a_run_with_a_byte_changed_is_neither_attested_nor_what_was_attested() {
     }
     assert_eq!(changed, 12, "of two cells and two traces");
     assert_eq!(place.checked(&["r", "--verify", "a.json"]).0, 0);
+    // A report that is gone.
+    fs::remove_file(place.path("r/report.json")).unwrap();
+    let (code, _, err) = place.call(&["attest", "r", "--key", "key.pem"]);
+    assert!(
+        code == 2 && err.contains("report.json: it is not there; write it with `reprocheck report RUN"),
+        "{err}"
+    );
     // A trace that is gone, and the report that follows from what is left.
     let trace = fs::read_dir(place.path("r/traces")).unwrap().next().unwrap().unwrap().path();
     fs::remove_dir_all(trace).unwrap();

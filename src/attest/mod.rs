@@ -7,7 +7,7 @@ pub mod envelope;
 pub mod key;
 pub mod statement;
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use self::{
     envelope::Envelope,
@@ -64,17 +64,16 @@ pub fn of_run(folder: &Path, approved: Approved) -> Result<Statement, RunError> 
     let json = report.json();
     let format = FORMATS.iter().find(|format| format.name == "json").expect("JSON is a format");
     let path = folder.join(format.file);
-    match fs::read(&path) {
-        Ok(bytes) if bytes == json.as_bytes() => {}
-        Ok(_) => {
-            return Err(RunError::Damaged {
-                path,
-                problem: "it is not the report that follows from the traces".to_owned(),
-                way_out: "write it again with `reprocheck report RUN --format json --out RUN`, and where gates are \
-                          held to a baseline name it with --baseline",
-            });
-        }
+    let problem = match fs::read(&path) {
+        Ok(bytes) if bytes == json.as_bytes() => None,
+        Ok(_) => Some("it is not the report that follows from the traces"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some("it is not there"),
         Err(error) => return Err(RunError::Read { path, error }),
+    };
+    if let Some(problem) = problem {
+        let way_out = "write it with `reprocheck report RUN --format json --out RUN`, and where gates are held to a baseline \
+                       name it with --baseline, here as well";
+        return Err(RunError::Damaged { path, problem: problem.to_owned(), way_out });
     }
     let files = [
         Resource::file(format.file, Digest::of(json.as_bytes())),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Refused;
 use crate::{
@@ -35,6 +36,7 @@ pub struct Statement {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Resource {
     /// What it is called.
+    #[serde(default)]
     pub name: String,
     /// Which it is, where it has no digest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -44,7 +46,7 @@ pub struct Resource {
     pub digest: BTreeMap<String, String>,
     /// What else is said of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, Value>,
 }
 
 /// What became of the gates.
@@ -115,7 +117,7 @@ impl Resource {
     }
 
     fn saying(mut self, what: &str, value: &str) -> Resource {
-        self.annotations.insert(what.to_owned(), value.to_owned());
+        self.annotations.insert(what.to_owned(), value.into());
         self
     }
 
