@@ -136,6 +136,7 @@
 //! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write, [`store::faulty`] spoils one |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
 //! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::selftest`] whether the gates of a matrix see faults, [`run::foreign`] what comes nearest to a cell of another engine, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
+//! | [`attest`] | what a run came to, signed: [`attest::statement`] is in-toto's, [`attest::envelope`] DSSE's, [`attest::key`] Ed25519's |
 //! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |
 //!
@@ -146,7 +147,7 @@
 //! `workers` are the threads, `schedules` keeps what an order came to. No file uses one that uses it.
 //!
 //! Dependencies point one way, `name, json_float, http <- numerics <- digest, source, stats <- cell, model, suite, trace <- compare, cause, engine <- plan <-
-//! record <- verdict <- report, store <- parity, run <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
+//! record <- verdict <- report, store <- parity, run <- attest <- cli`, which `tests/shape.rs` reads off the sources; `main` calls `cli` and nothing else.
 //!
 //! # Invariants, and what holds each
 //!
@@ -219,6 +220,11 @@
 //!     `the_fast_kernel_has_the_bits_of_the_definition_under_any_map`), and whatever gives every place the same has one name
 //!     (`a_map_is_what_its_lines_say_and_has_one_name_and_one_text`).
 //!
+//! 29. **Nothing is attested of a run that was changed, and no gate that was not shown to hold is attested as passed**
+//!     (`a_run_with_a_byte_changed_is_neither_attested_nor_what_was_attested`,
+//!     `every_gate_is_attested_and_none_that_was_not_shown_to_hold_has_passed`); no byte of an attestation can be another one
+//!     (`no_byte_of_an_attestation_can_be_another_one`).
+//!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
 //! [`AXES`]: cell::AXES
@@ -246,6 +252,7 @@
 
 #![warn(clippy::disallowed_methods)]
 
+pub mod attest;
 pub mod cause;
 pub mod cell;
 pub mod cli;

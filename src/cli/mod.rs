@@ -1,6 +1,7 @@
 //! The command line: words only, one file per verb.
 
 mod approve;
+mod attest;
 mod bisect;
 mod diff;
 mod doctor;
@@ -106,7 +107,8 @@ enum Verb {
     Suite(suite::Suite),
     /// Continue a prompt under one cell, and show what every token was chosen from
     Generate(Box<generate::Generate>),
-    // No sentence here: it would hide the longer help of the arguments themselves.
+    // No sentence for these: it would hide the longer help of the arguments themselves.
+    Attest(attest::Attest),
     Dot(dot::Dot),
     /// The JSON Schema of a matrix file, or of a report
     Schema(plan::Schema),
@@ -245,6 +247,7 @@ pub fn main() -> ExitCode {
         Verb::Report(report) => report.run(&mut out),
         Verb::Merge(merge) => merge.run(&mut out),
         Verb::Approve(approve) => approve.run(&mut out),
+        Verb::Attest(attest) => attest.run(&mut out),
         Verb::Diff(diff) => diff.run(&mut out),
         Verb::Bisect(bisect) => bisect.run(&mut out),
         Verb::Sensitivity(sensitivity) => sensitivity.run(&mut out),

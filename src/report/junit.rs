@@ -2,7 +2,12 @@
 
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Report, around, escape::visible, parting, words::beyond_gates};
+use super::{
+    Report, around,
+    escape::visible,
+    parting,
+    words::{VERDICT, beyond_gates},
+};
 use crate::verdict::{Outcome, Ruling};
 
 /// The whole document. It holds no times, so equal reports make equal documents.
@@ -44,7 +49,7 @@ pub fn report(report: &Report) -> String {
         let missing =
             report.missing.iter().map(|missing| visible(&format!("{}: {}", missing.cell, missing.reason)));
         let sentences: Vec<_> = [visible(&sentence)].into_iter().chain(missing).collect();
-        suite.add_test_case(case("the verdict", status(report.verdict, &sentences)));
+        suite.add_test_case(case(VERDICT, status(report.verdict, &sentences)));
     }
     let mut document = quick_junit::Report::new("reprocheck");
     document.add_test_suite(suite);

@@ -9,7 +9,7 @@ pub(crate) mod cause;
 pub mod csv;
 mod data;
 mod draws;
-mod escape;
+pub(crate) mod escape;
 mod figure;
 mod formats;
 pub mod github;

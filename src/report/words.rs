@@ -204,6 +204,9 @@ fn sentence_of_change(report: &Report, Before { level, .. }: &Before) -> String 
     parts.join(", ")
 }
 
+/// What stands among gates for that which keeps the verdict from a pass where no gate does.
+pub(crate) const VERDICT: &str = "the verdict";
+
 /// What keeps the verdict from a pass where no gate does: what is judged gate by gate would look like one.
 pub(crate) fn beyond_gates(report: &Report) -> Option<String> {
     let told = report.rulings.iter().any(|ruling| ruling.outcome != Outcome::Pass);

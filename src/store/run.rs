@@ -39,10 +39,12 @@ use crate::{
 /// Of the form of all files.
 const FORM: u32 = 2;
 
-const RUN: &str = "run.json";
+/// What runs, and what must hold.
+pub const RUN: &str = "run.json";
 /// Why two cells part, if that was found out.
 const CAUSE: &str = "cause.json";
-const ITEMS: &str = "items.jsonl";
+/// Every question.
+pub const ITEMS: &str = "items.jsonl";
 const VOCABULARY: &str = "vocabulary.json";
 const CELLS: &str = "cells";
 const PARTIAL: &str = ".partial";
@@ -360,6 +362,16 @@ impl Run {
             }
         }
         Ok(Run { folder: folder.to_owned(), about })
+    }
+
+    /// Of the file that says what it is about.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn digest(&self) -> Result<Digest, RunError> {
+        let path = self.folder.join(RUN);
+        super::file_digest(&path).map_err(|error| RunError::Read { path, error })
     }
 
     /// What became of cells: nothing where one has not run, and an error where its file or its trace is not what was
