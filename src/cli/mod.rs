@@ -20,6 +20,7 @@ mod report;
 mod run;
 mod sensitivity;
 mod suite;
+mod verify;
 mod worker;
 
 use std::{
@@ -86,6 +87,8 @@ enum Verb {
     Sensitivity(sensitivity::Sensitivity),
     /// What do several engines show after the same tokens, and how far apart is that?
     Parity(parity::Parity),
+    /// Is a finished run what its model computes? Samples that the run's own digest draws are computed again, many tokens at once
+    Verify(verify::Verify),
     /// Join the parts of a run that several machines shared, and judge the whole
     Merge(merge::Merge),
     /// Approve the digests of a run: what a gate against the baseline is held to
@@ -245,6 +248,7 @@ pub fn main() -> ExitCode {
         Verb::Bisect(bisect) => bisect.run(&mut out),
         Verb::Sensitivity(sensitivity) => sensitivity.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
+        Verb::Verify(verify) => verify.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
         Verb::Init(init) => init.run(&mut out),
         Verb::Completions(completions) => completions.run(&mut out),
