@@ -135,7 +135,7 @@
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
 //! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
-//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::foreign`] what comes nearest to a cell of another engine, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
+//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::foreign`] what comes nearest to a cell of another engine, [`run::verify`] whether a run is what its model computes, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
 //! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |
 //!
@@ -218,6 +218,10 @@
 //! 28. **A map computes at every place as the precision of that place does** (`a_map_computes_what_a_transplant_of_its_places_computes`,
 //!     `the_fast_kernel_has_the_bits_of_the_definition_under_any_map`), and whatever gives every place the same has one name
 //!     (`a_map_is_what_its_lines_say_and_has_one_name_and_one_text`).
+//!
+//! 29. **Whatever is changed in a run is found where all samples are drawn, and as often as is said where a part is**, although every
+//!     digest was mended (`whatever_is_changed_is_found_where_all_is_drawn`, `of_changes_in_a_part_as_many_are_found_as_is_said`); what
+//!     cannot be computed is never verified (`what_cannot_be_checked_is_said_and_never_verified`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!

@@ -150,14 +150,17 @@ impl Place {
         let endings = Endings::new(&request, Some(&decode as &Decode<'_>)).unwrap();
         let prompt = Prompt { item: 0, tokens: Vec::new(), replay: None };
         let mut ending = endings.begin(&prompt);
-        sample.steps.iter().for_each(|step| drop(ending.push(step.token.id)));
+        for step in &sample.steps {
+            ending.push(step.token.id);
+        }
         sample.text = ending.text();
         *scores = question.score(&sample.text, sample.finish == Finish::Length);
     }
 
     fn program(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(BINARY);
-        let output = command.args(arguments).current_dir(self.folder.path()).env("NO_COLOR", "1").output().unwrap();
+        let output =
+            command.args(arguments).current_dir(self.folder.path()).env("NO_COLOR", "1").output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let said = text(output.stderr);
         assert!(!said.contains("panicked"), "{said}");
@@ -179,10 +182,22 @@ fn a_healthy_run_holds_in_full_whatever_moves_its_bits() {
              batch = [1, 3]\n",
             12,
         ),
-        ("[matrix]\nprecision = [\"int8\", \"w8a8\", \"lmul\"]\nbatch = [1, 2]\ngrouping = \"shuffled:3\"\n", 6),
-        ("[matrix]\norder = \"split-k:rows\"\nprefill-chunk = [2, \"all\"]\nbatch = 2\ngrouping = \"by-length\"\n", 2),
-        ("choice = \"sampled:temperature=1.5\"\n[matrix]\nprecision = [\"fp16\", \"int8\"]\nseed = [0, 7]\nbatch = 2\n", 4),
-        ("replay = true\n[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"fp8-e4m3\", \"int8\"]\nbatch = [1, 3]\n", 5),
+        (
+            "[matrix]\nprecision = [\"int8\", \"w8a8\", \"lmul\"]\nbatch = [1, 2]\ngrouping = \"shuffled:3\"\n",
+            6,
+        ),
+        (
+            "[matrix]\norder = \"split-k:rows\"\nprefill-chunk = [2, \"all\"]\nbatch = 2\ngrouping = \"by-length\"\n",
+            2,
+        ),
+        (
+            "choice = \"sampled:temperature=1.5\"\n[matrix]\nprecision = [\"fp16\", \"int8\"]\nseed = [0, 7]\nbatch = 2\n",
+            4,
+        ),
+        (
+            "replay = true\n[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"fp8-e4m3\", \"int8\"]\nbatch = [1, 3]\n",
+            5,
+        ),
     ] {
         let place = Place::new(&format!("{head}{matrix}"));
         let verified = place.checked(100.0);
@@ -200,7 +215,8 @@ fn a_healthy_run_holds_in_full_whatever_moves_its_bits() {
 }
 
 /// One cell, whose samples the model computes in no time.
-const SMALL: &str = "suites = [\"carry_chain\"]\nitems = 6\n[generate]\nmax-new-tokens = 5\n[matrix]\nprecision = \"bf16\"\n";
+const SMALL: &str =
+    "suites = [\"carry_chain\"]\nitems = 6\n[generate]\nmax-new-tokens = 5\n[matrix]\nprecision = \"bf16\"\n";
 
 /// What can be changed of a sample, so that a store does not notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -258,7 +274,8 @@ impl Change {
             Change::Token => {
                 let id = &mut kept[at].0.steps[step].token.id;
                 // A digit for another one: the ends stay where they are.
-                let digits: Vec<u32> = "0123456789".chars().map(|digit| token(place, &digit.to_string())).collect();
+                let digits: Vec<u32> =
+                    "0123456789".chars().map(|digit| token(place, &digit.to_string())).collect();
                 *id = *digits.iter().find(|digit| *digit != id).unwrap();
                 place.mend(&questions[at], &mut kept[at]);
             }
@@ -293,7 +310,8 @@ impl Change {
                 place.mend(&questions[at], &mut kept[at]);
             }
             Change::Digest | Change::Margin | Change::Probability | Change::Logit | Change::Candidate => {
-                let Seen::Logits { digest, candidates, margin, probability } = &mut kept[at].0.steps[step].token.seen
+                let Seen::Logits { digest, candidates, margin, probability } =
+                    &mut kept[at].0.steps[step].token.seen
                 else {
                     panic!("the lab shows all")
                 };
@@ -325,7 +343,7 @@ fn whatever_is_changed_is_found_where_all_is_drawn() {
     let cell = place.run().about.cells[0];
     let (healthy, kept) = (place.done(cell), place.kept(cell));
     holds(&place.checked(100.0));
-    for number in 0..33 * Change::ALL.len() as u64 {
+    for number in 0..91 * Change::ALL.len() as u64 {
         let change = Change::ALL[number as usize % Change::ALL.len()];
         let mut forged = kept.clone();
         let item = change.make(&place, &mut forged, &mut Stream::new(5, number));
@@ -348,6 +366,40 @@ fn whatever_is_changed_is_found_where_all_is_drawn() {
 }
 
 #[test]
+fn a_change_is_found_however_a_cell_is_read_again() {
+    let replay = "replay = true\n[reference]\nprecision = \"bf16\"\n[matrix]";
+    for (matrix, changes) in [
+        ("[matrix]\norder = \"split-k:rows\"", &[Change::Token, Change::Digest, Change::Margin][..]),
+        ("[matrix]\nprecision = \"int8\"", &[Change::Token, Change::Digest, Change::Candidate]),
+        (
+            "choice = \"sampled:temperature=1.5\"\n[matrix]\nprecision = \"w8a8\"",
+            &[Change::Token, Change::Logit],
+        ),
+        (&format!("{replay}\nprecision = \"fp8-e4m3\""), &[Change::Token, Change::Digest, Change::Text]),
+        (&format!("{replay}\nprecision = \"int8\""), &[Change::Token, Change::Digest]),
+    ] {
+        let place =
+            Place::new(&SMALL.replace("[matrix]\nprecision = \"bf16\"", &format!("{matrix}\nbatch = 3")));
+        let cell = *place.run().about.cells.last().unwrap();
+        let (healthy, kept) = (place.done(cell), place.kept(cell));
+        holds(&place.checked(100.0));
+        for (number, change) in changes.iter().enumerate() {
+            let mut forged = kept.clone();
+            let item = change.make(&place, &mut forged, &mut Stream::new(7, number as u64));
+            place.forge(cell, &forged);
+            let verified = place.checked(100.0);
+            let id = Some(&place.questions()[item].id);
+            let shown = verified.mismatches.iter().find(|mismatch| mismatch.item.as_ref() == id).unwrap();
+            assert_eq!(shown.cell, Some(cell), "{matrix}: {change:?}");
+            let given = matrix.contains("replay") && *change == Change::Token;
+            let expected = if given { &["given token"][..] } else { change.shows_in() };
+            assert!(expected.contains(&shown.difference.what), "{matrix}: {change:?}: {shown:?}");
+            place.record(healthy.clone());
+        }
+    }
+}
+
+#[test]
 fn of_changes_in_a_part_as_many_are_found_as_is_said() {
     let place = Place::new(&SMALL.replace("items = 6", "items = 12").replace("= 5", "= 2"));
     let cell = place.run().about.cells[0];
@@ -357,7 +409,8 @@ fn of_changes_in_a_part_as_many_are_found_as_is_said() {
     let mut found = 0;
     let mut said = 0.0;
     for number in 0..tries {
-        let change = [Change::Digest, Change::Margin, Change::Logit, Change::Probability][number as usize % 4];
+        let change =
+            [Change::Digest, Change::Margin, Change::Logit, Change::Probability][number as usize % 4];
         let mut forged = kept.clone();
         change.make(&place, &mut forged, &mut Stream::new(6, number));
         place.forge(cell, &forged);
@@ -387,7 +440,9 @@ fn what_is_said_of_a_draw_is_so_for_every_draw_and_every_way_to_change() {
             let mut spread = vec![0; groups as usize];
             loop {
                 if spread.iter().sum::<u64>() == changed {
-                    let all = spread.iter().fold(BigRational::from_integer(1.into()), |all, one| all * missed(*one));
+                    let all = spread
+                        .iter()
+                        .fold(BigRational::from_integer(1.into()), |all, one| all * missed(*one));
                     let found = BigRational::from_integer(1.into()) - all;
                     least = Some(least.map_or(found.clone(), |least: BigRational| least.min(found)));
                 }
@@ -435,11 +490,8 @@ fn a_run_of_other_questions_is_none_of_the_suite_s() {
         {
             let folder = Locked::new(&place.path("r")).unwrap();
             let draft = folder.draft(questions.into_iter().map(Ok::<_, StoreError>)).unwrap();
-            let about = reprocheck::record::About {
-                items: draft.items,
-                questions: draft.questions,
-                ..about.clone()
-            };
+            let about =
+                reprocheck::record::About { items: draft.items, questions: draft.questions, ..about.clone() };
             folder.begin(about, draft, Some(&vocabulary)).unwrap();
             folder.record(&Record::Done(Box::new(done.clone()))).unwrap();
         }
@@ -483,9 +535,8 @@ fn launches_and_the_root_of_a_cell_are_those_of_its_samples() {
     nodes[root] ^= 1;
     let mut folder = tree.parent().unwrap().to_owned();
     fs::write(&tree, &nodes).unwrap();
-    let lines = ["samples.jsonl", "tokens.safetensors", "tree.bin"].map(|name| {
-        format!("{}  {name}\n", Digest::of(&fs::read(folder.join(name)).unwrap()))
-    });
+    let lines = ["samples.jsonl", "tokens.safetensors", "tree.bin"]
+        .map(|name| format!("{}  {name}\n", Digest::of(&fs::read(folder.join(name)).unwrap())));
     let trace = Digest::of(lines.concat().as_bytes());
     fs::rename(&folder, folder.with_file_name(trace.to_string())).unwrap();
     folder.set_file_name(trace.to_string());
@@ -537,7 +588,9 @@ fn a_draw_is_the_same_every_time_and_another_of_another_run() {
     };
     let mut forged = place.kept(cell);
     for (sample, _) in &mut forged {
-        let Seen::Logits { margin, .. } = &mut sample.steps[0].token.seen else { panic!("the lab shows all") };
+        let Seen::Logits { margin, .. } = &mut sample.steps[0].token.seen else {
+            panic!("the lab shows all")
+        };
         *margin = margin.next_up();
     }
     place.forge(cell, &forged);
@@ -546,8 +599,12 @@ fn a_draw_is_the_same_every_time_and_another_of_another_run() {
         let other = place.verified(&Wanted { percent: 10.0, seed, plan: None }).unwrap();
         assert_ne!(other.digest, one.digest);
         let questions = place.questions();
-        let ids = drawn_of(other.digest, seed).into_iter().map(|item| Some(questions[item as usize].id.clone()));
-        assert_eq!(other.mismatches.iter().map(|mismatch| mismatch.item.clone()).collect::<Vec<_>>(), ids.collect::<Vec<_>>());
+        let ids =
+            drawn_of(other.digest, seed).into_iter().map(|item| Some(questions[item as usize].id.clone()));
+        assert_eq!(
+            other.mismatches.iter().map(|mismatch| mismatch.item.clone()).collect::<Vec<_>>(),
+            ids.collect::<Vec<_>>()
+        );
         all.push(drawn_of(other.digest, seed));
     }
     all.push(drawn_of(one.digest, 0));
@@ -579,7 +636,9 @@ fn verdict_and_exit_code_say_what_was_found_and_mistakes_are_the_callers() {
     assert!(out.starts_with("PASS: what was checked of r is what qwen computes\n"), "{out}");
     let cell = place.run().about.cells[1];
     let mut forged = place.kept(cell);
-    let Seen::Logits { margin, .. } = &mut forged[4].0.steps[1].token.seen else { panic!("the lab shows all") };
+    let Seen::Logits { margin, .. } = &mut forged[4].0.steps[1].token.seen else {
+        panic!("the lab shows all")
+    };
     *margin = 0.5;
     place.forge(cell, &forged);
     let (code, out, err) = place.program(&["verify", "r", "--sample", "100%"]);
@@ -590,14 +649,20 @@ fn verdict_and_exit_code_say_what_was_found_and_mistakes_are_the_callers() {
     let (code, out, _) = place.program(&["verify", "r", "--sample", "100%", "--format", "json"]);
     let json: Value = serde_json::from_str(&out).unwrap();
     let first = &json["mismatches"][0];
-    assert_eq!((code, &json["count"], &first["what"], &first["place"]), (1, &1.into(), &"margin".into(), &1.into()));
+    assert_eq!(
+        (code, &json["count"], &first["what"], &first["place"]),
+        (1, &1.into(), &"margin".into(), &1.into())
+    );
     // Another model, no share, no run, another matrix.
     for (arguments, says) in [
         (&["verify", "r", "--model", "qwen-full"][..], "name that model with --model"),
         (&["verify", "r", "--sample", "5"], "write a share above 0% and up to 100%, such as 5%"),
         (&["verify", "r", "--sample", "0%"], "write a share above 0% and up to 100%, such as 5%"),
         (&["verify", "none"], "there is no run in none"),
-        (&["verify", "r", "--matrix", "o.toml"], "r is not a run of this matrix: it asks 6 of carry_chain, not 5 of carry_chain"),
+        (
+            &["verify", "r", "--matrix", "o.toml"],
+            "r is not a run of this matrix: it asks 6 of carry_chain, not 5 of carry_chain",
+        ),
     ] {
         fs::write(place.path("o.toml"), SMALL.replace("items = 6", "items = 5")).unwrap();
         let (code, out, err) = place.program(arguments);
@@ -607,14 +672,49 @@ fn verdict_and_exit_code_say_what_was_found_and_mistakes_are_the_callers() {
 }
 
 #[test]
-fn questions_of_a_file_are_made_again_from_the_matrix_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("own.jsonl");
-    fs::write(&file, "{\"question\": \"1+2=\", \"answer\": \"3\"}\n{\"question\": \"2+2=\", \"answer\": \"4\"}\n").unwrap();
-    let matrix = SMALL.replace("carry_chain", file.to_str().unwrap()).replace("items = 6\n", "");
-    let place = Place::new(&format!("style = \"compact\"\n{matrix}"));
+fn questions_of_a_suite_of_ones_own_are_made_again_from_the_matrix_file() {
+    let own = tempfile::tempdir().unwrap();
+    let folder = own.path().join("own");
+    fs::create_dir(&folder).unwrap();
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/carry_chain/suite.toml");
+    fs::copy(suite, folder.join("suite.toml")).unwrap();
+    let place = Place::new(&SMALL.replace("carry_chain", folder.to_str().unwrap()));
     let (code, _, err) = place.program(&["verify", "r"]);
     assert!(code == 2 && err.contains("the suite own is not in this binary"), "{code} {err}");
+    assert!(err.contains("name the run's matrix file with --matrix"), "{err}");
     let (code, out, err) = place.program(&["verify", "r", "--matrix", "m.toml"]);
     assert_eq!(code, 0, "{out}{err}");
+}
+
+#[test]
+fn a_record_or_a_line_that_was_damaged_does_not_hold() {
+    let place = Place::new(&format!("{SMALL}batch = [1, 2]\n"));
+    let [cell, other] = place.run().about.cells[..] else { panic!("there are two") };
+    let healthy = place.done(other);
+    // A line too few, under digests that fit.
+    let kept = place.kept(cell);
+    place.forge(cell, &kept[..5]);
+    let verified = place.checked(20.0);
+    assert_eq!(verified.verdict(), Outcome::Fail);
+    assert_eq!((verified.mismatches[0].cell, verified.mismatches[0].difference.what), (Some(cell), "trace"));
+    assert!(verified.mismatches[0].difference.recorded.contains("item 5: it ends before this"));
+    // A token that the model does not know.
+    let mut unknown = kept.clone();
+    unknown[0].0.steps[0].token.id = u32::MAX;
+    place.forge(cell, &unknown);
+    let verified = place.checked(100.0);
+    assert!(
+        verified
+            .mismatches
+            .iter()
+            .any(|mismatch| mismatch.difference.computed.contains("holds token 4294967295")),
+        "{verified:#?}"
+    );
+    // A byte that no digest covers any more.
+    place.forge(cell, &kept);
+    let file = place.path("r/traces").join(healthy.trace.to_string()).join("samples.jsonl");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("\"text\"", "\"test\"", 1)).unwrap();
+    let verified = place.checked(20.0);
+    assert!(verified.mismatches.iter().any(|mismatch| mismatch.difference.what == "record"), "{verified:#?}");
 }

@@ -37,7 +37,7 @@ pub(super) struct Verify {
     /// How many of every cell's samples the model computes again, in percent; at least one
     #[arg(long, default_value_t = format!("{}%", verify::USUAL), value_name = "PERCENT", value_parser = percent)]
     sample: String,
-    /// A number of your own that the draw depends on, too: so that nothing told in advance which samples are drawn
+    /// A number of your own that moves the draw, too: what it takes cannot be known before you choose one
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// The run's matrix file, where it asks suites that are not in this binary
@@ -160,8 +160,8 @@ fn checked(verified: &Verified, said: &dyn Fn(String) -> String) -> String {
             plural(of_lab, "cell"),
         ));
         lines += &said(format!(
-            "With the model, of {} ({} of {} of every cell were drawn): the logits, candidates, margin and probability of each of {}, \
-             and, where the cell chose the token, that it follows from the logits and the noise.",
+            "With the model, of {} (drawn: {} of the {} of every cell): the logits, candidates, margin and probability of each of {}, and, \
+             where the cell chose the token, that it follows from the logits and the noise.",
             plural(*samples, "sample"),
             grouped(*drawn),
             grouped(*items),
@@ -177,17 +177,21 @@ fn checked(verified: &Verified, said: &dyn Fn(String) -> String) -> String {
 
 /// How likely changed samples would have been found.
 fn power(verified: &Verified, said: &dyn Fn(String) -> String) -> String {
+    if verified.drawn == verified.items {
+        return said("Every sample was drawn, so it finds whatever was changed.".to_owned());
+    }
     let mut table = Builder::default();
     table.push_record(["changed samples", "found with"]);
     for power in &verified.power {
         table.push_record([grouped(power.changed), probability(power.found)]);
     }
-    let fewest = match verified.found_with_95_percent {
-        Some(fewest) => format!("At least one of {} is found with 95 %, ", plural(fewest, "changed sample")),
-        None => "No number of changed samples is found with 95 %, ".to_owned(),
-    };
-    let spread = "however they are spread over the cells that were checked.";
-    aligned(table, [0, 1]) + "\n" + &said(fewest + spread)
+    let fewest = verified.found_with_95_percent.map_or_else(
+        || "No number of changed samples".to_owned(),
+        |fewest| format!("{} or more", plural(fewest, "changed sample")),
+    );
+    let sentence = "That is how likely at least one of so many changed samples is drawn, however they are spread over the cells that \
+                    were checked.";
+    aligned(table, [0, 1]) + "\n" + &said(format!("{sentence} With 95 % it finds: {fewest}."))
 }
 
 /// In percent: 100 stands for certainty alone.
