@@ -135,7 +135,7 @@
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
 //! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write, [`store::faulty`] spoils one |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
-//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::selftest`] whether the gates of a matrix see faults, [`run::foreign`] what comes nearest to a cell of another engine, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
+//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::panel`] which parts of the model carry that, [`run::selftest`] whether the gates of a matrix see faults, [`run::foreign`] what comes nearest to a cell of another engine, [`run::verify`] whether a run is what its model computes, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
 //! | [`attest`] | what a run came to, signed: [`attest::statement`] is in-toto's, [`attest::envelope`] DSSE's, [`attest::key`] Ed25519's |
 //! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |
@@ -224,6 +224,12 @@
 //!     (`a_run_with_a_byte_changed_is_neither_attested_nor_what_was_attested`,
 //!     `every_gate_is_attested_and_none_that_was_not_shown_to_hold_has_passed`); no byte of an attestation can be another one
 //!     (`no_byte_of_an_attestation_can_be_another_one`).
+//! 30. **Whatever is changed in a run is found where all samples are drawn, and as often as is said where a part is**, although every
+//!     digest was mended (`whatever_is_changed_is_found_where_all_is_drawn`, `of_changes_in_a_part_as_many_are_found_as_is_said`); what
+//!     cannot be computed is never verified (`what_cannot_be_checked_is_said_and_never_verified`).
+//! 31. **Every seeded fault is seen by the observer that it is declared with**, its code ran, and something was another thing because of
+//!     it (`the_shipped_matrix_sees_every_fault_by_its_observer`); what others see is not counted
+//!     (`a_fault_that_another_gate_sees_is_killed_for_the_wrong_reason`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!

@@ -49,5 +49,6 @@ mod suites;
 mod support;
 mod validate;
 mod verdict;
+mod verify;
 mod words;
 mod world;

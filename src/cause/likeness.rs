@@ -16,7 +16,7 @@ use crate::{
         Numerics,
         agreement::{Agreement, Kind},
         kernel::{Fast, Kernel},
-        order::{Launch, ORDERS, Order, Parts, Rule, Shape},
+        order::{ORDERS, Order, Parts, Rule, Shape},
         precision::Precision,
     },
     trace::{Sight, Token},
@@ -95,7 +95,7 @@ pub fn candidates(own: impl IntoIterator<Item = Numerics>, is_gguf: bool) -> Vec
     let declared =
         declared.filter_map(|(precision, order)| Numerics::new(precision, order, NonZeroUsize::MIN).ok());
     let mut all: Vec<Numerics> = Vec::new();
-    for numerics in own.into_iter().filter_map(|own| on_threads(own, NonZeroUsize::MIN)).chain(declared) {
+    for numerics in own.into_iter().map(|own| own.on_threads(NonZeroUsize::MIN)).chain(declared) {
         if !all.contains(&numerics) {
             all.push(numerics);
         }
@@ -117,15 +117,6 @@ fn numbered(order: Order) -> Vec<Order> {
         Shape::SplitK(_) => with(&PARTS, |parts| Shape::SplitK(Parts::Fixed(parts))),
         _ => vec![order],
     }
-}
-
-/// The same numerics on so many threads, where these move no bit.
-fn on_threads(numerics: Numerics, threads: NonZeroUsize) -> Option<Numerics> {
-    let under = |threads| numerics.order().under(Launch { rows: 1, threads });
-    if under(1) != under(2) {
-        return Some(numerics);
-    }
-    Numerics::new(numerics.precision(), numerics.order(), threads).ok()
 }
 
 /// Holds what an engine showed against the lab under each of these: the lab reads the same tokens, every prompt by itself, on so
@@ -151,7 +142,7 @@ pub fn likeness(
     let kind = if sight == Sight::Logits { Kind::Logits } else { Kind::LogProbabilities };
     let mut all: Vec<(Digest, Vec<f32>, Tried)> = Vec::new();
     for &numerics in candidates {
-        let computed = on_threads(numerics, threads).unwrap_or(numerics);
+        let computed = numerics.on_threads(threads);
         let kernel =
             Fast::new(computed).map_err(|error| CauseError::Threads { numerics: computed, error })?;
         let decoder = Decoder::load(kernel, checkpoint)?;
@@ -208,8 +199,7 @@ impl Compared {
     fn read<K: Kernel>(&mut self, decoder: &Decoder<K>, answer: &Answered, together: NonZeroUsize) {
         let vocabulary = decoder.config().vocabulary;
         let numerics = decoder.kernel().numerics();
-        let follows_calls = numerics.order().depends_on_launch() || numerics.precision().sees_other_rows();
-        let together = if follows_calls { 1 } else { together.get() };
+        let together = if numerics.minds_its_rows() { 1 } else { together.get() };
         // Nothing reads the last token.
         let followed: Vec<u32> = answer.tokens.iter().map(|token| token.id).collect();
         let read = &followed[..followed.len().saturating_sub(1)];

@@ -81,20 +81,44 @@ impl Passage {
     /// Reads it with a decoder. `chosen` is given the logits from which each token after the prompt is chosen, and how many
     /// tokens were read before: those that followed a place of the passage, and those after its end.
     pub fn read<K: Follows>(&self, decoder: &Decoder<K>, mut chosen: impl FnMut(usize, &[f32])) {
-        let mut cache = decoder.cache();
         let vocabulary = decoder.config().vocabulary;
-        for tokens in self.parts() {
-            decoder.kernel().follow(tokens.clone(), self.calls[tokens.start]);
-            let chooses = tokens.start + 1 >= self.prompt;
-            let span = Span {
-                cache: &mut cache,
-                tokens: &self.tokens[tokens.clone()],
-                logits: if chooses { Wanted::All } else { Wanted::None },
-            };
-            let logits = decoder.forward(&mut [span]);
-            for (position, logits) in tokens.zip(logits.chunks_exact(vocabulary)) {
-                chosen(position + 1, logits);
+        Passage::read_all(std::slice::from_ref(self), decoder, |rows, logits| {
+            rows.iter().zip(logits.chunks_exact(vocabulary)).for_each(|((_, read), row)| chosen(*read, row));
+        });
+    }
+
+    /// Reads several side by side: what was read in like calls shares one here. `chosen` is given the logits of a call, row by
+    /// row, and for each row which passage it is of and how many tokens of that were read before. A kernel is told of the tokens of
+    /// the first that shares a call: one that looks at their places is given a passage alone.
+    pub fn read_all<K: Follows>(
+        passages: &[Passage],
+        decoder: &Decoder<K>,
+        mut chosen: impl FnMut(&[(usize, usize)], &[f32]),
+    ) {
+        let mut left: Vec<_> =
+            passages.iter().map(|passage| passage.parts().into_iter().peekable()).collect();
+        let mut caches: Vec<_> = passages.iter().map(|_| decoder.cache()).collect();
+        loop {
+            let (mut now, mut spans, mut rows) = (None, Vec::new(), Vec::new());
+            for (at, ((passage, left), cache)) in passages.iter().zip(&mut left).zip(&mut caches).enumerate()
+            {
+                let Some(part) = left.peek().cloned() else { continue };
+                let calls = passage.calls[part.start];
+                let (_, shared) = now.get_or_insert_with(|| (part.clone(), calls));
+                if *shared != calls {
+                    continue;
+                }
+                let chooses = part.start + 1 >= passage.prompt;
+                if chooses {
+                    rows.extend(part.clone().map(|position| (at, position + 1)));
+                }
+                let logits = if chooses { Wanted::All } else { Wanted::None };
+                spans.push(Span { cache, tokens: &passage.tokens[part], logits });
+                left.next();
             }
+            let Some((tokens, calls)) = now else { return };
+            decoder.kernel().follow(tokens, calls);
+            chosen(&rows, &decoder.forward(&mut spans));
         }
     }
 

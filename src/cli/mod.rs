@@ -22,6 +22,7 @@ mod run;
 mod selftest;
 mod sensitivity;
 mod suite;
+mod verify;
 mod worker;
 
 use std::{
@@ -91,6 +92,8 @@ enum Verb {
     SelfTest(selftest::SelfTest),
     /// What do several engines show after the same tokens, and how far apart is that?
     Parity(parity::Parity),
+    /// Is a finished run what its model computes? Samples that the run's own digest draws are computed again, many tokens at once
+    Verify(verify::Verify),
     /// Join the parts of a run that several machines shared, and judge the whole
     Merge(merge::Merge),
     /// Approve the digests of a run: what a gate against the baseline is held to
@@ -253,6 +256,7 @@ pub fn main() -> ExitCode {
         Verb::Sensitivity(sensitivity) => sensitivity.run(&mut out),
         Verb::SelfTest(selftest) => selftest.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
+        Verb::Verify(verify) => verify.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
         Verb::Init(init) => init.run(&mut out),
         Verb::Completions(completions) => completions.run(&mut out),

@@ -337,7 +337,11 @@ impl Row {
 
     /// The step that these logits lead to: the token given for it, or the one that they and the noise of its place
     /// choose. `cell` is what an error calls the numerics.
-    fn step(
+    ///
+    /// # Errors
+    ///
+    /// When there is no best among them.
+    pub fn step(
         self,
         logits: &[f32],
         (item, read): (u64, usize),

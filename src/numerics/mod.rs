@@ -28,7 +28,7 @@ pub mod tree;
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
-use order::{Order, OrderError};
+use order::{Launch, Order, OrderError};
 use precision::{Precision, PrecisionError, Site};
 
 /// The one NaN that a result may be: hardware differs in the sign and payload of those it makes.
@@ -102,6 +102,22 @@ impl Numerics {
     /// How many threads share a call.
     pub fn threads(self) -> NonZeroUsize {
         self.threads
+    }
+
+    /// The same on so many threads, where these move no bit; where they do, as it is.
+    #[must_use]
+    pub fn on_threads(self, threads: NonZeroUsize) -> Numerics {
+        let under = |threads| self.order.under(Launch { rows: 1, threads });
+        if under(1) != under(2) {
+            return self;
+        }
+        Numerics::new(self.precision, self.order, threads).unwrap_or(self)
+    }
+
+    /// Does what it makes of a row depend on how many rows the call has, or on what they hold?
+    pub fn minds_its_rows(self) -> bool {
+        let under = |rows| self.order.under(Launch { rows, threads: self.threads.get() });
+        under(1) != under(2) || self.precision.sees_other_rows()
     }
 
     /// By which order this is added: decided here, and nowhere else.

@@ -85,6 +85,11 @@ impl Plan {
         read::plan(path, text, profile)
     }
 
+    /// The suites themselves, in their order.
+    pub fn made_of(&self) -> impl Iterator<Item = &Suite> {
+        self.suites.iter().map(|asked| &asked.suite)
+    }
+
     /// Items, and tokens that may follow them, of one cell.
     pub fn cost(&self) -> (u64, u64) {
         let items = self.suites.iter().map(|asked| asked.items);

@@ -46,7 +46,7 @@ impl Look {
     }
 
     /// An outcome in the color that it has everywhere.
-    fn outcome(self, outcome: Outcome, text: &str) -> String {
+    pub(crate) fn outcome(self, outcome: Outcome, text: &str) -> String {
         let color = match outcome {
             Outcome::Pass => AnsiColor::Green,
             Outcome::Fail => AnsiColor::Red,

@@ -12,6 +12,7 @@ use crate::{
     cell::{Cell, Compute},
     compare::{Divergence, Tally},
     digest::Digest,
+    engine::EngineError,
     model::{Checkpoint, Subject},
     numerics::{Numerics, choice::Choice},
     record::{Explained, Record},
@@ -82,6 +83,9 @@ pub enum BisectError {
     /// No map is within a budget.
     #[error(transparent)]
     Map(#[from] SensitivityError),
+    /// The lab cannot read what it read in the run.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 impl From<PassageError> for BisectError {
@@ -101,6 +105,7 @@ impl Blame for BisectError {
             BisectError::Cause(error) | BisectError::Map(SensitivityError::Cause(error)) => {
                 error.is_environment()
             }
+            BisectError::Engine(error) => error.is_environment(),
             BisectError::Lines(_) => true,
             BisectError::Map(_) | BisectError::Refused(_) => false,
         }

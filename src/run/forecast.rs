@@ -67,7 +67,7 @@ pub fn at_most(
     // The prompt that is measured, and what the longest prompt of each suite has of tokens, before it and after it.
     let (mut layout, mut longest) = (Layout::default(), None::<Question>);
     let mut suites = Vec::<(usize, usize)>::new();
-    for question in questions::questions(plan, &asked, subject) {
+    for question in questions::questions(plan.made_of(), &asked, &plan.generation, subject) {
         let question = question?;
         layout.add(&question);
         suites.resize(layout.suites.len(), (0, question.max_new_tokens));

@@ -13,6 +13,7 @@ pub mod passages;
 mod questions;
 pub mod review;
 pub mod selftest;
+pub mod verify;
 
 use std::{
     collections::BTreeMap,
@@ -33,8 +34,8 @@ use crate::{
     digest::Digest,
     engine::{Engine, EngineError, Observer, Opener, Prompt, Request, goes_with},
     model::Subject,
-    numerics::order::{Launch, Order},
-    plan::Plan,
+    numerics::{Numerics, order::Launch},
+    plan::{Generation, Plan},
     record::{About, Asked, Done, Elapsed, Failed, Model, Record},
     source::Blame,
     store::{
@@ -285,7 +286,7 @@ fn open(
     if is_there && options.present == Present::Refuse {
         return Err(RunError::Exists(options.out.clone()).into());
     }
-    let draft = folder.draft(questions::questions(plan, &suites, subject))?;
+    let draft = folder.draft(questions::questions(plan.made_of(), &suites, &plan.generation, subject))?;
     let vocabulary = vocabulary(subject);
     let about = About {
         matrix: options.matrix.0.clone(),
@@ -423,10 +424,7 @@ impl<'a> Work<'a> {
             watch(Event::Resumed { items: there, problem: None });
         }
         if let Compute::Lab(numerics) = cell.compute {
-            let threads = numerics.threads().get();
-            let rows = |rows: Option<usize>| Launch { rows: rows.unwrap_or(1).max(1), threads };
-            let largest = [launches.prefill_rows, launches.decode_rows].map(rows);
-            launches.tree = Some(self.tree(numerics.order(), largest));
+            launches.tree = Some(tree(self.subject, numerics, &launches));
         }
         let written = writer.finish()?;
         Ok(Done {
@@ -438,12 +436,6 @@ impl<'a> Work<'a> {
             environment: self.open().about(),
             elapsed: Elapsed { milliseconds: partial.elapsed(start.elapsed()), tokens },
         })
-    }
-
-    /// By which trees the sums of every length that the weights have are added in these launches.
-    fn tree(&self, order: Order, launches: [Launch; 2]) -> Digest {
-        let prints = self.subject.sums.map(|terms| launches.map(|launch| order.fingerprint(terms, launch)));
-        Digest::of(prints.as_flattened().as_flattened())
     }
 
     /// The samples of questions that share their calls.
@@ -465,15 +457,7 @@ impl<'a> Work<'a> {
         let Some((first, generation)) = group.first().map(|first| (first, &self.run.about.generation)) else {
             return Ok(Vec::new());
         };
-        let request = Request {
-            prefill_chunk: cell.serving.prefill_chunk,
-            asking: cell.serving.asking,
-            max_new_tokens: first.max_new_tokens,
-            stop_tokens: self.subject.stop_tokens.to_vec(),
-            stop_strings: first.stop.clone(),
-            choice: cell.serving.choice(generation.choice),
-            candidates: generation.candidates,
-        };
+        let request = request(cell, first, generation, self.subject);
         let mut watched = Watched { samples: Vec::new(), told: 0, watch };
         self.open()
             .generate(&prompts, &request, &mut watched)
@@ -517,6 +501,28 @@ impl<'a> Work<'a> {
         };
         self.replayed = Some((done.trace, trace::lines(self.folder, done.trace)?));
         Ok(())
+    }
+}
+
+/// By which trees the sums of every length that the weights have are added in the largest of these launches.
+fn tree(subject: &Subject<'_>, numerics: Numerics, launches: &Launches) -> Digest {
+    let threads = numerics.threads().get();
+    let launch = |rows: Option<usize>| Launch { rows: rows.unwrap_or(1).max(1), threads };
+    let largest = [launches.prefill_rows, launches.decode_rows].map(launch);
+    let prints = subject.sums.map(|terms| largest.map(|launch| numerics.order().fingerprint(terms, launch)));
+    Digest::of(prints.as_flattened().as_flattened())
+}
+
+/// How a cell is asked questions that share their calls, of which this is the first: the others end as it does.
+fn request(cell: Cell, first: &Question, generation: &Generation, subject: &Subject<'_>) -> Request {
+    Request {
+        prefill_chunk: cell.serving.prefill_chunk,
+        asking: cell.serving.asking,
+        max_new_tokens: first.max_new_tokens,
+        stop_tokens: subject.stop_tokens.to_vec(),
+        stop_strings: first.stop.clone(),
+        choice: cell.serving.choice(generation.choice),
+        candidates: generation.candidates,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     engine::{self, Prompt, Request},
     model::{Subject, chat::Message},
     numerics::choice::Choice,
-    plan::{self, Plan},
+    plan::{self, Generation, Plan},
     record::Asked,
     suite::{Suite, item, question::Question, style::Style},
 };
@@ -60,29 +60,29 @@ fn style(asked: &plan::Asked, subject: &Subject<'_>) -> Result<Style, RunFailure
     Ok(style)
 }
 
-/// Every question of a plan, in its order.
+/// Every question of these suites, in their order, each asked as it says.
 pub(super) fn questions<'a>(
-    plan: &'a Plan,
+    suites: impl IntoIterator<Item = &'a Suite, IntoIter: 'a>,
     asked: &'a [Asked],
+    generation: &'a Generation,
     subject: &'a Subject<'a>,
 ) -> impl Iterator<Item = Result<Question, RunFailure>> + 'a {
-    let of_suite = move |(of_plan, asked): (&'a plan::Asked, &'a Asked)| {
-        let suite = &of_plan.suite;
+    let of_suite = move |(suite, asked): (&'a Suite, &'a Asked)| {
         let shown = move |item: item::Item| {
             Some((suite.asked(&item, asked.item_seed, asked.style, asked.shots)?, item))
         };
         let items = suite.items(asked.item_seed).filter_map(shown).take(asked.items as usize);
         items.map(move |(shown, item)| (suite, asked.style, shown, item))
     };
-    plan.suites.iter().zip(asked).flat_map(of_suite).zip(0..).map(
+    suites.into_iter().zip(asked).flat_map(of_suite).zip(0..).map(
         move |((suite, style, shown, item), number)| {
-            question(plan, subject, suite, style, &shown, item, number)
+            question(generation, subject, suite, style, &shown, item, number)
         },
     )
 }
 
 fn question(
-    plan: &Plan,
+    generation: &Generation,
     subject: &Subject<'_>,
     suite: &Suite,
     style: Style,
@@ -98,7 +98,7 @@ fn question(
     })?;
     let tokens = tokenizer.encode(&prompt, add_special).map_err(|error| wrong(&error))?;
     let limit = suite.limits.of(style).unwrap_or_default();
-    let max_new_tokens = plan.generation.max_new_tokens.unwrap_or(limit);
+    let max_new_tokens = generation.max_new_tokens.unwrap_or(limit);
     let request = Request {
         prefill_chunk: None,
         asking: Asking::default(),
@@ -106,7 +106,7 @@ fn question(
         stop_tokens: Vec::new(),
         stop_strings: Vec::new(),
         choice: Choice::Greedy,
-        candidates: plan.generation.candidates,
+        candidates: generation.candidates,
     };
     // What no engine could read is said before any runs.
     let asked = Prompt { item: number, tokens, replay: None };
