@@ -190,50 +190,6 @@ fn the_cause_of_what_two_orders_make_of_it_is_an_operation_and_transplants_of_al
     assert!(report.contains("By transplant,"), "{report}");
 }
 
-/// Whoever runs it leaves the machine alone meanwhile: `cargo test --release --test all -- --ignored --nocapture
-/// real::a_run_of_it_is_verified`.
-#[cfg(unix)]
-#[test]
-#[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]
-#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
-fn a_run_of_it_is_verified_at_a_tenth_of_its_cost_alone_and_at_most_60_percent_in_a_batch() {
-    let model = std::env::var("REPROCHECK_REAL_MODEL").expect("it names the file that `.ci/model` fetches");
-    let place = tempfile::tempdir().unwrap();
-    // The processor time of the program with these arguments, in seconds: what a shell tells of its children.
-    let seconds = |arguments: &[&str]| {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "\"$0\" \"$@\" >said 2>&1; echo $?; times", env!("CARGO_BIN_EXE_reprocheck")]);
-        let output = shell.args(arguments).current_dir(place.path()).output().unwrap();
-        let told = String::from_utf8(output.stdout).unwrap();
-        let said = fs::read_to_string(place.path().join("said")).unwrap();
-        let lines: Vec<&str> = told.lines().collect();
-        assert!(arguments[0] == "run" || lines[0] == "0", "{arguments:?}: {said}");
-        let time = |time: &str| {
-            let (minutes, seconds) = time.trim_end_matches('s').split_once('m').unwrap();
-            60.0 * minutes.parse::<f64>().unwrap() + seconds.parse::<f64>().unwrap()
-        };
-        lines[2].split_whitespace().map(time).sum::<f64>()
-    };
-    for (precision, batch, most) in
-        [("fp32", 1, 0.10), ("fp32", 16, 0.60), ("bf16", 1, 0.10), ("bf16", 16, 0.60)]
-    {
-        let matrix = format!(
-            "style = \"chat\"\nsuites = [\"word_symbolic\"]\nitems = 16\n[generate]\nmax-new-tokens = 192\n[matrix]\n\
-             precision = \"{precision}\"\norder = \"sequential\"\nbatch = {batch}\nthreads = 1\n"
-        );
-        fs::write(place.path().join("m.toml"), matrix).unwrap();
-        let run = seconds(&["run", "--model", &model, "--matrix", "m.toml", "--out", "r", "--fresh"]);
-        let [all, part] = ["100%", "5%"].map(|sample| seconds(&["verify", "r", "--sample", sample]));
-        println!(
-            "{precision}, batch {batch}: {run:.1} s of processor time, verified in {all:.1} s ({:.1} %), 5 % of it in {part:.1} s \
-             ({:.1} %)",
-            100.0 * all / run,
-            100.0 * part / run
-        );
-        assert!(all < most * run, "{precision}, batch {batch}: {:.3} of the time", all / run);
-    }
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "needs the real model: REPROCHECK_REAL_MODEL=\"$(.ci/model)\""]

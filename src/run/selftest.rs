@@ -533,14 +533,14 @@ impl FaultEntry {
             _ if !others.is_empty() => Fate::WrongReason,
             _ => Fate::Survived,
         };
-        let lacks = (fate != Fate::Killed).then(|| self.lacks(plan, fate));
+        let lacks = (fate != Fate::Killed).then(|| self.lacks(plan, fate, others.first()));
         let seen_by = [own, others].concat();
         let observer = self.observer.to_string();
         Tried { name: self.name, sentence: self.sentence, observer, fate, ran, changed, seen_by, lacks }
     }
 
-    /// Why its observer did not see it, in a sentence.
-    fn lacks(&self, plan: &Plan, fate: Fate) -> String {
+    /// Why its observer did not see it, in a sentence; `other` is who did.
+    fn lacks(&self, plan: &Plan, fate: Fate, other: Option<&String>) -> String {
         let FaultEntry { sentence, observer, .. } = self;
         match fate {
             Fate::Idle => {
@@ -552,12 +552,24 @@ impl FaultEntry {
                 };
                 format!("it is not tried whether {sentence}, because {when}")
             }
-            Fate::Harmless => format!("that {sentence} changes nothing here: add what it would change"),
+            Fate::Harmless => {
+                let way_out = match observer {
+                    Observer::Baseline => "add a precision in which it would".to_owned(),
+                    observer => observer.way_out(),
+                };
+                format!("it changes no sample here that {sentence}: {way_out}")
+            }
             _ => match plan.gates.iter().find(|gate| observer.is(gate)) {
                 Some(gate) => {
                     format!("`{}` does not see that {sentence}: {}", gate.name, observer.way_out())
                 }
-                None => format!("no gate sees that {sentence}: {}", observer.way_out()),
+                None => {
+                    let other = other.map_or_else(
+                        || "no gate sees".to_owned(),
+                        |other| format!("`{other}` fails and does not say"),
+                    );
+                    format!("{other} that {sentence}: {}", observer.way_out())
+                }
             },
         }
     }
