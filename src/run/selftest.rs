@@ -329,7 +329,7 @@ pub const FAULTS: &[FaultEntry] = &[
     ),
     engine(
         "state-of-start",
-        "a second start computes otherwise than the first",
+        "a second start computes in another way than the first",
         EngineFault::RemembersStart,
         When::Always,
         Observer::Alike(Axis::Repeat),
