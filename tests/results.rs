@@ -109,7 +109,7 @@ fn every_published_run_came_to_the_verdict_that_the_page_tells() {
 
 #[test]
 fn what_is_said_of_sixteen_draws_is_what_the_run_said() {
-    let (page, run) = (read("results/README.md"), read("results/paper-sampled/report.md"));
+    let (page, run) = (read("results/README.md"), read("results/sampled/report.md"));
     let rows = |text: &str| -> Vec<String> {
         let rows = text.lines().filter(|line| line.contains(" | 12 | 16 | "));
         rows.map(str::to_owned).collect()
@@ -117,7 +117,7 @@ fn what_is_said_of_sixteen_draws_is_what_the_run_said() {
     assert_eq!((rows(&run).len(), rows(&page)), (4, rows(&run)));
     let told = run.lines().find(|line| line.contains("784 cells")).unwrap();
     assert!(
-        told.contains("96 items") && page.contains("(paper-sampled/report.md), without its `report.json`"),
+        told.contains("96 items") && page.contains("(sampled/report.md), without its `report.json`"),
         "{told}"
     );
     // Of 1,536 draws of a precision so many have one text in all twelve configurations.
