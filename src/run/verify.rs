@@ -29,7 +29,7 @@ use crate::{
         passage::{Length, Passage, Rows, calls},
         transplant::Transplant,
     },
-    cell::{Cell, Compute, EngineName},
+    cell::{Cell, Compute},
     digest::{Digest, MerkleTree},
     engine::{
         self, Engine as _, EngineError, Prompt, Request, Row,
@@ -234,7 +234,7 @@ pub fn verify(
     for (cell, done) in &done {
         match cell.compute {
             Compute::Lab(numerics) => of_lab.push((*cell, numerics, done)),
-            _ => note(&mut unchecked, cell.compute.engine().to_string(), why(cell.compute.engine())),
+            _ => note(&mut unchecked, cell.compute.engine().to_string(), ELSEWHERE.to_owned()),
         }
     }
     let items = questions.len();
@@ -317,16 +317,8 @@ fn done(
     Ok(all)
 }
 
-/// Why the model does not compute what this engine gave.
-fn why(engine: EngineName) -> String {
-    let why = match engine {
-        EngineName::Lab => "it is checked",
-        EngineName::Candle(_) => "candle adds in an order of its own, which the lab does not compute",
-        EngineName::Script(_) => "its answers are those of a file",
-        EngineName::Server(_) => "what a server computes is not computed here",
-    };
-    why.to_owned()
-}
+/// Why nothing here computes what another engine gave.
+const ELSEWHERE: &str = "its arithmetic is not that of the lab, so nothing here gives its bits again";
 
 fn note(unchecked: &mut Vec<Unchecked>, who: String, why: String) {
     match unchecked.iter_mut().find(|known| known.who == who && known.why == why) {
