@@ -121,6 +121,25 @@ pub struct Explained {
     pub cause: Cause,
 }
 
+/// What the gates of a run see of seeded faults, as it was found out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTested {
+    /// Of what the run is about, its gates among it: under others nothing is known of faults.
+    pub about: Digest,
+    /// How many faults were tried.
+    pub of: u64,
+    /// What its gates do not see, a sentence for each fault that the observer of the fault did not.
+    pub lacks: Vec<String>,
+}
+
+impl About {
+    /// The digest of all of it.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("nothing in it has no form in JSON"))
+    }
+}
+
 fn is_nought(count: &u64) -> bool {
     *count == 0
 }

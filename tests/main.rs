@@ -5,6 +5,7 @@ mod attribution;
 mod bisect;
 mod candle;
 mod cause;
+mod certify;
 mod change;
 mod chat;
 mod checkpoint;

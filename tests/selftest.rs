@@ -111,3 +111,62 @@ fn a_matrix_whose_gates_do_not_hold_without_a_fault_is_refused() {
         "{err}"
     );
 }
+
+#[test]
+fn a_run_that_asks_for_it_has_the_score_in_its_report_and_a_fault_that_is_not_seen_leaves_it_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes =
+        [("items  = 24", "items  = 2"), ("[matrix]", "[generate]\nmax-new-tokens = 12\n\n[matrix]")];
+    let matrix = format!("selftest = true\n{}", changed("suites/smoke.toml", &changes));
+    fs::write(folder.path().join("m.toml"), &matrix).unwrap();
+    let call = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+        let output = command.args(args).current_dir(folder.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    const RUN: [&str; 7] = ["run", "--model", "qwen", "--matrix", "m.toml", "--out", "r"];
+    let (code, out, err) = call(&RUN);
+    assert_eq!(code, Some(3), "{out}{err}");
+    assert!(out.contains("every seeded fault is seen"), "{out}");
+    let report = || -> Value {
+        let (_, out, _) = call(&["report", "r", "--format", "json"]);
+        serde_json::from_str(&out).unwrap()
+    };
+    let rulings = report()["rulings"].as_array().unwrap().clone();
+    let score = rulings.last().unwrap();
+    assert_eq!(
+        (&score["gate"], &score["outcome"]),
+        (&"every seeded fault is seen".into(), &"unknown".into())
+    );
+    assert_eq!(score["comparisons"], FAULTS.len());
+    let unseen = score["findings"].as_array().unwrap();
+    assert_eq!(score["held"].as_u64().unwrap() as usize + unseen.len(), FAULTS.len());
+    assert!(unseen.iter().any(|finding| {
+        finding["sentence"].as_str().unwrap().contains("the last term of every sum is dropped")
+    }));
+    assert!(rulings[..rulings.len() - 1].iter().all(|ruling| ruling["outcome"] == "pass"), "{rulings:?}");
+
+    // It is known already, so that going on is quick and says the same.
+    let (again, same, _) = call(&[&RUN[..], &["--resume"]].concat());
+    assert_eq!((again, same), (Some(3), out));
+    // A score that is not what was written is no score.
+    let file = folder.path().join("r/selftest.json");
+    let kept = fs::read_to_string(&file).unwrap();
+    fs::write(&file, kept.replacen("\"of\"", "\"og\"", 1)).unwrap();
+    let (code, _, err) = call(&["report", "r"]);
+    assert!(
+        code == Some(2) && err.contains("selftest.json") && err.contains("run with --selftest again"),
+        "{code:?} {err}"
+    );
+    fs::write(&file, kept).unwrap();
+    // Of other gates nothing is known.
+    fs::write(
+        folder.path().join("m.toml"),
+        matrix.replace("selftest = true", "").replace("\"bits\"", "\"tokens\""),
+    )
+    .unwrap();
+    let (code, out, err) = call(&[&RUN[..], &["--resume"]].concat());
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(!out.contains("every seeded fault is seen"), "{out}");
+}

@@ -22,7 +22,7 @@ use reprocheck::{
     plan::Plan,
     record::{Done, Record},
     run::{
-        self, Options, Present,
+        self, Options, Part, Present,
         review::review,
         verify::{Verified, Wanted, drawn, verify},
     },
@@ -72,7 +72,7 @@ impl Place {
         let options = Options {
             out: folder.clone(),
             present: Present::Refuse,
-            partition: None,
+            part: Part::All,
             matrix: ("m.toml".to_owned(), None),
             stop: Arc::new(AtomicBool::new(false)),
         };

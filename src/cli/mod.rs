@@ -3,6 +3,7 @@
 mod approve;
 mod attest;
 mod bisect;
+mod certify;
 mod diff;
 mod doctor;
 mod dot;
@@ -94,6 +95,9 @@ enum Verb {
     Parity(parity::Parity),
     /// Is a finished run what its model computes? Samples that the run's own digest draws are computed again, many tokens at once
     Verify(verify::Verify),
+    /// Which answers of a cell can no other order of addition change? Measured on samples, held against every margin, and scored by
+    /// the cells that ran
+    Certify(certify::Certify),
     /// Join the parts of a run that several machines shared, and judge the whole
     Merge(merge::Merge),
     /// Approve the digests of a run: what a gate against the baseline is held to
@@ -257,6 +261,7 @@ pub fn main() -> ExitCode {
         Verb::SelfTest(selftest) => selftest.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
         Verb::Verify(verify) => verify.run(&mut out),
+        Verb::Certify(certify) => certify.run(&mut out),
         Verb::Schema(schema) => schema.run(&mut out),
         Verb::Init(init) => init.run(&mut out),
         Verb::Completions(completions) => completions.run(&mut out),

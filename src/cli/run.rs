@@ -5,17 +5,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::anyhow;
 use clap::Args;
 
-use super::{Ended, Exit, complain, interrupt::Interrupt, plan::Matrix, progress, report::Shown};
+use super::{
+    Ended, Exit, complain,
+    interrupt::Interrupt,
+    plan::Matrix,
+    progress::{self, Readings},
+    report::{Shown, exit, look},
+};
 use crate::{
     engine::Engines,
+    model::Subject,
+    plan::Plan,
+    record::SelfTested,
     run::{
-        self, Event, Options, Partition, Present, RunFailure,
-        bisect::{self, Wanted},
+        self, Event, Options, Part, Partition, Present, RunFailure,
+        bisect::{self, BisectError, Wanted},
+        certify,
     },
     source::Blame,
-    store,
+    store::{self, run::Locked},
+    verdict::Outcome,
 };
 
 /// Run a model under every cell of a matrix file, and judge what must hold
@@ -43,6 +55,14 @@ pub(super) struct Run {
     /// the matrix file
     #[arg(long, conflicts_with = "partition")]
     bisect: bool,
+    /// Seed faults afterwards, one at a time, and hold the gates to seeing each, as `reprocheck selftest` does: the matrix runs once for
+    /// every fault. The same as `selftest = true` in the matrix file
+    #[arg(long, conflicts_with_all = ["partition", "certify"])]
+    selftest: bool,
+    /// Run of every precision of the lab the first cell alone, and certify it: which answers none of the others would change. With
+    /// `--resume` and without this the others run as well, and `reprocheck certify` scores the certificate
+    #[arg(long, conflicts_with_all = ["partition", "bisect"])]
+    certify: bool,
     #[command(flatten)]
     shown: Shown,
 }
@@ -73,7 +93,11 @@ impl Run {
                 () if self.fresh => Present::Replace,
                 () => Present::Refuse,
             },
-            partition: self.partition,
+            part: match self.partition {
+                Some(partition) => Part::Of(partition),
+                None if self.certify => Part::Firsts,
+                None => Part::All,
+            },
             matrix: (self.matrix.file.display().to_string(), self.matrix.profile.clone()),
             stop: interrupt.asked.clone(),
         };
@@ -93,13 +117,16 @@ impl Run {
                 "{partition} has run: join the parts with `reprocheck merge DIR… --out DIR`; this one is {}",
                 folder.display()
             )?;
-            if plan.bisect {
+            if plan.bisect || plan.selftest {
                 complain(&format!(
-                    "`bisect` in {} is not followed by a part: `reprocheck bisect DIR` does it once the parts are joined",
+                    "`bisect` and `selftest` in {} are not followed by a part: `reprocheck bisect DIR` and `reprocheck selftest` do it",
                     self.matrix.file.display()
                 ));
             }
             return Ok(Exit::Held);
+        }
+        if self.certify {
+            return self.certified(&folder, &model_files, &subject, &plan, out);
         }
         if let (true, Some(checkpoint)) = (self.bisect || plan.bisect, model_files.checkpoint()) {
             let _waiting =
@@ -111,7 +138,74 @@ impl Run {
                 Err(error) => return Err(error.into()),
             }
         }
+        if self.selftest || plan.selftest {
+            self.test(&folder, &plan, &model_files)?;
+        }
         self.shown.judge(&folder, baseline.as_ref(), out)
+    }
+
+    /// Seeds faults under the gates of the run, unless it is known what they see, and keeps what they do.
+    fn test(&self, folder: &Path, plan: &Plan, model: &super::Model) -> Result<(), Ended> {
+        let run = store::run::Run::open(folder)?;
+        let about = run.about.digest();
+        if run.tested()?.is_some_and(|tested| tested.about == about) {
+            return Ok(());
+        }
+        match super::selftest::seeded(plan, &self.matrix.file.display().to_string(), model) {
+            Ok(found) => {
+                let lacks = found.faults.into_iter().filter_map(|tried| tried.lacks).collect();
+                let tested = SelfTested { about, of: found.of as u64, lacks };
+                Locked::new(folder)?.tested(&tested).map_err(Ended::environment)
+            }
+            // What was asked first is the verdict.
+            Err(Ended { exit: Exit::Usage, error }) => {
+                complain(&format!("no fault is seeded: {error}"));
+                Ok(())
+            }
+            Err(ended) => Err(ended),
+        }
+    }
+
+    /// The certificate of the first cell of every family.
+    fn certified(
+        &self,
+        folder: &Path,
+        model: &super::Model,
+        subject: &Subject<'_>,
+        plan: &Plan,
+        out: &mut impl Write,
+    ) -> Result<Exit, Ended> {
+        let firsts = certify::firsts(&plan.cells);
+        let checkpoint = model.checkpoint().filter(|_| !firsts.is_empty()).ok_or_else(|| {
+            Ended::usage(anyhow!(
+                "{} has no cell of the lab, so nothing can be certified: take --certify out",
+                self.matrix.file.display()
+            ))
+        })?;
+        let mut verdicts = Vec::new();
+        for (number, cell) in firsts.into_iter().enumerate() {
+            let mut readings = Readings::new();
+            let wanted = certify::Wanted { cell: Some(cell), ..certify::Wanted::default() };
+            let certificate = certify::certify(folder, checkpoint, subject, wanted, &mut |done, of| {
+                readings.show(done, of)
+            });
+            drop(readings);
+            if number > 0 {
+                writeln!(out)?;
+            }
+            match certificate {
+                Ok(certificate) => {
+                    write!(out, "{}", super::certify::text(&certificate, look()))?;
+                    verdicts.push(certificate.verdict());
+                }
+                Err(error @ BisectError::Refused(_)) => {
+                    complain(&format!("no certificate: {error}"));
+                    verdicts.push(Outcome::Unknown);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(exit(verdicts.into_iter().max().unwrap_or(Outcome::Unknown)))
     }
 
     /// `results/qwen-ci`: the model and the matrix, as far as they make a name.

@@ -51,36 +51,7 @@ impl SelfTest {
             Ended::usage(anyhow!("no model is named: add --model qwen, or model = \"qwen\" to {name}"))
         })?;
         let model = super::Model::for_plan(model, &plan)?;
-        let (subject, program) = (model.subject()?, super::program()?);
-        let folder = store::temporary_folder().map_err(Ended::environment)?;
-        let logs = store::run::servers(folder.path());
-        let engines = Engines {
-            checkpoint: model.checkpoint(),
-            program: &program,
-            scripts: &plan.scripts,
-            servers: &plan.servers,
-            logs: &logs,
-            subject: &subject,
-        };
-        let interrupt = Interrupt::watch()?;
-        let mut readings = Readings::of("fault");
-        let mut tried = 0;
-        let place = (folder.path(), name.as_str());
-        let found = selftest::selftest(&plan, &subject, engines, place, &interrupt.asked, &mut |_| {
-            tried += 1;
-            readings.show(tried, FAULTS.len());
-        });
-        drop(readings);
-        let found = match found {
-            Err(SelfTestError::Run(RunFailure::Stopped)) => {
-                let error = anyhow!(
-                    "stopped as asked, after {tried} of {} faults: nothing is kept of them",
-                    FAULTS.len()
-                );
-                return Err(Ended { exit: interrupt.exit(), error });
-            }
-            found => found?,
-        };
+        let found = seeded(&plan, &name, &model)?;
         match self.format {
             Format::Text => show(&name, &found, out)?,
             Format::Json => {
@@ -108,6 +79,40 @@ impl SelfTest {
         let plan = Plan::read(Path::new(&name), &text, self.profile.as_deref());
         let plan = plan.map_err(|problems| Ended::usage(anyhow!("{problems}")))?;
         Ok((name, plan))
+    }
+}
+
+/// Runs a plan once with each fault.
+pub(super) fn seeded(plan: &Plan, name: &str, model: &super::Model) -> Result<Found, Ended> {
+    let (subject, program) = (model.subject()?, super::program()?);
+    let folder = store::temporary_folder().map_err(Ended::environment)?;
+    let logs = store::run::servers(folder.path());
+    let engines = Engines {
+        checkpoint: model.checkpoint(),
+        program: &program,
+        scripts: &plan.scripts,
+        servers: &plan.servers,
+        logs: &logs,
+        subject: &subject,
+    };
+    let interrupt = Interrupt::watch()?;
+    let mut readings = Readings::of("fault");
+    let mut tried = 0;
+    let place = (folder.path(), name);
+    let found = selftest::selftest(plan, &subject, engines, place, &interrupt.asked, &mut |_| {
+        tried += 1;
+        readings.show(tried, FAULTS.len());
+    });
+    drop(readings);
+    match found {
+        Err(SelfTestError::Run(RunFailure::Stopped)) => {
+            let error = anyhow!(
+                "stopped as asked, after {tried} of {} faults: nothing is kept of them",
+                FAULTS.len()
+            );
+            Err(Ended { exit: interrupt.exit(), error })
+        }
+        found => Ok(found?),
     }
 }
 

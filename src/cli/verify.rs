@@ -48,12 +48,12 @@ pub(super) struct Verify {
     format: Format,
 }
 
-fn share(text: &str) -> Option<f64> {
+pub(super) fn share(text: &str) -> Option<f64> {
     let number = text.strip_suffix('%')?.trim_end().parse().ok();
     number.filter(|percent| *percent > 0.0 && *percent <= 100.0)
 }
 
-fn percent(text: &str) -> Result<String, String> {
+pub(super) fn percent(text: &str) -> Result<String, String> {
     let read = share(text).map(|_| text.to_owned());
     read.ok_or_else(|| "write a share above 0% and up to 100%, such as 5%".to_owned())
 }

@@ -32,6 +32,11 @@ const BISECT: Key = key(
     Form::Flag,
     "whether a run then looks for the operation that makes the first two cells part that do, as `run --bisect` does; it moves no bit",
 );
+const SELFTEST: Key = key(
+    "selftest",
+    Form::Flag,
+    "whether a run then seeds faults and asks the gates of each, as `run --selftest` does: it runs the matrix once for every fault",
+);
 const ENGINE: Key = key("engine", Form::Named(&SERVER), "servers, which the matrix names as `server:NAME`");
 
 /// The file as a whole.
@@ -52,6 +57,7 @@ pub static FILE: Section = Section {
         ENGINE,
         GATE,
         BISECT,
+        SELFTEST,
         key("profile", Form::Named(&PROFILE), "other values for `--profile NAME`"),
     ],
     axes: None,
@@ -77,6 +83,7 @@ static PROFILE: Section = Section {
         MATRIX,
         GATE,
         BISECT,
+        SELFTEST,
     ],
     axes: None,
 };

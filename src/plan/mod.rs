@@ -41,6 +41,8 @@ pub struct Plan {
     pub gates: Vec<Gate>,
     /// Is the cause looked for why the first two cells part that do? No part of what a run is known by.
     pub bisect: bool,
+    /// Are faults seeded after it, and the gates asked of each? No part of what a run is known by.
+    pub selftest: bool,
     /// What scripted engines answer, by the names of their files, which lie beside the matrix file.
     pub scripts: BTreeMap<Name, Script>,
     /// What the file says of servers, by their names.

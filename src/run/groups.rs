@@ -2,7 +2,12 @@
 
 use std::{num::NonZeroUsize, ops::Range};
 
-use crate::{cell::Grouping, numerics::order::shuffle, suite::question::Question};
+use crate::{
+    cause::passage::{Length, Rows, calls},
+    cell::{Grouping, Serving},
+    numerics::order::shuffle,
+    suite::question::Question,
+};
 
 /// The questions of a run, as far as groups depend on them.
 #[derive(Default)]
@@ -54,6 +59,19 @@ impl Layout {
             }
         }
         groups.into_iter()
+    }
+
+    /// The groups of a cell that is served so, where items have these lengths: each item with the rows of every call that read it.
+    pub(super) fn calls(
+        &self,
+        serving: Serving,
+        lengths: &[Length],
+    ) -> impl Iterator<Item = Vec<(u64, Vec<Rows>)>> {
+        self.groups(serving.grouping, serving.together()).map(move |group| {
+            let of_group: Vec<Length> = group.iter().map(|item| lengths[*item as usize]).collect();
+            let calls = |(at, item)| (item, calls(&of_group, at, serving.prefill_chunk));
+            group.into_iter().enumerate().map(calls).collect()
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The main loop: every cell of a plan, one after the other, and what is done of it written down before more is asked.
 
 pub mod bisect;
+pub mod certify;
 pub mod diff;
 pub mod export;
 pub mod forecast;
@@ -11,6 +12,7 @@ pub mod pace;
 pub mod panel;
 pub mod passages;
 mod questions;
+mod reread;
 pub mod review;
 pub mod selftest;
 pub mod verify;
@@ -97,8 +99,8 @@ pub struct Options {
     pub out: PathBuf,
     /// What to do with a run that is there.
     pub present: Present,
-    /// Which part of the cells.
-    pub partition: Option<Partition>,
+    /// Which of the cells.
+    pub part: Part,
     /// What the matrix file is called, and the profile.
     pub matrix: (String, Option<String>),
     /// Set by somebody who wants it to end; it does so when the items in flight are done.
@@ -114,6 +116,17 @@ pub enum Present {
     Resume,
     /// Replace it.
     Replace,
+}
+
+/// Which cells run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// All of them.
+    All,
+    /// A part of them, so that several machines can share them.
+    Of(Partition),
+    /// Of every family of the lab the first, from which [`certify`] tells the others.
+    Firsts,
 }
 
 /// A part of all cells, so that several machines can share them.
@@ -232,7 +245,7 @@ pub fn run(
     plan.cells.iter().try_for_each(|cell| goes_with(cell.compute, subject)).map_err(RunFailure::Cell)?;
     let folder = Locked::new(&options.out)?;
     let run = open(&folder, plan, suites, subject, options)?;
-    let cells = cells(plan, options.partition);
+    let cells = cells(plan, options.part);
     let mut left = Vec::new();
     for (cell, record) in run.records(&cells) {
         match record {
@@ -265,10 +278,15 @@ pub fn run(
 }
 
 /// The cells of a part; whoever replays the reference needs it.
-fn cells(plan: &Plan, partition: Option<Partition>) -> Vec<Cell> {
+fn cells(plan: &Plan, part: Part) -> Vec<Cell> {
+    let firsts = if part == Part::Firsts { certify::firsts(&plan.cells) } else { Vec::new() };
     let is_in = |(number, cell): (usize, Cell)| {
         let is_read_by_all = plan.generation.replay && Some(cell) == plan.reference;
-        let is_in = partition.is_none_or(|partition| partition.has(number, cell));
+        let is_in = match part {
+            Part::All => true,
+            Part::Of(partition) => partition.has(number, cell),
+            Part::Firsts => firsts.contains(&cell),
+        };
         (is_in || is_read_by_all).then_some(cell)
     };
     plan.cells.iter().copied().enumerate().filter_map(is_in).collect()

@@ -18,6 +18,7 @@ use crate::{
     verdict::{
         baseline::Baseline,
         evidence::{Evidence, Known},
+        of_faults,
     },
 };
 
@@ -50,6 +51,11 @@ pub fn review(folder: &Path, baseline: Option<&Baseline>) -> Result<Reviewed, Ru
             && first.cells.map(traced) == explained.traces.map(Some)
             && (first.divergence.item, first.divergence.place) == (explained.item, explained.place);
         first.cause = is_it.then_some(explained.cause);
+    }
+    if let Some(tested) = run.tested()?.filter(|tested| tested.about == run.about.digest()) {
+        let ruling = of_faults(&tested);
+        report.verdict = report.verdict.max(ruling.outcome);
+        report.rulings.push(ruling);
     }
     Ok(reviewed)
 }

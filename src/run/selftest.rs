@@ -5,7 +5,7 @@ use std::{fmt, path::Path, sync::Arc, sync::atomic::AtomicBool};
 use serde::Serialize;
 
 use super::{
-    Options, Present, RunFailure,
+    Options, Part, Present, RunFailure,
     review::{self, Reviewed},
 };
 use crate::{
@@ -460,7 +460,7 @@ pub fn selftest(
     let options = Options {
         out: folder.to_owned(),
         present: Present::Replace,
-        partition: None,
+        part: Part::All,
         matrix: (matrix.to_owned(), None),
         stop: stop.clone(),
     };

@@ -21,18 +21,20 @@ use serde_json::Value;
 use super::{
     bisect::{BisectError, opened},
     groups::Layout,
-    questions, request, tree, vocabulary,
+    questions, request,
+    reread::{Batch, Computed},
+    tree, vocabulary,
 };
 use crate::{
     cause::{
         CauseError,
-        passage::{Length, Passage, Rows, calls},
+        passage::{Length, Rows},
         transplant::Transplant,
     },
     cell::{Cell, Compute},
     digest::{Digest, MerkleTree},
     engine::{
-        self, Engine as _, EngineError, Prompt, Request, Row,
+        self, Engine as _, Prompt, Request,
         ending::{Decode, Ending, Endings},
         lab::Lab,
     },
@@ -40,7 +42,7 @@ use crate::{
     numerics::{
         Numerics,
         choice::{Candidate, Choice},
-        kernel::{Fast, Kernel as _},
+        kernel::Fast,
         random::Stream,
     },
     plan::Plan,
@@ -71,9 +73,6 @@ pub struct Wanted<'a> {
 /// Of so many in a hundred, where nobody says: a twentieth of the cost, for which a cell that was computed in another way is
 /// found for certain, because all of its samples are others, and 59 changed samples in as many cells with 95 %.
 pub const USUAL: f64 = 5.0;
-
-/// So many tokens are read at once here, at most; that moves no bit.
-const TOGETHER: NonZeroUsize = NonZeroUsize::new(128).expect("it is not 0");
 
 /// So many mismatches are kept; all are counted.
 const KEPT: usize = 10;
@@ -291,7 +290,7 @@ pub fn verify(
 
 /// The digest of a run, as the head of this file says.
 fn digest(about: &About, done: &[(Cell, Box<Done>)]) -> Digest {
-    let about = Digest::of(&serde_json::to_vec(about).expect("nothing in it has no form in JSON"));
+    let about = about.digest();
     let cells = done.iter().map(|(cell, done)| format!("{} {} {cell}\n", done.trace, done.root));
     Digest::of(format!("reprocheck verify 1\n{about}  run.json\n{}", cells.collect::<String>()).as_bytes())
 }
@@ -439,9 +438,6 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// A token that comes of what was read, or why none does.
-type Computed = Result<Step, EngineError>;
-
 /// What checks the cells of a run, one after the other.
 struct Check<'a> {
     run: &'a Run,
@@ -520,22 +516,12 @@ impl Check<'_> {
         Ok(Some(lengths))
     }
 
-    /// The groups in which a cell reads items of these lengths, each item with its calls.
-    fn calls(&self, cell: Cell, lengths: &[Length]) -> impl Iterator<Item = Vec<(u64, Vec<Rows>)>> {
-        let serving = cell.serving;
-        self.layout.groups(serving.grouping, serving.together()).map(move |group| {
-            let of_group: Vec<Length> = group.iter().map(|item| lengths[*item as usize]).collect();
-            let calls = |(at, item)| (item, calls(&of_group, at, serving.prefill_chunk));
-            group.into_iter().enumerate().map(calls).collect()
-        })
-    }
-
     /// The launches of a cell. How many threads shared a call depends on which operations were worth it, so what was recorded
     /// is only held to be one of those that are possible.
     fn launches(&self, cell: Cell, numerics: Numerics, lengths: &[Length], told: &Launches) -> Launches {
         let threads = told.threads.map(|threads| threads.clamp(1, numerics.threads().get()));
         let mut launches = Launches::none();
-        for group in self.calls(cell, lengths) {
+        for group in self.layout.calls(cell.serving, lengths) {
             let sample = |(item, calls): (u64, Vec<Rows>)| {
                 let Length { prompt, followed } = lengths[item as usize];
                 let chunk = cell.serving.prefill_chunk.map_or(prompt, NonZeroUsize::get).max(1);
@@ -575,7 +561,7 @@ impl Check<'_> {
         match reading {
             Reading::Groups(lab) => in_groups = self.groups(cell, drawn, lab)?,
             Reading::InLaunches(_) => {
-                let calls = self.calls(cell, lengths).flatten();
+                let calls = self.layout.calls(cell.serving, lengths).flatten();
                 in_launches.extend(calls.filter(|(item, _)| drawn.contains(item)));
             }
             Reading::Alone(..) => {}
@@ -612,7 +598,7 @@ impl Check<'_> {
                 continue;
             }
             batch.add(question, tokens, in_launches.remove(&item));
-            if batch.tokens >= TOGETHER.get() {
+            if batch.is_full() {
                 self.flush(cell, &request, std::mem::take(&mut batch), reading, read_as)?;
             }
         }
@@ -704,56 +690,6 @@ fn ending(mut ending: Ending<'_>, line: &Line) -> Vec<Difference> {
     }
     let finish = Difference::between("finish", &Some(line.finish), &ending.finish());
     finish.into_iter().chain(Difference::between("text", &line.text, &ending.text())).collect()
-}
-
-/// Samples that are read together, once there are enough of them.
-#[derive(Default)]
-struct Batch {
-    samples: Vec<(Question, Vec<Token>)>,
-    passages: Vec<Passage>,
-    tokens: usize,
-}
-
-impl Batch {
-    /// One more, with the calls in which it was read, where that matters.
-    fn add(&mut self, question: Question, recorded: Vec<Token>, calls: Option<Vec<Rows>>) {
-        let read = recorded.len().saturating_sub(1);
-        let tokens: Vec<u32> =
-            question.tokens.iter().copied().chain(recorded.iter().take(read).map(|token| token.id)).collect();
-        let calls = match calls {
-            Some(calls) => calls.into_iter().map(|rows| [rows; 2]).take(tokens.len()).collect(),
-            None => vec![[Rows { layers: 1, head: 1 }; 2]; tokens.len()],
-        };
-        self.tokens += tokens.len();
-        self.passages.push(Passage { tokens, prompt: question.tokens.len(), calls, together: TOGETHER });
-        self.samples.push((question, recorded));
-    }
-
-    /// What comes of each: the token after the prompt, and after every token that followed.
-    fn read(
-        &self,
-        decoder: &Decoder<Transplant<Fast>>,
-        request: &Request,
-        is_given: bool,
-        cell: &Cell,
-    ) -> Vec<Vec<Computed>> {
-        let mut all: Vec<Vec<Computed>> = self.samples.iter().map(|_| Vec::new()).collect();
-        let (workers, vocabulary) = (decoder.kernel().workers(), decoder.config().vocabulary);
-        workers.within(|| {
-            Passage::read_all(&self.passages, decoder, |rows, logits| {
-                let logits: Vec<_> = logits.chunks_exact(vocabulary).collect();
-                let seen = Row::of_each(workers, &logits, request.candidates);
-                for ((&(at, read), logits), seen) in rows.iter().zip(logits).zip(seen) {
-                    let (question, recorded) = &self.samples[at];
-                    // Nothing was chosen where nothing may follow.
-                    let Some(token) = recorded.get(read - question.tokens.len()) else { continue };
-                    let given = is_given.then_some(token.id);
-                    all[at].push(seen.step(logits, (question.item, read), given, request, 1, cell));
-                }
-            });
-        });
-        all
-    }
 }
 
 /// All that differs at the first token that does.

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     cell::Cell,
     digest::Digest,
-    record::{About, Explained, PROGRAM, Record},
+    record::{About, Explained, PROGRAM, Record, SelfTested},
     source::Blame,
     suite::question::Question,
 };
@@ -43,6 +43,7 @@ const FORM: u32 = 2;
 pub const RUN: &str = "run.json";
 /// Why two cells part, if that was found out.
 const CAUSE: &str = "cause.json";
+const SELFTEST: &str = "selftest.json";
 /// Every question.
 pub const ITEMS: &str = "items.jsonl";
 const VOCABULARY: &str = "vocabulary.json";
@@ -261,6 +262,7 @@ impl Locked {
         remove(&self.folder.join(RUN))?;
         self.forget_reports()?;
         remove(&self.folder.join(CAUSE))?;
+        remove(&self.folder.join(SELFTEST))?;
         let is_cell = |name: &str| name.ends_with(".json") || name.ends_with(PARTIAL);
         let is_trace = |name: &str| name.parse::<Digest>().is_ok();
         self.remove_all(CELLS, &is_cell)?;
@@ -317,6 +319,15 @@ impl Locked {
     /// When it cannot be written.
     pub fn explain(&self, explained: &Explained) -> Result<(), StoreError> {
         write_sealed(&self.folder.join(CAUSE), explained)
+    }
+
+    /// Writes what its gates see of seeded faults.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn tested(&self, tested: &SelfTested) -> Result<(), StoreError> {
+        write_sealed(&self.folder.join(SELFTEST), tested)
     }
 
     /// Writes what became of a cell, whose trace is there if it is done.
@@ -421,7 +432,21 @@ impl Run {
     ///
     /// When it is not what was written.
     pub fn explained(&self) -> Result<Option<Explained>, RunError> {
-        match read_sealed(&self.folder.join(CAUSE), "remove it, or run `reprocheck bisect` again") {
+        self.kept(CAUSE, "remove it, or run `reprocheck bisect` again")
+    }
+
+    /// What its gates see of seeded faults, if that was found out.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was written.
+    pub fn tested(&self) -> Result<Option<SelfTested>, RunError> {
+        self.kept(SELFTEST, "remove it, or run with --selftest again")
+    }
+
+    /// What is kept beside the cells, if it is.
+    fn kept<T: DeserializeOwned>(&self, name: &str, way_out: &'static str) -> Result<Option<T>, RunError> {
+        match read_sealed(&self.folder.join(name), way_out) {
             Err(RunError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => read.map(Some),
         }

@@ -23,6 +23,7 @@ use std::{
 };
 
 use self::{
+    compact::Compact,
     definition::{Definition, DefinitionError, Limits, Origin, Sizes},
     embedded::SUITES,
     item::Item,
@@ -267,6 +268,7 @@ impl From<Loaded> for Problem {
         problem.cluster = loaded.cluster;
         if let Some(prompt) = loaded.prompt {
             problem.request = Some("".into());
+            problem.compact = Some(Compact { prompt: prompt.clone(), scratchpad: String::new() });
             problem.completion = Some(prompt.clone());
             problem.question = prompt;
         }

@@ -22,6 +22,7 @@ use crate::{
     compare::{Count, Divergence, Level, Tally},
     engine::environment::{ENGINE, Environment, MACHINE, stated},
     plan::gate::{Comparison, Gate, Limit},
+    record::SelfTested,
     trace::Sight,
 };
 
@@ -96,6 +97,20 @@ pub fn judge(gates: &[Gate], evidence: &Evidence, baseline: Option<&Baseline>) -
 /// The worst of all rulings; without gates nothing was asked to hold, and so nobody can tell whether it does.
 pub fn worst(rulings: &[Ruling]) -> Outcome {
     rulings.iter().map(|ruling| ruling.outcome).max().unwrap_or(Outcome::Unknown)
+}
+
+/// What a run says of its own gates, where faults were seeded under them: what they did not see then, they would not see now.
+pub fn of_faults(tested: &SelfTested) -> Ruling {
+    let (of, findings) = (tested.of as usize, tested.lacks.iter().map(Finding::unknown).collect::<Vec<_>>());
+    Ruling {
+        gate: "every seeded fault is seen".to_owned(),
+        line: None,
+        outcome: if findings.is_empty() { Outcome::Pass } else { Outcome::Unknown },
+        comparisons: of,
+        held: of - findings.len().min(of),
+        findings,
+        notes: Vec::new(),
+    }
 }
 
 fn rule(gate: &Gate, evidence: &Evidence, baseline: Option<&Baseline>) -> Ruling {

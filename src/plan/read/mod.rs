@@ -196,7 +196,7 @@ impl Reader<'_, '_> {
         let gates = self.gates(reference.is_some(), &cells, &generation);
         let model = self.table.get("model").and_then(text).map(str::to_owned);
         let scripts = self.scripts(&cells);
-        let bisect = is_set(self.table, "bisect");
+        let [bisect, selftest] = ["bisect", "selftest"].map(|flag| is_set(self.table, flag));
         Plan {
             model,
             suites,
@@ -206,6 +206,7 @@ impl Reader<'_, '_> {
             beside,
             gates,
             bisect,
+            selftest,
             scripts,
             servers: self.servers,
         }
