@@ -13,6 +13,7 @@ pub mod passages;
 mod questions;
 pub mod review;
 pub mod selftest;
+pub mod tolerance;
 pub mod verify;
 
 use std::{
