@@ -12,7 +12,13 @@ use crate::{
     digest::Digest,
     json_float,
     name::named,
-    numerics::{canonical, choice::Candidate, total::mean},
+    numerics::{
+        apart::{self, Row},
+        canonical,
+        choice::Candidate,
+        special::log,
+        total::mean,
+    },
     stats::{
         Interval,
         clustered::Clustered,
@@ -317,6 +323,51 @@ pub fn apart(one: &Token, other: &Token) -> f32 {
     differences.fold(0.0, f32::max)
 }
 
+/// By what it is told how far two rows of logits are apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// The largest difference of the logits of a token that both kept.
+    LogitDifference,
+    /// The most steps between these, from one number of single precision to the next.
+    Ulp,
+    /// The Kullback-Leibler divergence of the other from the one, in nats: of the tokens that both kept, and of all others taken together.
+    Kl,
+    /// 1 where another token ranks first.
+    RankFlips,
+}
+
+named! { Measure, "measure": LogitDifference = "logit-difference", Ulp = "ulp", Kl = "kl", RankFlips = "rank-flips" }
+
+/// How far two rows of logits are apart, by each measure, as far as the kept candidates show it; nothing where not all logits are seen.
+pub fn measured(one: &Token, other: &Token) -> Option<[f64; Measure::ALL.len()]> {
+    if same_logits(one, other)? {
+        return Some([0.0; Measure::ALL.len()]);
+    }
+    let shown = |token: &Token| {
+        let best = token.candidates().first()?.logit;
+        let shift = log(f64::from(token.probability()?)) - f64::from(best);
+        let of = |own: &Candidate| Candidate { logit: (f64::from(own.logit) + shift) as f32, ..*own };
+        Some(token.candidates().iter().map(of).collect::<Vec<_>>())
+    };
+    let (Seen::Logits { candidates, .. }, Seen::Logits { candidates: others, .. }) = (&one.seen, &other.seen)
+    else {
+        return None;
+    };
+    let kept = candidates.iter().filter_map(|own| {
+        let other = others.iter().find(|other| other.token == own.token)?;
+        Some(apart::steps(own.logit, other.logit))
+    });
+    let (steps, shown) = (kept.max().unwrap_or(0), [shown(one)?, shown(other)?]);
+    let found = apart::apart(Row::Top(&shown[0]), Row::Top(&shown[1]), one.id);
+    Some([
+        f64::from(self::apart(one, other)),
+        steps as f64,
+        found.divergence,
+        f64::from(u8::from(found.flips())),
+    ])
+}
+
 /// Where two outputs part, and all that a person wants to see of it.
 #[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 pub struct Divergence {
@@ -511,9 +562,16 @@ pub struct Tally {
     pub drift: Option<f32>,
     /// The first item that is proven to have other logits, and the first one with other tokens.
     pub first: [Option<Divergence>; 2],
+    /// Where that is asked: how far apart the two are at most on each item, by each measure; nothing where that is not seen.
+    pub farthest: Option<Vec<Option<[f64; Measure::ALL.len()]>>>,
 }
 
 impl Tally {
+    /// Of no items, and of each that comes it is measured how far apart the two are.
+    pub fn measuring() -> Tally {
+        Tally { farthest: Some(Vec::new()), ..Tally::default() }
+    }
+
     /// Adds an item, and what the two cells made of it. Items come in their order.
     pub fn add(&mut self, question: &Question, one: Output<'_>, other: Output<'_>) {
         let compared = compare(one, other);
@@ -537,6 +595,16 @@ impl Tally {
         self.outcomes.include(one.outcome, other.outcome);
         pairs.include(question.cluster.as_deref(), compared.correct);
         self.course.add(&compared, one, other);
+        if let Some(farthest) = &mut self.farthest {
+            let places = one.tokens.iter().zip(other.tokens).take(compared.places.of() as usize);
+            farthest.push(places.map(|(a, b)| measured(a, b)).try_fold(
+                [0.0; Measure::ALL.len()],
+                |most, row| {
+                    let row = row?;
+                    Some(std::array::from_fn(|at| f64::max(most[at], row[at])))
+                },
+            ));
+        }
         let places = [compared.first_bits, compared.first_token];
         for (first, place) in self.first.iter_mut().zip(places) {
             if let (None, Some(place)) = (&first, place) {
@@ -568,6 +636,14 @@ impl Tally {
     /// The strictest level on which all items are proven to agree, if there is one.
     pub fn level(&self) -> Option<Level> {
         Level::ALL.into_iter().find(|level| self.agrees(*level) == Some(true))
+    }
+
+    /// On how many items some row is farther apart than that, and of how many that is not seen; nothing where it was not measured.
+    pub fn beyond(&self, measure: Measure, most: f64) -> Option<(u64, u64)> {
+        let farthest = self.farthest.as_ref()?;
+        let beyond = farthest.iter().flatten().filter(|item| item[measure as usize] > most).count();
+        let untold = farthest.iter().filter(|item| item.is_none()).count();
+        Some((beyond as u64, untold as u64))
     }
 
     /// The first item with other tokens, or with other logits if there is none.

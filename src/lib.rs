@@ -120,7 +120,7 @@
 //! | [`digest`] | SHA-256 of bytes, logits and files, and the Merkle tree over many |
 //! | `http` | one exchange over blocking sockets, with the environment's proxies and the system's certificates |
 //! | [`trace`] | what one cell leaves behind of a prompt |
-//! | [`stats`] | spread, intervals, paired tests, survival, and what several draws amount to, out of counts |
+//! | [`stats`] | spread, intervals, paired tests, survival, what several draws amount to, limits that few rows exceed, and how well rows tell two kinds apart |
 //! | [`model`] | checkpoints from a folder, a file of GGUF, the Hub or this binary, and the one decoder |
 //! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
@@ -135,7 +135,7 @@
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
 //! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write, [`store::faulty`] spoils one |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
-//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::certify`] which answers of a cell no other order changes, [`run::panel`] which parts of the model carry that, [`run::selftest`] whether the gates of a matrix see faults, [`run::foreign`] what comes nearest to a cell of another engine, [`run::verify`] whether a run is what its model computes, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
+//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::certify`] which answers of a cell no other order changes, [`run::panel`] which parts of the model carry that, [`run::selftest`] whether the gates of a matrix see faults, [`run::tolerance`] how far legitimate arithmetic moves logits and what a limit on that sees, [`run::foreign`] what comes nearest to a cell of another engine, [`run::verify`] whether a run is what its model computes, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
 //! | [`attest`] | what a run came to, signed: [`attest::statement`] is in-toto's, [`attest::envelope`] DSSE's, [`attest::key`] Ed25519's |
 //! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |

@@ -48,6 +48,7 @@ mod store;
 mod stored;
 mod suites;
 mod support;
+mod tolerance;
 mod validate;
 mod verdict;
 mod verify;

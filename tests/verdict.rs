@@ -68,6 +68,41 @@ fn shares_and_lengths_hold_at_their_limit_and_fail_beyond() {
     assert_eq!([1, 2].map(found), [Outcome::Pass, Outcome::Fail]);
 }
 
+// scipy.stats.binom.sf([0, 1, 2, 3], 50, 0.02) is 0.64, 0.26, 0.078 and 0.018: of 50 items with 2 rows each, 4 are too many at 95 %.
+#[test]
+fn rows_may_be_farther_apart_as_often_as_a_share_of_them_explains() {
+    // One item has two tokens whose logits are 1 apart, 2^23 steps, and the other one ranks first.
+    let far = (vec![(1, 0), (3, 9)], 1);
+    let found = |limit: &str, count| against(limit).outcome(50, other(count, far.clone()));
+    for limit in ["logit-difference", "ulp", "kl"] {
+        let most = |most: &str| format!("max-{limit} = {most}");
+        let (within, below) = match limit {
+            "logit-difference" => ("1", "0.999"),
+            "ulp" => ("8388608", "8388607"),
+            _ => ("0.6", "0.01"),
+        };
+        assert_eq!(found(&most(within), 50), Outcome::Pass, "{limit}");
+        assert_eq!([0, 1].map(|count| found(&most(below), count)), [Outcome::Pass, Outcome::Fail], "{limit}");
+        let exceeding = format!("{}\nexceeding = 0.01", most(below));
+        assert_eq!([3, 4].map(|count| found(&exceeding, count)), [Outcome::Pass, Outcome::Fail], "{limit}");
+    }
+    assert_eq!([3, 4].map(|count| found("max-rank-flips = \"1%\"", count)), [Outcome::Pass, Outcome::Fail]);
+    // Four limits are four tests, of which each is asked for more.
+    let all = "max-logit-difference = 0.5\nmax-ulp = 9\nmax-kl = 0\nmax-rank-flips = 0.01\nexceeding = 0.01";
+    assert_eq!([4, 5].map(|count| found(all, count)), [Outcome::Pass, Outcome::Fail]);
+    let (outcome, sentence) = ruled(&against("max-ulp = 8\nexceeding = 0.01"), other(9, far.clone()));
+    assert_eq!(outcome, Outcome::Fail);
+    assert_eq!(
+        sentence,
+        "rows of lab/fp32/sequential/t1/b1 and lab/fp32/exact/t1/b1 are farther apart than 8 steps of f32 in a logit in 9 of 9 items, where \
+         0.2 are to be expected (p 5.12e-16)"
+    );
+    // Where not all logits are seen nothing says that no row exceeds it.
+    let mut world = against("max-ulp = 8");
+    world.sights = vec![Sight::Logits, Sight::Top];
+    assert_eq!(world.outcome(9, |_, _| same()), Outcome::Unknown);
+}
+
 #[test]
 fn a_loss_of_accuracy_holds_fails_or_cannot_be_told() {
     let wrong = (vec![(1, 0), (3, 9)], 2);

@@ -23,6 +23,7 @@ mod run;
 mod selftest;
 mod sensitivity;
 mod suite;
+mod tolerance;
 mod verify;
 mod worker;
 
@@ -91,6 +92,8 @@ enum Verb {
     /// Would the gates of a matrix see a fault? Each is put in, and the gate that must see it is asked
     #[command(name = "selftest")]
     SelfTest(selftest::SelfTest),
+    /// How far does legitimate arithmetic move the logits? A limit that it exceeds in 1 of 10,000 rows, what that sees, and a gate
+    Tolerance(tolerance::Tolerance),
     /// What do several engines show after the same tokens, and how far apart is that?
     Parity(parity::Parity),
     /// Is a finished run what its model computes? Samples that the run's own digest draws are computed again, many tokens at once
@@ -259,6 +262,7 @@ pub fn main() -> ExitCode {
         Verb::Bisect(bisect) => bisect.run(&mut out),
         Verb::Sensitivity(sensitivity) => sensitivity.run(&mut out),
         Verb::SelfTest(selftest) => selftest.run(&mut out),
+        Verb::Tolerance(tolerance) => tolerance.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
         Verb::Verify(verify) => verify.run(&mut out),
         Verb::Certify(certify) => certify.run(&mut out),

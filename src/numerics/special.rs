@@ -90,6 +90,23 @@ pub fn binomial_quantile(hits: u64, of: u64, tail: f64) -> f64 {
     1.0 - invert(|rest| binomial_tail(hits, of, 1.0 - rest.min(1.0)), tail)
 }
 
+/// How likely each number of `next` more values exceeds the one of `of` that `above` of them exceed, from none up, where all are
+/// drawn alike: C(x + above, x) C(of - above - 1 + next - x, next - x) / C(of + next, next), whatever they are drawn from.
+pub fn exceedances(above: u64, of: u64, next: u64) -> impl Iterator<Item = f64> {
+    let choices = |from: u64, few: u64| {
+        libm::lgamma(from as f64 + 1.0)
+            - libm::lgamma(few as f64 + 1.0)
+            - libm::lgamma((from - few) as f64 + 1.0)
+    };
+    let below = of.saturating_sub(above + 1);
+    (0..=next).map(move |x| {
+        libm::exp(
+            choices(x + above, x) + choices(below + next - x, next - x)
+                - choices(above + 1 + below + next, next),
+        )
+    })
+}
+
 /// 1 less the `n`-th root of `x`: how likely a thing may be at most, if a probability of `x` is to remain
 /// that it never happens in `n` tries.
 pub fn one_minus_root(x: f64, n: NonZeroU64) -> f64 {

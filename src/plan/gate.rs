@@ -11,9 +11,9 @@ use serde_json::{Map, json};
 
 use toml::de::DeValue;
 
-use super::shape::{Form, Key, count, key, share};
+use super::shape::{Form, Key, count, key, number, share};
 use crate::cell::{AXES, Axis, Cell, Setting, axes, server};
-use crate::compare::Level;
+use crate::compare::{Level, Measure};
 
 /// Something that must hold.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -80,6 +80,15 @@ pub enum Limit {
     DivergenceRate(f64),
     /// No text parts before so many tokens were equal.
     FirstDivergence(u64),
+    /// No larger share of the rows of logits is farther apart than arithmetic that may be chosen freely would leave them.
+    Rows {
+        /// By this measure.
+        measure: Measure,
+        /// So far.
+        most: f64,
+        /// So large a share; none may be where it is 0.
+        exceeding: f64,
+    },
 }
 
 /// A limit as a matrix file sets it: a row of [`LIMITS`].
@@ -148,7 +157,31 @@ pub const LIMITS: &[LimitEntry] = &[
         key: key("min-first-divergence", Form::Count(1), "how many tokens must be equal before a text parts"),
         read: |value| count(value).map(Limit::FirstDivergence),
     },
+    LimitEntry {
+        key: key(
+            "max-logit-difference",
+            Form::Number,
+            "how far apart the logits of a token may be, of those that are kept; `exceeding` is for how many rows that may not hold",
+        ),
+        read: |value| rows(Measure::LogitDifference, number(value)?, 0.0),
+    },
+    LimitEntry {
+        key: key("max-ulp", Form::Count(0), "the same in steps of f32"),
+        read: |value| rows(Measure::Ulp, count(value)? as f64, 0.0),
+    },
+    LimitEntry {
+        key: key("max-kl", Form::Number, "the same as a divergence of the rows, in nats"),
+        read: |value| rows(Measure::Kl, number(value)?, 0.0),
+    },
+    LimitEntry {
+        key: key("max-rank-flips", Form::Share, "in which share of the rows another token may rank first"),
+        read: |value| rows(Measure::RankFlips, 0.0, share(value)?),
+    },
 ];
+
+fn rows(measure: Measure, most: f64, exceeding: f64) -> Option<Limit> {
+    Some(Limit::Rows { measure, most, exceeding })
+}
 
 impl Limit {
     /// When it holds of two cells, in a sentence without its end.
@@ -191,6 +224,16 @@ impl Limit {
                 format!("at most {} % of the items have other tokens", percent(*most))
             }
             Limit::FirstDivergence(tokens) => format!("no output parts before {tokens} tokens were the same"),
+            Limit::Rows { measure: Measure::RankFlips, exceeding, .. } => format!(
+                "another token ranks first in no more rows of logits than a share of {exceeding} explains{IN_ITEMS}"
+            ),
+            Limit::Rows { measure, most, exceeding: 0.0 } => {
+                format!("no row of logits is farther apart than {}", apart(*measure, *most))
+            }
+            Limit::Rows { measure, most, exceeding } => format!(
+                "no more rows of logits are farther apart than {} than a share of {exceeding} explains{IN_ITEMS}",
+                apart(*measure, *most)
+            ),
         }
     }
 
@@ -208,6 +251,10 @@ impl Limit {
             Limit::DivergenceRate(most) => format!("at most {} % other texts", percent(*most)),
             Limit::FirstDivergence(1) => "the same first token".to_owned(),
             Limit::FirstDivergence(tokens) => format!("the same first {tokens} tokens"),
+            Limit::Rows { measure: Measure::RankFlips, exceeding, .. } => {
+                format!("at most {} % other first ranks", percent(*exceeding))
+            }
+            Limit::Rows { measure, most, .. } => format!("rows at most {} apart", apart(*measure, *most)),
         }
     }
 
@@ -223,13 +270,33 @@ impl Limit {
             | Limit::Text
             | Limit::Diverges
             | Limit::DivergenceRate(_)
-            | Limit::FirstDivergence(_) => false,
+            | Limit::FirstDivergence(_)
+            | Limit::Rows { .. } => false,
         }
+    }
+
+    /// Is it about every row of logits?
+    pub fn is_of_rows(&self) -> bool {
+        matches!(self, Limit::Rows { .. })
     }
 
     /// Is it about configurations, each under all of its seeds, and not about two cells?
     pub fn is_of_configurations(&self) -> bool {
         matches!(self, Limit::PassDrop { .. } | Limit::PassDeviation(_))
+    }
+}
+
+/// How rows that may hang together are counted.
+const IN_ITEMS: &str = ", by the items in which there is one: it fails where a binomial test at 95 %, all of the gate taken together \
+                        (Bonferroni), shows more";
+
+/// So far, by this measure.
+pub(crate) fn apart(measure: Measure, most: f64) -> String {
+    match measure {
+        Measure::LogitDifference => format!("{most} in a logit"),
+        Measure::Ulp => format!("{most} steps of f32 in a logit"),
+        Measure::Kl => format!("{most} nats"),
+        Measure::RankFlips => "another token in the first rank".to_owned(),
     }
 }
 

@@ -219,7 +219,7 @@ const GATE_HEAD: [Key; 4] = [
     ),
 ];
 
-const GATE_TAIL: [Key; 2] = [
+const GATE_TAIL: [Key; 3] = [
     key(
         "pass-at",
         Form::Count(1),
@@ -229,6 +229,11 @@ const GATE_TAIL: [Key; 2] = [
         "confidence",
         Form::Share,
         "of the tests and the intervals of `max-accuracy-drop` and `max-pass-drop`; 95% where it is left out",
+    ),
+    key(
+        "exceeding",
+        Form::Share,
+        "in which share of the rows `max-logit-difference`, `max-ulp` and `max-kl` may be exceeded; in none where it is left out",
     ),
 ];
 

@@ -68,6 +68,8 @@ pub enum Form {
     Flag,
     /// A part of a whole: 0.01, "1%" or "1pp".
     Share,
+    /// A number from 0 up.
+    Number,
     /// How a token is chosen.
     Choice,
     /// Names of axes.
@@ -213,6 +215,16 @@ pub(super) fn share(value: &DeValue<'_>) -> Option<f64> {
         _ => return None,
     };
     (0.0..=1.0).contains(&share).then_some(share)
+}
+
+/// A number from 0 up.
+pub(super) fn number(value: &DeValue<'_>) -> Option<f64> {
+    let number = match value {
+        DeValue::Integer(_) => count(value)? as f64,
+        DeValue::Float(number) => number.as_str().parse().ok()?,
+        _ => return None,
+    };
+    (0.0..f64::INFINITY).contains(&number).then_some(number)
 }
 
 /// How a token is chosen. A draw has no seed here, for that is an axis.
@@ -373,6 +385,10 @@ impl Form {
                 Some(_) => None,
                 None => Some(format!("`{name}` is a share: write it as 0.01, \"1%\" or \"1pp\"")),
             },
+            (Form::Number, value) => match number(value) {
+                Some(_) => None,
+                None => Some(format!("`{name}` is a number from 0 up: write it as 2 or 0.25")),
+            },
             (Form::Choice, _) => match text.map(choice) {
                 Some(Ok(_)) => None,
                 Some(Err(sentence)) => Some(sentence),
@@ -499,6 +515,7 @@ impl Form {
                 { "type": "number", "minimum": 0, "maximum": 1 },
                 { "type": "string", "pattern": "^[0-9.]+ *(%|pp)$" },
             ] }),
+            Form::Number => json!({ "type": "number", "minimum": 0 }),
             Form::Axes => json!({ "anyOf": [
                 axis,
                 { "type": "array", "items": axis, "minItems": 1 },

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Of its form.
-pub(super) const FORM: u32 = 7;
+pub(super) const FORM: u32 = 8;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 

@@ -10,7 +10,7 @@ pub mod csv;
 mod data;
 mod draws;
 pub(crate) mod escape;
-mod figure;
+pub(crate) mod figure;
 mod formats;
 pub mod github;
 pub mod html;

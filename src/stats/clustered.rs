@@ -133,6 +133,12 @@ impl Sample {
         })
     }
 
+    /// Clusters, each by how many of its items have the value 1, and how many it has.
+    pub fn of_hits(clusters: impl IntoIterator<Item = (u64, u64)>) -> Sample {
+        let clusters = clusters.into_iter().filter(|(_, size)| *size > 0);
+        clusters.map(|(hits, size)| Sample::from(Cluster { sum: hits as i64, size, squares: hits })).sum()
+    }
+
     /// Are some of its items in clusters of several?
     pub fn is_clustered(&self) -> bool {
         self.clusters < self.items

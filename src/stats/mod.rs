@@ -1,5 +1,5 @@
 //! Spread, intervals, paired tests, survival, what several draws amount to, and what a draw would
-//! have found, out of counts: knows nothing of suites or engines.
+//! have found, out of counts, and limits that few rows exceed: knows nothing of suites or engines.
 //!
 //! What can be counted is kept as integers and becomes a float once, at the very end. So equal cells have a
 //! deviation of exactly 0, and no result depends on the order in which items came. Where a statistic does not
@@ -11,10 +11,12 @@ pub mod ballot;
 pub mod clustered;
 pub mod coverage;
 pub mod detection;
+pub mod limit;
 pub mod paired;
 pub mod passes;
 pub mod proportion;
 pub mod redraw;
+pub mod roc;
 pub mod spread;
 pub mod survival;
 pub mod transitions;

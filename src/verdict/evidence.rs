@@ -16,7 +16,10 @@ use crate::{
     digest::Digest,
     engine::environment::Environment,
     numerics::choice::{Drawing, TopK},
-    plan::{gate::groups, references::References},
+    plan::{
+        gate::{Limit, groups},
+        references::References,
+    },
     record::About,
     stats::proportion::Proportion,
     suite::{
@@ -197,9 +200,11 @@ impl Evidence {
             }
         }
         pairs.extend(plan.iter().filter_map(|cell| Some((evidence.references.of(*cell)?, *cell))));
+        let measures = gates.iter().flat_map(|gate| &gate.limits).any(Limit::is_of_rows);
         for (one, other) in pairs {
             if let (Some(one), Some(other)) = (evidence.known(one), evidence.known(other)) {
-                evidence.tallies.insert((one.trace, other.trace), Tally::default());
+                let tally = if measures { Tally::measuring() } else { Tally::default() };
+                evidence.tallies.insert((one.trace, other.trace), tally);
             }
         }
         evidence

@@ -21,7 +21,8 @@ use crate::{
     cell::{Axis, Cell, Compute},
     compare::{Count, Divergence, Level, Tally},
     engine::environment::{ENGINE, Environment, MACHINE, stated},
-    plan::gate::{Comparison, Gate, Limit},
+    numerics::special::binomial_tail,
+    plan::gate::{Comparison, Gate, Limit, apart},
     record::SelfTested,
     trace::Sight,
 };
@@ -259,13 +260,14 @@ impl<'a> Bench<'a> {
             return;
         }
         let drops = Drops::of(self.gate, self.evidence, pairs);
+        let of_rows = self.gate.limits.iter().filter(|limit| limit.is_of_rows()).count();
         for [one, other] in pairs {
-            self.pair(*one, *other, &drops);
+            self.pair(*one, *other, &drops, of_rows * pairs.len());
         }
     }
 
-    /// Compares two cells under every limit.
-    fn pair(&mut self, one: Cell, other: Cell, drops: &Drops) {
+    /// Compares two cells under every limit. So many tests of rows does the gate make.
+    fn pair(&mut self, one: Cell, other: Cell, drops: &Drops, tests: usize) {
         self.comparisons += 1;
         for cell in [one, other] {
             if self.evidence.known(cell).is_none() {
@@ -312,7 +314,7 @@ impl<'a> Bench<'a> {
         let failed = self.gate.limits.iter().filter_map(|limit| {
             let is_top = *limit == Limit::Top;
             let of_copies = || unlike.clone().filter(|_| is_top).map(|sentence| (Outcome::Fail, sentence));
-            breaks(*limit, tally, [one, other], (traces, drops), &untold).or_else(of_copies)
+            breaks(*limit, tally, [one, other], (traces, drops, tests), &untold).or_else(of_copies)
         });
         let Some((outcome, sentence)) = failed.max_by_key(|(outcome, _)| *outcome) else {
             self.held += 1;
@@ -377,7 +379,7 @@ fn breaks(
     limit: Limit,
     tally: &Tally,
     [one, other]: [Cell; 2],
-    (traces, drops): ((usize, usize), &Drops),
+    (traces, drops, tests): ((usize, usize), &Drops, usize),
     untold: &dyn Fn(Level) -> (Outcome, String),
 ) -> Option<(Outcome, String)> {
     let fail = |sentence: String| Some((Outcome::Fail, sentence));
@@ -455,8 +457,30 @@ fn breaks(
             }
             (tally.levels.tokens.untold > 0).then(|| untold(Level::Tokens))
         }
+        Limit::Rows { measure, most, exceeding } => {
+            let (items, rows) = (tally.items(), tally.places.of());
+            let (beyond, unseen) = tally.beyond(measure, most).unwrap_or((0, items));
+            // However rows of an item hang together: at most so many items, in the mean, have a row that exceeds it.
+            let expected = rate(rows, items) * exceeding;
+            let chance = if beyond == 0 { 1.0 } else { binomial_tail(beyond, items, expected.min(1.0)) };
+            if chance <= (1.0 - CONFIDENCE) / tests.max(1) as f64 {
+                let may = if exceeding == 0.0 {
+                    "where none may be".to_owned()
+                } else {
+                    format!("where {:.1} are to be expected (p {chance:.2e})", expected * items as f64)
+                };
+                return fail(format!(
+                    "rows of {other} and {one} are farther apart than {} in {beyond} of {items} items, {may}",
+                    apart(measure, most)
+                ));
+            }
+            (unseen > 0).then(|| untold(Level::Bits))
+        }
     }
 }
+
+/// Of the tests of rows.
+const CONFIDENCE: f64 = 0.95;
 
 fn example(group: &[Cell]) -> String {
     match group {

@@ -10,6 +10,7 @@ use toml::{
 use super::{Reader, many, tables, text};
 use crate::{
     cell::{Axis, Cell},
+    compare::Measure,
     plan::{
         Generation,
         gate::{Comparison, Filter, Gate, LIMITS, Limit},
@@ -175,7 +176,8 @@ impl Reader<'_, '_> {
         let place = |name: &str| table.get(name).map_or(span.clone(), Spanned::span);
         let confidence = table.get("confidence").and_then(|value| shape::share(value.get_ref()));
         let pass_at = table.get(PASS_AT).and_then(|value| shape::count(value.get_ref()));
-        let (mut is_used, mut has_passes) = (false, false);
+        let exceeding = table.get(EXCEEDING).and_then(|value| shape::share(value.get_ref()));
+        let (mut is_used, mut has_passes, mut has_rows) = (false, false, false);
         let mut limits = Vec::new();
         for (entry, value, mut limit) in limits_of(table) {
             if let Limit::PassDrop { k, .. } = &mut limit {
@@ -186,6 +188,11 @@ impl Reader<'_, '_> {
                 && let Some(asked) = confidence
             {
                 (*of, is_used) = (asked, true);
+            }
+            if let Limit::Rows { measure, exceeding: share, .. } = &mut limit
+                && *measure != Measure::RankFlips
+            {
+                (*share, has_rows) = (exceeding.unwrap_or(*share), true);
             }
             if matches!(entry.form, Form::Share) && shape::share(value.get_ref()) == Some(1.0) {
                 let sentence =
@@ -212,6 +219,14 @@ impl Reader<'_, '_> {
             let sentence = "`pass-at` belongs to `max-pass-drop`: set that, or take this out";
             self.problems.add(place(PASS_AT), sentence);
         }
+        if exceeding.is_some() && !has_rows {
+            let sentence = "`exceeding` belongs to `max-logit-difference`, `max-ulp` and `max-kl`: set one, or take this out";
+            self.problems.add(place(EXCEEDING), sentence);
+        }
+        if exceeding == Some(1.0) {
+            let sentence = "`exceeding` of all rows holds whatever happens: set a lower share";
+            self.problems.add(place(EXCEEDING), sentence);
+        }
         if *comparison == Comparison::Reference
             && limits.iter().any(|limit| matches!(limit, Limit::PassDeviation(_)))
         {
@@ -233,6 +248,8 @@ impl Reader<'_, '_> {
     }
 }
 
+/// In which share of the rows a limit may be exceeded.
+const EXCEEDING: &str = "exceeding";
 /// Of how many answers one has to be right.
 const PASS_AT: &str = "pass-at";
 

@@ -1,7 +1,7 @@
 //! What happens along the tokens: how long outputs stay the same, how far their logits are apart, and near which margins
 //! another token comes to rank first.
 
-use super::{EDGE, Figure, Svg, WIDTH, series};
+use super::{EDGE, Figure, MOST_LETTERS, MOST_SERIES, Svg, WIDTH, series, shortened};
 use crate::{
     compare::MARGINS,
     numerics::elementary::log,
@@ -144,6 +144,34 @@ pub(super) fn growth(report: &Report) -> Option<Figure> {
     let ticks = [across, scale.ticks("relative difference, log scale")];
     let names = ["B from A".to_owned()];
     Some(chart("growth", "How the difference grows", sentence, &names, &[curve], ticks, Look::Plain))
+}
+
+/// How soon changes are told from what a precision leaves free.
+pub(super) fn detection(precision: &str, told: f64, changes: Vec<(String, Vec<(u64, f64)>)>) -> Figure {
+    let changes: Vec<_> =
+        changes.into_iter().filter(|(_, curve)| !curve.is_empty()).take(MOST_SERIES).collect();
+    let last = changes.iter().filter_map(|(_, curve)| Some(curve.last()?.0)).max().unwrap_or(1);
+    let end = decades(last as f32).ceil().max(1.0);
+    // Chance alone is at the bottom.
+    let point = |(tokens, auc): &(u64, f64)| [decades(*tokens as f32) / end, 2.0 * auc - 1.0];
+    let curve = |(_, curve): &(String, Vec<(u64, f64)>)| Curve {
+        points: curve.iter().map(point).collect(),
+        around: Vec::new(),
+    };
+    let curves: Vec<_> = changes.iter().map(curve).collect();
+    let names: Vec<_> = changes.iter().map(|(name, _)| shortened(name, MOST_LETTERS)).collect();
+    let sentence = format!(
+        "How well the mean distance of so many tokens tells each change from what {precision} leaves free, as the area below the ROC curve: \
+         0.5 is chance. A curve ends at twice the tokens after which it reaches {told}, or where there are no more."
+    );
+    let across = (0..=end as i32).map(|power| (f64::from(power) / end, power_of_ten(power)));
+    let up =
+        (5..=10_u32).map(|tenths| (f64::from(tenths) / 5.0 - 1.0, format!("{}", f64::from(tenths) / 10.0)));
+    let ticks = [
+        Ticks { label: "tokens, log scale".to_owned(), at: across.collect() },
+        Ticks { label: "area below the ROC curve".to_owned(), at: up.collect() },
+    ];
+    chart("detection", "How soon a change is told", sentence, &names, &curves, ticks, Look::Plain)
 }
 
 /// A scale by powers of ten, below which there is room for those that are nought.

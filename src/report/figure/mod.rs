@@ -48,6 +48,11 @@ pub(crate) fn all(report: &Report) -> Vec<Figure> {
     growth.chain(rows::heat(report)).chain(curves::all(report)).chain(rows::accuracy(report)).collect()
 }
 
+/// How soon changes are told from what a precision leaves free, as a file: for each numbers of tokens, and how well so many tell it.
+pub(crate) fn detection(precision: &str, told: f64, changes: Vec<(String, Vec<(u64, f64)>)>) -> String {
+    curves::detection(precision, told, changes).file()
+}
+
 impl Figure {
     /// As a part of a page.
     pub(crate) fn inline(&self) -> String {
