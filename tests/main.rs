@@ -42,6 +42,7 @@ mod script;
 mod selftest;
 mod serving;
 mod shape;
+mod soak;
 mod stats;
 mod store;
 mod stored;
