@@ -104,3 +104,11 @@ fn today_is_always_the_same_day() {
     let template = "{{ strftime_now('%d %b %Y, %-m/%-d, %F') }}{{ bos_token }}";
     assert_eq!(render(template, &[]).unwrap(), "26 Jul 2024, 7/26, 2024-07-26<s>");
 }
+
+#[test]
+fn a_template_that_asks_for_more_memory_than_there_can_be_is_told_so() {
+    let template =
+        ChatTemplate::new("t.jinja", "{{ 'a\nb' | indent(18446744073709551615) }}", BTreeMap::new());
+    let error = template.render(&[], true, &BTreeMap::new()).unwrap_err().to_string();
+    assert!(error.contains("the library that renders it gave up on one of its parts"), "{error}");
+}

@@ -20,6 +20,7 @@ mod elementary;
 mod endurance;
 mod exact;
 mod formats;
+mod fuzz;
 mod generate;
 mod gguf;
 mod golden;

@@ -5,7 +5,10 @@
 //! nothing, the methods of Python's strings, lists and dictionaries, and any variable of their own that a caller sets.
 //! One thing differs, because a prompt must be the same tomorrow: `strftime_now` tells one pinned day, [`TODAY`].
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+};
 
 use minijinja::{
     Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value,
@@ -115,8 +118,17 @@ impl ChatTemplate {
         context.extend(variables.iter().map(|(name, value)| (name.clone(), value_of(value))));
 
         let environment = environment();
-        let template = environment.template_from_str(&self.template);
-        template.and_then(|template| template.render(Value::from_pairs(context))).map_err(|error| {
+        // A filter of the library panics where a template asks for more memory than there can be.
+        let rendered = panic::catch_unwind(AssertUnwindSafe(|| {
+            environment.template_from_str(&self.template)?.render(Value::from_pairs(context))
+        }));
+        let gave_up = |_| {
+            Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "the library that renders it gave up on one of its parts",
+            ))
+        };
+        rendered.unwrap_or_else(gave_up).map_err(|error| {
             let file = self.file.clone();
             match refusal(&error) {
                 Some(message) => ChatError::Refused { file, message },
