@@ -277,7 +277,7 @@ fn soak(size: &Size, kills: usize) {
 
 #[test]
 fn a_run_that_is_killed_on_a_disk_that_is_full_in_a_folder_that_turns_read_only_loses_nothing() {
-    soak(&Size { orders: 2, batches: 2, threads: 1, items: 4 }, 16);
+    soak(&Size { orders: 1, batches: 2, threads: 2, items: 4 }, 16);
 }
 
 #[test]

@@ -44,7 +44,6 @@ pub(crate) struct Reader {
     /// Reads, and goes on with what was read as the program would. Its files may lie in the folder.
     pub(crate) read: fn(&[u8], &Path),
     /// How many bytes of memory it may take beside twice its input.
-    #[cfg_attr(test, expect(dead_code, reason = "the suite shares its memory with all of its tests"))]
     pub(crate) beside: usize,
 }
 
