@@ -14,7 +14,7 @@ use std::{
 use self::readers::READERS;
 
 /// No input of a corpus takes longer, on the slowest machine and without the optimizer.
-const MOST: Duration = Duration::from_secs(20);
+const MOST: Duration = Duration::from_secs(60);
 
 fn corpora() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
