@@ -228,7 +228,7 @@ fn soak(size: &Size, kills: usize) {
     };
     match &disk {
         Some(disk) => {
-            for sixth in 1..=4 {
+            for sixth in 1..=3 {
                 disk.remount(&format!("size={}", took * sixth / 6));
                 kill(&place, kills / 8);
                 let before = place.done();
