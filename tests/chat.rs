@@ -104,3 +104,22 @@ fn today_is_always_the_same_day() {
     let template = "{{ strftime_now('%d %b %Y, %-m/%-d, %F') }}{{ bos_token }}";
     assert_eq!(render(template, &[]).unwrap(), "26 Jul 2024, 7/26, 2024-07-26<s>");
 }
+
+#[test]
+fn a_template_indents_as_the_library_does_and_no_further_than_there_is_memory() {
+    let render = |template: &str| {
+        let template = ChatTemplate::new("t.jinja", template, BTreeMap::new());
+        template.render(&[], true, &BTreeMap::new()).map_err(|error| error.to_string())
+    };
+    for (template, text) in [
+        ("{{ 'a\nb\n\nc\n' | indent }}", "a\n    b\n\n    c"),
+        ("{{ 'a\nb' | indent(2, true) }}", "  a\n  b"),
+        ("{{ 'a\n\nb' | indent(width=1, blank=true) }}", "a\n \n b"),
+    ] {
+        assert_eq!(render(template).as_deref(), Ok(text), "{template}");
+    }
+    for width in ["18446744073709551615", "184 * 46744073709551615", "1025"] {
+        let error = render(&format!("{{{{ 'a\nb' | indent({width}) }}}}")).unwrap_err();
+        assert!(error.contains("no text is indented by"), "{error}");
+    }
+}

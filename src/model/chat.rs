@@ -5,7 +5,10 @@
 //! nothing, the methods of Python's strings, lists and dictionaries, and any variable of their own that a caller sets.
 //! One thing differs, because a prompt must be the same tomorrow: `strftime_now` tells one pinned day, [`TODAY`].
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+};
 
 use minijinja::{
     Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value,
@@ -115,8 +118,17 @@ impl ChatTemplate {
         context.extend(variables.iter().map(|(name, value)| (name.clone(), value_of(value))));
 
         let environment = environment();
-        let template = environment.template_from_str(&self.template);
-        template.and_then(|template| template.render(Value::from_pairs(context))).map_err(|error| {
+        // A part of the library may panic where a template asks for more than there can be.
+        let rendered = panic::catch_unwind(AssertUnwindSafe(|| {
+            environment.template_from_str(&self.template)?.render(Value::from_pairs(context))
+        }));
+        let gave_up = |_| {
+            Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "the library that renders it gave up on one of its parts",
+            ))
+        };
+        rendered.unwrap_or_else(gave_up).map_err(|error| {
             let file = self.file.clone();
             match refusal(&error) {
                 Some(message) => ChatError::Refused { file, message },
@@ -136,6 +148,7 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(print);
     environment.add_filter("tojson", to_json);
+    environment.add_filter("indent", indent);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
@@ -150,6 +163,34 @@ fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resu
         _ => return minijinja::escape_formatter(out, state, value),
     };
     Ok(out.write_str(text)?)
+}
+
+/// As the library's own, which sets aside as much memory as the width says.
+fn indent(
+    text: String,
+    width: Option<usize>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    /// No prompt is indented as far.
+    const WIDEST: usize = 1024;
+    let width = width.map_or_else(|| kwargs.get("width"), |width| Ok(Some(width)))?.unwrap_or(4);
+    let first = first.map_or_else(|| kwargs.get("first"), |first| Ok(Some(first)))?.unwrap_or(false);
+    let blank = blank.map_or_else(|| kwargs.get("blank"), |blank| Ok(Some(blank)))?.unwrap_or(false);
+    kwargs.assert_all_used()?;
+    if width > WIDEST {
+        let sentence = format!("no text is indented by {width}, and {WIDEST} is the most");
+        return Err(Error::new(ErrorKind::InvalidOperation, sentence));
+    }
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    let lines = text.split('\n').enumerate().map(|(number, line)| {
+        let is_blank = line.is_empty() || line == "\r";
+        let is_in = (number > 0 || first) && (blank || !is_blank);
+        if is_in { " ".repeat(width) + line } else { line.to_owned() }
+    });
+    Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// Marks an error as one that the template raised itself.

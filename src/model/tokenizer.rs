@@ -1,6 +1,9 @@
 //! A checkpoint's tokenizer: text to tokens and back, the same every time.
 
-use std::{collections::BTreeMap, panic};
+use std::{
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
@@ -69,11 +72,11 @@ impl Tokenizer {
         let unreadable = |message: String| TokenizerError::Unreadable { file: file.to_owned(), message };
         // The library takes it for granted that a decoder is well-formed, and some parts that they are as it wrote them.
         serde_json::from_slice::<IgnoredAny>(json).map_err(|error| unreadable(error.to_string()))?;
-        let read = panic::catch_unwind(|| {
-            of_merges(json).map_or_else(|| tokenizers::Tokenizer::from_bytes(json), Ok)
-        });
-        let choked = || unreadable("the library that reads it gave up on one of its parts".to_owned());
-        let mut inner = read.map_err(|_| choked())?.map_err(|error| unreadable(error.to_string()))?;
+        let read = caught(|| of_merges(json).map_or_else(|| tokenizers::Tokenizer::from_bytes(json), Ok));
+        let choked = || unreadable(GAVE_UP.to_owned());
+        let mut inner = read.ok_or_else(choked)?.map_err(|error| unreadable(error.to_string()))?;
+        // What it puts around a text may have no number, which it only notices when it does so.
+        caught(|| inner.encode_fast("", true).is_ok()).ok_or_else(choked)?;
         // Both belong to a training run that wrote the file. A prompt is neither cut nor filled up.
         inner.with_truncation(None).map_err(|error| unreadable(error.to_string()))?;
         inner.with_padding(None);
@@ -100,13 +103,12 @@ impl Tokenizer {
     ///
     /// When the tokenizer has no token for a part of it and none for the unknown.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
-        match self.inner.encode_fast(text, add_special) {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(TokenizerError::Text {
-                file: self.file.clone(),
-                text: shortened(text),
-                message: error.to_string(),
-            }),
+        let wrong =
+            |message| TokenizerError::Text { file: self.file.clone(), text: shortened(text), message };
+        match caught(|| self.inner.encode_fast(text, add_special)) {
+            Some(Ok(encoding)) => Ok(encoding.get_ids().to_vec()),
+            Some(Err(error)) => Err(wrong(error.to_string())),
+            None => Err(wrong(GAVE_UP.to_owned())),
         }
     }
 
@@ -116,8 +118,9 @@ impl Tokenizer {
     /// The text of a part need not be that part of the text: a character may be cut, and some tokenizers drop a space
     /// at the beginning.
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> String {
-        self.inner.decode(tokens, skip_special).unwrap_or_else(|_| {
-            // Only a pattern that gives up on its text fails here; what the tokens are called is still true.
+        let text = caught(|| self.inner.decode(tokens, skip_special));
+        text.and_then(Result::ok).unwrap_or_else(|| {
+            // Only a part that gives up on its text fails here; what the tokens are called is still true.
             tokens.iter().filter_map(|&token| self.inner.id_to_token(token)).collect()
         })
     }
@@ -152,6 +155,13 @@ impl Tokenizer {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+const GAVE_UP: &str = "the library that reads it gave up on one of its parts";
+
+/// What the library comes to; nothing where it panics, because a part is not as it would have written it.
+fn caught<T>(library: impl FnOnce() -> T) -> Option<T> {
+    panic::catch_unwind(AssertUnwindSafe(library)).ok()
 }
 
 /// What the library makes of a tokenizer whose model consists of merges; nothing where it has to judge for itself.
@@ -233,6 +243,16 @@ mod tests {
                 });
             assert_eq!(ours, theirs);
         }
+    }
+
+    #[test]
+    fn a_part_that_the_library_gives_up_on_is_an_error_and_no_panic() {
+        let json = file(r#"{"type": "BPE", "vocab": {"a": 0, "ab": 3, "<s>": 4}, "merges": []}"#);
+        let json = json.replacen(r#"{"id": "<s>", "type_id""#, r#"{"id": "<t>", "type_id""#, 1);
+        let error = Tokenizer::read("t.json", json.as_bytes(), 8)
+            .and_then(|read| read.encode("a", true))
+            .unwrap_err();
+        assert!(error.to_string().contains("gave up on one of its parts"), "{error}");
     }
 
     #[test]

@@ -423,8 +423,8 @@ impl Weights {
         if (first.stored, &first.shape) != (second.stored, &second.shape) {
             return Ok(false);
         }
-        let mut bytes = [vec![0; PIECE], vec![0; PIECE]];
         let length = first.end - first.begin;
+        let mut bytes = [0; 2].map(|byte| vec![byte; length.min(PIECE as u64) as usize]);
         for offset in (0..length).step_by(PIECE) {
             let piece = (length - offset).min(PIECE as u64) as usize;
             for (bytes, place) in bytes.iter_mut().zip([first, second]) {

@@ -75,8 +75,8 @@ pub enum RunFailure {
     /// The folder cannot be used.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The folder cannot be written.
-    #[error(transparent)]
+    /// The folder cannot be written any further.
+    #[error("{0}; what is done is safe, and --resume goes on with it")]
     Write(#[from] StoreError),
     /// A file of the folder cannot be read.
     #[error(transparent)]

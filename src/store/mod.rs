@@ -23,13 +23,26 @@ use crate::digest::Digest;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file system would not.
-    #[error("cannot write {}: {error}; choose another place, or free it", .path.display())]
+    #[error("cannot write {}: {error}; {}", .path.display(), way_out(.error))]
     Write {
         /// The file.
         path: PathBuf,
         /// What it said.
         error: io::Error,
     },
+}
+
+/// What to do about it.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room there, or choose another place"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            "let it be written, or choose another place"
+        }
+        _ => "choose another place, or free it",
+    }
 }
 
 /// Adds to the end of a file of another program; it is made if it is not there.

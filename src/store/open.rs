@@ -215,12 +215,13 @@ impl OpenTrace {
             if prompt.is_empty() {
                 return Err(wrong(number, "a prompt of no tokens: nothing can follow nothing".to_owned()));
             }
-            next = rows.iter().flatten().last().map_or(next, |row| row + 1);
             if let Some(row) = rows.iter().flatten().find(|row| **row >= shape.rows) {
                 let problem =
                     format!("row {row} of {}, which has {}: count from 0", numbers.display(), shape.rows);
                 return Err(wrong(number, problem));
             }
+            // Below the number of rows, so that one more is a number too.
+            next = rows.iter().flatten().last().map_or(next, |row| row + 1);
             if !names.insert(item.clone()) {
                 return Err(wrong(number, format!("item {item} again: give each its own name")));
             }

@@ -162,7 +162,7 @@ impl Writer {
             root: sample.root(self.sight),
         };
         let written = self.write(&line, sample);
-        written.map_err(|error| StoreError::Write { path: self.folder.path().to_owned(), error })
+        written.map_err(|error| self.failed(error))
     }
 
     fn write(&mut self, line: &Line, sample: &Sample) -> io::Result<()> {
@@ -215,8 +215,12 @@ impl Writer {
     ///
     /// When the store cannot be written.
     pub fn finish(mut self) -> Result<Written, StoreError> {
-        let folder = self.folder.path().to_owned();
-        self.join().map_err(|error| StoreError::Write { path: folder, error })
+        self.join().map_err(|error| self.failed(error))
+    }
+
+    /// The folder that is written to goes with the writer: it is named by the one that it lies in.
+    fn failed(&self, error: io::Error) -> StoreError {
+        StoreError::Write { path: self.store.join(TRACES), error }
     }
 
     fn join(&mut self) -> io::Result<Written> {

@@ -27,27 +27,27 @@ pub struct Dialect {
     /// Its name in a matrix file.
     pub name: &'static str,
     /// How much a server of it shows.
-    pub(super) sight: Sight,
+    pub sight: Sight,
     /// The path that answers with 200 once the server can be asked.
     pub ready: &'static str,
     /// The paths that say who the server is.
-    pub(super) introductions: &'static [&'static str],
+    pub introductions: &'static [&'static str],
     /// What they say, where the model is one of this name.
-    pub(super) identity: fn(&[String], Option<&str>) -> Result<Identity, String>,
+    pub identity: fn(&[String], Option<&str>) -> Result<Identity, String>,
     /// Is it asked for a token before all else? Its first answer takes long, and says more of who it is.
-    pub(super) greets: bool,
+    pub greets: bool,
     /// Where it counts; nothing where it does not.
-    pub(super) counts: Option<Counting>,
+    pub counts: Option<Counting>,
     /// The paths to call so that it forgets what it has read.
-    pub(super) forget: fn(&Identity) -> Vec<String>,
+    pub forget: fn(&Identity) -> Vec<String>,
     /// Does the answer to such a call say that it has?
-    pub(super) forgot: fn(&str) -> bool,
+    pub forgot: fn(&str) -> bool,
     /// How it is asked to forget, for somebody whose server does not.
-    pub(super) forgets: &'static str,
+    pub forgets: &'static str,
     /// The path of a request, and what it says.
-    pub(super) ask: fn(&Ask<'_>) -> (&'static str, Value),
+    pub ask: fn(&Ask<'_>) -> (&'static str, Value),
     /// What the answer to it says, or what is wrong with it.
-    pub(super) read: fn(&str, &Ask<'_>) -> Result<Answer, String>,
+    pub read: fn(&str, &Ask<'_>) -> Result<Answer, String>,
 }
 
 impl Dialect {
@@ -78,46 +78,46 @@ pub fn named(name: &str) -> Option<&'static Dialect> {
 
 /// What is asked of a server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ask<'a> {
+pub struct Ask<'a> {
     /// What the server calls its model.
-    pub(super) model: &'a str,
+    pub model: &'a str,
     /// The prompt.
-    pub(super) tokens: &'a [u32],
+    pub tokens: &'a [u32],
     /// The prompt as a text, for a server that takes no tokens.
-    pub(super) text: &'a str,
+    pub text: &'a str,
     /// How many tokens may follow.
-    pub(super) new_tokens: usize,
+    pub new_tokens: usize,
     /// How many of the best log-probabilities it is to show of each.
-    pub(super) top: usize,
+    pub top: usize,
     /// Is an answer refused that shows nothing of any token? That of noise need not.
-    pub(super) must_show: bool,
+    pub must_show: bool,
     /// May it use its prefix cache?
-    pub(super) cache: bool,
+    pub cache: bool,
     /// A word that no other request has.
-    pub(super) salt: &'a str,
+    pub salt: &'a str,
     /// How many tokens the model knows.
-    pub(super) vocabulary: usize,
+    pub vocabulary: usize,
 }
 
 /// What a server answered.
 #[derive(Clone, PartialEq, Default, Debug)]
-pub(super) struct Answer {
+pub struct Answer {
     /// The tokens that follow.
-    pub(super) tokens: Vec<u32>,
+    pub tokens: Vec<u32>,
     /// For each of them the best ones with their log-probabilities, the best first; nothing where they are not shown.
-    pub(super) shown: Vec<Option<Vec<Candidate>>>,
+    pub shown: Vec<Option<Vec<Candidate>>>,
     /// Their text, where it tells.
-    pub(super) text: Option<String>,
+    pub text: Option<String>,
     /// Were as many as were asked for, where it tells? A text alone does not.
-    pub(super) is_cut: Option<bool>,
+    pub is_cut: Option<bool>,
     /// How many tokens of the prompt it has read, where it tells.
-    pub(super) read: Option<usize>,
+    pub read: Option<usize>,
     /// How many it took from its cache, where it tells.
-    pub(super) cached: Option<usize>,
+    pub cached: Option<usize>,
     /// What stands for the server and all its settings, where it tells.
-    pub(super) fingerprint: Option<String>,
+    pub fingerprint: Option<String>,
     /// Was a copy of its prompt, asked beside it, answered otherwise?
-    pub(super) has_unlike_copy: bool,
+    pub has_unlike_copy: bool,
 }
 
 impl Answer {
@@ -132,30 +132,30 @@ impl Answer {
 
 /// Who a server says that it is.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Identity {
+pub struct Identity {
     /// Its version.
-    pub(super) version: String,
+    pub version: String,
     /// What it calls its model.
-    pub(super) model: String,
+    pub model: String,
     /// What it says of its model, each by its name.
-    pub(super) facts: BTreeMap<String, String>,
+    pub facts: BTreeMap<String, String>,
     /// How many tokens its model knows.
-    pub(super) vocabulary: Option<u64>,
+    pub vocabulary: Option<u64>,
     /// How many weights its model has.
-    pub(super) parameters: Option<u64>,
+    pub parameters: Option<u64>,
     /// How many prompts it can work on at the same time.
-    pub(super) slots: usize,
+    pub slots: usize,
 }
 
 /// What a server has done since it was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Counts {
+pub struct Counts {
     /// How many calls it has made.
-    pub(super) calls: u64,
+    pub calls: u64,
     /// How many tokens it has chosen.
-    pub(super) chosen: u64,
+    pub chosen: u64,
     /// How many tokens of prompts it has read.
-    pub(super) read: Option<u64>,
+    pub read: Option<u64>,
 }
 
 impl Counts {
