@@ -148,6 +148,12 @@ fn where_every_cell_of_a_family_parts_is_told_from_one_of_them() {
     assert!(parted >= 8, "cells that do not part hold nothing to anything: {parted}");
     assert_eq!(after.verdict(), Outcome::Unknown);
 
+    // Of the run's own ways the same is told, by the same measure.
+    let own = place.certified(Wanted { own: true, ..Wanted::default() }).unwrap();
+    assert_eq!((own.ways.len(), own.measured, own.bound), (3, after.ways.len() as u64, after.bound));
+    assert_eq!(own.scored, after.scored);
+    assert!(own.settled >= after.settled && own.read < after.read);
+
     // What it counts is all there is, and what it says of a token is what was recorded.
     let lines = place.lines(after.cell);
     let tokens: usize = lines.iter().map(|(line, _)| line.tokens.len()).sum();

@@ -530,3 +530,69 @@ fn what_a_trace_costs_is_what_the_benchmark_said() {
     };
     says(&page, &format!("they take {}, and scoring and writing the trace {} more", range(0), range(1)));
 }
+
+#[test]
+fn what_is_said_of_certificates_is_what_they_say() {
+    let (page, all) = (read("results/README.md"), read("results/certificates.txt"));
+    let mut cells = 0;
+    for certificate in all.split("$ reprocheck certify ").skip(1) {
+        let (command, told) = certificate.split_once('\n').unwrap();
+        let cell = command.split(' ').nth(1).unwrap();
+        let own = if command.ends_with(" --own") { ", `--own`" } else { "" };
+        let rows = told.split_once("Held against cells that ran\n").unwrap().1.lines().skip(1);
+        let mut counts = [0_u64; 5];
+        for row in rows.take_while(|row| !row.is_empty()) {
+            let row = row.split_whitespace().skip(1).map(|count| count.parse::<u64>().unwrap());
+            counts.iter_mut().zip(row).for_each(|(all, one)| *all += one);
+            cells += u64::from(own.is_empty());
+        }
+        let [parted, foreseen, missed, absent, untold] = counts;
+        assert_eq!((missed, absent, foreseen + untold), (0, 0, parted), "{command}");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{cell}`{own} |"))).expect(command);
+        assert!(row.ends_with(&format!("| {parted} | {foreseen} | {untold} |")), "{row}");
+        let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        let settled = row.split(" | ").nth(2).unwrap().split(" (").next().unwrap();
+        let said = [format!("{settled} answers change in none"), "none of 1,024 answers changes".to_owned()];
+        assert!(said.iter().any(|said| words.contains(said)), "{row}");
+        assert!(!words.contains("none of 1,024 answers changes") || settled == "1,024 of 1,024", "{row}");
+    }
+    says(&page, &format!("No answer of these {cells} cells parts at a certified token"));
+}
+
+#[test]
+fn every_prompt_at_the_border_is_one_that_orders_part() {
+    let lines = read("suites/border/probes.jsonl");
+    let ids: std::collections::BTreeSet<_> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((ids.len(), lines.lines().count()), (80, 80));
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let matrix = format!(
+        "suites = [\"{}\"]\n[reference]\nprecision = \"bf16\"\norder = \"sequential\"\n[matrix]\nprecision = \"bf16\"\norder = \
+         [\"lanes:16\", \"reversed\", \"pairwise\", \"blocks:64\", \"split-k:4\", \"shuffled:7\", \"kahan\", \"neumaier\", \"dpbf16\", \
+         \"exact\"]\n",
+        root.join("suites/border").display()
+    );
+    fs::write(folder.path().join("m.toml"), matrix).unwrap();
+    let program = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+        command.args(args).current_dir(folder.path()).output().unwrap()
+    };
+    program(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "r"]);
+    let report: Value =
+        serde_json::from_slice(&program(&["report", "r", "--format", "json"]).stdout).unwrap();
+    let same = &report["precisions"][0]["all"]["agreement"]["tokens"]["unstable"];
+    assert_eq!(counted(same), Proportion { hits: 77, of: 80 });
+    let others: Vec<u64> = report["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|cell| cell["against"]["items"]["tokens"].as_object())
+        .map(|tokens| tokens["of"].as_u64().unwrap() - tokens["hits"].as_u64().unwrap())
+        .collect();
+    assert_eq!((others.iter().min(), others.iter().max(), others.len()), (Some(&22), Some(&39), 10));
+    says(&read("docs/certify.md"), "gives another first token to 22 to 39 of them");
+    says(&read("docs/certify.md"), "All but three of the 80 part in one of the ten");
+}

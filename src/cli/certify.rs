@@ -47,7 +47,7 @@ pub(super) struct Certify {
     /// A number that moves the draw of these samples
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Ask the ways of the run's own cells alone, and no other order
+    /// Ask the ways of the run's own cells alone, and no other order; how near rivals come is measured in all of them
     #[arg(long)]
     own: bool,
     /// Write a suite of the prompts that end before a token that changes, the most sensitive there are, to this folder
@@ -180,13 +180,14 @@ fn changed(change: &Change, ways: &[Cell], look: Look) -> String {
 
 /// What was measured, and what that certifies.
 fn rests(certificate: &Certificate, said: &dyn Fn(String) -> String) -> String {
-    let Certificate { tokens, ways, drawn, nearer, bound, by_margin, by_reading, changes, read, of, .. } =
-        certificate;
+    let Certificate {
+        tokens, drawn, measured, nearer, bound, by_margin, by_reading, changes, read, of, ..
+    } = certificate;
     let percent = |part: u64, of: u64| format!("{:.1} %", 100.0 * part as f64 / of.max(1) as f64);
     said(format!(
         "Measured: {}, read again in {} to add. No rival came nearer by more than {}, and none of a margin above {} by a third of it.",
         plural(*drawn, "answer"),
-        plural(ways.len() as u64, "other way"),
+        plural(*measured, "other way"),
         number(*nearer),
         number(*bound),
     )) + &said(format!(

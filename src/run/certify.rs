@@ -80,7 +80,7 @@ pub struct Wanted {
     pub percent: f64,
     /// A number that moves the draw.
     pub seed: u64,
-    /// Are only the ways of the run's own cells asked, and no other order?
+    /// Are only the ways of the run's own cells asked? How near rivals come is measured in every order, whatever is asked.
     pub own: bool,
 }
 
@@ -103,6 +103,8 @@ pub struct Certificate {
     pub tokens: u64,
     /// How many answers were drawn, to measure how near rivals come.
     pub drawn: u64,
+    /// In how many ways that was measured.
+    pub measured: u64,
     /// By how much a rival came nearer there, at most.
     pub nearer: f64,
     /// The margin above which no rival lost a third of it there.
@@ -208,10 +210,11 @@ impl Way {
     }
 }
 
-/// The other ways of a cell's family, each with a cell: those of the run, and every order of the table.
-fn ways(cell: Cell, cells: &[Cell], own_alone: bool) -> Vec<(Cell, Way)> {
+/// The other ways of a cell's family, each with a cell: those of the run, of which it is told how many they are, and then every
+/// other order of the table.
+fn ways(cell: Cell, cells: &[Cell]) -> (Vec<(Cell, Way)>, usize) {
     let family = groups(cells, FAMILY).into_iter().find(|family| family.contains(&cell)).unwrap_or_default();
-    let of_table = ORDERS.iter().filter(|_| !own_alone).flat_map(|entry| {
+    let of_table = ORDERS.iter().flat_map(|entry| {
         let follows = |threads| entry.example.under(Launch { rows: 1, threads });
         // An order that follows the threads is another one on two of them, and on four.
         let threads: &[usize] = if follows(1) == follows(2) { &[1] } else { &[2, 4] };
@@ -222,13 +225,17 @@ fn ways(cell: Cell, cells: &[Cell], own_alone: bool) -> Vec<(Cell, Way)> {
     });
     let own = Way::of(cell);
     let mut ways: Vec<(Cell, Way)> = Vec::new();
-    for other in family.into_iter().chain(of_table) {
+    let mut of_run = 0;
+    for (number, other) in family.iter().copied().chain(of_table).enumerate() {
         let Some(way) = Way::of(other) else { continue };
         if Some(way) != own && ways.iter().all(|(_, known)| *known != way) {
             ways.push((other, way));
         }
+        if number < family.len() {
+            of_run = ways.len();
+        }
     }
-    ways
+    (ways, of_run)
 }
 
 /// The first cell of every family of the lab: from it the others can be told.
@@ -263,7 +270,8 @@ pub fn certify(
             folder.display()
         )));
     }
-    let ways = ways(cell, &run.about.cells, wanted.own);
+    let (all, of_run) = ways(cell, &run.about.cells);
+    let ways = if wanted.own { &all[..of_run] } else { &all[..] };
     if ways.is_empty() {
         return Err(BisectError::Refused(format!(
             "{} has no other way to add than {cell}: ask for all orders",
@@ -278,13 +286,13 @@ pub fn certify(
     let mut done = 0;
     let mut next = || {
         done += 1;
-        watch(done, 2 * ways.len());
+        watch(done, all.len() + ways.len());
     };
 
     // How near rivals come where all is read.
     let whole = |item: &u64| (*item, certifying.lengths[*item as usize].followed);
     let mut wanted: BTreeMap<u64, usize> = drawn.iter().map(whole).collect();
-    found.add(&mut certifying, &ways, &wanted, &mut next)?;
+    found.add(&mut certifying, (&all, ways.len()), &wanted, &mut next)?;
     let mut margins = Vec::new();
     certifying.each(&mut |item, tokens| {
         let of_item = tokens.iter().filter(|_| wanted.contains_key(&item)).filter_map(Token::margin);
@@ -302,7 +310,7 @@ pub fn certify(
             rest.insert(item, last + 1);
         }
     })?;
-    found.add(&mut certifying, &ways, &rest, &mut next)?;
+    found.add(&mut certifying, (ways, ways.len()), &rest, &mut next)?;
     wanted.append(&mut rest);
 
     let tokens = certifying.lengths.iter().map(|length| length.followed as u64).sum();
@@ -310,14 +318,15 @@ pub fn certify(
     let of = certifying.lengths.iter().map(|length| (length.prompt + length.followed) as u64).sum::<u64>();
     let Found { changed, read, .. } = found;
     let unsettled: BTreeSet<u64> = changed.keys().map(|(item, _)| *item).collect();
-    let scored = certifying.scored(&ways, &changed)?;
-    let changes = certifying.changes(&ways, &changed)?;
+    let scored = certifying.scored(ways, &changed)?;
+    let changes = certifying.changes(ways, &changed)?;
     Ok(Certificate {
         cell,
         ways: ways.iter().map(|(cell, _)| *cell).collect(),
         items,
         tokens,
         drawn: count,
+        measured: all.len() as u64,
         nearer,
         bound,
         by_margin: tokens - looked_at,
@@ -392,11 +401,11 @@ struct Found {
 }
 
 impl Found {
-    /// Reads of these items so many tokens of their answers in every way.
+    /// Reads of these items so many tokens of their answers in every way. What changes is kept of the first ways.
     fn add(
         &mut self,
         certifying: &mut Certifying<'_>,
-        ways: &[(Cell, Way)],
+        (ways, asked): (&[(Cell, Way)], usize),
         wanted: &BTreeMap<u64, usize>,
         next: &mut dyn FnMut(),
     ) -> Result<(), BisectError> {
@@ -409,7 +418,7 @@ impl Found {
                         *lost = lost.max(margin);
                     }
                 }
-                if best != token.id {
+                if best != token.id && number < asked {
                     changed.entry((item, place)).or_default().entry(best).or_default().push(number);
                 }
             })?;
@@ -586,7 +595,7 @@ impl<'a> Certifying<'a> {
         let mut changes = Vec::new();
         let mut reader = Reader::open(&self.run.folder, self.trace).map_err(RunError::from)?;
         // Where to go on, in which way, and for which change.
-        let mut onward: BTreeMap<usize, Vec<(usize, usize, Question, Vec<u32>)>> = BTreeMap::new();
+        let mut onward = BTreeMap::<usize, Vec<_>>::new();
         let places: BTreeSet<u64> = changed.keys().map(|(item, _)| *item).collect();
         for item in 0..places.last().map_or(0, |last| last + 1) {
             let (line, tokens) = reader.expect(item).map_err(RunError::from)?;
@@ -597,7 +606,7 @@ impl<'a> Certifying<'a> {
             for (&(_, place), to) in changed.range((item, 0)..=(item, usize::MAX)) {
                 let mut others = Vec::new();
                 for (token, numbers) in to {
-                    let before = line.tokens[..place].iter().copied().chain([*token]).collect();
+                    let before: Vec<u32> = line.tokens[..place].iter().copied().chain([*token]).collect();
                     onward.entry(numbers[0]).or_default().push((
                         changes.len(),
                         others.len(),
