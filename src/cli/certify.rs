@@ -108,10 +108,12 @@ impl Certify {
     fn write(&self, folder: &Path, run: &Run, certificate: &Certificate) -> Result<(), Ended> {
         let Probes { count, definition, lines } = certify::probes(run, certificate)?;
         if count == 0 {
-            return Err(Ended::usage(anyhow!(
-                "no token of {} changes, so there is no prompt at the border: certify a cell of a lower precision",
-                certificate.cell
-            )));
+            complain(&format!(
+                "no prompt of {} lies at the border, so {} is not written: certify a cell of a lower precision",
+                certificate.cell,
+                folder.display()
+            ));
+            return Ok(());
         }
         for (name, text) in [("suite.toml", &definition), (PROBES, &lines)] {
             store::write(&folder.join(name), text.as_bytes()).map_err(Ended::environment)?;

@@ -117,10 +117,15 @@ impl Run {
                 "{partition} has run: join the parts with `reprocheck merge DIR… --out DIR`; this one is {}",
                 folder.display()
             )?;
-            if plan.bisect || plan.selftest {
+            let file = self.matrix.file.display();
+            if plan.bisect {
                 complain(&format!(
-                    "`bisect` and `selftest` in {} are not followed by a part: `reprocheck bisect DIR` and `reprocheck selftest` do it",
-                    self.matrix.file.display()
+                    "`bisect` in {file} is not followed by a part: `reprocheck bisect DIR` does it once the parts are joined"
+                ));
+            }
+            if plan.selftest {
+                complain(&format!(
+                    "`selftest` in {file} is not followed by a part: `reprocheck selftest --matrix {file}` does it"
                 ));
             }
             return Ok(Exit::Held);
