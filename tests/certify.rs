@@ -227,6 +227,14 @@ fn nothing_changes_in_fp32_and_a_bound_stands_above_what_was_measured() {
         out.starts_with("PASS: lab/fp32/sequential/t1/b4: none of 96 answers changes in any of "),
         "{out}"
     );
+    // Where nothing changes there is no border, and the certificate is told all the same.
+    let (code, told, err) = place.program(&["certify", "r", "--probes", "border"]);
+    assert_eq!((code, told), (0, out));
+    assert!(
+        err.contains("no prompt of lab/fp32/sequential/t1/b4 lies at the border, so border is not written"),
+        "{err}"
+    );
+    assert!(!place.path("border").exists());
 }
 
 #[test]
