@@ -3,7 +3,6 @@
 
 use std::{io::Write, num::NonZeroUsize, path::PathBuf};
 
-use anyhow::anyhow;
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser as _},
@@ -117,11 +116,7 @@ impl Bisect {
         let model = self.model.as_deref().unwrap_or(&run.about.model.name);
         let model = super::Model::open(model)?;
         let subject = model.subject()?;
-        let checkpoint = model.checkpoint().ok_or_else(|| {
-            Ended::usage(anyhow!(
-                "the run has no model, so there are no operations to look into: name a run that has one"
-            ))
-        })?;
+        let checkpoint = model.weights("there are no operations to look into")?;
         let cells = <[Cell; 2]>::try_from(&self.cells[..]).ok();
         if let Some(by) = self.by {
             let item = self.item.as_deref();

@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
@@ -75,11 +74,7 @@ impl Certify {
         let run = Run::open(&self.folder)?;
         let model = super::Model::open(self.model.as_deref().unwrap_or(&run.about.model.name))?;
         let subject = model.subject()?;
-        let checkpoint = model.checkpoint().ok_or_else(|| {
-            Ended::usage(anyhow!(
-                "the run has no model, so nothing can be added in another order: name a run that has one"
-            ))
-        })?;
+        let checkpoint = model.weights("nothing can be added in another order")?;
         let percent = share(&self.sample).unwrap_or(certify::USUAL);
         let wanted = Wanted { cell: self.cell, percent, seed: self.seed, own: self.own };
         let mut readings = Readings::new();

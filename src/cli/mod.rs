@@ -220,6 +220,13 @@ impl Model {
         self.0.as_ref()
     }
 
+    /// The weights of a run's model; where it has none, a sentence says what that makes impossible.
+    fn weights(&self, lacks: &str) -> Result<&Checkpoint, Ended> {
+        self.checkpoint().ok_or_else(|| {
+            Ended::usage(anyhow::anyhow!("the run has no model, so {lacks}: name a run that has one"))
+        })
+    }
+
     fn subject(&self) -> Result<Subject<'_>, Ended> {
         Ok(match &self.0 {
             Some(checkpoint) => {

@@ -78,11 +78,7 @@ impl Sensitivity {
         let run = Run::open(&self.folder)?;
         let model = super::Model::open(self.model.as_deref().unwrap_or(&run.about.model.name))?;
         let subject = model.subject()?;
-        let checkpoint = model.checkpoint().ok_or_else(|| {
-            Ended::usage(anyhow!(
-                "the run has no model, so there are no products to lower: name a run that has one"
-            ))
-        })?;
+        let checkpoint = model.weights("there are no products to lower")?;
         let cell = self.cell.or(run.about.reference).ok_or_else(|| {
             Ended::usage(anyhow!("the run has no reference: name the cell that the others are measured by"))
         })?;

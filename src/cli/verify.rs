@@ -2,7 +2,6 @@
 
 use std::{io::Write, path::PathBuf};
 
-use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
@@ -72,11 +71,7 @@ impl Verify {
         let run = Run::open(&self.folder)?;
         let model = super::Model::open(self.model.as_deref().unwrap_or(&run.about.model.name))?;
         let subject = model.subject()?;
-        let checkpoint = model.checkpoint().ok_or_else(|| {
-            Ended::usage(anyhow!(
-                "the run has no model, so nothing can be computed again: name a run that has one"
-            ))
-        })?;
+        let checkpoint = model.weights("nothing can be computed again")?;
         let plan = self.matrix.clone().map(|file| Matrix { file, profile: run.about.profile.clone() }.plan());
         let plan = plan.transpose()?;
         let percent = share(&self.sample).unwrap_or(verify::USUAL);

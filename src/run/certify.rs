@@ -23,7 +23,7 @@ use super::{
     request,
     reread::Batch,
     review,
-    verify::drawn,
+    verify::drawn_by,
 };
 use crate::{
     cause::{
@@ -44,7 +44,6 @@ use crate::{
         choice::{Choice, rank},
         kernel::Fast,
         order::{Launch, ORDERS},
-        random::Stream,
     },
     plan::gate::groups,
     record::Record,
@@ -279,9 +278,7 @@ pub fn certify(
         )));
     }
     let count = ((items as f64 * wanted.percent / 100.0).ceil() as u64).clamp(1, items);
-    let seed = Digest::of(format!("reprocheck certify 1\n{trace}\n{}\n{cell}\n", wanted.seed).as_bytes());
-    let (first, _) = seed.0.split_first_chunk().expect("a digest has 32 bytes");
-    let drawn = drawn(&mut Stream::new(u64::from_le_bytes(*first), 0), count, items);
+    let drawn = drawn_by(&format!("reprocheck certify 1\n{trace}\n{}\n{cell}\n", wanted.seed), count, items);
     let mut found = Found::default();
     let mut done = 0;
     let mut next = || {

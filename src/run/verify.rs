@@ -197,6 +197,13 @@ pub fn drawn(stream: &mut Stream, count: u64, of: u64) -> BTreeSet<u64> {
     drawn
 }
 
+/// The same by the SHA-256 of these words: its first 8 bytes, little endian, are the seed of [`Stream`] 0.
+pub(super) fn drawn_by(words: &str, count: u64, of: u64) -> BTreeSet<u64> {
+    let seed = Digest::of(words.as_bytes());
+    let (first, _) = seed.0.split_first_chunk().expect("a digest has 32 bytes");
+    drawn(&mut Stream::new(u64::from_le_bytes(*first), 0), count, of)
+}
+
 /// Checks a run. `watch` is told how many of how many samples that the model computes are done.
 ///
 /// # Errors
@@ -263,9 +270,7 @@ pub fn verify(
         let mut reading = Reading::open(checkpoint, numerics)?;
         for (cell, _, done) in alike {
             let Some(lengths) = check.recorded(cell, done)? else { continue };
-            let seed = Digest::of(format!("{digest}\n{}\n{cell}\n", wanted.seed).as_bytes());
-            let (first, _) = seed.0.split_first_chunk().expect("a digest has 32 bytes");
-            let drawn = drawn(&mut Stream::new(u64::from_le_bytes(*first), 0), draw.drawn, items);
+            let drawn = drawn_by(&format!("{digest}\n{}\n{cell}\n", wanted.seed), draw.drawn, items);
             check.computed(cell, done, &drawn, &lengths, &mut reading)?;
         }
     }
