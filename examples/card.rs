@@ -32,7 +32,7 @@ type Failure = Box<dyn std::error::Error>;
 /// What all others are held against.
 const REFERENCE: &str = "fp32/exact/t1";
 const PRECISIONS: [&str; 9] =
-    ["fp32", "layercast", "fp16", "bf16", "fp16-acc16", "bf16-acc16", "lmul", "int8", "fp8-e4m3"];
+    ["fp32", "layercast", "fp16", "bf16", "fp16-acc16", "bf16-acc16", "lmul", "int8", "cast:e4m3"];
 /// Those of one precision: orders, threads, and how many prompts share a call.
 const ORDERS: [&str; 5] = ["sequential", "pairwise", "lanes:16", "split-k:rows", "split-k:threads"];
 const THREADS: [usize; 2] = [1, 2];

@@ -149,7 +149,7 @@ fn what_differs_in_one_layer_is_that_layer_s() {
 #[test]
 fn a_map_does_what_was_measured_of_its_products() {
     let checkpoint = model();
-    let panel = panel(&checkpoint, ["bf16/sequential/t1", "fp8-e4m3/sequential/t1"]);
+    let panel = panel(&checkpoint, ["bf16/sequential/t1", "cast:e4m3/sequential/t1"]);
     let found = panel.sensitivity(Budget { flips: 0.1, bytes: None }, &mut |_, _| {}).unwrap();
     let layers = checkpoint.config.layers;
     assert_eq!((found.units.len(), found.bytes[1]), (STEPS.len() * layers, found.bytes[0] / 2));
@@ -195,7 +195,7 @@ fn a_transplant_stores_norms_and_biases_as_the_donor_does() {
     for name in ["llama-bias", "qwen2-tied", "qwen3-tied"] {
         let checkpoint = Checkpoint::open(&folder.join(name)).unwrap();
         let map: Numerics =
-            "map:fp32;attention-norm,qkv,output,down@0=fp8-e4m3/sequential/t1".parse().unwrap();
+            "map:fp32;attention-norm,qkv,output,down@0=cast:e4m3/sequential/t1".parse().unwrap();
         let logits = |kernel: Transplant<Fast>, donated: Donated| {
             kernel.donate(donated);
             let decoder = Decoder::load(kernel, &checkpoint).unwrap();
@@ -205,7 +205,7 @@ fn a_transplant_stores_norms_and_biases_as_the_donor_does() {
         };
         let nothing = || Donated::At(BTreeSet::new());
         let mapped = logits(Transplant::new(0, Fast::new(map).unwrap(), None), nothing());
-        let cells = ["fp32/sequential/t1", "fp8-e4m3/sequential/t1"].map(|name| name.parse().unwrap());
+        let cells = ["fp32/sequential/t1", "cast:e4m3/sequential/t1"].map(|name| name.parse().unwrap());
         let own = Transplant::of(cells, 0).unwrap();
         let places =
             [Step::AttentionNorm, Step::Qkv, Step::Output, Step::Down].map(|step| At::layer(0, step));
@@ -279,7 +279,7 @@ pub(crate) fn a_map_costs_what_was_expected(
     };
     run("own", 0, items, "fp32");
     let count = items.to_string();
-    let arguments = ["sensitivity", "own", "--to", "fp8-e4m3", "--flips", budget, "--items", &count];
+    let arguments = ["sensitivity", "own", "--to", "cast:e4m3", "--flips", budget, "--items", &count];
     let (code, out, said) =
         program(folder, &[&arguments[..], &["--format", "json", "--out", "cheap.map"]].concat());
     assert_eq!(code, 0, "{said}");

@@ -268,7 +268,7 @@ fn a_cell_that_candle_does_not_have_is_refused_by_its_name() {
     assert!(sentence.starts_with("candle/int8/t"), "{sentence}");
     let end = ": candle computes in fp32, fp16, bf16 or gguf: use one of these, or the lab engine";
     assert!(sentence.ends_with(end), "{sentence}");
-    for precision in ["layercast", "lmul", "w8a8", "fp16-acc16", "bf16-acc16", "e4m3"] {
+    for precision in ["layercast", "lmul", "w8a8", "fp16-acc16", "bf16-acc16", "cast:e4m3"] {
         assert!(refused(precision).ends_with(end), "{precision}");
     }
     assert_eq!("candle:cuda:1/fp16/t2/b1".parse::<Cell>().unwrap().refusals(), []);

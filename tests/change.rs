@@ -196,7 +196,7 @@ fn a_setting_of_which_some_cells_changed_and_some_did_not_tells_nothing() {
 
 #[test]
 fn a_wide_terminal_sees_more_columns_and_a_narrow_one_shorter_names() {
-    let matrix = "[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"layercast\", \"fp8-e4m3\"]\n\
+    let matrix = "[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"layercast\", \"cast:e4m3\"]\n\
                   order = \"pairwise\"\nbatch = [128, 256]\nprefill-chunk = 1024\n";
     let report = World::new(matrix).report(10, batch_moves);
     for width in [80, 100, 200] {
@@ -204,7 +204,7 @@ fn a_wide_terminal_sees_more_columns_and_a_narrow_one_shorter_names() {
         let longest = shown.lines().map(|line| line.chars().count()).max();
         assert!(longest <= Some(width), "{width}: {shown}");
         assert_eq!(shown.contains("95 % interval"), width == 200, "{width}: {shown}");
-        assert_eq!(shown.contains("\nlab/fp8-e4m3/pairwise/t1/b256/c1024 "), width > 80, "{shown}");
+        assert_eq!(shown.contains("\nlab/cast:e4m3/pairwise/t1/b256/c1024 "), width > 80, "{shown}");
         let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
         let told = flat.contains("The names leave out what all have in common: lab/t1/c1024.");
         assert_eq!(told, width == 80, "{shown}");

@@ -189,7 +189,7 @@ fn every_order_is_explained_under_every_launch() {
 #[test]
 fn every_precision_is_explained() {
     let names = PRECISIONS.iter().map(|entry| entry.example.to_string());
-    for name in names.chain(["lmul:m=4,scope=attention".to_owned(), "e2m1".to_owned()]) {
+    for name in names.chain(["lmul:m=4,scope=attention".to_owned(), "cast:e2m1".to_owned()]) {
         let out = held(&["explain", "precision", &name]);
         let entry = name.parse::<reprocheck::numerics::precision::Precision>().unwrap().entry();
         assert!(
@@ -211,10 +211,9 @@ fn a_wrong_name_ends_with_a_suggestion() {
     for (wrong, right) in [
         ("bf61", "bf16"),
         ("FP32", "fp32"),
-        ("fp8", "fp8-e4m3"),
-        ("FP8-E4M3", "fp8-e4m3"),
-        ("fp8-e4m3fn", "fp8-e4m3"),
-        ("eXmY", "e3m4"),
+        ("cast", "cast:e4m3"),
+        ("fp8-e4m3fn", "cast:e4m3"),
+        ("cast:eXmY", "cast:e4m3"),
         ("lmull:m=4", "lmul"),
     ] {
         for arguments in
@@ -235,8 +234,8 @@ fn a_wrong_name_ends_with_a_suggestion() {
     }
     assert!(refused(&["explain", "order", "lanes"]).contains("write `lanes:16`"));
     assert!(refused(&["explain", "precision", "lmul:m=24"]).contains("from 1 to 23"));
-    assert!(refused(&["explain", "precision", "e9m3"]).contains("choose 2 to 8"));
-    assert!(refused(&["explain", "precision", "e2m1:saturate=no"]).contains("let it saturate"));
+    assert!(refused(&["explain", "precision", "cast:e9m3"]).contains("choose 2 to 8"));
+    assert!(refused(&["explain", "precision", "cast:e2m1,saturate=no"]).contains("let it saturate"));
 }
 
 #[test]
@@ -537,17 +536,17 @@ fn small_floats_saturate_or_do_not_as_told() {
         ("-1e9", 0xC3E0_0000, 0x7FC0_0000),
     ] {
         let line = format!(r#"{{"a":[{value}],"b":[1]}}"#);
-        dot("fp8-e4m3/sequential", &line, saturating);
-        dot("fp8-e4m3:saturate=no/sequential", &line, not);
+        dot("cast:e4m3/sequential", &line, saturating);
+        dot("cast:e4m3,saturate=no/sequential", &line, not);
     }
     // The sum is wider than the result.
-    dot("fp8-e4m3/sequential", r#"{"a":[448,448,-448],"b":[1,1,1]}"#, 0x43E0_0000);
-    dot("fp8-e4m3/sequential", r#"{"a":[448,448],"b":[1,1]}"#, 0x43E0_0000);
-    dot("fp8-e5m2/sequential", r#"{"a":[1e6],"b":[1]}"#, 0x4760_0000);
-    dot("fp8-e5m2:saturate=no/sequential", r#"{"a":[1e6],"b":[1]}"#, 0x7F80_0000);
-    dot("e2m1/sequential", r#"{"a":[5],"b":[1]}"#, 0x4080_0000);
-    dot("e2m1:round=up/sequential", r#"{"a":[4.1],"b":[1]}"#, 0x40C0_0000);
-    dot("e2m1/sequential", r#"{"a":[100],"b":[1]}"#, 0x40C0_0000);
+    dot("cast:e4m3/sequential", r#"{"a":[448,448,-448],"b":[1,1,1]}"#, 0x43E0_0000);
+    dot("cast:e4m3/sequential", r#"{"a":[448,448],"b":[1,1]}"#, 0x43E0_0000);
+    dot("cast:e5m2/sequential", r#"{"a":[1e6],"b":[1]}"#, 0x4760_0000);
+    dot("cast:e5m2,saturate=no/sequential", r#"{"a":[1e6],"b":[1]}"#, 0x7F80_0000);
+    dot("cast:e2m1/sequential", r#"{"a":[5],"b":[1]}"#, 0x4080_0000);
+    dot("cast:e2m1,round=up/sequential", r#"{"a":[4.1],"b":[1]}"#, 0x40C0_0000);
+    dot("cast:e2m1/sequential", r#"{"a":[100],"b":[1]}"#, 0x40C0_0000);
 }
 
 #[test]

@@ -114,12 +114,12 @@ fn precisions() -> Vec<Precision> {
         "lmul:variant=formula",
         "lmul:m=3,variant=formula",
         "int8:threshold=0.9",
-        "e2m1",
-        "e8m4",
-        "e6m9:round=zero",
-        "e6m22",
-        "fp8-e4m3:saturate=no",
-        "fp8-e5m2:round=up,saturate=no",
+        "cast:e2m1",
+        "cast:e8m4",
+        "cast:e6m9,round=zero",
+        "cast:e6m22",
+        "cast:e4m3,saturate=no",
+        "cast:e5m2,round=up,saturate=no",
     ];
     PRECISIONS
         .iter()
@@ -464,8 +464,8 @@ fn packed_weights_take_their_own_bytes_and_nothing_twice() {
     };
     let weights = columns * depth;
     assert_eq!(bytes("fp32"), 4 * weights);
-    assert_eq!([bytes("bf16"), bytes("layercast"), bytes("fp16"), bytes("e6m9")], [2 * weights; 4]);
-    assert_eq!([bytes("fp8-e4m3"), bytes("e3m4"), bytes("e2m1")], [weights; 3]);
+    assert_eq!([bytes("bf16"), bytes("layercast"), bytes("fp16"), bytes("cast:e6m9")], [2 * weights; 4]);
+    assert_eq!([bytes("cast:e4m3"), bytes("cast:e3m4"), bytes("cast:e2m1")], [weights; 3]);
     // One scale a column.
     assert_eq!([bytes("int8"), bytes("w8a8")], [weights + 4 * columns; 2]);
 }
@@ -486,7 +486,7 @@ fn the_revealed_tree_is_the_declared_one() {
                             assert_eq!(tree, declared, "{} {launch:?} {terms}", kernel.numerics());
                         }
                         Err(RevealError::NoRoom { .. }) => {
-                            let narrow = ["fp8-e4m3", "fp8-e5m2", "eXmY", "int8", "w8a8"];
+                            let narrow = ["cast:e4m3", "cast:e5m2", "cast:eXmY", "int8", "w8a8"];
                             assert!(narrow.contains(&precision.entry().name), "{precision} has room");
                         }
                         Err(error) => panic!("{} {launch:?} {terms}: {error}", kernel.numerics()),

@@ -28,7 +28,7 @@ fn numerics(precision: Precision, order: Order, threads: usize) -> Numerics {
 
 /// Precisions under which a row's bits do not depend on its batch.
 fn invariant_precisions() -> Vec<Precision> {
-    let more = ["lmul:m=4,scope=attention", "e3m2:round=zero"].map(|name| name.parse().unwrap());
+    let more = ["lmul:m=4,scope=attention", "cast:e3m2,round=zero"].map(|name| name.parse().unwrap());
     let examples = PRECISIONS.iter().map(|entry| entry.example);
     examples.filter(|precision| !matches!(precision, Precision::Int8(_))).chain(more).collect()
 }

@@ -198,7 +198,7 @@ fn what_no_order_explains_is_told_apart_from_what_one_might() {
     assert!(said.contains("None has its bits at any place. The nearest, fp32/"), "{said}");
     assert!(said.contains("its order may be all that sets it apart, and is not one of these"), "{said}");
     // Another rounding is farther.
-    let place = Place::new(&script("e8m10/sequential/t1", Shows::Logits), ONE);
+    let place = Place::new(&script("cast:e8m10/sequential/t1", Shows::Logits), ONE);
     let said = place.said(FEW);
     assert!(said.contains("None has its bits "), "{said}");
     assert!(said.contains("so more than its order sets it apart"), "{said}");

@@ -60,7 +60,7 @@ struct Lines {
 type Line = (Vec<(usize, Option<usize>)>, Vec<Step>, Precision);
 
 const SOME: [&str; 6] =
-    ["bf16", "fp8-e4m3", "lmul:m=4,scope=attention", "int8:threshold=4.5", "e3m2:round=zero", "gguf"];
+    ["bf16", "cast:e4m3", "lmul:m=4,scope=attention", "int8:threshold=4.5", "cast:e3m2,round=zero", "gguf"];
 
 impl Lines {
     fn random(stream: &mut Stream) -> Lines {
@@ -157,11 +157,11 @@ fn a_map_is_what_its_lines_say_and_has_one_name_and_one_text() {
 fn texts_that_mean_the_same_have_the_name_that_is_shown() {
     for (name, texts) in [
         (
-            "map:fp8-e4m3;gate-up@7.12-=bf16;down@0-3.7.12-=bf16;head=fp32",
+            "map:cast:e4m3;gate-up@7.12-=bf16;down@0-3.7.12-=bf16;head=fp32",
             &[
-                "all: fp8-e4m3\nlayers 0-3, down: bf16\nlayers 7 12-, gate-up down: bf16\nhead: fp32\n",
-                "all: fp8-e4m3\ndown gate-up head: bf16\nlayers 4-6 8-11, down: fp8-e4m3\nhead: fp32\n\
-                 layers 0-6 8-11, gate-up: fp8-e4m3",
+                "all: cast:e4m3\nlayers 0-3, down: bf16\nlayers 7 12-, gate-up down: bf16\nhead: fp32\n",
+                "all: cast:e4m3\ndown gate-up head: bf16\nlayers 4-6 8-11, down: cast:e4m3\nhead: fp32\n\
+                 layers 0-6 8-11, gate-up: cast:e4m3",
             ][..],
         ),
         (
@@ -172,8 +172,8 @@ fn texts_that_mean_the_same_have_the_name_that_is_shown() {
             ],
         ),
         (
-            "map:bf16;gate-up,down@1-=fp8-e4m3;head=fp32",
-            &["all: bf16\ngate-up,down: fp8-e4m3\r\nlayers 0: bf16\r\nhead:fp32"],
+            "map:bf16;gate-up,down@1-=cast:e4m3;head=fp32",
+            &["all: bf16\ngate-up,down: cast:e4m3\r\nlayers 0: bf16\r\nhead:fp32"],
         ),
         (
             "map:fp32;scores,context=lmul:m=4,scope=attention",
@@ -195,8 +195,8 @@ fn texts_that_mean_the_same_have_the_name_that_is_shown() {
         assert_eq!(precision(name).to_string(), name);
     }
     // What stands alone has what most steps have.
-    let map = precision("map:fp8-e4m3;head=fp32");
-    assert_eq!(map.at(At::alone(Site::Head)), precision("fp8-e4m3"));
+    let map = precision("map:cast:e4m3;head=fp32");
+    assert_eq!(map.at(At::alone(Site::Head)), precision("cast:e4m3"));
     assert_eq!(map.at(At::outside(Step::Head)), precision("fp32"));
 }
 
@@ -254,7 +254,7 @@ fn a_map_computes_what_a_transplant_of_its_places_computes() {
     let checkpoint = Checkpoint::embedded(&MODELS[0]).unwrap();
     let fast = |precision: &str| Fast::new(numerics(precision)).unwrap();
     for (host, donor, lines, donated) in [
-        ("bf16", "fp8-e4m3", "layers 0-1, down gate-up", &[Step::Down, Step::GateUp][..]),
+        ("bf16", "cast:e4m3", "layers 0-1, down gate-up", &[Step::Down, Step::GateUp][..]),
         ("bf16", "fp32", "layers 0-1, scores softmax context", &[Step::Scores, Step::Softmax, Step::Context]),
         (
             "fp32",
@@ -264,7 +264,7 @@ fn a_map_computes_what_a_transplant_of_its_places_computes() {
         ),
         (
             "fp32",
-            "e4m3",
+            "cast:e4m3",
             "layers 0-1, query-rotation key-rotation attention-add gate mlp-add",
             &[Step::QueryRotation, Step::KeyRotation, Step::AttentionAdd, Step::Gate, Step::MlpAdd],
         ),
@@ -343,7 +343,7 @@ fn vectors_are_stored_as_their_own_place_stores_them() {
         for steps in
             [steps.to_owned(), "head".to_owned()].into_iter().chain(steps.split(' ').map(str::to_owned))
         {
-            let map = read(&format!("all: bf16\nlayers 1: fp8-e4m3\n{steps}: fp8-e4m3")).to_string();
+            let map = read(&format!("all: bf16\nlayers 1: cast:e4m3\n{steps}: cast:e4m3")).to_string();
             let kernel = Looks { kernel: Fast::new(numerics(&map)).unwrap(), seen: Mutex::default() };
             let decoder = Decoder::load(kernel, &checkpoint).unwrap();
             let mut cache = decoder.cache();
@@ -417,8 +417,8 @@ impl Place {
     }
 }
 
-const SMOOTH: &str = "all: fp8-e4m3\nlayers 0-1, down gate-up: bf16 # where it counts\nhead: fp32\n";
-const NAME: &str = "map:fp8-e4m3;gate-up,down@0-1=bf16;head=fp32";
+const SMOOTH: &str = "all: cast:e4m3\nlayers 0-1, down gate-up: bf16 # where it counts\nhead: fp32\n";
+const NAME: &str = "map:cast:e4m3;gate-up,down@0-1=bf16;head=fp32";
 
 const MATRIX: &str = r#"
 suites = ["carry_chain"]
@@ -493,14 +493,14 @@ fn a_person_may_name_a_map_by_its_file_wherever_a_precision_or_a_cell_is_named()
     assert!(by_words.contains(&format!("lab/{NAME}/sequential/t1/b1: ")), "{by_words}");
     assert_eq!(generate(&["--precision", "map:smooth.map"]), by_words);
     assert_eq!(generate(&["--cell", "lab/map:smooth.map/sequential/t1/b1"]), by_words);
-    let loose = "lab/map:fp8-e4m3;head=fp32;down@0-1=bf16;gate-up@1.0=bf16/sequential/t1/b1";
+    let loose = "lab/map:cast:e4m3;head=fp32;down@0-1=bf16;gate-up@1.0=bf16/sequential/t1/b1";
     assert_eq!(generate(&["--cell", loose]), by_words);
     assert_eq!(generate(&["--precision", "map:plain.map"]), generate(&["--precision", "bf16"]));
     let explained = place.held(&["explain", "precision", "map:smooth.map"]);
     assert!(
         explained.starts_with(&format!("{NAME}: "))
             && explained.contains(
-                "\nplaces\n  all: fp8-e4m3\n  layers 0-1, gate-up down: bf16\n  head: fp32\n\nWhat follows is of fp8-e4m3; "
+                "\nplaces\n  all: cast:e4m3\n  layers 0-1, gate-up down: bf16\n  head: fp32\n\nWhat follows is of cast:e4m3; "
             ),
         "{explained}"
     );
@@ -599,7 +599,7 @@ fn a_cell_whose_name_is_too_long_for_a_file_runs_like_any_other() {
     let rule = |(number, step): (usize, &Step)| {
         let (name, exponent) = (step.name(), 3 + number % 6);
         format!(
-            "layers {}, {name}: e{exponent}m{}\nlayers 3, {name}: e3m{}\n",
+            "layers {}, {name}: cast:e{exponent}m{}\nlayers 3, {name}: cast:e3m{}\n",
             number % 3,
             2 + number,
             3 + number

@@ -249,7 +249,7 @@ fn what_is_said_of_a_real_model_is_so() {
             percent(apart("lmul:m=3"))
         ),
     );
-    let broken = cell(&report, "lab/fp8-e4m3/sequential/t2/b8");
+    let broken = cell(&report, "lab/cast:e4m3/sequential/t2/b8");
     assert_eq!((broken["tokens"].as_f64().unwrap() / 206.0).round(), 2.0);
     assert_eq!(counted(&broken["accuracy"]).hits, 0);
 }
@@ -322,9 +322,9 @@ fn what_is_said_of_approximate_arithmetic_is_so() {
         let (paired, _) = against(name);
         says(&page, &format!("`{name}` loses {} and gains {}", paired.lost, paired.gained));
     }
-    let (fp8, _) = against("fp8-e4m3");
-    says(&page, &format!("`fp8-e4m3` loses {} and gains {} ({})", fp8.lost, fp8.gained, change(fp8, 5)));
-    let bits = &precision(&report, "fp8-e4m3")["all"]["agreement"]["bits"]["unstable"];
+    let (fp8, _) = against("cast:e4m3");
+    says(&page, &format!("`cast:e4m3` loses {} and gains {} ({})", fp8.lost, fp8.gained, change(fp8, 5)));
+    let bits = &precision(&report, "cast:e4m3")["all"]["agreement"]["bits"]["unstable"];
     says(
         &page,
         &format!(

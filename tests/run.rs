@@ -1413,7 +1413,7 @@ fn every_matrix_that_is_shipped_means_what_it_says() {
     // The same, and sixteen draws of each.
     assert_eq!(cells("paper-sampled.toml").len(), 16 * paper.len());
     let approximate = cells("approximate.toml");
-    for precision in ["lmul", "int8", "w8a8", "fp8-e4m3"] {
+    for precision in ["lmul", "int8", "w8a8", "cast:e4m3"] {
         let count =
             approximate.iter().filter(|cell| cell.get(Axis::Precision).to_string() == precision).count();
         assert_eq!(count, 12, "{precision}");

@@ -245,9 +245,9 @@ fn the_ranges_of_margins_are_those_that_are_counted() {
 fn every_name_of_a_cell_is_known() {
     let precisions = PRECISIONS.iter().map(|entry| entry.example.to_string());
     let others = [
-        "fp8-e4m3:round=up,saturate=no",
-        "e5m10:saturate=no",
-        "e8m23:round=zero",
+        "cast:e4m3,round=up,saturate=no",
+        "cast:e5m10,saturate=no",
+        "cast:e8m23,round=zero",
         "lmul:m=3,scope=linear,variant=formula",
         "lmul:scope=attention",
         "int8:threshold=3.5",

@@ -50,7 +50,7 @@ impl Size {
         format!(
             "suites = [\"carry_chain\"]\nitems = {}\n[generate]\nmax-new-tokens = 2\n\
              [reference]\nprecision = \"fp32\"\norder = \"sequential\"\n\
-             [matrix]\nprecision = [\"fp32\", \"bf16\", \"fp16\", \"layercast\", \"fp8-e5m2\"]\norder = {:?}\nbatch = {:?}\n\
+             [matrix]\nprecision = [\"fp32\", \"bf16\", \"fp16\", \"layercast\", \"cast:e5m2\"]\norder = {:?}\nbatch = {:?}\n\
              threads = {:?}\n[[gate]]\nname = \"nothing but precision and order matters\"\nvary = [\"batch\", \"threads\"]\n\
              require = \"bits\"\n",
             self.items,

@@ -59,7 +59,7 @@ fn what_computes_alike_is_read_once_and_counted_as_often_as_it_stands_for() {
 
 #[test]
 fn a_change_of_precision_is_told_at_once_and_another_order_never() {
-    let found = found("bf16", 8, 3, 0, &["another-order", "fp8-e4m3", "kv:fp8-e4m3", "bf16"]);
+    let found = found("bf16", 8, 3, 0, &["another-order", "cast:e4m3", "kv:cast:e4m3", "bf16"]);
     let [order, fp8, kv, same] = &found.powers[..] else { panic!("{:?}", found.unread) };
     assert_eq!((order.tokens, order.interval[1]), (None, None));
     assert!(order.moved.hits > 0 && order.auc < 0.9, "{order:?}");
@@ -122,7 +122,7 @@ fn what_is_held_against_a_precision_can_differ_from_it() {
     let has = |precision: &str, name: &str| names(precision).iter().any(|known| known == name);
     assert!(has("bf16", "rounding-toward-zero") && !has("fp16", "rounding-toward-zero"));
     assert!(has("fp16", "bf16-for-fp32") && !has("bf16", "bf16-for-fp32"));
-    assert!(has("fp32", "int8") && !has("int8", "int8") && has("fp32", "kv:fp8-e4m3"));
+    assert!(has("fp32", "int8") && !has("int8", "int8") && has("fp32", "kv:cast:e4m3"));
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn a_healthy_run_holds_in_full_whatever_moves_its_bits() {
             4,
         ),
         (
-            "replay = true\n[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"fp8-e4m3\", \"int8\"]\nbatch = [1, 3]\n",
+            "replay = true\n[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"cast:e4m3\", \"int8\"]\nbatch = [1, 3]\n",
             5,
         ),
     ] {
@@ -374,7 +374,7 @@ fn a_change_is_found_however_a_cell_is_read_again() {
             "choice = \"sampled:temperature=1.5\"\n[matrix]\nprecision = \"w8a8\"",
             &[Change::Token, Change::Logit],
         ),
-        (&format!("{replay}\nprecision = \"fp8-e4m3\""), &[Change::Token, Change::Digest, Change::Text]),
+        (&format!("{replay}\nprecision = \"cast:e4m3\""), &[Change::Token, Change::Digest, Change::Text]),
         (&format!("{replay}\nprecision = \"int8\""), &[Change::Token, Change::Digest]),
     ] {
         let place =

@@ -1,7 +1,7 @@
 //! Precision maps as files: line by line, which steps of which layers have which precision.
 //!
 //! ```text
-//! all: fp8-e4m3                 # first, so that every place has one
+//! all: cast:e4m3                 # first, so that every place has one
 //! layers 0-3, down: bf16        # a step of some layers
 //! layers 7 12-, gate-up down: bf16
 //! head: fp32                    # a step without layers: in all of them, or outside

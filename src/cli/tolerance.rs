@@ -66,7 +66,7 @@ pub(super) struct Tolerance {
     /// Which half of the items says where the limits lie, and what is drawn
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// What is held against it: faults and precisions [default: nine faults, int8, fp8-e4m3, w8a8, kv:fp8-e4m3, e2m1]
+    /// What is held against it: faults and precisions [default: nine faults, int8, cast:e4m3, w8a8, kv:cast:e4m3, cast:e2m1]
     #[arg(long, num_args = 1.., value_name = "NAME")]
     against: Vec<String>,
     /// The share of the rows that may exceed a limit

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn numerics_parse_back_to_the_same_value() {
-        for text in ["fp32/exact/t1", "lmul:m=4,scope=attention/split-k:rows/t16", "e3m2:round=up/lanes:8/t2"]
+        for text in
+            ["fp32/exact/t1", "lmul:m=4,scope=attention/split-k:rows/t16", "cast:e3m2,round=up/lanes:8/t2"]
         {
             assert_eq!(text.parse::<Numerics>().unwrap().to_string(), text);
         }

@@ -229,7 +229,7 @@ const FAULTS: [(&str, KernelFault); 9] = [
     ("lost-epsilon", KernelFault::LosesEpsilon),
 ];
 /// The precisions that are held against any other.
-const PRECISIONS: [&str; 5] = ["int8", "fp8-e4m3", "w8a8", "kv:fp8-e4m3", "e2m1"];
+const PRECISIONS: [&str; 5] = ["int8", "cast:e4m3", "w8a8", "kv:cast:e4m3", "cast:e2m1"];
 /// Stands before a precision that keys, values, and what meets them alone have.
 const KV: &str = "kv:";
 

@@ -264,7 +264,7 @@ fn most_common(values: impl Iterator<Item = Precision> + Clone) -> Option<Precis
 }
 
 impl Map {
-    /// The example of the table of precisions: `map:bf16;gate-up,down@1-=fp8-e4m3;head=fp32`.
+    /// The example of the table of precisions: `map:bf16;gate-up,down@1-=cast:e4m3;head=fp32`.
     pub(super) const EXAMPLE: Map = {
         const fn with(mut row: Row, step: Step, precision: Precision) -> Row {
             if let Some(number) = step.number() {
@@ -442,7 +442,7 @@ fn in_rows(holds: impl Iterator<Item = bool>) -> Vec<Layers> {
     found
 }
 
-/// `map:fp8-e4m3;down@0-3=bf16;head=fp32`
+/// `map:cast:e4m3;down@0-3=bf16;head=fp32`
 impl fmt::Display for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PREFIX}{}", self.0.base)?;

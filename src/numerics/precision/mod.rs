@@ -131,7 +131,9 @@ pub struct PrecisionEntry {
 }
 
 /// The row of the minifloats that have none of their own. Those stand before it.
-const ANY: &str = "eXmY";
+const ANY: &str = "cast:eXmY";
+/// What the name of a minifloat begins with; its parameters follow the format after a comma.
+const CAST: &str = "cast:";
 /// The row of maps, which are named by a file, or by what it says.
 const MAP: &str = "map:FILE";
 const MINIFLOAT_PARAMETERS: &[&str] = &["round=even|away|up|down|zero", "saturate=yes|no"];
@@ -188,14 +190,14 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
         example: Precision::LayerCast,
     },
     PrecisionEntry {
-        name: "fp8-e4m3",
+        name: "cast:e4m3",
         sentence: "8-bit floats with 3 mantissa bits (OCP: largest 448, no infinity), cast without a scale; f32 sums",
         rounds: "weights, activations, cache cast to e4m3 as they are; each multiply-add to f32; logits stay f32",
         parameters: MINIFLOAT_PARAMETERS,
         example: Precision::Minifloat(Format::E4M3),
     },
     PrecisionEntry {
-        name: "fp8-e5m2",
+        name: "cast:e5m2",
         sentence: "8-bit floats with 2 mantissa bits (OCP: IEEE-like, largest 57344), cast without a scale; f32 sums",
         rounds: "weights, activations, cache cast to e5m2 as they are; each multiply-add to f32; logits stay f32",
         parameters: MINIFLOAT_PARAMETERS,
@@ -372,9 +374,9 @@ mod tests {
             ("fp16", Format::F16),
             ("fp16-acc16", Format::F16),
             ("layercast", Format::BF16),
-            ("fp8-e4m3", Format::E4M3),
-            ("fp8-e5m2", Format::E5M2),
-            ("e3m4", Format::E3M4),
+            ("cast:e4m3", Format::E4M3),
+            ("cast:e5m2", Format::E5M2),
+            ("cast:e3m4", Format::E3M4),
             ("lmul:m=3", Format::F32),
             ("int8", Format::F16),
             ("w8a8", Format::F32),

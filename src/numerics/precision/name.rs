@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    ANY, MAP, PRECISIONS, Precision, PrecisionEntry, Scope,
+    ANY, CAST, MAP, PRECISIONS, Precision, PrecisionEntry, Scope,
     map::{self, MapError},
 };
 use crate::{
@@ -18,14 +18,20 @@ impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Precision::Map(map) => return map.fmt(f),
-            Precision::Minifloat(format) if self.entry().name == ANY => {
-                write!(f, "e{}m{}", format.exponent_bits(), format.mantissa_bits())?;
+            Precision::Minifloat(format) => {
+                write!(f, "{CAST}e{}m{}", format.exponent_bits(), format.mantissa_bits())?;
             }
             _ => f.write_str(self.entry().name)?,
         }
         let parameters = self.parameters();
-        if parameters.is_empty() { Ok(()) } else { write!(f, ":{}", parameters.join(",")) }
+        let before = before_parameters(self.entry().name);
+        if parameters.is_empty() { Ok(()) } else { write!(f, "{before}{}", parameters.join(",")) }
     }
+}
+
+/// What stands between this name and its parameters.
+fn before_parameters(name: &str) -> char {
+    if name.starts_with(CAST) { ',' } else { ':' }
 }
 
 /// What a name looks like, for a schema: a regular expression without its ends.
@@ -36,11 +42,11 @@ pub(crate) fn pattern() -> String {
         None => (*written).to_owned(),
     };
     let of_entry = |entry: &PrecisionEntry| {
-        let name = entry.name.replace(ANY, "e[2-8]m[1-9][0-9]?");
+        let name = entry.name.replace("eXmY", "e[2-8]m[1-9][0-9]?");
         let parameters: Vec<_> = entry.parameters.iter().map(parameter).collect();
         match parameters.join("|") {
             none if none.is_empty() => name,
-            one => format!("{name}(:({one})(,({one}))*)?"),
+            one => format!("{name}({}({one})(,({one}))*)?", before_parameters(&name)),
         }
     };
     let plain = PRECISIONS.iter().filter(|entry| entry.name != MAP);
@@ -61,6 +67,14 @@ pub enum PrecisionError {
         name: String,
         /// The nearest name there is.
         nearest: Option<String>,
+    },
+    /// A name that has become another.
+    #[error("`{name}` has been renamed to `{now}`: it is a cast without a scale")]
+    Renamed {
+        /// What was given.
+        name: String,
+        /// What it is called now.
+        now: String,
     },
     /// A parameter that is not written `key=value`, or that the precision does not take.
     #[error("precision `{precision}` has no parameter `{parameter}`: {}", takes(.precision, .known))]
@@ -112,14 +126,15 @@ impl FromStr for Precision {
         if let Some(rest) = name.strip_prefix(map::PREFIX) {
             return Ok(map::parse(rest)?);
         }
-        let (base, parameters) = name.split_once(':').unwrap_or((name, ""));
+        let (base, parameters) = name.split_once(before_parameters(name)).unwrap_or((name, ""));
         let mut precision = match PRECISIONS.iter().find(|entry| entry.name == base && base != ANY) {
             Some(entry) => entry.example,
             None => minifloat(base).ok_or_else(|| {
+                if let Some(now) = renamed(name) {
+                    return PrecisionError::Renamed { name: name.to_owned(), now };
+                }
                 let nearest = nearest(base, PRECISIONS.iter().map(|entry| entry.name));
-                // The letters of `eXmY` are no name to write.
-                let nearest = nearest.map(|name| name.replace('X', "3").replace('Y', "4"));
-                PrecisionError::Unknown { name: name.to_owned(), nearest }
+                PrecisionError::Unknown { name: name.to_owned(), nearest: nearest.map(str::to_owned) }
             })??,
         };
         let mut seen = Vec::new();
@@ -138,11 +153,24 @@ impl FromStr for Precision {
     }
 }
 
-/// `eXmY`, if the name has that shape at all.
+/// `cast:eXmY`, if the name has that shape at all.
 fn minifloat(name: &str) -> Option<Result<Precision, FormatError>> {
-    let (exponent, mantissa) = name.strip_prefix('e')?.split_once('m')?;
+    let (exponent, mantissa) = name.strip_prefix(CAST)?.strip_prefix('e')?.split_once('m')?;
     let (exponent, mantissa) = (exponent.parse().ok()?, mantissa.parse().ok()?);
     Some(Format::minifloat(exponent, mantissa).map(Precision::Minifloat))
+}
+
+/// What a cast is called whose name is of the time when it had none of its own: `fp8-e4m3`, `fp8-e5m2`, `eXmY`.
+fn renamed(name: &str) -> Option<String> {
+    let name = name.to_lowercase();
+    let (base, parameters) = name.split_once(':').unwrap_or((&name, ""));
+    let format = match base {
+        "fp8-e4m3" | "fp8-e5m2" => &base["fp8-".len()..],
+        format => format,
+    };
+    let now = format!("{CAST}{format}");
+    minifloat(&now)?.ok()?;
+    Some(if parameters.is_empty() { now } else { format!("{now},{parameters}") })
 }
 
 impl Precision {
@@ -233,12 +261,11 @@ mod tests {
             "lmul:scope=linear",
             "lmul:m=7,scope=attention,variant=formula",
             "int8:threshold=4.5",
-            "e4m3",
-            "e2m1",
-            "e3m2:round=zero",
-            "e8m4",
-            "fp8-e4m3:round=down,saturate=no",
-            "fp8-e5m2:saturate=no",
+            "cast:e2m1",
+            "cast:e3m2,round=zero",
+            "cast:e8m4",
+            "cast:e4m3,round=down,saturate=no",
+            "cast:e5m2,saturate=no",
         ];
         let examples = PRECISIONS.iter().map(|entry| entry.example);
         for precision in examples.chain(more.iter().map(|name| name.parse().unwrap())) {
@@ -252,8 +279,8 @@ mod tests {
         assert_eq!(name("lmul:scope=attention,m=4"), "lmul:m=4,scope=attention");
         assert_eq!(name("lmul:m=23,scope=all,variant=bits"), "lmul");
         assert_eq!(name("int8:threshold=6.0"), "int8");
-        assert_eq!(name("e4m3"), "fp8-e4m3");
-        assert_eq!(name("fp8-e5m2:round=even,saturate=yes"), "fp8-e5m2");
+        assert_eq!(name("cast:e04m3"), "cast:e4m3");
+        assert_eq!(name("cast:e5m2,round=even,saturate=yes"), "cast:e5m2");
         for entry in PRECISIONS.iter().filter(|entry| ![ANY, MAP].contains(&entry.name)) {
             assert_eq!(entry.example.to_string(), entry.name);
         }
@@ -267,12 +294,12 @@ mod tests {
             "unknown precision `bf61`: did you mean `bf16`? see `reprocheck list precisions`"
         );
         assert_eq!(
-            error("eXmY"),
-            "unknown precision `eXmY`: did you mean `e3m4`? see `reprocheck list precisions`"
+            error("cast:eXmY"),
+            "unknown precision `cast:eXmY`: did you mean `cast:e4m3`? see `reprocheck list precisions`"
         );
         assert_eq!(
-            error("FP8"),
-            "unknown precision `FP8`: did you mean `fp8-e4m3`? see `reprocheck list precisions`"
+            error("cast"),
+            "unknown precision `cast`: did you mean `cast:e4m3`? see `reprocheck list precisions`"
         );
         assert_eq!(error("zzz"), "unknown precision `zzz`: see `reprocheck list precisions`");
         assert_eq!(error("bf16:m=4"), "precision `bf16` has no parameter `m`: it takes none, write `bf16`");
@@ -290,6 +317,17 @@ mod tests {
             error("int8:threshold=-1"),
             "`-1` is not a value of `threshold`: write a positive number, such as 6"
         );
+        for (old, now) in [
+            ("fp8-e4m3", "cast:e4m3"),
+            ("FP8-E5M2", "cast:e5m2"),
+            ("e4m3", "cast:e4m3"),
+            ("e3m4", "cast:e3m4"),
+            ("fp8-e4m3:round=down,saturate=no", "cast:e4m3,round=down,saturate=no"),
+        ] {
+            let told = format!("`{old}` has been renamed to `{now}`: it is a cast without a scale");
+            assert_eq!((error(old), now.parse::<Precision>().is_ok()), (told, true));
+        }
+        assert_eq!(error("cast:e9m3"), "a format cannot have 9 exponent bits: choose 2 to 8");
         assert_eq!(error("bf16:"), "precision `bf16` has no parameter ``: it takes none, write `bf16`");
     }
 }
