@@ -212,7 +212,6 @@ fn a_wrong_name_ends_with_a_suggestion() {
         ("bf61", "bf16"),
         ("FP32", "fp32"),
         ("cast", "cast:e4m3"),
-        ("fp8-e4m3fn", "cast:e4m3"),
         ("cast:eXmY", "cast:e4m3"),
         ("lmull:m=4", "lmul"),
     ] {

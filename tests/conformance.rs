@@ -120,6 +120,15 @@ fn precisions() -> Vec<Precision> {
         "cast:e6m22",
         "cast:e4m3,saturate=no",
         "cast:e5m2,round=up,saturate=no",
+        "cast:e4m3,sum=e4m3",
+        "cast:e5m2,sum=f16",
+        "cast:e2m1,sum=e2m1",
+        "bf16:sum=e8m13",
+        "bf16:sum=e8m7",
+        "fp16:sum=e6m9",
+        "layercast:sum=bf16",
+        "tf32:sum=e8m23",
+        "tf32:sum=e3m4",
     ];
     PRECISIONS
         .iter()

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pulp::Arch;
+use pulp::{Arch, Simd};
 use thiserror::Error;
 
 use super::canonical;
@@ -81,14 +81,15 @@ named! {
     Zero = "zero",
 }
 
-/// The name without rounding: `f32`, `bf16`, `f16`, or `e4m3` and its like. The three known names mean
-/// formats that do not saturate; one of their shape that does is `e8m23`, `e8m7` or `e5m10`.
+/// The name without rounding: `f32`, `bf16`, `f16`, `tf32`, or `e4m3` and its like. The four known names mean
+/// formats that do not saturate; one of their shape that does is `e8m23`, `e8m7`, `e5m10` or `e8m10`.
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match (self.exponent, self.mantissa, self.saturate) {
             (8, 23, false) => f.pad("f32"),
             (8, 7, false) => f.pad("bf16"),
             (5, 10, false) => f.pad("f16"),
+            (8, 10, false) => f.pad("tf32"),
             (exponent, mantissa, _) => f.pad(&format!("e{exponent}m{mantissa}")),
         }
     }
@@ -101,6 +102,8 @@ impl Format {
     pub const BF16: Self = Self::new(8, 7, Specials::Ieee, false);
     /// IEEE binary16.
     pub const F16: Self = Self::new(5, 10, Specials::Ieee, false);
+    /// NVIDIA's TF32: the range of binary32 with the precision of binary16.
+    pub const TF32: Self = Self::new(8, 10, Specials::Ieee, false);
     /// OCP e4m3, saturating.
     pub const E4M3: Self = Self::new(4, 3, Specials::NanOnly, true);
     /// OCP e5m2, saturating.
@@ -394,6 +397,27 @@ impl Lanes {
         let value = if value > self.largest { self.overflow } else { value };
         let value = value | (x.to_bits() & SIGN);
         f32::from_bits(if magnitude > self.last_number { self.nan } else { value })
+    }
+
+    /// [`round`](Self::round) of every lane of a vector.
+    #[inline(always)]
+    pub(crate) fn round_all<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
+        let word = simd.transmute_u32s_f32s(x);
+        let magnitude = simd.and_u32s(word, simd.splat_u32s(!SIGN));
+        let last_kept = simd.wrapping_dyn_shr_u32s(magnitude, simd.splat_u32s(self.dropped));
+        let nudge = simd
+            .add_u32s(simd.splat_u32s(self.below_half), simd.and_u32s(last_kept, simd.splat_u32s(self.odd)));
+        let kept = simd.splat_u32s(u32::MAX << self.dropped);
+        let normal = simd.and_u32s(simd.add_u32s(magnitude, nudge), kept);
+        let anchor = simd.splat_f32s(self.anchor);
+        let subnormal = simd.sub_f32s(simd.add_f32s(simd.transmute_f32s_u32s(magnitude), anchor), anchor);
+        let is_subnormal = simd.less_than_u32s(magnitude, simd.splat_u32s(self.first_normal));
+        let value = simd.select_u32s(is_subnormal, simd.transmute_u32s_f32s(subnormal), normal);
+        let is_large = simd.greater_than_u32s(value, simd.splat_u32s(self.largest));
+        let value = simd.select_u32s(is_large, simd.splat_u32s(self.overflow), value);
+        let value = simd.or_u32s(value, simd.and_u32s(word, simd.splat_u32s(SIGN)));
+        let is_nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(self.last_number));
+        simd.transmute_f32s_u32s(simd.select_u32s(is_nan, simd.splat_u32s(self.nan), value))
     }
 
     /// [`Format::decode`].

@@ -12,12 +12,12 @@ use super::{
     panel::{Bf16Row, FloatRow, PANEL},
     task::{Activations, Block, Out, Task},
     tile::{
-        Arithmetic, DotBf16, Fused, FusedBf16, FusedF16, Kahan, LMulEdges, LMulFormula, LMulWords, Neumaier,
-        Plain, Row, Running, Tile, Trees, groups, store,
+        Arithmetic, DotBf16, Fused, FusedBf16, FusedF16, FusedRounded, Kahan, LMulEdges, LMulFormula,
+        LMulWords, Neumaier, Plain, Row, Running, Tile, Trees, groups, store,
     },
 };
 use crate::numerics::{
-    format::{Format, LARGEST_FINITE, SMALLEST_NORMAL},
+    format::{Format, LARGEST_FINITE, Lanes, SMALLEST_NORMAL},
     order::{Rule, Schedule, Step},
     precision::Product,
     product::{LMul, Variant},
@@ -154,7 +154,8 @@ impl Piece<'_> {
             },
             (_, Format::BF16) => self.running(FusedBf16, schedule, put),
             (_, Format::F16) => self.running(FusedF16, schedule, put),
-            _ => self.fused(schedule, put),
+            (_, Format::F32) => self.fused(schedule, put),
+            (_, sum) => self.running(FusedRounded(Lanes::of(sum)), schedule, put),
         }
     }
 

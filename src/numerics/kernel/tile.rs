@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use super::panel::{Bf16Row, FloatRow, PANEL};
 use crate::numerics::{
-    format::{INFINITY, LARGEST_FINITE, NAN, SIGN, SMALLEST_NORMAL},
+    format::{INFINITY, LARGEST_FINITE, Lanes, NAN, SIGN, SMALLEST_NORMAL},
     order::{Adder, Leaves, tree_of_leaves},
     product::LMul,
 };
@@ -155,6 +155,19 @@ impl Arithmetic for FusedF16 {
         let overflows = simd.greater_than_f32s(rounded, simd.splat_f32s(65504.0));
         let rounded = simd.select_f32s(overflows, simd.splat_f32s(f32::INFINITY), rounded);
         simd.transmute_f32s_u32s(simd.or_u32s(simd.transmute_u32s_f32s(rounded), sign))
+    }
+}
+
+/// Fused multiply-add in f32, each result rounded to nearest even in any format.
+#[derive(Clone, Copy)]
+pub(super) struct FusedRounded(pub(super) Lanes);
+
+impl Arithmetic for FusedRounded {
+    const STEPS: Steps = Steps::ShortInRuns;
+
+    #[inline(always)]
+    fn round<S: Simd>(self, simd: S, value: S::f32s) -> S::f32s {
+        self.0.round_all(simd, value)
     }
 }
 

@@ -35,8 +35,12 @@ pub enum Precision {
     Fp16Acc16,
     /// Weights in bfloat16, all that is computed in f32.
     LayerCast,
+    /// Operands of products rounded to 10 mantissa bits, all else in f32.
+    Tf32,
     /// A minifloat everywhere, sums in f32.
     Minifloat(Format),
+    /// One of floats whose sums are in another format.
+    Summed(Summed),
     /// Products by integer addition, everything else in f32.
     LMul {
         /// The product.
@@ -50,6 +54,36 @@ pub enum Precision {
     W8A8,
     /// Others, each at its places.
     Map(Map),
+}
+
+/// A precision of floats, and the format that every step of its sums rounds to in place of f32.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Summed {
+    floats: Floats,
+    sum: Format,
+}
+
+/// The precisions that say in which format they add.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Floats {
+    Bf16,
+    Fp16,
+    LayerCast,
+    Tf32,
+    Minifloat(Format),
+}
+
+impl Summed {
+    /// The same with sums in f32.
+    fn in_f32(self) -> Precision {
+        match self.floats {
+            Floats::Bf16 => Precision::Bf16,
+            Floats::Fp16 => Precision::Fp16,
+            Floats::LayerCast => Precision::LayerCast,
+            Floats::Tf32 => Precision::Tf32,
+            Floats::Minifloat(format) => Precision::Minifloat(format),
+        }
+    }
 }
 
 /// Which products an L-Mul cell forms by L-Mul; the others are ordinary f32 products.
@@ -136,7 +170,8 @@ const ANY: &str = "cast:eXmY";
 const CAST: &str = "cast:";
 /// The row of maps, which are named by a file, or by what it says.
 const MAP: &str = "map:FILE";
-const MINIFLOAT_PARAMETERS: &[&str] = &["round=even|away|up|down|zero", "saturate=yes|no"];
+const SUM: &str = "sum=f32|bf16|f16|eXmY";
+const MINIFLOAT_PARAMETERS: &[&str] = &["round=even|away|up|down|zero", "saturate=yes|no", SUM];
 
 /// Every precision there is. `list`, `explain`, the conformance tests and the benchmark walk this table.
 pub const PRECISIONS: &[PrecisionEntry] = &[
@@ -157,8 +192,9 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
     PrecisionEntry {
         name: "bf16",
         sentence: "bfloat16 storage, f32 sums: what most models are served in",
-        rounds: "weights, activations, cache, logits to bf16; each multiply-add to f32; norms, softmax, RoPE in f32",
-        parameters: &[],
+        rounds: "weights, activations, cache, logits to bf16; each multiply-add to f32, and with sum= to that too; \
+                 norms, softmax, RoPE in f32",
+        parameters: &[SUM],
         example: Precision::Bf16,
     },
     PrecisionEntry {
@@ -171,8 +207,9 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
     PrecisionEntry {
         name: "fp16",
         sentence: "IEEE half storage, f32 sums",
-        rounds: "weights, activations, cache, logits to fp16; each multiply-add to f32; norms, softmax, RoPE in f32",
-        parameters: &[],
+        rounds: "weights, activations, cache, logits to fp16; each multiply-add to f32, and with sum= to that too; \
+                 norms, softmax, RoPE in f32",
+        parameters: &[SUM],
         example: Precision::Fp16,
     },
     PrecisionEntry {
@@ -185,28 +222,38 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
     PrecisionEntry {
         name: "layercast",
         sentence: "weights stored in bfloat16 and widened layer by layer, everything computed in f32",
-        rounds: "weights to bf16, once; each multiply-add to f32",
-        parameters: &[],
+        rounds: "weights to bf16, once; each multiply-add to f32, and with sum= to that too",
+        parameters: &[SUM],
         example: Precision::LayerCast,
+    },
+    PrecisionEntry {
+        name: "tf32",
+        sentence: "f32 storage and f32 sums of products whose factors have 10 mantissa bits: a GPU's matrix units on f32",
+        rounds: "the factors of every product to e8m10; each multiply-add to f32, and with sum= to that too; all else in f32",
+        parameters: &[SUM],
+        example: Precision::Tf32,
     },
     PrecisionEntry {
         name: "cast:e4m3",
         sentence: "8-bit floats with 3 mantissa bits (OCP: largest 448, no infinity), cast without a scale; f32 sums",
-        rounds: "weights, activations, cache cast to e4m3 as they are; each multiply-add to f32; logits stay f32",
+        rounds: "weights, activations, cache cast to e4m3 as they are; each multiply-add to f32, and with sum= to that too; \
+                 logits stay f32",
         parameters: MINIFLOAT_PARAMETERS,
         example: Precision::Minifloat(Format::E4M3),
     },
     PrecisionEntry {
         name: "cast:e5m2",
         sentence: "8-bit floats with 2 mantissa bits (OCP: IEEE-like, largest 57344), cast without a scale; f32 sums",
-        rounds: "weights, activations, cache cast to e5m2 as they are; each multiply-add to f32; logits stay f32",
+        rounds: "weights, activations, cache cast to e5m2 as they are; each multiply-add to f32, and with sum= to that too; \
+                 logits stay f32",
         parameters: MINIFLOAT_PARAMETERS,
         example: Precision::Minifloat(Format::E5M2),
     },
     PrecisionEntry {
         name: ANY,
         sentence: "a float with X exponent bits (2 to 8) and Y mantissa bits (1 to 23), cast without a scale; f32 sums",
-        rounds: "weights, activations, cache cast to eXmY as they are; each multiply-add to f32; logits stay f32",
+        rounds: "weights, activations, cache cast to eXmY as they are; each multiply-add to f32, and with sum= to that too; \
+                 logits stay f32",
         parameters: MINIFLOAT_PARAMETERS,
         example: Precision::Minifloat(Format::E3M4),
     },
@@ -244,13 +291,37 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
 impl Precision {
     /// The row of [`PRECISIONS`] that this precision belongs to.
     pub fn entry(self) -> &'static PrecisionEntry {
-        let own = |entry: &&PrecisionEntry| match (entry.example, self) {
+        let own = |entry: &&PrecisionEntry| match (entry.example, self.with_sums_in_f32()) {
             (Precision::Minifloat(row), Precision::Minifloat(own)) => {
                 entry.name == ANY || row.has_widths_of(own)
             }
             (row, own) => discriminant(&row) == discriminant(&own),
         };
         PRECISIONS.iter().find(own).expect("every precision has a row in PRECISIONS")
+    }
+
+    /// The same, but for what its sums round to.
+    fn with_sums_in_f32(self) -> Precision {
+        match self {
+            Precision::Summed(summed) => summed.in_f32(),
+            own => own,
+        }
+    }
+
+    /// The same with sums that round to this format at every step, if its sums are in f32 and may be in another.
+    #[must_use]
+    pub fn with_sum(self, sum: Format) -> Option<Precision> {
+        let floats = match (self, sum) {
+            (Precision::Bf16, Format::BF16) => return Some(Precision::Bf16Acc16),
+            (Precision::Fp16, Format::F16) => return Some(Precision::Fp16Acc16),
+            (Precision::Bf16, _) => Floats::Bf16,
+            (Precision::Fp16, _) => Floats::Fp16,
+            (Precision::LayerCast, _) => Floats::LayerCast,
+            (Precision::Tf32, _) => Floats::Tf32,
+            (Precision::Minifloat(format), _) => Floats::Minifloat(format),
+            _ => return None,
+        };
+        Some(if sum == Format::F32 { self } else { Precision::Summed(Summed { floats, sum }) })
     }
 
     /// The one that holds at a place: itself, unless it is a map.
@@ -296,6 +367,12 @@ impl Precision {
             Precision::Fp16Acc16 => Recipe { sum: Format::F16, ..uniform(Format::F16) },
             Precision::LayerCast if linear => Recipe { weights: Format::BF16, ..uniform(Format::F32) },
             Precision::LayerCast => uniform(Format::F32),
+            // What is read from it is no factor of a product.
+            Precision::Tf32 if site == Site::Table => uniform(Format::F32),
+            Precision::Tf32 => {
+                Recipe { weights: Format::TF32, activations: Format::TF32, ..uniform(Format::F32) }
+            }
+            Precision::Summed(summed) => Recipe { sum: summed.sum, ..summed.in_f32().recipe(at) },
             // Eight bits of logits would tie everywhere; no engine serves them.
             Precision::Minifloat(format) if site == Site::Head => {
                 Recipe { result: Format::F32, ..uniform(format) }
@@ -374,6 +451,8 @@ mod tests {
             ("fp16", Format::F16),
             ("fp16-acc16", Format::F16),
             ("layercast", Format::BF16),
+            ("tf32", Format::F32),
+            ("layercast:sum=e8m13", Format::BF16),
             ("cast:e4m3", Format::E4M3),
             ("cast:e5m2", Format::E5M2),
             ("cast:e3m4", Format::E3M4),
@@ -386,13 +465,30 @@ mod tests {
     }
 
     #[test]
-    fn a_tied_head_is_stored_twice_only_where_l_mul_or_a_map_rounds_it_otherwise() {
+    fn a_tied_head_is_stored_twice_only_where_a_product_or_a_map_rounds_it_otherwise() {
         for entry in PRECISIONS {
-            assert_eq!(entry.example.head_is_table(), entry.name != MAP, "{}", entry.name);
+            assert_eq!(entry.example.head_is_table(), !["tf32", MAP].contains(&entry.name), "{}", entry.name);
         }
         let shared = |name: &str| name.parse::<Precision>().unwrap().head_is_table();
         assert!(shared("lmul:m=3,scope=attention"));
         assert!(!shared("lmul:m=3") && !shared("lmul:m=3,scope=linear"));
+    }
+
+    #[test]
+    fn a_format_of_sums_is_all_that_it_changes() {
+        for name in ["bf16", "fp16", "layercast", "tf32", "cast:e4m3", "cast:e3m2,round=zero"] {
+            let plain: Precision = name.parse().unwrap();
+            let sum = Format::minifloat(6, 9).unwrap();
+            let summed = plain.with_sum(sum).unwrap();
+            assert_eq!(plain.with_sum(Format::F32), Some(plain));
+            assert_eq!((summed.entry().name, summed.with_sum(sum)), (plain.entry().name, None));
+            for site in [Site::Linear, Site::Attention, Site::Head, Site::Table].map(At::alone) {
+                assert_eq!(summed.recipe(site), Recipe { sum, ..plain.recipe(site) }, "{name}");
+            }
+        }
+        for name in ["fp32", "gguf", "bf16-acc16", "fp16-acc16", "lmul", "int8", "w8a8"] {
+            assert_eq!(name.parse::<Precision>().unwrap().with_sum(Format::BF16), None, "{name}");
+        }
     }
 
     #[test]

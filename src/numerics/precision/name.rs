@@ -16,7 +16,7 @@ use crate::{
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        match self.with_sums_in_f32() {
             Precision::Map(map) => return map.fmt(f),
             Precision::Minifloat(format) => {
                 write!(f, "{CAST}e{}m{}", format.exponent_bits(), format.mantissa_bits())?;
@@ -42,12 +42,13 @@ pub(crate) fn pattern() -> String {
         None => (*written).to_owned(),
     };
     let of_entry = |entry: &PrecisionEntry| {
-        let name = entry.name.replace("eXmY", "e[2-8]m[1-9][0-9]?");
+        let name = entry.name;
         let parameters: Vec<_> = entry.parameters.iter().map(parameter).collect();
-        match parameters.join("|") {
-            none if none.is_empty() => name,
-            one => format!("{name}({}({one})(,({one}))*)?", before_parameters(&name)),
-        }
+        let whole = match parameters.join("|") {
+            none if none.is_empty() => name.to_owned(),
+            one => format!("{name}({}({one})(,({one}))*)?", before_parameters(name)),
+        };
+        whole.replace("eXmY", "e[2-8]m[1-9][0-9]?")
     };
     let plain = PRECISIONS.iter().filter(|entry| entry.name != MAP);
     let plain = plain.map(of_entry).collect::<Vec<_>>().join("|");
@@ -155,9 +156,14 @@ impl FromStr for Precision {
 
 /// `cast:eXmY`, if the name has that shape at all.
 fn minifloat(name: &str) -> Option<Result<Precision, FormatError>> {
-    let (exponent, mantissa) = name.strip_prefix(CAST)?.strip_prefix('e')?.split_once('m')?;
+    Some(format(name.strip_prefix(CAST)?)?.map(Precision::Minifloat))
+}
+
+/// `eXmY`, if the name has that shape at all.
+fn format(name: &str) -> Option<Result<Format, FormatError>> {
+    let (exponent, mantissa) = name.strip_prefix('e')?.split_once('m')?;
     let (exponent, mantissa) = (exponent.parse().ok()?, mantissa.parse().ok()?);
-    Some(Format::minifloat(exponent, mantissa).map(Precision::Minifloat))
+    Some(Format::minifloat(exponent, mantissa))
 }
 
 /// What a cast is called whose name is of the time when it had none of its own: `fp8-e4m3`, `fp8-e5m2`, `eXmY`.
@@ -177,7 +183,7 @@ impl Precision {
     /// The parameters that differ from the defaults, as `key=value`.
     fn parameters(self) -> Vec<String> {
         let mut parameters = Vec::new();
-        match self {
+        match self.with_sums_in_f32() {
             Precision::Minifloat(format) => {
                 if format.rounding() != Rounding::NearestEven {
                     parameters.push(format!("round={}", format.rounding()));
@@ -202,6 +208,9 @@ impl Precision {
             }
             _ => {}
         }
+        if let Precision::Summed(summed) = self {
+            parameters.push(format!("sum={}", summed.sum));
+        }
         parameters
     }
 
@@ -209,7 +218,25 @@ impl Precision {
     fn with(self, base: &str, key: &str, value: &str) -> Result<Precision, PrecisionError> {
         let wrong =
             |wanted| PrecisionError::Value { parameter: key.to_owned(), value: value.to_owned(), wanted };
+        let none = || PrecisionError::Parameter {
+            precision: base.to_owned(),
+            parameter: key.to_owned(),
+            known: self.entry().parameters,
+        };
         Ok(match (self, key) {
+            (Precision::Summed(summed), _) => {
+                let in_f32 = summed.in_f32().with(base, key, value)?;
+                in_f32.with_sum(summed.sum).ok_or_else(none)?
+            }
+            (_, "sum") => {
+                let sum = match value {
+                    "f32" => Format::F32,
+                    "bf16" => Format::BF16,
+                    "f16" => Format::F16,
+                    other => format(other).ok_or_else(|| wrong("a format such as e8m13, bf16 or f16"))??,
+                };
+                self.with_sum(sum).ok_or_else(none)?
+            }
             (Precision::Minifloat(format), "round") => {
                 Precision::Minifloat(format.with_rounding(
                     value.parse().map_err(|_| wrong("`even`, `away`, `up`, `down` or `zero`"))?,
@@ -239,13 +266,7 @@ impl Precision {
                 let threshold = value.parse().ok().and_then(Threshold::new);
                 Precision::Int8(threshold.ok_or_else(|| wrong("a positive number, such as 6"))?)
             }
-            _ => {
-                return Err(PrecisionError::Parameter {
-                    precision: base.to_owned(),
-                    parameter: key.to_owned(),
-                    known: self.entry().parameters,
-                });
-            }
+            _ => return Err(none()),
         })
     }
 }
@@ -266,6 +287,13 @@ mod tests {
             "cast:e8m4",
             "cast:e4m3,round=down,saturate=no",
             "cast:e5m2,saturate=no",
+            "cast:e4m3,sum=e4m3",
+            "cast:e3m2,round=zero,sum=f16",
+            "bf16:sum=e8m13",
+            "bf16:sum=e8m7",
+            "fp16:sum=bf16",
+            "layercast:sum=e8m23",
+            "tf32:sum=e2m1",
         ];
         let examples = PRECISIONS.iter().map(|entry| entry.example);
         for precision in examples.chain(more.iter().map(|name| name.parse().unwrap())) {
@@ -280,6 +308,9 @@ mod tests {
         assert_eq!(name("lmul:m=23,scope=all,variant=bits"), "lmul");
         assert_eq!(name("int8:threshold=6.0"), "int8");
         assert_eq!(name("cast:e04m3"), "cast:e4m3");
+        assert_eq!(name("cast:e4m3,sum=f32"), "cast:e4m3");
+        assert_eq!(name("cast:e4m3,sum=e4m3,round=up"), "cast:e4m3,round=up,sum=e4m3");
+        assert_eq!([name("bf16:sum=bf16"), name("fp16:sum=f16")], ["bf16-acc16", "fp16-acc16"]);
         assert_eq!(name("cast:e5m2,round=even,saturate=yes"), "cast:e5m2");
         for entry in PRECISIONS.iter().filter(|entry| ![ANY, MAP].contains(&entry.name)) {
             assert_eq!(entry.example.to_string(), entry.name);
@@ -302,7 +333,20 @@ mod tests {
             "unknown precision `cast`: did you mean `cast:e4m3`? see `reprocheck list precisions`"
         );
         assert_eq!(error("zzz"), "unknown precision `zzz`: see `reprocheck list precisions`");
-        assert_eq!(error("bf16:m=4"), "precision `bf16` has no parameter `m`: it takes none, write `bf16`");
+        assert_eq!(error("fp32:m=4"), "precision `fp32` has no parameter `m`: it takes none, write `fp32`");
+        assert_eq!(
+            error("bf16:m=4"),
+            "precision `bf16` has no parameter `m`: it takes sum=f32|bf16|f16|eXmY"
+        );
+        assert_eq!(
+            error("bf16-acc16:sum=f16"),
+            "precision `bf16-acc16` has no parameter `sum`: it takes none, write `bf16-acc16`"
+        );
+        assert_eq!(
+            error("bf16:sum=half"),
+            "`half` is not a value of `sum`: write a format such as e8m13, bf16 or f16"
+        );
+        assert_eq!(error("bf16:sum=e8m24"), "a format cannot have 24 mantissa bits: choose 1 to 23");
         assert_eq!(
             error("lmul:bits=4"),
             "precision `lmul` has no parameter `bits`: it takes m=1..23, scope=attention|linear|all, \
@@ -328,6 +372,6 @@ mod tests {
             assert_eq!((error(old), now.parse::<Precision>().is_ok()), (told, true));
         }
         assert_eq!(error("cast:e9m3"), "a format cannot have 9 exponent bits: choose 2 to 8");
-        assert_eq!(error("bf16:"), "precision `bf16` has no parameter ``: it takes none, write `bf16`");
+        assert_eq!(error("fp32:"), "precision `fp32` has no parameter ``: it takes none, write `fp32`");
     }
 }
