@@ -146,7 +146,7 @@ fn small_formats_agree_with_microfloat() {
 #[test]
 fn each_rounding_picks_its_neighbor() {
     for format in formats() {
-        let [even, away, up, down, zero] = [0, 1, 2, 3, 4]
+        let [even, away, up, down, zero, half_zero] = [0, 1, 2, 3, 4, 5]
             .map(|i| format.with_rounding(Rounding::ALL[i]))
             .map(|format| move |x| format.round(x));
         let dense = if format.bits() <= 12 { around_codes(format) } else { Vec::new() };
@@ -166,8 +166,9 @@ fn each_rounding_picks_its_neighbor() {
 
             let [above64, below64, x64] = [above, below, x].map(f64::from);
             let (to_above, to_below) = (above64 - x64, x64 - below64);
-            let (farther, even_one) = (
+            let (farther, nearer, even_one) = (
                 if x.is_sign_negative() { below } else { above },
+                if x.is_sign_negative() { above } else { below },
                 if place(below) & 1 == 0 { below } else { above },
             );
             let nearest = |tie| match to_below.total_cmp(&to_above) {
@@ -177,6 +178,82 @@ fn each_rounding_picks_its_neighbor() {
             };
             assert_bits(even(x), nearest(even_one), x, format);
             assert_bits(away(x), nearest(farther), x, format);
+            assert_bits(half_zero(x), nearest(nearer), x, format);
+        }
+    }
+}
+
+/// The values of a format, from zero up, by the formula of the standards.
+fn magnitudes(format: Format) -> Vec<f64> {
+    let (exponent, mantissa) = (format.exponent_bits(), format.mantissa_bits());
+    let bias = (1 << (exponent - 1)) - 1;
+    let of_code = |code: i32| {
+        let (power, fraction) =
+            (code >> mantissa, f64::from(code % (1 << mantissa)) / f64::from(1 << mantissa));
+        let normal = power > 0;
+        (if normal { 1.0 + fraction } else { fraction }) * 2f64.powi(power.max(1) - bias)
+    };
+    let codes = (0..1 << (exponent + mantissa)).map(of_code);
+    codes.take_while(|value| *value <= f64::from(format.max_finite())).collect()
+}
+
+#[test]
+fn small_formats_round_as_a_list_of_their_values_does_in_every_way_to_treat_ties_and_small_numbers() {
+    use Rounding::{Down, NearestAway, NearestEven, NearestZero, Up, Zero};
+    let small = |format: &Format| format.bits() <= 9 && format.saturates() && format.exponent_bits() < 8;
+    for plain in formats().into_iter().filter(small) {
+        let values = magnitudes(plain);
+        let last = values.len() - 1;
+        assert_eq!((values[last], values[0]), (f64::from(plain.max_finite()), 0.0));
+        let places = values.windows(2).flat_map(|pair| [pair[0], (pair[0] + pair[1]) / 2.0]);
+        let places = places.chain([values[last], 1.5 * values[last]]).map(|place| place as f32);
+        let near: Vec<f32> = places.flat_map(|x| [x.next_down().abs(), x, x.next_up()]).collect();
+        for (rounding, subnormal) in
+            Rounding::ALL.iter().flat_map(|rounding| [(*rounding, true), (*rounding, false)])
+        {
+            let format = plain.with_rounding(rounding).with_subnormals(subnormal);
+            let smallest = if subnormal { format.decode(1) } else { format.min_normal() };
+            assert_eq!(format.min_subnormal(), smallest);
+            for x in near.iter().flat_map(|x| [*x, -*x]) {
+                let size = f64::from(x.abs());
+                let above = values.partition_point(|value| *value < size).min(last);
+                let below = if values[above] <= size { above } else { above - 1 };
+                let middle = (values[below] + values[above]) / 2.0;
+                let takes_larger = match rounding {
+                    NearestEven => size > middle || (size == middle && above % 2 == 0),
+                    NearestAway => size >= middle,
+                    NearestZero => size > middle,
+                    Up => x > 0.0,
+                    Down => x < 0.0,
+                    Zero => false,
+                };
+                let value = match values[if takes_larger { above } else { below }] {
+                    _ if !subnormal && size < f64::from(format.min_normal()) => 0.0,
+                    value => value as f32,
+                };
+                assert_bits(format.round(x), value.copysign(x), x, format);
+                let mut slice = [x];
+                format.round_slice(&mut slice);
+                assert_bits(slice[0], value.copysign(x), x, format);
+            }
+        }
+    }
+}
+
+#[test]
+fn without_subnormal_numbers_only_smaller_ones_differ() {
+    for plain in formats() {
+        for &rounding in &Rounding::ALL {
+            let plain = plain.with_rounding(rounding);
+            let format = plain.with_subnormals(false);
+            let xs = sample(1_000_003);
+            let mut all = xs.clone();
+            format.round_slice(&mut all);
+            for (x, rounded) in xs.into_iter().zip(all) {
+                let want = if x.abs() < plain.min_normal() { 0f32.copysign(x) } else { plain.round(x) };
+                assert_bits(rounded, want, x, format);
+                assert_bits(format.round(x), want, x, format);
+            }
         }
     }
 }
@@ -198,12 +275,15 @@ fn rounding_twice_changes_nothing_and_keeps_the_sign() {
 #[test]
 fn overflow_goes_where_the_rounding_says() {
     const INF: f32 = f32::INFINITY;
-    use Rounding::{Down, NearestAway, NearestEven, Up, Zero};
+    use Rounding::{Down, NearestAway, NearestEven, NearestZero, Up, Zero};
     let (f16, e4m3) = (Format::F16, overflowing(Format::E4M3));
     let cases = [
         (f16, NearestEven, 65519.0, 65504.0, -65504.0),
         (f16, NearestEven, 65520.0, INF, -INF),
         (f16, NearestAway, 65520.0, INF, -INF),
+        (f16, NearestZero, 65520.0, 65504.0, -65504.0),
+        (f16, NearestZero, 65520f32.next_up(), INF, -INF),
+        (e4m3, NearestZero, 464.0, 448.0, -448.0),
         (f16, Up, 65505.0, INF, -65504.0),
         (f16, Down, 1e9, 65504.0, -INF),
         (f16, Zero, 1e9, 65504.0, -65504.0),
@@ -318,7 +398,10 @@ fn errors_say_what_to_do() {
         assert_eq!(format.with_saturation(true), Ok(format));
     }
     let unknown = "Even".parse::<Rounding>().unwrap_err().to_string();
-    assert_eq!(unknown, "unknown rounding `Even`: write `even`, or one of even, away, up, down, zero");
+    assert_eq!(
+        unknown,
+        "unknown rounding `Even`: write `even`, or one of even, away, up, down, zero, half-zero"
+    );
 }
 
 /// Calls `check` with all f32, a block at a time, on all cores.

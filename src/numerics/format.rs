@@ -30,6 +30,7 @@ pub struct Format {
     specials: Specials,
     rounding: Rounding,
     saturate: bool,
+    subnormal: bool,
 }
 
 /// Which codes are not finite numbers.
@@ -56,6 +57,8 @@ pub enum Rounding {
     Down,
     /// The one nearer to zero.
     Zero,
+    /// The nearest, of two equally near the one nearer to zero.
+    NearestZero,
 }
 
 /// What makes a format impossible.
@@ -79,6 +82,7 @@ named! {
     Up = "up",
     Down = "down",
     Zero = "zero",
+    NearestZero = "half-zero",
 }
 
 /// The name without rounding: `f32`, `bf16`, `f16`, `tf32`, or `e4m3` and its like. The four known names mean
@@ -113,7 +117,7 @@ impl Format {
     pub const E3M4: Self = Self::new(3, 4, Specials::Ieee, true);
 
     const fn new(exponent: u8, mantissa: u8, specials: Specials, saturate: bool) -> Self {
-        Self { exponent, mantissa, specials, rounding: Rounding::NearestEven, saturate }
+        Self { exponent, mantissa, specials, rounding: Rounding::NearestEven, saturate, subnormal: true }
     }
 
     /// Any format of 2 to 8 exponent bits and 1 to 23 mantissa bits; it rounds to nearest even and
@@ -147,6 +151,13 @@ impl Format {
         Ok(Self { saturate, ..self })
     }
 
+    /// The same format, with or without numbers below the smallest normal one. Without them, what is smaller before it is
+    /// rounded becomes a zero with its sign, whatever the rounding.
+    #[must_use]
+    pub const fn with_subnormals(self, subnormal: bool) -> Self {
+        Self { subnormal, ..self }
+    }
+
     /// The number of exponent bits.
     pub const fn exponent_bits(self) -> u32 {
         self.exponent as u32
@@ -177,6 +188,11 @@ impl Format {
         self.saturate
     }
 
+    /// Whether there are numbers below the smallest normal one.
+    pub const fn has_subnormals(self) -> bool {
+        self.subnormal
+    }
+
     /// Which codes are not finite numbers.
     pub const fn specials(self) -> Specials {
         self.specials
@@ -192,9 +208,9 @@ impl Format {
         self.decode(1 << self.mantissa)
     }
 
-    /// The smallest value above zero.
+    /// The smallest value above zero: the smallest normal one, if there are no subnormal numbers.
     pub fn min_subnormal(self) -> f32 {
-        self.decode(1)
+        if self.subnormal { self.decode(1) } else { self.min_normal() }
     }
 
     const fn bias(self) -> u32 {
@@ -241,6 +257,9 @@ impl Format {
         let significand = if exponent == 0 { fraction } else { fraction | 0x80_0000 };
         // No format reaches below f32, so the smallest exponents, biased as in f32, are at least 1.
         let min_exponent = 128 - self.bias();
+        if !self.subnormal && exponent < min_exponent {
+            return u32::from(negative) << (self.bits() - 1);
+        }
         let target = exponent.max(min_exponent);
         // One unit of the code is 2^shift units of the significand. The significand has 24 bits, so from
         // a shift of 25 on it is less than half a unit, whatever the shift.
@@ -249,6 +268,7 @@ impl Format {
         let increment = match self.rounding {
             Rounding::NearestEven => 2 * rest > unit || (2 * rest == unit && kept & 1 == 1),
             Rounding::NearestAway => 2 * rest >= unit,
+            Rounding::NearestZero => 2 * rest > unit,
             Rounding::Up => rest > 0 && !negative,
             Rounding::Down => rest > 0 && negative,
             Rounding::Zero => false,
@@ -260,7 +280,7 @@ impl Format {
             return code | sign;
         }
         let toward_zero = match self.rounding {
-            Rounding::NearestEven | Rounding::NearestAway => false,
+            Rounding::NearestEven | Rounding::NearestAway | Rounding::NearestZero => false,
             Rounding::Up => negative,
             Rounding::Down => !negative,
             Rounding::Zero => true,
@@ -332,8 +352,8 @@ pub(crate) struct Lanes {
     dropped: u32,
     /// What a normal code, moved up to f32's place, lacks to f32's exponent.
     rebias: u32,
-    // Of a magnitude as f32. Below the first, it is subnormal here though not in f32; above the last it
-    // becomes NaN.
+    // Of a magnitude as f32. Below the first, it is subnormal here though not in f32, or becomes zero; above the last
+    // it becomes NaN.
     first_normal: u32,
     largest: u32,
     overflow: u32,
@@ -342,7 +362,8 @@ pub(crate) struct Lanes {
     /// The smallest subnormal.
     quantum: f32,
     /// The power of two whose last bit is worth that quantum. Adding it to a value below the smallest
-    /// normal rounds that value as a subnormal must be, and leaves its code in the low bits.
+    /// normal rounds that value as a subnormal must be, and leaves its code in the low bits. Where there are no
+    /// subnormals, so large a power that nothing is left of the value.
     anchor: f32,
 }
 
@@ -369,14 +390,14 @@ impl Lanes {
             odd: (dropped > 0) as u32,
             dropped,
             rebias,
-            first_normal: if subnormals { (128 - bias) << 23 } else { 0 },
+            first_normal: if subnormals || !format.subnormal { (128 - bias) << 23 } else { 0 },
             largest,
             overflow: if format.saturate { largest } else { INFINITY },
             nan: if matches!(format.specials, Specials::Finite) { largest } else { NAN },
             // The tie between the largest value and the one that would follow goes to the largest.
             last_number: if overflows_to_nan { largest + (1 << dropped >> 1) } else { INFINITY },
             quantum: f32::from_bits(if subnormals { (128 - bias - mantissa) << 23 } else { 0 }),
-            anchor: f32::from_bits((151 - bias - mantissa) << 23),
+            anchor: f32::from_bits(if format.subnormal { (151 - bias - mantissa) << 23 } else { 254 << 23 }),
         }
     }
 

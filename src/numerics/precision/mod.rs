@@ -171,7 +171,8 @@ const CAST: &str = "cast:";
 /// The row of maps, which are named by a file, or by what it says.
 const MAP: &str = "map:FILE";
 const SUM: &str = "sum=f32|bf16|f16|eXmY";
-const MINIFLOAT_PARAMETERS: &[&str] = &["round=even|away|up|down|zero", "saturate=yes|no", SUM];
+const MINIFLOAT_PARAMETERS: &[&str] =
+    &["round=even|away|up|down|zero|half-zero", "saturate=yes|no", "subnormal=yes|no", SUM];
 
 /// Every precision there is. `list`, `explain`, the conformance tests and the benchmark walk this table.
 pub const PRECISIONS: &[PrecisionEntry] = &[

@@ -191,6 +191,9 @@ impl Precision {
                 if !format.saturates() {
                     parameters.push("saturate=no".to_owned());
                 }
+                if !format.has_subnormals() {
+                    parameters.push("subnormal=no".to_owned());
+                }
             }
             Precision::LMul { product, scope } => {
                 if let Some(bits) = product.mantissa() {
@@ -218,6 +221,11 @@ impl Precision {
     fn with(self, base: &str, key: &str, value: &str) -> Result<Precision, PrecisionError> {
         let wrong =
             |wanted| PrecisionError::Value { parameter: key.to_owned(), value: value.to_owned(), wanted };
+        let yes_or_no = || match value {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err(wrong("`yes` or `no`")),
+        };
         let none = || PrecisionError::Parameter {
             precision: base.to_owned(),
             parameter: key.to_owned(),
@@ -238,16 +246,16 @@ impl Precision {
                 self.with_sum(sum).ok_or_else(none)?
             }
             (Precision::Minifloat(format), "round") => {
-                Precision::Minifloat(format.with_rounding(
-                    value.parse().map_err(|_| wrong("`even`, `away`, `up`, `down` or `zero`"))?,
-                ))
+                let rounding = value.parse();
+                let rounding =
+                    rounding.map_err(|_| wrong("`even`, `away`, `up`, `down`, `zero` or `half-zero`"))?;
+                Precision::Minifloat(format.with_rounding(rounding))
             }
             (Precision::Minifloat(format), "saturate") => {
-                Precision::Minifloat(format.with_saturation(match value {
-                    "yes" => true,
-                    "no" => false,
-                    _ => return Err(wrong("`yes` or `no`")),
-                })?)
+                Precision::Minifloat(format.with_saturation(yes_or_no()?)?)
+            }
+            (Precision::Minifloat(format), "subnormal") => {
+                Precision::Minifloat(format.with_subnormals(yes_or_no()?))
             }
             (Precision::LMul { product, scope }, "m") => {
                 let product = value.parse().ok().and_then(|bits| product.with_mantissa(bits));
@@ -288,6 +296,7 @@ mod tests {
             "cast:e4m3,round=down,saturate=no",
             "cast:e5m2,saturate=no",
             "cast:e4m3,sum=e4m3",
+            "cast:e5m2,round=half-zero,saturate=no,subnormal=no,sum=bf16",
             "cast:e3m2,round=zero,sum=f16",
             "bf16:sum=e8m13",
             "bf16:sum=e8m7",
@@ -308,7 +317,7 @@ mod tests {
         assert_eq!(name("lmul:m=23,scope=all,variant=bits"), "lmul");
         assert_eq!(name("int8:threshold=6.0"), "int8");
         assert_eq!(name("cast:e04m3"), "cast:e4m3");
-        assert_eq!(name("cast:e4m3,sum=f32"), "cast:e4m3");
+        assert_eq!(name("cast:e4m3,sum=f32,subnormal=yes"), "cast:e4m3");
         assert_eq!(name("cast:e4m3,sum=e4m3,round=up"), "cast:e4m3,round=up,sum=e4m3");
         assert_eq!([name("bf16:sum=bf16"), name("fp16:sum=f16")], ["bf16-acc16", "fp16-acc16"]);
         assert_eq!(name("cast:e5m2,round=even,saturate=yes"), "cast:e5m2");
