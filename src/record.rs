@@ -10,6 +10,7 @@ use crate::{
     cell::Cell,
     digest::Digest,
     engine::environment::Environment,
+    model::Cost,
     plan::{Generation, gate::Gate},
     suite::style::Style,
     trace::Launches,
@@ -101,6 +102,9 @@ pub struct Done {
     pub unlike_copies: u64,
     /// Where.
     pub environment: Environment,
+    /// What its precision costs, where its engine keeps the weights of a model that are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// What no digest and no report holds.
     pub elapsed: Elapsed,
 }

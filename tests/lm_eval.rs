@@ -179,6 +179,7 @@ impl Made {
             launches: Launches::default(),
             unlike_copies: 0,
             environment: Environment { engine: "lab".to_owned(), facts: BTreeMap::new() },
+            cost: None,
             elapsed: Elapsed { milliseconds: 0, tokens: 0 },
         };
         self.record(&Record::Done(Box::new(done)));

@@ -13,6 +13,7 @@ mod choice;
 mod cli;
 mod compare;
 mod conformance;
+mod cost;
 mod coverage;
 mod dialects;
 mod docs;

@@ -263,7 +263,7 @@ fn what_is_wrong_with_a_kernel_shows_in_blocks_too() {
 }
 
 /// A model of two layers that stores a matrix in each encoding, its keys beside its values in one panel.
-fn model() -> File {
+pub(crate) fn model() -> File {
     let mut file = File::default();
     file.set("general.architecture", Value::Text("llama".to_owned()));
     for (key, value) in [

@@ -276,6 +276,15 @@ impl FromStr for EngineName {
 }
 
 impl Compute {
+    /// In which precision it computes, where it keeps the weights of a model here.
+    pub fn precision(&self) -> Option<Precision> {
+        match self {
+            Compute::Lab(numerics) => Some(numerics.precision()),
+            Compute::Candle(stock) => Some(stock.precision),
+            Compute::Script(_) | Compute::Server(_) => None,
+        }
+    }
+
     /// Who computes.
     pub fn engine(self) -> EngineName {
         match self {

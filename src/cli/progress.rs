@@ -445,6 +445,7 @@ mod tests {
             launches: Launches::none(),
             unlike_copies: 0,
             environment: Environment { engine: String::new(), facts: [].into() },
+            cost: None,
             elapsed: Elapsed { milliseconds: 0, tokens: 0 },
         }));
         let line = log.note(Event::Ended(&done), start + Duration::from_secs(2)).unwrap();

@@ -199,12 +199,7 @@ impl Opener for Engines<'_> {
 ///
 /// What the model lacks.
 pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineError> {
-    let precision = match compute {
-        Compute::Lab(numerics) => numerics.precision(),
-        Compute::Candle(stock) => stock.precision,
-        // Others keep no weights.
-        _ => return Ok(()),
-    };
+    let Some(precision) = compute.precision() else { return Ok(()) };
     if let (Precision::Map(map), Some(shape)) = (precision, &subject.shape) {
         let (name, layers) = (subject.name, shape.layers);
         if let Some(layer) = map.layer_beyond(layers) {

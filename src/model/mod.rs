@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod checkpoint;
 pub mod config;
+pub mod cost;
 pub mod decoder;
 pub mod embedded;
 pub mod file;
@@ -14,5 +15,6 @@ pub mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::Config;
+pub use cost::Cost;
 pub use decoder::Decoder;
 pub use subject::Subject;

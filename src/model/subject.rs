@@ -41,6 +41,8 @@ pub struct Subject<'a> {
     pub sums: [usize; 4],
     /// What it is made of, where it is a model.
     pub shape: Option<Shape>,
+    /// Its weights, where they are here.
+    pub weights: Option<&'a Checkpoint>,
 }
 
 /// Which operations a model carries out.
@@ -83,6 +85,7 @@ impl<'a> Subject<'a> {
                 layers: config.layers,
                 never: if config.qk_norm { &[] } else { &[Step::QueryNorm, Step::KeyNorm] },
             }),
+            weights: Some(checkpoint),
         })
     }
 
@@ -103,6 +106,7 @@ impl<'a> Subject<'a> {
             stop_tokens: &[],
             sums: [0; 4],
             shape: None,
+            weights: None,
         }
     }
 }

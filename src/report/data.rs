@@ -13,6 +13,7 @@ use crate::{
     digest::Digest,
     engine::environment::Environment,
     json_float,
+    model::Cost,
     record::About,
     stats::{
         Interval,
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// Of its form.
-pub(super) const FORM: u32 = 8;
+pub(super) const FORM: u32 = 9;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
@@ -288,6 +289,10 @@ pub struct CellRow {
     pub root: Digest,
     /// The launches that ran.
     pub launches: Launches,
+    /// What its precision costs; not there where its engine does not keep the model's weights here, or where the run was made
+    /// before costs were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// How many tokens it chose.
     pub tokens: u64,
     /// How many answers are right.

@@ -212,6 +212,7 @@ impl Report {
                     sight: known.sight,
                     root: known.root,
                     launches: known.launches.clone(),
+                    cost: known.cost,
                     tokens: summary.tokens,
                     accuracy: right.proportion(),
                     interval: right.interval(CONFIDENCE),

@@ -36,7 +36,7 @@ use crate::{
     cell::{Cell, Compute, EngineName},
     digest::Digest,
     engine::{Engine, EngineError, Observer, Opener, Prompt, Request, goes_with},
-    model::Subject,
+    model::{Cost, Subject},
     numerics::{Numerics, order::Launch},
     plan::{Generation, Plan},
     record::{About, Asked, Done, Elapsed, Failed, Model, Record},
@@ -396,6 +396,7 @@ impl<'a> Work<'a> {
         let failed = |error| RunFailure::Engine { cell: Box::new(cell), error };
         let start = Instant::now();
         self.engine(cell).map_err(failed)?;
+        let cost = self.cost(cell).map_err(failed)?;
         let is_replayed = self.run.about.generation.replay && self.run.about.reference != Some(cell);
         if is_replayed {
             self.find_replay(cell)?;
@@ -453,8 +454,16 @@ impl<'a> Work<'a> {
             launches,
             unlike_copies,
             environment: self.open().about(),
+            cost,
             elapsed: Elapsed { milliseconds: partial.elapsed(start.elapsed()), tokens },
         })
+    }
+
+    /// What the precision of a cell costs, where its engine keeps weights that are here.
+    fn cost(&self, cell: Cell) -> Result<Option<Cost>, EngineError> {
+        let kept = cell.compute.precision().zip(self.subject.weights);
+        let cost = kept.map(|(precision, weights)| Cost::of(weights, precision, cell.serving.batch));
+        Ok(cost.transpose()?)
     }
 
     /// The samples of questions that share their calls.

@@ -86,9 +86,9 @@ pub(super) fn without_cause(folder: &Path, baseline: Option<&Baseline>) -> Resul
             }
         };
         of_cells.push((cell, done.trace));
-        let Done { root, launches, unlike_copies, environment, .. } = *done;
+        let Done { root, launches, unlike_copies, environment, cost, .. } = *done;
         let sight = readers[trace].sight();
-        known.push(Known { cell, trace, root, sight, launches, unlike_copies, environment });
+        known.push(Known { cell, trace, root, sight, launches, unlike_copies, environment, cost });
     }
     let mut evidence = Evidence::new(about, known, identity(about));
     read(&run, readers, &mut evidence)?;

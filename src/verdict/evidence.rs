@@ -15,6 +15,7 @@ use crate::{
     compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
+    model::Cost,
     numerics::choice::{Drawing, TopK},
     plan::{
         gate::{Limit, groups},
@@ -47,6 +48,8 @@ pub struct Known {
     pub unlike_copies: u64,
     /// Where.
     pub environment: Environment,
+    /// What its precision costs, where that is known.
+    pub cost: Option<Cost>,
 }
 
 /// What is compared, and what came out.

@@ -2,13 +2,20 @@
 
 pub(crate) mod cases;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
+    path::Path,
+    sync::{LazyLock, Mutex},
+};
 
 use reprocheck::{
+    cell::Cell,
     compare::{Level, Output, Tally},
     digest::Digest,
     engine::environment::Environment,
-    numerics::choice::Candidate,
+    model::{Checkpoint, Cost, embedded::MODELS},
+    numerics::{choice::Candidate, precision::Precision},
     plan::Plan,
     record::{About, Asked, Model},
     report::{Missing, Report},
@@ -76,6 +83,15 @@ pub(crate) fn thousand(items: u64) -> Report {
         };
         ((0..5).map(token).collect(), if 2 * draw < number && item % 3 == 0 { 2 } else { 1 })
     })
+}
+
+/// What the precision of a cell costs the first model of the binary.
+fn cost(cell: &Cell) -> Option<Cost> {
+    static MODEL: LazyLock<Checkpoint> = LazyLock::new(|| Checkpoint::embedded(&MODELS[0]).unwrap());
+    static COSTS: LazyLock<Mutex<HashMap<(Precision, NonZeroUsize), Cost>>> = LazyLock::new(Mutex::default);
+    let (precision, batch) = (cell.compute.precision()?, cell.serving.batch);
+    let mut costs = COSTS.lock().unwrap();
+    Some(*costs.entry((precision, batch)).or_insert_with(|| Cost::of(&MODEL, precision, batch).unwrap()))
 }
 
 const HEAD: &str = "suites = [\"carry_chain\"]\n";
@@ -183,6 +199,7 @@ impl World {
                 launches: launches.clone(),
                 unlike_copies: self.unlike_copies.get(at).copied().unwrap_or_default(),
                 environment: environment(self.elsewhere.contains(&at), self.configured.contains(&at)),
+                cost: cost(cell),
             })
         });
         let mut evidence = Evidence::new(&about, known.collect(), Digest::of(b"about"));

@@ -3,7 +3,7 @@
 mod map;
 mod name;
 
-use std::mem::discriminant;
+use std::{mem::discriminant, num::NonZeroUsize};
 
 pub(crate) use self::{map::plain, name::pattern};
 pub use self::{
@@ -138,14 +138,52 @@ impl Recipe {
         }
     }
 
-    /// How many bits one entry of the right-hand side takes in memory, whole bytes; none where the model's file says that.
-    pub fn stored_bits(&self) -> Option<u32> {
-        match (self.product, self.weights.bits()) {
-            _ if self.kept => None,
-            (Product::Int8(_) | Product::W8A8, _) | (_, ..=8) => Some(8),
-            (_, 9..=16) => Some(16),
-            _ => Some(32),
+    /// How many bits the right-hand side takes; none where the model's file says that.
+    pub fn weight_bits(&self) -> Option<Bits> {
+        let bits = match self.product {
+            Product::Int8(_) | Product::W8A8 => Bits { code: 8, scale: 32, shared_by: None },
+            Product::Fused | Product::LMul(_) => {
+                Bits { code: self.weights.bits(), scale: 0, shared_by: None }
+            }
+        };
+        Some(bits).filter(|_| !self.kept)
+    }
+
+    /// How many bits of an entry of the left-hand side a product multiplies.
+    pub fn activation_bits(&self) -> u32 {
+        match self.product {
+            Product::Int8(_) | Product::W8A8 => 8,
+            Product::Fused | Product::LMul(_) => self.activations.bits(),
         }
+    }
+
+    /// How many bits one entry of the right-hand side takes in the kernels' memory, whole bytes; none where the model's file says
+    /// that.
+    pub fn stored_bits(&self) -> Option<u32> {
+        self.weight_bits().map(|bits| match bits.code {
+            ..=8 => 8,
+            9..=16 => 16,
+            _ => 32,
+        })
+    }
+}
+
+/// How many bits values take that stand side by side.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Bits {
+    /// The code of each: what a product multiplies.
+    pub code: u32,
+    /// A scale, with whatever else stands beside the codes; none where it is 0.
+    pub scale: u32,
+    /// How many values share a scale: all of an output where it is none.
+    pub shared_by: Option<NonZeroUsize>,
+}
+
+impl Bits {
+    /// Of so many values of one output.
+    pub fn of(self, values: usize) -> u64 {
+        let scales = self.shared_by.map_or(1, |values_of_one| values.div_ceil(values_of_one.get()));
+        u64::from(self.code) * values as u64 + u64::from(self.scale) * scales as u64
     }
 }
 
