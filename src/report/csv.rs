@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// After the cell and its settings.
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 27] = [
     "sight",
     "root",
     "tokens",
@@ -27,6 +27,14 @@ const COLUMNS: [&str; 19] = [
     "lost",
     "gained",
     "p_value",
+    "weight_bytes",
+    "cache_bytes",
+    "context",
+    "linear_macs",
+    "attention_macs",
+    "operations",
+    "ace",
+    "moved_bytes",
     "missing",
 ];
 
@@ -40,7 +48,7 @@ pub fn cells(report: &Report) -> String {
     let names = ["cell"].into_iter().chain(axes.iter().map(|axis| axis.name())).chain(COLUMNS);
     let mut out = String::new();
     line(&mut out, &names.map(str::to_owned).collect::<Vec<_>>());
-    for CellRow { cell, sight, root, tokens, accuracy, interval, against, .. } in &report.cells {
+    for CellRow { cell, sight, root, tokens, accuracy, interval, against, cost, .. } in &report.cells {
         let mut fields = settings(*cell, &axes);
         let share = |share: f64| format!("{share:?}");
         // A property of few cells, which others do not have.
@@ -74,6 +82,21 @@ pub fn cells(report: &Report) -> String {
             }
             None => fields.extend(vec![String::new(); 10]),
         }
+        let costs = cost.map(|cost| {
+            [
+                cost.weight_bytes,
+                cost.cache_bytes,
+                cost.context,
+                cost.linear_macs,
+                cost.attention_macs,
+                cost.operations,
+                cost.ace,
+                cost.moved_bytes,
+            ]
+        });
+        fields.extend(
+            costs.map_or_else(|| [const { String::new() }; 8], |costs| costs.map(|cost| cost.to_string())),
+        );
         fields.push(String::new());
         line(&mut out, &fields);
     }

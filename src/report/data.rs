@@ -154,17 +154,21 @@ impl PrecisionRow {
 
     /// What it is called: a precision of the usual engine by itself, and an engine that takes none likewise.
     pub(crate) fn name(&self) -> String {
-        let usual = Cell::default().compute.engine().to_string();
-        let mut name =
-            match (self.engine == usual, self.precision == Setting::Own(Axis::Precision).to_string()) {
-                (true, _) => self.precision.clone(),
-                (false, true) => self.engine.clone(),
-                (false, false) => format!("{} {}", self.engine, self.precision),
-            };
+        let mut name = PrecisionRow::named(&self.engine, &self.precision);
         if !self.drawing.is_empty() {
             name = format!("{name} {}", self.drawing);
         }
         name
+    }
+
+    /// What a precision of an engine is called, however it draws.
+    pub(super) fn named(engine: &str, precision: &str) -> String {
+        let usual = Cell::default().compute.engine().to_string();
+        match (engine == usual, precision == Setting::Own(Axis::Precision).to_string()) {
+            (true, _) => precision.to_owned(),
+            (false, true) => engine.to_owned(),
+            (false, false) => format!("{engine} {precision}"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use minijinja::{Environment, UndefinedBehavior, Value, context, escape_formatter
 use super::{
     Against, Before, CellRow, First, Report, answers,
     around::{self, Told},
+    cost,
     data::Family,
     escape::markup,
     figure, parting,
@@ -58,12 +59,13 @@ pub fn figures(report: &Report) -> Vec<(String, String)> {
 
 /// What the template names.
 fn context(report: &Report) -> Value {
-    let (mut growth, mut heat, mut courses, mut accuracy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let [mut growth, mut heat, mut courses, mut accuracy, mut cost] = [const { Vec::new() }; 5];
     for figure in figure::all(report) {
         let kind = match figure.name {
             "growth" => &mut growth,
             "cells" => &mut heat,
             "accuracy" => &mut accuracy,
+            "cost" => &mut cost,
             _ => &mut courses,
         };
         let svg = Value::from_safe_string(figure.inline());
@@ -98,6 +100,8 @@ fn context(report: &Report) -> Value {
         draws => grouped(DRAWS as u64),
         suites => suites(report),
         answers => answered(report),
+        cost,
+        costs => costs(report),
         cells => cells(report),
         facts => facts(report),
         asked => asked(report),
@@ -387,6 +391,16 @@ fn answered(report: &Report) -> Vec<Value> {
     let shown = tables.map(|table| {
         let (title, sentence) = (table.title.clone(), table.sentence.clone());
         context! { table => laid(&title, table), title, sentence }
+    });
+    shown.collect()
+}
+
+/// What precisions cost, and which cells no other beats, as far as there is something to tell.
+fn costs(report: &Report) -> Vec<Value> {
+    let tables = [cost::costs(report), cost::best(report)].into_iter();
+    let shown = tables.filter(|table| !table.rows.is_empty()).map(|table| {
+        let (title, sentence) = (table.title.clone(), table.sentence.clone());
+        context! { table => laid(&title, table), sentence }
     });
     shown.collect()
 }

@@ -6,6 +6,7 @@ pub(crate) mod around;
 pub(crate) mod attribution;
 mod before;
 pub(crate) mod cause;
+mod cost;
 pub mod csv;
 mod data;
 mod draws;

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{
-    Against, CellRow, Report, SettingRow, answers,
+    Against, CellRow, Report, SettingRow, answers, cost,
     data::{Family, alike},
     table::{Column, Room, Table},
     words::{beside, grouped, interval, points, share, told},
@@ -21,7 +21,8 @@ pub(crate) fn all(report: &Report, room: Room) -> Vec<Table> {
         settings.rows.clear();
     }
     let tables = [axes(report), settings, precisions(report), suites(report)];
-    let tables = tables.into_iter().chain(answers::all(report, room)).chain([cells(report)]);
+    let tables = tables.into_iter().chain(answers::all(report, room));
+    let tables = tables.chain([cost::costs(report), cost::best(report), cells(report)]);
     let tables = tables.filter(|table| !table.rows.is_empty());
     tables.map(|table| table.within(room)).collect()
 }

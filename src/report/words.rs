@@ -26,6 +26,23 @@ pub(crate) fn grouped(number: u64) -> String {
     grouped
 }
 
+/// Four digits of it, with a prefix of the SI, `1.207 MB`; below a thousand all of it.
+pub(crate) fn scaled(number: u64, unit: &str) -> String {
+    let mut prefixes = ["", "k", "M", "G", "T", "P", "E"].into_iter();
+    let (mut value, mut prefix) = (number as f64, prefixes.next().unwrap_or_default());
+    // What rounds to a thousand is one of the next.
+    while value >= 999.95 {
+        (value, prefix) = (value / 1000.0, prefixes.next().unwrap_or_default());
+    }
+    let digits = match value {
+        _ if prefix.is_empty() => 0,
+        ..9.9995 => 3,
+        ..99.995 => 2,
+        _ => 1,
+    };
+    format!("{value:.digits$} {prefix}{unit}").trim_end().to_owned()
+}
+
 /// So many of them: `1 row`, `2 rows`.
 pub(crate) fn plural(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
@@ -294,6 +311,19 @@ mod tests {
         assert_eq!(wrapped("a bc def g", 4), "a bc\ndef\ng");
         assert_eq!(wrapped("abcd ::error::x y", 4), "abcd ::error::x\ny");
         assert_eq!(wrapped("éééé é", 6), "éééé é");
+    }
+
+    #[test]
+    fn large_numbers_have_four_digits() {
+        let numbers =
+            [0, 7, 999, 1_000, 9_999, 10_000, 99_995, 603_648, 999_949, 999_950, 4_007_000_000, u64::MAX];
+        let shown = numbers.map(|number| scaled(number, "B"));
+        let expected = [
+            "0 B", "7 B", "999 B", "1.000 kB", "9.999 kB", "10.00 kB", "100.0 kB", "603.6 kB", "999.9 kB",
+            "1.000 MB", "4.007 GB", "18.45 EB",
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!([12, 1_500].map(|number| scaled(number, "")), ["12", "1.500 k"]);
     }
 
     #[test]

@@ -27,9 +27,9 @@ struct Curve {
     around: Vec<[f64; 3]>,
 }
 
-struct Ticks {
-    label: String,
-    at: Vec<(f64, String)>,
+pub(super) struct Ticks {
+    pub(super) label: String,
+    pub(super) at: Vec<(f64, String)>,
 }
 
 /// The four, as far as there is a reference and something beside it.
@@ -318,7 +318,7 @@ fn bundled(end: u64) -> String {
     }
 }
 
-fn decades(x: f32) -> f64 {
+pub(super) fn decades(x: f32) -> f64 {
     f64::from(log(x)) / std::f64::consts::LN_10
 }
 
@@ -344,7 +344,7 @@ fn tokens(end: u64) -> Ticks {
     }
 }
 
-fn percents(label: &str, most: f64) -> Ticks {
+pub(super) fn percents(label: &str, most: f64) -> Ticks {
     let at = |fifth: u32| {
         let share = f64::from(fifth) / 5.0;
         // A tenth of a percent is the least step there is.
@@ -368,27 +368,12 @@ fn chart(
     sentence: String,
     names: &[String],
     curves: &[Curve],
-    [across, up]: [Ticks; 2],
+    ticks: [Ticks; 2],
     look: Look,
 ) -> Figure {
     let mut body = Svg::default();
-    let head = body.legend(names) + 8.0;
-    let (top, bottom) = (head + 12.0, head + 12.0 + HIGH);
-    let place = |[x, y]: [f64; 2]| [LEFT + WIDE * x.clamp(0.0, 1.0), bottom - HIGH * y.clamp(0.0, 1.0)];
-    body.text(EDGE, head, "axis", "start", &up.label);
-    for (at, label) in &across.at {
-        let [x, y] = place([*at, 0.0]);
-        body.line("grid", [x, y], [x, top]);
-        body.text(x, y + 18.0, "soft", "middle", label);
-    }
-    for (at, label) in &up.at {
-        let [x, y] = place([0.0, *at]);
-        body.line("grid", [x, y], [x + WIDE, y]);
-        body.text(x - 8.0, y + 4.5, "soft", "end", label);
-    }
-    body.line("frame", [LEFT, top], [LEFT, bottom]);
-    body.line("frame", [LEFT, bottom], [LEFT + WIDE, bottom]);
-    body.text(LEFT + WIDE / 2.0, bottom + 38.0, "axis", "middle", &across.label);
+    let frame = Frame::new(&mut body, names, ticks);
+    let place = |at| frame.place(at);
     for (series, curve) in curves.iter().enumerate() {
         body.open(series);
         let ends = |end: usize| curve.around.iter().map(move |around| [around[0], around[end]]);
@@ -410,7 +395,45 @@ fn chart(
         marks.into_iter().for_each(|mark| body.mark(series, place(mark)));
         body.close();
     }
-    Figure { name, title: title.to_owned(), sentence, height: bottom + 48.0, body }
+    Figure { name, title: title.to_owned(), sentence, height: frame.height(), body }
+}
+
+/// Two axes with their ticks, below a legend.
+pub(super) struct Frame {
+    bottom: f64,
+}
+
+impl Frame {
+    pub(super) fn new(body: &mut Svg, names: &[String], [across, up]: [Ticks; 2]) -> Frame {
+        let head = body.legend(names) + 8.0;
+        let (top, bottom) = (head + 12.0, head + 12.0 + HIGH);
+        let frame = Frame { bottom };
+        body.text(EDGE, head, "axis", "start", &up.label);
+        for (at, label) in &across.at {
+            let [x, y] = frame.place([*at, 0.0]);
+            body.line("grid", [x, y], [x, top]);
+            body.text(x, y + 18.0, "soft", "middle", label);
+        }
+        for (at, label) in &up.at {
+            let [x, y] = frame.place([0.0, *at]);
+            body.line("grid", [x, y], [x + WIDE, y]);
+            body.text(x - 8.0, y + 4.5, "soft", "end", label);
+        }
+        body.line("frame", [LEFT, top], [LEFT, bottom]);
+        body.line("frame", [LEFT, bottom], [LEFT + WIDE, bottom]);
+        body.text(LEFT + WIDE / 2.0, bottom + 38.0, "axis", "middle", &across.label);
+        frame
+    }
+
+    /// Where something lies whose place is 0 at the left and at the bottom, and 1 at the right and at the top.
+    pub(super) fn place(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+        [LEFT + WIDE * x.clamp(0.0, 1.0), self.bottom - HIGH * y.clamp(0.0, 1.0)]
+    }
+
+    /// Of the whole figure.
+    pub(super) fn height(&self) -> f64 {
+        self.bottom + 48.0
+    }
 }
 
 /// A few places on a curve, evenly from left to right.

@@ -1,5 +1,6 @@
 //! The figures of a report as SVG: each has a title, labelled axes, a legend and a sentence that says what it shows.
 
+mod cost;
 mod curves;
 mod rows;
 
@@ -45,7 +46,8 @@ pub(crate) struct Figure {
 /// Every figure that the report has something for.
 pub(crate) fn all(report: &Report) -> Vec<Figure> {
     let growth = curves::growth(report).into_iter();
-    growth.chain(rows::heat(report)).chain(curves::all(report)).chain(rows::accuracy(report)).collect()
+    let before = growth.chain(rows::heat(report)).chain(curves::all(report)).chain(rows::accuracy(report));
+    before.chain(cost::cost(report)).collect()
 }
 
 /// How soon changes are told from what a precision leaves free, as a file: for each numbers of tokens, and how well so many tell it.
@@ -122,7 +124,16 @@ impl Svg {
     }
 
     /// What stands for a series where colors cannot be told apart.
-    fn mark(&mut self, series: usize, [x, y]: [f64; 2]) {
+    fn mark(&mut self, series: usize, at: [f64; 2]) {
+        self.mark_as("mark", series, at);
+    }
+
+    /// The same, filled.
+    fn full_mark(&mut self, series: usize, at: [f64; 2]) {
+        self.mark_as("mark full", series, at);
+    }
+
+    fn mark_as(&mut self, class: &str, series: usize, [x, y]: [f64; 2]) {
         let shape = [
             "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
             "m-3.5-3.5h7v7h-7z",
@@ -133,7 +144,7 @@ impl Svg {
             "m-5 0h10m-5-5v10",
         ];
         let shape = shape[series % shape.len()];
-        self.add(format_args!("<path class=\"mark\" d=\"M{x:.1} {y:.1}{shape}\"/>"));
+        self.add(format_args!("<path class=\"{class}\" d=\"M{x:.1} {y:.1}{shape}\"/>"));
     }
 
     /// What the colors, dashes and marks stand for, in as many columns as fit. Gives where it ends.
