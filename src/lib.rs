@@ -121,7 +121,7 @@
 //! | `http` | one exchange over blocking sockets, with the environment's proxies and the system's certificates |
 //! | [`trace`] | what one cell leaves behind of a prompt |
 //! | [`stats`] | spread, intervals, paired tests, survival, what several draws amount to, limits that few rows exceed, and how well rows tell two kinds apart |
-//! | [`model`] | checkpoints from a folder, a file of GGUF, the Hub or this binary, and the one decoder |
+//! | [`model`] | checkpoints from a folder, a file of GGUF, the Hub or this binary, and the one decoder; [`model::cost`] counts what goes through it |
 //! | [`suite`] | families of problems: [`suite::generate`] makes them, [`suite::load`] reads those of others |
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |

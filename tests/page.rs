@@ -394,7 +394,15 @@ fn every_figure_stands_alone_and_says_what_it_shows() {
             "one" => assert_eq!(names, ["accuracy.svg"]),
             "rich" => assert_eq!(
                 names,
-                ["cells.svg", "survival.svg", "drift.svg", "moved.svg", "margins.svg", "accuracy.svg"]
+                [
+                    "cells.svg",
+                    "survival.svg",
+                    "drift.svg",
+                    "moved.svg",
+                    "margins.svg",
+                    "accuracy.svg",
+                    "cost.svg"
+                ]
             ),
             _ => {}
         }

@@ -183,7 +183,8 @@ fn no_field_can_come_or_go() {
         for name in FAILING.pointer(&pointer).unwrap().as_object().unwrap().keys() {
             let mut less = FAILING.clone();
             less.pointer_mut(&pointer).unwrap().as_object_mut().unwrap().remove(name);
-            assert!(VALIDATOR.holds(&less).is_err(), "{pointer}/{name}");
+            // A cell whose weights are elsewhere, or that ran before costs were counted, has none.
+            assert_eq!(VALIDATOR.holds(&less).is_ok(), name == "cost", "{pointer}/{name}");
             tried += 1;
         }
     }

@@ -166,7 +166,7 @@ pub(super) fn costs(report: &Report) -> Table {
     }
 }
 
-/// The cells that no other beats.
+/// The configurations that no other beats.
 pub(super) fn best(report: &Report) -> Table {
     let front = front(&points(report));
     let rows = front.iter().map(|point| {
@@ -174,16 +174,14 @@ pub(super) fn best(report: &Report) -> Table {
         vec![cell.to_string(), configurations.to_string(), scaled(*bytes, "B"), share(*others)]
     });
     Table {
-        title: "Cells that no other beats".to_owned(),
-        columns: [&[Column::word("cell")][..], &["the same", "moved", "other answers"].map(Column::number)]
+        title: "Configurations that no other beats".to_owned(),
+        columns: [&[Column::word("configuration")][..], &["the same", "moved", "other answers"].map(Column::number)]
             .concat(),
         rows: rows.collect(),
-        sentence: format!(
-            "{} Shown are the bytes that are read for a token and the share of answers that the reference does not give, and how many \
-             configurations have the same of both.",
-            sentence(&front)
-        ),
-        noun: "cell",
+        sentence: "No cell is both cheaper and nearer to the reference than one of these, by the bytes that are read for a token and the \
+                   share of answers that the reference does not give; how many configurations have the same of both."
+            .to_owned(),
+        noun: "configuration",
         alike: None,
     }
 }

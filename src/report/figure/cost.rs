@@ -43,14 +43,13 @@ pub(super) fn cost(report: &Report) -> Option<Figure> {
         front.iter().any(|best| (best.bytes, best.distance()) == (point.bytes, point.distance()))
     };
     for (series, precision) in precisions.iter().enumerate() {
-        // Those in front lie above the others.
-        let (best, others): (Vec<_>, Vec<_>) = points
-            .iter()
-            .filter(|point| point.precision == **precision)
-            .partition(|point| is_in_front(point));
         body.open(series);
-        others.into_iter().for_each(|point| body.mark(series, place(point)));
-        best.into_iter().for_each(|point| body.full_mark(series, place(point)));
+        points.iter().filter(|point| point.precision == **precision).for_each(|point| {
+            body.mark(series, place(point));
+            if is_in_front(point) {
+                body.ring(place(point));
+            }
+        });
         body.close();
     }
     let rest = if left == 0 {
@@ -59,8 +58,8 @@ pub(super) fn cost(report: &Report) -> Option<Figure> {
         format!(" {} are left out; the JSON has them.", plural(left as u64, "more precision"))
     };
     let sentence = format!(
-        "Every configuration by what it costs and by the answers in which it is not like the reference. {} They are filled, and a \
-         dotted line joins them.{rest}",
+        "Every configuration by what it costs and by the answers in which it is not like the reference. {} These have a ring, and \
+         a dotted line joins them.{rest}",
         cost::sentence(&front)
     );
     let title = "What precision costs, and what it changes".to_owned();

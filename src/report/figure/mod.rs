@@ -124,16 +124,7 @@ impl Svg {
     }
 
     /// What stands for a series where colors cannot be told apart.
-    fn mark(&mut self, series: usize, at: [f64; 2]) {
-        self.mark_as("mark", series, at);
-    }
-
-    /// The same, filled.
-    fn full_mark(&mut self, series: usize, at: [f64; 2]) {
-        self.mark_as("mark full", series, at);
-    }
-
-    fn mark_as(&mut self, class: &str, series: usize, [x, y]: [f64; 2]) {
+    fn mark(&mut self, series: usize, [x, y]: [f64; 2]) {
         let shape = [
             "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
             "m-3.5-3.5h7v7h-7z",
@@ -144,7 +135,14 @@ impl Svg {
             "m-5 0h10m-5-5v10",
         ];
         let shape = shape[series % shape.len()];
-        self.add(format_args!("<path class=\"{class}\" d=\"M{x:.1} {y:.1}{shape}\"/>"));
+        self.add(format_args!("<path class=\"mark\" d=\"M{x:.1} {y:.1}{shape}\"/>"));
+    }
+
+    /// Around a mark.
+    fn ring(&mut self, [x, y]: [f64; 2]) {
+        self.add(format_args!(
+            "<path class=\"whisker\" d=\"M{x:.1} {y:.1}m-8 0a8 8 0 1 0 16 0a8 8 0 1 0-16 0z\"/>"
+        ));
     }
 
     /// What the colors, dashes and marks stand for, in as many columns as fit. Gives where it ends.
