@@ -103,7 +103,8 @@
 //! | [`numerics::block`] | the block formats of GGUF: where the bits of their values lie, and what each is worth |
 //! | [`numerics::at`] | where in a forward pass an operation stands, and which [`Site`] that is |
 //! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a place, and a [`Map`] gives places their precisions |
-//! | [`numerics::product`] | terms that are not an ordinary product: L-Mul, and the integers of int8 and w8a8 |
+//! | [`numerics::quantizer`] | how values become codes of a few bits, and the scales that bring them back |
+//! | [`numerics::product`] | terms that are not an ordinary product: L-Mul, and the integers of int8 |
 //! | [`numerics::order`] | the table [`ORDERS`], schedules, and the one generic `reduce` |
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
 //! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |

@@ -155,7 +155,7 @@ pub enum Record {
     /// It is done.
     Done(Box<Done>),
     /// Its engine could not, as it will not the next time.
-    Failed(Failed),
+    Failed(Box<Failed>),
 }
 
 /// A cell whose engine could not.

@@ -120,6 +120,19 @@ fn precisions() -> Vec<Precision> {
         "cast:e6m22",
         "cast:e4m3,saturate=no",
         "cast:e5m2,round=up,saturate=no",
+        "fp8:s16,a=g8",
+        "fp8:sum=e8m13",
+        "w3a16:channel,sum=f16",
+        "fp8:tensor,compute=fp16",
+        "mxfp8:compute=fp32",
+        "w4a16:g16,compute=fp32",
+        "scaled:w=int5-f16-channel-zero,a=int7-f32-token-zero",
+        "scaled:w=int6-f32-g24-zero",
+        "scaled:w=odd3-e8m0up-g8,a=int4-e8m0-g16",
+        "scaled:w=odd2-f32-channel,a=int8-f32-token",
+        "scaled:w=e2m1-e4m3-g16,compute=fp32",
+        "scaled:w=e2m3-f32-s8,a=e5m2-f32-token",
+        "scaled:w=e3m3-f32-tensor",
         "cast:e4m3,sum=e4m3",
         "cast:e3m4,subnormal=no",
         "cast:e8m7,subnormal=no",
@@ -479,7 +492,13 @@ fn packed_weights_take_their_own_bytes_and_nothing_twice() {
     assert_eq!([bytes("bf16"), bytes("layercast"), bytes("fp16"), bytes("cast:e6m9")], [2 * weights; 4]);
     assert_eq!([bytes("cast:e4m3"), bytes("cast:e3m4"), bytes("cast:e2m1")], [weights; 3]);
     // One scale a column.
-    assert_eq!([bytes("int8"), bytes("w8a8")], [weights + 4 * columns; 2]);
+    assert_eq!([bytes("int8"), bytes("w8a8"), bytes("fp8")], [weights + 4 * columns; 3]);
+    assert_eq!(bytes("w8a16"), weights + 4 * columns);
+    // Every 128 terms, or what is left of them, have a scale of two bytes; all have one of four, which is 1.
+    assert_eq!(bytes("w4a16"), weights / 2 + 2 * 8 * columns + 4);
+    assert_eq!(bytes("w3a16"), weights * 3 / 8 + 2 * 8 * columns + 4);
+    assert_eq!(bytes("mxfp4"), weights / 2 + 32 * columns + 4);
+    assert_eq!(bytes("nvfp4"), weights / 2 + 63 * columns + 4);
 }
 
 #[test]
@@ -498,8 +517,11 @@ fn the_revealed_tree_is_the_declared_one() {
                             assert_eq!(tree, declared, "{} {launch:?} {terms}", kernel.numerics());
                         }
                         Err(RevealError::NoRoom { .. }) => {
-                            let narrow = ["cast:e4m3", "cast:e5m2", "cast:eXmY", "int8", "w8a8"];
-                            assert!(narrow.contains(&precision.entry().name), "{precision} has room");
+                            let narrow = ["cast:e4m3", "cast:e5m2", "cast:eXmY", "int8"];
+                            let is_narrow = narrow.contains(&precision.entry().name)
+                                || matches!(precision, Precision::Scaled(_))
+                                || precision.recipe(At::alone(site)).sum.bits() <= 8;
+                            assert!(is_narrow, "{precision} has room");
                         }
                         Err(error) => panic!("{} {launch:?} {terms}: {error}", kernel.numerics()),
                     }
@@ -870,7 +892,7 @@ fn a_table_gives_back_what_it_stores() {
     let (columns, depth) = (70, 45);
     for precision in precisions() {
         for site in [Site::Table, Site::Head] {
-            let format: Format = precision.recipe(At::alone(site)).weights;
+            let format: Format = precision.recipe(At::alone(site)).weights.format();
             for order in orders() {
                 let w = values(Kind::Special, columns * depth, &mut random);
                 let fill = &mut |column: usize, terms: &mut [f32]| {

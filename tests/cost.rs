@@ -19,7 +19,7 @@ use reprocheck::{
         block::BlockFormat,
         kernel::{At, Encoding, End, Fast, Kernel, Op, Packed, Source, Step, Workers},
         order::{Launch, Order},
-        precision::{Bits, PRECISIONS, Precision, Product, Site},
+        precision::{Bits, PRECISIONS, Precision, Product, Scaled, Site, Storage},
     },
 };
 use tempfile::TempDir;
@@ -152,10 +152,20 @@ fn the_decoder_multiplies_as_often_for_a_token_as_its_cost_says() {
 fn in_the_kernel(precision: Precision, at: At, columns: usize, depth: usize) -> usize {
     let recipe = precision.recipe(at);
     let (panels, bits) = (columns.div_ceil(PANEL), recipe.stored_bits().unwrap() as usize);
-    let (depth, beside) = match recipe.product {
-        Product::Fused => (depth, 0),
-        Product::LMul(_) => (depth, 12 * panels),
-        Product::Int8(_) | Product::W8A8 => (depth.next_multiple_of(QUAD), 4 * columns),
+    let quads = (depth.next_multiple_of(QUAD), 4 * columns);
+    let (depth, beside) = match (recipe.product, recipe.weights) {
+        (_, Storage::Codes(_)) if precision == Precision::Scaled(Scaled::W8A8) => quads,
+        (_, Storage::Codes(quantizer)) => {
+            let shared = if quantizer.is_whole() { 0 } else { quantizer.scale_bytes() };
+            let groups = depth.div_ceil(quantizer.group(depth));
+            let rows = groups * (shared + usize::from(quantizer.zero)) + depth.div_ceil(8) * bits;
+            // What multiplies a whole output is an f32, and where groups have scales there is one for all.
+            let whole = if quantizer.is_whole() { 4 * columns } else { 4 };
+            return PANEL * panels * rows + whole;
+        }
+        (Product::Int8(_) | Product::Scaled(_), _) => quads,
+        (Product::LMul(_), _) => (depth, 12 * panels),
+        (Product::Fused, _) => (depth, 0),
     };
     PANEL * panels * depth * bits / 8 + beside
 }
@@ -174,12 +184,14 @@ fn weights_take_what_the_kernel_packs_but_for_what_the_page_tells() {
                 let name = format!("{} {precision}: {at}", checkpoint.name);
                 assert_eq!(bytes, in_the_kernel(precision, at, columns, depth), "{name}");
                 let recipe = precision.recipe(at);
-                let Bits { code, scale, .. } = recipe.weight_bits().unwrap();
-                bits += columns as u64 * (u64::from(code) * depth as u64 + u64::from(scale));
+                let own @ Bits { code, scale, .. } = recipe.weight_bits().unwrap();
+                bits += columns as u64 * own.of(depth);
                 // Once, if two matrices are made of one table.
                 entries += (columns * depth) as u64;
                 let fills = columns.is_multiple_of(PANEL) && depth.is_multiple_of(QUAD) && code >= 8;
-                if fills && code.is_power_of_two() && !matches!(recipe.product, Product::LMul(_)) {
+                let of_values = matches!(recipe.weights, Storage::Values(_));
+                if fills && of_values && code.is_power_of_two() && !matches!(recipe.product, Product::LMul(_))
+                {
                     whole += 1;
                     let own = u64::from(code) * depth as u64 + u64::from(scale);
                     assert_eq!(8 * bytes as u64, columns as u64 * own, "{name}");
@@ -228,7 +240,12 @@ fn a_token_in_the_cache_takes_what_the_kernel_keeps_of_it() {
             let [kept, code] = [recipe.stored_bits(), recipe.weight_bits().map(|bits| bits.code)];
             let token = (layers * kv_heads * (key + value)) as u64 * u64::from(code.unwrap());
             let cost = Cost::of(&checkpoint, precision, ONE).unwrap();
-            assert_eq!(cost.cache_bytes, token.div_ceil(kept.unwrap().into()), "{} {precision}", checkpoint.name);
+            assert_eq!(
+                cost.cache_bytes,
+                token.div_ceil(kept.unwrap().into()),
+                "{} {precision}",
+                checkpoint.name
+            );
         }
     }
 }
@@ -263,8 +280,10 @@ fn bits_are_those_of_codes_and_of_what_stands_beside_them() {
     let of = |name: &str, values| linear(name).weight_bits().map(|bits| bits.of(values));
     assert_eq!([of("fp32", 64), of("cast:e2m3", 64), of("lmul:m=3", 64)], [2048, 384, 768].map(Some));
     assert_eq!([of("w8a8", 64), of("int8", 64), of("gguf", 64)], [Some(544), Some(544), None]);
-    let activations = ["layercast", "bf16", "int8", "w8a8", "lmul:m=3"];
-    assert_eq!(activations.map(|name| linear(name).activation_bits()), [32, 16, 8, 8, 12]);
+    let scaled = ["w4a16", "w3a16:g64", "w8a16", "fp8", "mxfp4", "nvfp4", "scaled:w=int4-f16-g128-zero"];
+    assert_eq!(scaled.map(|name| of(name, 128).unwrap()), [528, 416, 1040, 1056, 544, 576, 536]);
+    let activations = ["layercast", "bf16", "int8", "w8a8", "lmul:m=3", "w4a16", "nvfp4", "w4a8-fp"];
+    assert_eq!(activations.map(|name| linear(name).activation_bits()), [32, 16, 8, 8, 12, 16, 4, 8]);
     assert_eq!(bits("w8a8", Site::Attention).activation_bits(), 32);
     // Four bits, with a scale of sixteen for every 128: 4.125 a weight, and the last group is a group, too.
     let grouped = Bits { code: 4, scale: 16, shared_by: NonZeroUsize::new(128) };

@@ -15,7 +15,7 @@ use reprocheck::{
         Numerics,
         kernel::{Definition, Fast, Kernel},
         order::{ORDERS, Order},
-        precision::{PRECISIONS, Precision},
+        precision::{PRECISIONS, Precision, Scaled},
     },
     trace::{Finish, Sample},
 };
@@ -186,7 +186,7 @@ fn int8_depends_on_the_company_that_its_outlier_columns_come_from_and_w8a8_does_
     let checkpoint = fixture("qwen3-untied-bias");
     let int8 = numerics("int8:threshold=2".parse().unwrap(), Order::SEQUENTIAL, 1);
     assert!(batch_moves_bits(&checkpoint, int8), "int8 has become batch-invariant: this pin must go");
-    assert!(!batch_moves_bits(&checkpoint, numerics(Precision::W8A8, Order::SEQUENTIAL, 1)));
+    assert!(!batch_moves_bits(&checkpoint, numerics(Precision::Scaled(Scaled::W8A8), Order::SEQUENTIAL, 1)));
 }
 
 #[test]

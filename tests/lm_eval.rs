@@ -128,7 +128,7 @@ impl Made {
             }
         }
         let sentence = "the engine \u{1b}[31m could not".to_owned();
-        made.record(&Record::Failed(Failed { cell: made.cells[5], sentence }));
+        made.record(&Record::Failed(Failed { cell: made.cells[5], sentence }.into()));
         made
     }
 

@@ -105,9 +105,9 @@ pub enum SensitivityError {
     )]
     NotLower {
         /// What the cell computes with.
-        own: Numerics,
+        own: Box<Numerics>,
         /// What it is lowered to.
-        lower: Numerics,
+        lower: Box<Numerics>,
     },
     /// What cannot be measured on one sequence.
     #[error(
@@ -267,7 +267,7 @@ impl Panel<'_> {
         let units = products(config).map(unit).collect::<Result<Vec<_>, _>>()?;
         match units.iter().any(|unit| unit.bytes[1] < unit.bytes[0]) {
             true => Ok(units),
-            false => Err(SensitivityError::NotLower { own, lower }),
+            false => Err(SensitivityError::NotLower { own: own.into(), lower: lower.into() }),
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::{
         error::ProductError,
         kernel::{At, Fast},
         order::{Launch, Order},
-        precision::{Precision, Product, Site},
+        precision::{CodeSums, Precision, Product, Site, Storage},
+        quantizer::Side,
         reveal::reveal,
     },
     plan::{
@@ -170,13 +171,29 @@ impl ExplainPrecision {
                 Product::Int8(threshold) => {
                     format!("8-bit integers, fp16 from magnitude {} on", threshold.value())
                 }
-                Product::W8A8 => "8-bit integers".to_owned(),
+                Product::Scaled(_) => match recipe.code_sums() {
+                    Some(CodeSums::InOrder) => {
+                        "fused multiply-add of codes, their sum times both scales".to_owned()
+                    }
+                    Some(CodeSums::Groups) => {
+                        "exact sums of each group's codes, times both scales".to_owned()
+                    }
+                    _ => "exact sum of codes, times both scales".to_owned(),
+                },
             };
             writeln!(out, "\n{name}")?;
             let stored = recipe.stored_bits().map(|bits| format!("stored in {bits} bits"));
             let stored = stored.unwrap_or_else(|| "stored as in the model's file".to_owned());
-            writeln!(out, "  right side   {}, {stored}", recipe.weights)?;
-            writeln!(out, "  left side    {}", recipe.activations)?;
+            let right = match recipe.weights {
+                Storage::Codes(quantizer) => quantizer.name(Side::Weights),
+                weights => weights.format().to_string(),
+            };
+            let left = match recipe.product {
+                Product::Scaled(quantizer) => quantizer.name(Side::Activations),
+                _ => recipe.activations.to_string(),
+            };
+            writeln!(out, "  right side   {right}, {stored}")?;
+            writeln!(out, "  left side    {left}")?;
             writeln!(out, "  product      {product}")?;
             writeln!(out, "  running sum  {}", recipe.sum)?;
             writeln!(out, "  result       {}", recipe.result)?;
@@ -196,7 +213,7 @@ impl ExplainPrecision {
             )?;
         }
         if errors.scaled {
-            writeln!(out, "(Integers are scaled by their vector's largest entry, here 2.)")?;
+            writeln!(out, "(Codes are scaled by the largest entry that shares their scale, here 2.)")?;
         }
         Ok(Exit::Held)
     }

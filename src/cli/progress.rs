@@ -410,7 +410,7 @@ mod tests {
         );
         assert!(lines.windows(2).all(|two| two[1].0 - two[0].0 <= 30), "{lines:?}");
         // A cell that cannot run is told at once; then there is nothing to wait for.
-        let failed = Record::Failed(Failed { cell: cells[0], sentence: "why".to_owned() });
+        let failed = Record::Failed(Failed { cell: cells[0], sentence: "why".to_owned() }.into());
         assert_eq!(
             log.note(Event::Ended(&failed), at(86_400)).unwrap(),
             "lab/fp32/exact/t1/b1 could not run: why"

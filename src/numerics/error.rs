@@ -8,7 +8,7 @@ use super::{
     Numerics,
     kernel::{At, Fast, Kernel, matmul},
     order::Order,
-    precision::{Precision, Product},
+    precision::{Precision, Product, Storage},
 };
 
 /// The errors of single products over an even grid of factors from 1 to 2.
@@ -71,9 +71,9 @@ impl ProductError {
             spread
         };
         Ok(ProductError {
-            of_rounded: spread(&|x| recipe.activations.round(x), &|w| recipe.weights.round(w)),
+            of_rounded: spread(&|x| recipe.activations.round(x), &|w| recipe.weights.format().round(w)),
             of_given: spread(&|x| x, &|w| w),
-            scaled: matches!(recipe.product, Product::Int8(_) | Product::W8A8),
+            scaled: matches!(recipe.product, Product::Int8(_)) || matches!(recipe.weights, Storage::Codes(_)),
         })
     }
 }

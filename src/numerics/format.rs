@@ -113,6 +113,11 @@ impl Format {
     /// OCP e5m2, saturating.
     pub const E5M2: Self = Self::new(5, 2, Specials::Ieee, true);
 
+    /// OCP e2m1, which has nothing but numbers.
+    pub const E2M1: Self = Self::new(2, 1, Specials::Finite, true);
+    /// OCP e2m3, which has nothing but numbers.
+    pub const E2M3: Self = Self::new(2, 3, Specials::Finite, true);
+
     /// An IEEE-like eight-bit format with more precision than range, saturating.
     pub const E3M4: Self = Self::new(3, 4, Specials::Ieee, true);
 
@@ -446,11 +451,19 @@ impl Lanes {
     pub(crate) fn decode(self, code: u32) -> f32 {
         let magnitude = code & !(u32::MAX << self.sign_at);
         let sign = code >> self.sign_at << 31;
+        let infinite =
+            if magnitude == self.infinity_code { INFINITY | sign } else { self.number(code).to_bits() };
+        let nan = magnitude > self.max_code && magnitude != self.infinity_code;
+        f32::from_bits(if nan { NAN } else { infinite })
+    }
+
+    /// The value of a code that is a finite number's.
+    #[inline(always)]
+    pub(crate) fn number(self, code: u32) -> f32 {
+        let magnitude = code & !(u32::MAX << self.sign_at);
+        let sign = code >> self.sign_at << 31;
         let normal = (magnitude << self.dropped) + self.rebias;
         let subnormal = (magnitude as i32 as f32 * self.quantum).to_bits();
-        let value = if magnitude < self.first_normal_code { subnormal } else { normal };
-        let value = if magnitude == self.infinity_code { INFINITY } else { value } | sign;
-        let nan = magnitude > self.max_code && magnitude != self.infinity_code;
-        f32::from_bits(if nan { NAN } else { value })
+        f32::from_bits(if magnitude < self.first_normal_code { subnormal } else { normal } | sign)
     }
 }

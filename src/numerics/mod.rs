@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod order;
 pub mod precision;
 pub mod product;
+pub mod quantizer;
 pub mod random;
 pub mod reveal;
 pub mod rotary;

@@ -1,4 +1,4 @@
-//! How one term of a sum is formed: L-Mul's addition of words, and the integers of the 8-bit precisions.
+//! How one term of a sum is formed: L-Mul's addition of words, and the integers of LLM.int8().
 
 use super::format::{Format, INFINITY, LARGEST_FINITE, NAN, SIGN, SMALLEST_NORMAL};
 use crate::name::named;
@@ -116,8 +116,8 @@ impl Threshold {
 /// A vector as 8-bit integers and the one number that scales them back. Not finite: the scale is NaN, so
 /// that whatever it touches is NaN.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Quantized {
-    /// Integers from -127 to 127.
+pub struct Integers {
+    /// From -127 to 127.
     pub codes: Vec<i8>,
     /// What the precision multiplies back with.
     pub scale: f32,
@@ -131,27 +131,15 @@ pub const INT8_STEP: f32 = 1.0 / 127.0;
 /// A vector for LLM.int8(): the scale is the largest magnitude below `threshold`, and what reaches the
 /// threshold becomes 0. Weights have no threshold: pass infinity.
 #[inline(always)]
-pub fn quantize_int8(values: &[f32], threshold: f32) -> Quantized {
+pub fn quantize_int8(values: &[f32], threshold: f32) -> Integers {
     if values.iter().any(|value| value.is_nan() || (value.is_infinite() && threshold.is_infinite())) {
-        return Quantized { codes: vec![0; values.len()], scale: f32::NAN };
+        return Integers { codes: vec![0; values.len()], scale: f32::NAN };
     }
     let below = |value: f32| if value.abs() < threshold { value } else { 0.0 };
     let largest = values.iter().fold(0.0_f32, |largest, &value| largest.max(below(value).abs()));
     let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
     let codes = values.iter().map(|&value| integer(below(value) * factor)).collect();
-    Quantized { codes, scale: largest }
-}
-
-/// A vector for w8a8: the scale is the largest magnitude over 127.
-#[inline(always)]
-pub fn quantize_w8a8(values: &[f32]) -> Quantized {
-    if values.iter().any(|value| !value.is_finite()) {
-        return Quantized { codes: vec![0; values.len()], scale: f32::NAN };
-    }
-    let largest = values.iter().fold(0.0_f32, |largest, &value| largest.max(value.abs()));
-    let scale = largest / 127.0;
-    let code = |&value: &f32| if scale == 0.0 { 0 } else { integer(value / scale) };
-    Quantized { codes: values.iter().map(code).collect(), scale }
+    Integers { codes, scale: largest }
 }
 
 /// The nearest integer from -127 to 127, ties to even.
@@ -171,10 +159,10 @@ pub fn outlier_weight(code: i8, scale: f32) -> f32 {
     Format::F16.round(f32::from(code) * scale * INT8_STEP)
 }
 
-/// w8a8: the integer sum scaled back in f64, where the scale is exact, and rounded once to f32.
+/// A sum of products of codes scaled back in f64, where the scale is exact, and rounded once to f32.
 #[inline(always)]
-pub fn rescale_w8a8(sum: i32, row: f32, column: f32, start: f32) -> f32 {
-    (f64::from(sum) * (f64::from(row) * f64::from(column)) + f64::from(start)) as f32
+pub fn rescale_codes(sum: f64, row: f32, column: f32, start: f32) -> f32 {
+    (sum * (f64::from(row) * f64::from(column)) + f64::from(start)) as f32
 }
 
 /// The columns in which any row reaches the threshold: they leave the integers for all rows of the call.
@@ -238,19 +226,16 @@ mod tests {
 
     #[test]
     fn a_vector_of_zeros_quantizes_to_zeros() {
-        assert_eq!(quantize_int8(&[0.0, -0.0], 6.0), Quantized { codes: vec![0, 0], scale: 0.0 });
-        assert_eq!(quantize_w8a8(&[0.0, -0.0]), Quantized { codes: vec![0, 0], scale: 0.0 });
+        assert_eq!(quantize_int8(&[0.0, -0.0], 6.0), Integers { codes: vec![0, 0], scale: 0.0 });
     }
 
     #[test]
-    fn the_largest_entry_becomes_127_and_ties_go_to_even() {
-        assert_eq!(quantize_w8a8(&[127.0, 2.5, -3.5, 0.5]).codes, [127, 2, -4, 0]);
-        assert_eq!(quantize_int8(&[2.0, -1.0, 6.0], 6.0), Quantized { codes: vec![127, -64, 0], scale: 2.0 });
+    fn the_largest_entry_becomes_127() {
+        assert_eq!(quantize_int8(&[2.0, -1.0, 6.0], 6.0), Integers { codes: vec![127, -64, 0], scale: 2.0 });
     }
 
     #[test]
     fn nothing_hides_a_nan() {
         assert!(quantize_int8(&[1.0, f32::NAN], 6.0).scale.is_nan());
-        assert!(quantize_w8a8(&[1.0, f32::INFINITY]).scale.is_nan());
     }
 }

@@ -11,7 +11,7 @@ use super::{
     format::Format,
     kernel::{At, Job, Kernel, Op},
     order::{Launch, Order, Rule},
-    precision::{Precision, Product, Recipe, Site},
+    precision::{Precision, Product, Recipe, Site, Storage},
     tree::Tree,
 };
 
@@ -77,6 +77,10 @@ struct Masks {
 
 impl Masks {
     fn new(recipe: &Recipe, terms: usize) -> Option<Masks> {
+        // A scale that a mask has leaves nothing of the units beside it.
+        if let Storage::Codes(_) = recipe.weights {
+            return None;
+        }
         // By the bits, since a logarithm rounds up just below a power of two; f64 holds f32's subnormals.
         let exponent = |value: f32| (f64::from(value).to_bits() >> 52) as i32 - 1023;
         let power = |exponent: i32| f64::from_bits(((exponent + 1023) as u64) << 52) as f32;
@@ -84,7 +88,7 @@ impl Masks {
         let largest = |format: Format| exponent(format.max_finite()).min(50);
         let smallest = |format: Format| exponent(format.min_normal()).max(-50);
         let digits = |format: Format| format.mantissa_bits() as i32 + 1;
-        let (x, w, sum, result) = (recipe.activations, recipe.weights, recipe.sum, recipe.result);
+        let (x, w, sum, result) = (recipe.activations, recipe.weights.format(), recipe.sum, recipe.result);
         let mask = (largest(x) + largest(w)).min(exponent(sum.max_finite()) - 1);
         let unit = (smallest(x) + smallest(w))
             .max(exponent(sum.min_subnormal()))
@@ -106,7 +110,7 @@ impl Masks {
             Product::Fused => unit.0 * unit.1,
             Product::LMul(product) => product.multiply(unit.0, unit.1),
             // Integers are added exactly, in no order that could show.
-            Product::Int8(_) | Product::W8A8 => return None,
+            Product::Int8(_) | Product::Scaled(_) => return None,
         };
         Some(Masks { mask: factors(mask), unit, unit_product })
     }
@@ -207,14 +211,17 @@ mod tests {
 
     #[test]
     fn masks_and_units_are_numbers_of_the_formats_that_they_pass_through() {
-        let formats: Vec<Format> =
-            PRECISIONS.iter().map(|entry| entry.example.recipe(At::alone(Site::Linear)).weights).collect();
+        let formats: Vec<Format> = PRECISIONS
+            .iter()
+            .map(|entry| entry.example.recipe(At::alone(Site::Linear)).weights.format())
+            .collect();
         let mut fitting = 0;
         for (&activations, &weights) in formats.iter().flat_map(|x| formats.iter().map(move |w| (x, w))) {
+            let weights = Storage::Values(weights);
             let recipe = Recipe { activations, weights, ..Precision::Fp32.recipe(At::alone(Site::Linear)) };
             let Some(Masks { mask, unit, .. }) = Masks::new(&recipe, 41) else { continue };
             for (x, w) in [mask, unit] {
-                let kept = (activations.round(x), weights.round(w));
+                let kept = (activations.round(x), weights.format().round(w));
                 assert_eq!(kept, (x, w), "{activations:?} times {weights:?}");
             }
             fitting += 1;

@@ -267,7 +267,7 @@ pub fn run(
         let record = match work.cell(cell, watch) {
             Ok(done) => Record::Done(Box::new(done)),
             Err(RunFailure::Engine { cell, error }) if !error.is_environment() => {
-                Record::Failed(Failed { cell: *cell, sentence: error.to_string() })
+                Record::Failed(Failed { cell: *cell, sentence: error.to_string() }.into())
             }
             Err(failure) => return Err(failure),
         };

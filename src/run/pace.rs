@@ -243,7 +243,7 @@ mod tests {
         pace.note(Event::Continued { items: 8, tokens: 150 }, start);
         let record = |cell| {
             let sentence = "it cannot".to_owned();
-            Record::Failed(crate::record::Failed { cell, sentence })
+            Record::Failed(crate::record::Failed { cell, sentence }.into())
         };
         // It took 100 seconds; one that cannot run takes its turn away and nothing else.
         let mut failed = Pace { took: HashMap::new(), left: pace.left.clone(), ..Pace::default() };

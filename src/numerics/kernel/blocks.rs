@@ -22,7 +22,7 @@ use crate::numerics::{
 /// One byte of 32 outputs.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(32))]
-struct ByteRow([u8; PANEL]);
+pub(super) struct ByteRow(pub(super) [u8; PANEL]);
 
 /// How many of them the memory brings at once.
 const ROWS_OF_A_LINE: usize = 64 / PANEL;
@@ -144,13 +144,13 @@ fn rows_of(encoding: Encoding, terms: usize) -> usize {
 
 /// One value for each output, worked out when it is asked for: a formula is one loop over the outputs, of which the compiler
 /// makes vectors. It makes none of several loops with something of each output between them, and slow ones of bytes.
-trait Each<T>: Fn(usize) -> T + Copy {}
+pub(super) trait Each<T>: Fn(usize) -> T + Copy {}
 
 impl<T, F: Fn(usize) -> T + Copy> Each<T> for F {}
 
 /// The values themselves.
 #[inline(always)]
-fn all(value: impl Each<f32>) -> FloatRow {
+pub(super) fn all(value: impl Each<f32>) -> FloatRow {
     let mut row = FloatRow([0.0; PANEL]);
     for (lane, out) in row.0.iter_mut().enumerate() {
         *out = value(lane);
@@ -166,7 +166,7 @@ fn half(rows: &[ByteRow], first: usize) -> impl Each<f32> {
 
 /// Some bits from this place on.
 #[inline(always)]
-fn bits(row: &ByteRow, place: usize, mask: i32) -> impl Each<i32> {
+pub(super) fn bits(row: &ByteRow, place: usize, mask: i32) -> impl Each<i32> {
     move |lane| i32::from(row.0[lane]) >> place & mask
 }
 
@@ -259,7 +259,7 @@ trait Layout {
 }
 
 /// What becomes of terms.
-trait Take {
+pub(super) trait Take {
     fn take(&mut self, term: usize, value: impl Each<f32>);
 }
 
@@ -280,6 +280,14 @@ fn hand<L: Layout>(rows: &[ByteRow], to: &mut impl Take) {
     }
 }
 
+/// Asks the memory for as many rows as these, some way ahead of them.
+#[inline(always)]
+pub(super) fn prefetch_rows(rows: &[ByteRow]) {
+    for row in (0..rows.len()).step_by(ROWS_OF_A_LINE) {
+        prefetch(rows.as_ptr().wrapping_add(AHEAD + row));
+    }
+}
+
 /// The terms of a group.
 #[inline(always)]
 fn hand_group<L: Layout>(
@@ -289,9 +297,7 @@ fn hand_group<L: Layout>(
     to: &mut impl Take,
 ) {
     // Some of what comes at a time: the memory forgets some of what it is asked for all at once.
-    for row in (L::ROWS * group / L::GROUPS..L::ROWS * (group + 1) / L::GROUPS).step_by(ROWS_OF_A_LINE) {
-        prefetch(rows.as_ptr().wrapping_add(AHEAD + row));
-    }
+    prefetch_rows(&rows[L::ROWS * group / L::GROUPS..L::ROWS * (group + 1) / L::GROUPS]);
     let own = L::group(rows, block, group);
     let factors = own.as_ref().unwrap_or(block);
     for term in 0..L::TERMS {
@@ -347,7 +353,8 @@ impl<L: Layout> WithSimd for Widen<'_, L> {
     }
 }
 
-struct Out<'a>(&'a mut [FloatRow]);
+/// Keeps the terms.
+pub(super) struct Out<'a>(pub(super) &'a mut [FloatRow]);
 
 impl Take for Out<'_> {
     #[inline(always)]
@@ -370,22 +377,30 @@ impl<L: Layout> WithSimd for Multiply<'_, L> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Multiply { rows, x, sums, .. } = self;
-        let vectors = S::as_mut_simd_f32s(&mut sums.0).0;
-        let mut sums = Sums { simd, x, vectors: [simd.splat_f32s(0.0); PANEL] };
-        sums.vectors[..vectors.len()].copy_from_slice(vectors);
-        hand::<L>(rows, &mut sums);
-        for (vector, &sum) in vectors.iter_mut().zip(&sums.vectors) {
-            *vector = canonical(simd, sum);
-        }
+        Sums::begun(simd, x, sums, |sums| hand::<L>(rows, sums));
     }
 }
 
 /// The sums of one row with a panel.
-struct Sums<'a, S: Simd> {
+pub(super) struct Sums<'a, S: Simd> {
     simd: S,
     x: &'a [f32],
     /// As many as a panel has are in use.
     vectors: [S::f32s; PANEL],
+}
+
+impl<'a, S: Simd> Sums<'a, S> {
+    /// Adds products to these sums, of whatever terms are given.
+    #[inline(always)]
+    pub(super) fn begun(simd: S, x: &'a [f32], sums: &mut FloatRow, give: impl FnOnce(&mut Sums<'a, S>)) {
+        let vectors = S::as_mut_simd_f32s(&mut sums.0).0;
+        let mut sums = Sums { simd, x, vectors: [simd.splat_f32s(0.0); PANEL] };
+        sums.vectors[..vectors.len()].copy_from_slice(vectors);
+        give(&mut sums);
+        for (vector, &sum) in vectors.iter_mut().zip(&sums.vectors) {
+            *vector = canonical(simd, sum);
+        }
+    }
 }
 
 impl<S: Simd> Take for Sums<'_, S> {

@@ -7,11 +7,9 @@ use crate::numerics::{
     Numerics, Reduction, elementary, exact, flush,
     format::Format,
     order::{Adder, Launch, Order, Rule, Schedule},
-    precision::{Precision, Product, Recipe, Site},
-    product::{
-        Quantized, Threshold, outlier_columns, outlier_weight, quantize_int8, quantize_w8a8, rescale_int8,
-        rescale_w8a8,
-    },
+    precision::{CodeSums, Precision, Product, Recipe, Site, Storage},
+    product::{Threshold, outlier_columns, outlier_weight, quantize_int8, rescale_codes, rescale_int8},
+    quantizer::{Quantized, Quantizer},
 };
 
 /// The executable definition.
@@ -26,7 +24,10 @@ pub struct Definition {
 pub struct Plain {
     format: Format,
     depth: usize,
+    /// What each output is worth.
     columns: Vec<Vec<f32>>,
+    /// Its codes, where it has some.
+    codes: Vec<Quantized>,
 }
 
 static ALONE: Workers = Workers::alone();
@@ -46,10 +47,17 @@ impl Kernel for Definition {
         let recipe = self.numerics.precision().recipe(at);
         let most = recipe.most_terms();
         assert!(depth <= most, "{depth} products of 8-bit integers may overflow a sum of 32 bits");
-        let mut plain = Plain { format: recipe.weights, depth, columns: vec![vec![0.0; depth]; columns] };
+        let (format, codes) = (recipe.weights.format(), Vec::new());
+        let mut plain = Plain { format, depth, columns: vec![vec![0.0; depth]; columns], codes };
         for (column, terms) in plain.columns.iter_mut().enumerate() {
             source.values(column, terms);
             terms.iter_mut().for_each(|term| *term = plain.format.round(*term));
+        }
+        if let Storage::Codes(quantizer) = recipe.weights {
+            plain.codes = quantizer.quantize(&plain.columns.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            for (column, codes) in plain.columns.iter_mut().zip(&plain.codes) {
+                *column = codes.values(quantizer.group(depth)).collect();
+            }
         }
         plain
     }
@@ -159,12 +167,19 @@ fn product(recipe: &Recipe, order: Order, launch: Launch, job: Job<'_, Plain>) {
     };
     for row in 0..job.rows {
         let x = &activations[row * depth..][..depth];
+        let codes = match recipe.product {
+            Product::Scaled(quantizer) => quantizer.quantize(&[x]).pop(),
+            _ => None,
+        };
         for column in 0..columns {
             let w = &job.weights.columns[column][..depth];
             let start = job.start.map_or(0.0, |start| start[column]);
             let sum = match recipe.product {
                 Product::Int8(threshold) => int8(recipe, order, launch, threshold, &outliers, start, x, w),
-                Product::W8A8 => w8a8(start, x, w),
+                Product::Scaled(_) => {
+                    let x = codes.as_ref().expect("a row of activations has its codes");
+                    scaled(recipe, order, launch, start, x, &job.weights.codes[column])
+                }
                 _ => {
                     let schedule = order.schedule(depth, launch);
                     reduce(recipe, order.rule(), &schedule, start, |term| (x[term], w[term]))
@@ -280,8 +295,8 @@ impl<P: Fn(usize) -> (f32, f32)> Adder for Scalar<'_, P> {
 }
 
 /// The exact integer sum.
-fn integer_sum(x: &Quantized, w: &Quantized) -> i32 {
-    x.codes.iter().zip(&w.codes).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum()
+fn integer_sum(x: &[i8], w: &[i8]) -> i32 {
+    x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum()
 }
 
 #[expect(clippy::too_many_arguments, reason = "the definition of int8 names all that it depends on")]
@@ -300,7 +315,7 @@ fn int8(
         row.codes[column] = 0;
     }
     let column = quantize_int8(w, f32::INFINITY);
-    let inside = rescale_int8(integer_sum(&row, &column), row.scale, column.scale, start);
+    let inside = rescale_int8(integer_sum(&row.codes, &column.codes), row.scale, column.scale, start);
     if outliers.is_empty() {
         return inside;
     }
@@ -312,7 +327,34 @@ fn int8(
     Format::F16.round(inside) + outside
 }
 
-fn w8a8(start: f32, x: &[f32], w: &[f32]) -> f32 {
-    let (row, column) = (quantize_w8a8(x), quantize_w8a8(w));
-    rescale_w8a8(integer_sum(&row, &column), row.scale, column.scale, start)
+/// Sums of products of codes, scaled back.
+fn scaled(recipe: &Recipe, order: Order, launch: Launch, start: f32, x: &Quantized, w: &Quantized) -> f32 {
+    let (Storage::Codes(weights), Product::Scaled(activations)) = (recipe.weights, recipe.product) else {
+        unreachable!("codes meet codes");
+    };
+    let terms = x.codes.len();
+    let exact = |terms: Range<usize>| -> f64 {
+        // Within 53 bits, so that no addition rounds.
+        let product = |term: usize| f64::from(x.codes[term]) * f64::from(w.codes[term]);
+        terms.fold(0.0, |sum, term| sum + product(term))
+    };
+    let sum = match recipe.code_sums().expect("codes meet codes") {
+        CodeSums::Exact => exact(0..terms),
+        CodeSums::InOrder => {
+            let recipe = Recipe { product: Product::Fused, ..*recipe };
+            let schedule = order.schedule(terms, launch);
+            reduce(&recipe, order.rule(), &schedule, 0.0, |term| (x.codes[term], w.codes[term])).into()
+        }
+        CodeSums::Groups => {
+            let groups = [activations, weights].map(|quantizer: Quantizer| quantizer.group(terms));
+            let group = groups[0].min(groups[1]);
+            let sum_of_group = |index: usize| {
+                let first = index * group;
+                let scale = f64::from(x.scales[first / groups[0]]) * f64::from(w.scales[first / groups[1]]);
+                (exact(first..terms.min(first + group)) * scale) as f32
+            };
+            sum_of_products(order, launch, terms.div_ceil(group), |index| (sum_of_group(index), 1.0)).into()
+        }
+    };
+    rescale_codes(sum, x.whole, w.whole, start)
 }

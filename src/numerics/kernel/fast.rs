@@ -300,7 +300,7 @@ fn cost_of_step(recipe: &Recipe, order: Order) -> usize {
         Product::LMul(LMul { variant: Variant::Formula, .. }) => 12,
         Product::LMul(_) => 2,
         Product::Fused if recipe.sum != Format::F32 => 7,
-        Product::Fused | Product::Int8(_) | Product::W8A8 => 1,
+        Product::Fused | Product::Int8(_) | Product::Scaled(_) => 1,
     };
     sum * term
 }

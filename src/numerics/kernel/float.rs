@@ -39,9 +39,7 @@ impl<'a> FloatRows<'a> {
     /// One running sum of one row over what is kept as it was stored: it is widened in the registers. Tells whether this was
     /// one.
     pub(super) fn multiply_kept(&self, task: &Task<'_>, panels: Range<usize>, out: &mut Out<'_>) -> bool {
-        let (Store::Kept(kept), [block], [Step::Run(_)]) =
-            (&task.weights.store, self.blocks.as_slice(), task.schedule.steps.as_slice())
-        else {
+        let ([block], [Step::Run(_)]) = (self.blocks.as_slice(), task.schedule.steps.as_slice()) else {
             return false;
         };
         let plain = task.rule == Rule::Plain && task.in_order() && task.recipe.product == Product::Fused;
@@ -52,7 +50,11 @@ impl<'a> FloatRows<'a> {
         }
         for panel in panels {
             let mut sums = task.begin(panel);
-            kept.multiply(task.isa, panel, &block.x, &mut sums);
+            match &task.weights.store {
+                Store::Kept(kept) => kept.multiply(task.isa, panel, &block.x, &mut sums),
+                Store::Codes(codes) => codes.multiply(task.isa, panel, &block.x, &mut sums),
+                _ => return false,
+            }
             if task.recipe.result != Format::F32 {
                 task.round(task.recipe.result, std::slice::from_mut(&mut sums.0));
             }

@@ -16,9 +16,7 @@ use crate::numerics::{
     format::Format,
     order::{Rule, Schedule},
     precision::Product,
-    product::{
-        Quantized, outlier_columns, outlier_weight, quantize_int8, quantize_w8a8, rescale_int8, rescale_w8a8,
-    },
+    product::{Integers, outlier_columns, outlier_weight, quantize_int8, rescale_codes, rescale_int8},
 };
 
 /// Rows that one step takes together.
@@ -60,7 +58,7 @@ impl IntegerRows {
             _ => Vec::new(),
         };
         let quantize = |row| isa.dispatch(Quantize { product, values: activations.row(row) });
-        let mut rows: Vec<Quantized> = (0..activations.rows).map(quantize).collect();
+        let mut rows: Vec<Integers> = (0..activations.rows).map(quantize).collect();
         for row in &mut rows {
             columns.iter().for_each(|&column| row.codes[column] = 0);
         }
@@ -184,7 +182,7 @@ impl Outliers {
 }
 
 impl<const R: usize> Quads<R> {
-    fn new(rows: &[Quantized]) -> Quads<R> {
+    fn new(rows: &[Integers]) -> Quads<R> {
         let depth = rows.first().map_or(0, |row| row.codes.len());
         let (mut x, mut sums) = (vec![[[0; QUAD]; R]; depth.div_ceil(QUAD)], [0; R]);
         for (index, row) in rows.iter().enumerate() {
@@ -220,13 +218,18 @@ struct Quantize<'a> {
 }
 
 impl WithSimd for Quantize<'_> {
-    type Output = Quantized;
+    type Output = Integers;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Quantized {
+    fn with_simd<S: Simd>(self, _: S) -> Integers {
         match self.product {
             Product::Int8(threshold) => quantize_int8(self.values, threshold.value()),
-            _ => quantize_w8a8(self.values),
+            Product::Scaled(quantizer) => {
+                let quantized = quantizer.quantize(&[self.values]).remove(0);
+                let codes = quantized.codes.into_iter().map(|code| code as i8).collect();
+                Integers { codes, scale: quantized.whole }
+            }
+            Product::Fused | Product::LMul(_) => unreachable!("these are not products of integers"),
         }
     }
 }
@@ -254,7 +257,7 @@ impl WithSimd for Rescale<'_> {
                 });
             } else {
                 outputs.for_each(|(((value, &sum), &column), &begin)| {
-                    *value = rescale_w8a8(sum, row, column, begin)
+                    *value = rescale_codes(sum.into(), row, column, begin)
                 });
             }
         }

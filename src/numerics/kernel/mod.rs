@@ -9,6 +9,7 @@
 
 mod blocks;
 mod certified;
+mod codes;
 mod definition;
 mod fast;
 mod faulty;
@@ -21,6 +22,7 @@ mod pairs;
 mod panel;
 mod prepared;
 mod rows;
+mod scaled;
 mod schedules;
 mod source;
 mod task;

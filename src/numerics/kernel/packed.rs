@@ -8,13 +8,15 @@ use pulp::{Simd, WithSimd};
 use super::{
     Encoding, Isa, Source,
     blocks::{self, Kept},
+    codes::Codes,
     panel::{Bf16Row, Bound, FloatRow, HALF, PANEL},
 };
 use crate::numerics::{
     format::{Format, Lanes, SIGN, SMALLEST_NORMAL},
     order::{Order, Rule},
-    precision::{Product, Recipe},
-    product::{quantize_int8, quantize_w8a8},
+    precision::{CodeSums, Product, Recipe, Storage},
+    product::quantize_int8,
+    quantizer::{Grid, Quantizer},
 };
 
 /// Terms that one step of the integer kernel takes.
@@ -104,6 +106,19 @@ pub(super) enum Store {
     Integer(Panels<QuadRow>, Vec<f32>),
     /// What the source had, in its own order.
     Kept(Kept),
+    /// Codes of few bits and their scales, in their own order.
+    Codes(Codes),
+}
+
+/// Are these codes 8-bit integers on both sides, one scale each? Then they are multiplied as such.
+pub(super) fn are_integers(recipe: &Recipe) -> bool {
+    let is_eight = |quantizer: Quantizer| quantizer.grid == Grid::Integers(8) && !quantizer.zero;
+    match (recipe.weights, recipe.product) {
+        (Storage::Codes(weights), Product::Scaled(activations)) => {
+            is_eight(weights) && is_eight(activations) && recipe.code_sums() == Some(CodeSums::Exact)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a matrix grows: one that begins without outputs or without terms does.
@@ -148,11 +163,14 @@ impl Packed {
             depth <= recipe.most_terms(),
             "{depth} products of 8-bit integers may overflow a sum of 32 bits"
         );
-        let kept = if recipe.kept { columns } else { 0 };
+        if let Storage::Codes(quantizer) = recipe.weights {
+            return Packed::of_codes(recipe, quantizer, order, columns, depth, source);
+        }
+        let kept = if recipe.weights == Storage::Kept { columns } else { 0 };
         let encodings: Vec<_> = (0..kept).map(|column| source.encoding(column)).collect();
         // The format of its own store, unless there are blocks, or values of several formats.
         let format = match blocks::common(&encodings) {
-            None if kept == 0 => Some(recipe.weights),
+            None if kept == 0 => Some(recipe.weights.format()),
             Some(Encoding::Values(format)) => Some(format),
             Some(Encoding::Blocks(_)) | None => None,
         };
@@ -184,7 +202,7 @@ impl Packed {
             for index in 0..width {
                 let terms = &mut panel[index * depth..][..depth];
                 source.values(start + index, terms);
-                recipe.weights.round_slice(terms);
+                recipe.weights.format().round_slice(terms);
                 if let Some(bounds) = &mut packed.bounds {
                     bounds[start + index] = Bound::of(terms);
                 }
@@ -192,7 +210,7 @@ impl Packed {
             if let Some(magnitudes) = &mut packed.magnitudes {
                 magnitudes.push(Magnitudes::NONE.and(&panel[..width * depth]));
             }
-            packed.store.set_panel(&recipe, start / PANEL, &panel[..width * depth], width, walk.as_deref());
+            packed.store.set_panel(start / PANEL, &panel[..width * depth], width, walk.as_deref());
         }
         packed.growth = match (depth, columns) {
             (0, _) => Growth::Rows,
@@ -200,6 +218,58 @@ impl Packed {
             _ => Growth::None,
         };
         packed
+    }
+
+    /// Quantizes a panel after the other, or all of the matrix at once where its outputs share scales.
+    fn of_codes(
+        recipe: Recipe,
+        quantizer: Quantizer,
+        order: Order,
+        columns: usize,
+        depth: usize,
+        source: &mut dyn Source,
+    ) -> Packed {
+        let valued = recipe.product == Product::Fused;
+        let panels = columns.div_ceil(PANEL);
+        let mut store = if are_integers(&recipe) {
+            let mut rows = Panels::new();
+            rows.make_room(depth.div_ceil(QUAD), panels, QuadRow([[QuadRow::ZERO; QUAD]; PANEL]));
+            Store::Integer(rows, Vec::with_capacity(columns))
+        } else {
+            Store::Codes(Codes::new(quantizer, valued, columns, depth))
+        };
+        let is_exact = order.rule() == Rule::Exact && recipe.code_sums() != Some(CodeSums::Groups);
+        let mut bounds = is_exact.then(|| Vec::with_capacity(columns));
+        let together = if quantizer.looks_across() { columns.max(1) } else { PANEL };
+        let mut terms = vec![0.0; together.min(columns) * depth];
+        for start in (0..columns).step_by(together) {
+            let width = together.min(columns - start);
+            let terms = &mut terms[..width * depth];
+            for (index, terms) in terms.chunks_exact_mut(depth.max(1)).enumerate() {
+                source.values(start + index, terms);
+            }
+            let outputs: Vec<&[f32]> = (0..width).map(|index| &terms[index * depth..][..depth]).collect();
+            for (index, output) in quantizer.quantize(&outputs).iter().enumerate() {
+                if let Some(bounds) = &mut bounds {
+                    bounds.push(if valued {
+                        Bound::of(&output.values(quantizer.group(depth)).collect::<Vec<_>>())
+                    } else {
+                        Bound::of(&output.codes)
+                    });
+                }
+                match &mut store {
+                    Store::Integer(rows, scales) => {
+                        let column = start + index;
+                        set_integers(rows, column / PANEL, column % PANEL, &output.codes);
+                        scales.push(output.whole);
+                    }
+                    Store::Codes(codes) => codes.push(output),
+                    _ => unreachable!("codes are stored as such"),
+                }
+            }
+        }
+        let growth = Growth::None;
+        Packed { columns, depth, recipe, order, walked: false, growth, store, bounds, magnitudes: None }
     }
 
     /// Panics unless this is what it was packed for: the terms stand in one order's walk, in one recipe's codes.
@@ -240,6 +310,7 @@ impl Packed {
             Store::Code8(_, panels) => panels.bytes(),
             Store::Integer(panels, scales) => panels.bytes() + size_of_val(scales.as_slice()),
             Store::Kept(kept) => kept.bytes(),
+            Store::Codes(codes) => codes.bytes(),
         };
         entries
             + self.bounds.as_deref().map_or(0, size_of_val)
@@ -262,6 +333,7 @@ impl Packed {
             }
             Store::Integer(..) => unreachable!("no table and no head is stored as integers"),
             Store::Kept(kept) => kept.column(column, out),
+            Store::Codes(_) => unreachable!("no table and no head is stored as codes"),
         }
         if let Some(walk) = walk.filter(|_| self.walked) {
             let walked = out.to_vec();
@@ -279,7 +351,7 @@ impl Packed {
             Some(walk) => walk.iter().map(|&term| terms[term as usize]).collect(),
             None => terms.to_vec(),
         };
-        self.recipe.weights.round_slice(&mut terms);
+        self.recipe.weights.format().round_slice(&mut terms);
         let (panel, lane) = (self.columns / PANEL, self.columns % PANEL);
         self.store.make_room(self.depth, panel + 1);
         self.store.set_column(panel, lane, &terms);
@@ -298,7 +370,7 @@ impl Packed {
         assert_eq!(terms.len(), self.columns, "a value is as long as the others");
         assert!(matches!(self.growth, Growth::Rows), "only a matrix that began without terms grows by one");
         let mut terms = terms.to_vec();
-        self.recipe.weights.round_slice(&mut terms);
+        self.recipe.weights.format().round_slice(&mut terms);
         self.store.make_room(self.depth + 1, self.columns.div_ceil(PANEL));
         for (panel, terms) in terms.chunks(PANEL).enumerate() {
             self.store.set_row(panel, self.depth, terms);
@@ -368,7 +440,7 @@ impl Store {
     /// Room for so many rows in each of so many panels, all zero.
     fn new(product: Product, format: Format, depth: usize, panels: usize) -> Store {
         let mut store = match product {
-            Product::Int8(_) | Product::W8A8 => Store::Integer(Panels::new(), Vec::new()),
+            Product::Int8(_) => Store::Integer(Panels::new(), Vec::new()),
             _ if format == Format::BF16 => Store::Bf16(Panels::new()),
             _ => match format.bits() {
                 ..=8 => Store::Code8(format, Panels::new()),
@@ -390,31 +462,23 @@ impl Store {
             Store::Integer(rows, _) => {
                 rows.make_room(depth.div_ceil(QUAD), panels, QuadRow([[QuadRow::ZERO; QUAD]; PANEL]));
             }
-            Store::Kept(_) => unreachable!("{NEVER_GROWS}"),
+            Store::Kept(_) | Store::Codes(_) => unreachable!("{NEVER_GROWS}"),
         }
     }
 
     /// Sets a panel to up to 32 outputs, given one after the other.
-    fn set_panel(
-        &mut self,
-        recipe: &Recipe,
-        panel: usize,
-        outputs: &[f32],
-        width: usize,
-        walk: Option<&[u32]>,
-    ) {
+    fn set_panel(&mut self, panel: usize, outputs: &[f32], width: usize, walk: Option<&[u32]>) {
         let depth = outputs.len() / width;
         if let Store::Integer(rows, scales) = self {
             for lane in 0..width {
                 let terms = &outputs[lane * depth..][..depth];
-                let quantized = match recipe.product {
-                    Product::Int8(_) => quantize_int8(terms, f32::INFINITY),
-                    _ => quantize_w8a8(terms),
-                };
-                for (term, code) in quantized.codes.into_iter().enumerate() {
-                    let row = rows.row(panel, term / QUAD);
-                    row.0[lane][term % QUAD] = code.cast_unsigned() ^ QuadRow::ZERO;
-                }
+                let quantized = quantize_int8(terms, f32::INFINITY);
+                set_integers(
+                    rows,
+                    panel,
+                    lane,
+                    &quantized.codes.into_iter().map(f32::from).collect::<Vec<_>>(),
+                );
                 scales.push(quantized.scale);
             }
             return;
@@ -444,7 +508,7 @@ impl Store {
                 rows.row(panel, row).0 = lanes(terms, |value| format.encode(value) as u8);
             }
             Store::Integer(..) => unreachable!("no cache is stored as integers"),
-            Store::Kept(_) => unreachable!("{NEVER_GROWS}"),
+            Store::Kept(_) | Store::Codes(_) => unreachable!("{NEVER_GROWS}"),
         }
     }
 
@@ -457,7 +521,7 @@ impl Store {
                 Store::Code16(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u16,
                 Store::Code8(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u8,
                 Store::Integer(..) => unreachable!("no cache is stored as integers"),
-                Store::Kept(_) => unreachable!("{NEVER_GROWS}"),
+                Store::Kept(_) | Store::Codes(_) => unreachable!("{NEVER_GROWS}"),
             }
         }
     }
@@ -491,7 +555,14 @@ fn has_edges(recipe: &Recipe, order: Order) -> bool {
     match recipe.product {
         Product::LMul(_) => true,
         Product::Fused => order.rule() == Rule::DotBf16,
-        Product::Int8(_) | Product::W8A8 => false,
+        Product::Int8(_) | Product::Scaled(_) => false,
+    }
+}
+
+/// Sets an output to whole numbers.
+fn set_integers(rows: &mut Panels<QuadRow>, panel: usize, lane: usize, codes: &[f32]) {
+    for (term, &code) in codes.iter().enumerate() {
+        rows.row(panel, term / QUAD).0[lane][term % QUAD] = (code as i8).cast_unsigned() ^ QuadRow::ZERO;
     }
 }
 

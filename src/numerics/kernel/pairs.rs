@@ -14,7 +14,7 @@ use super::{
 use crate::numerics::{
     canonical, flush,
     format::Format,
-    precision::{Product, Recipe},
+    precision::{Product, Recipe, Storage},
 };
 
 /// Rows that one step takes together.
@@ -94,7 +94,8 @@ fn pair_of(terms: &[f32]) -> u32 {
 /// Can these products be the instruction's on this machine, and are they?
 pub(super) fn does(isa: Isa, recipe: &Recipe) -> bool {
     let its_own = recipe.product == Product::Fused
-        && [recipe.activations, recipe.weights] == [Format::BF16; 2]
+        && recipe.activations == Format::BF16
+        && recipe.weights == Storage::Values(Format::BF16)
         && recipe.sum == Format::F32;
     its_own && is_there(isa)
 }

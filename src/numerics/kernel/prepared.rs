@@ -7,15 +7,16 @@ use super::{
     certified::ExactRows,
     float::FloatRows,
     integer::IntegerRows,
-    packed::Magnitudes,
+    packed::{Magnitudes, are_integers},
     pairs::{self, PairRows},
+    scaled::{GroupRows, Rescaled, quantized},
     schedules::Schedules,
     task::{Activations, Out, Task},
 };
 use crate::numerics::{
     format::Format,
     order::{Launch, Order, Rule},
-    precision::{Product, Recipe},
+    precision::{CodeSums, Product, Recipe},
     product::{LMul, Variant},
 };
 
@@ -23,6 +24,8 @@ use crate::numerics::{
 pub(super) struct Prepared<'a> {
     task: Task<'a>,
     rows: Rows<'a>,
+    /// What is left to do with the sums, where these are of codes in the order's way.
+    rescaled: Option<Rescaled<'a>>,
 }
 
 /// The activations, as the product takes them.
@@ -31,6 +34,7 @@ enum Rows<'a> {
     Pairs(PairRows),
     Exact(ExactRows<'a>),
     Integer(IntegerRows),
+    Groups(GroupRows),
 }
 
 impl<'a> Prepared<'a> {
@@ -55,20 +59,40 @@ impl<'a> Prepared<'a> {
         );
         assert!(start.is_none_or(|start| start.len() == columns), "there is a start for every output");
         weights.must_be_for(&recipe, order);
+        let out = if columns == 0 { Vec::new() } else { out.chunks_exact_mut(columns).collect() };
 
-        let schedule = schedules.of(order, depth, launch);
+        let groups = match (recipe.product, recipe.code_sums()) {
+            (Product::Scaled(quantizer), Some(CodeSums::Groups)) => {
+                GroupRows::groups(depth, quantizer, &recipe)
+            }
+            _ => depth,
+        };
+        let schedule = schedules.of(order, groups, launch);
         let mut values = Cow::Borrowed(activations);
         if recipe.activations != Format::F32 {
             recipe.activations.round_slice(values.to_mut());
         }
-        let activations = Activations { values, rows, depth, terms: schedule.walk.as_deref() };
+        let mut activations = Activations { values, rows, depth, terms: schedule.walk.as_deref() };
+        let (mut recipe, mut start, mut rescaled) = (recipe, start, None);
+        if let (Product::Scaled(quantizer), Some(CodeSums::InOrder)) = (recipe.product, recipe.code_sums()) {
+            let quantized = quantized(isa, quantizer, &activations);
+            let rows = quantized.iter().map(|row| row.whole).collect();
+            rescaled = Some(Rescaled { rows, start: start.take(), result: recipe.result });
+            let codes: Vec<f32> = quantized.into_iter().flat_map(|row| row.codes).collect();
+            activations.values = codes.into();
+            // What is left is a product of numbers.
+            recipe = Recipe { product: Product::Fused, result: Format::F32, ..recipe };
+        }
         let rule = match order.rule() {
             Rule::DotBf16 if is_never_tiny(isa, &recipe, &activations.values, weights, start) => Rule::Plain,
             rule => rule,
         };
         let tallest = tallest_tile(isa, &recipe, rule, schedule.has_trees());
         let packed = match recipe.product {
-            Product::Int8(_) | Product::W8A8 => {
+            Product::Scaled(quantizer) if !are_integers(&recipe) => {
+                Rows::Groups(GroupRows::new(isa, quantizer, &recipe, &activations))
+            }
+            Product::Int8(_) | Product::Scaled(_) => {
                 Rows::Integer(IntegerRows::new(isa, recipe.product, &activations, tallest, |terms| {
                     schedules.of(order, terms, launch)
                 }))
@@ -84,8 +108,7 @@ impl<'a> Prepared<'a> {
             Product::Fused | Product::LMul(_) => Rows::Float(FloatRows::new(activations, tallest)),
         };
         let task = Task { isa, recipe, rule, rows, depth, weights, schedule, start };
-        let out = if columns == 0 { Vec::new() } else { out.chunks_exact_mut(columns).collect() };
-        (Prepared { task, rows: packed }, out)
+        (Prepared { task, rows: packed, rescaled }, out)
     }
 
     /// Computes these panels; `out` holds their outputs, row by row.
@@ -93,10 +116,14 @@ impl<'a> Prepared<'a> {
         let mut out = Out::new(panels.start, rows);
         match &self.rows {
             Rows::Float(rows) if rows.multiply_kept(&self.task, panels.clone(), &mut out) => {}
-            Rows::Float(rows) => rows.multiply(&self.task, panels, &mut out),
-            Rows::Pairs(rows) => rows.multiply(&self.task, panels, &mut out),
-            Rows::Exact(rows) => rows.multiply(&self.task, panels, &mut out),
-            Rows::Integer(rows) => rows.multiply(&self.task, panels, &mut out),
+            Rows::Float(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
+            Rows::Pairs(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
+            Rows::Exact(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
+            Rows::Integer(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
+            Rows::Groups(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
+        }
+        if let Some(rescaled) = &self.rescaled {
+            rescaled.apply(&self.task, panels, &mut out);
         }
     }
 }
@@ -111,7 +138,8 @@ fn is_never_tiny(isa: Isa, recipe: &Recipe, x: &[f32], weights: &Packed, start: 
     let (Product::Fused, Some(known)) = (recipe.product, &weights.magnitudes) else { return false };
     let digits = |format: Format| format.mantissa_bits();
     let x = Magnitudes::of(isa, x).grid(digits(recipe.activations));
-    let w = known.iter().fold(Magnitudes::NONE, |all, one| all.or(*one)).grid(digits(recipe.weights));
+    let w =
+        known.iter().fold(Magnitudes::NONE, |all, one| all.or(*one)).grid(digits(recipe.weights.format()));
     let start = Magnitudes::of(isa, start.unwrap_or_default()).grid(digits(Format::F32));
     let products = x.zip(w).map(|(x, w)| x + w);
     products.zip(start).is_some_and(|(products, start)| products.min(start) >= LEAST)
@@ -125,7 +153,7 @@ fn tallest_tile(isa: Isa, recipe: &Recipe, rule: Rule, trees: bool) -> usize {
         Product::LMul(LMul { variant: Variant::Formula, .. }) => rule != Rule::Exact,
         Product::Fused if recipe.sum == Format::F32 => false,
         Product::Fused | Product::LMul(_) => !one_sum_each,
-        Product::Int8(_) | Product::W8A8 => false,
+        Product::Int8(_) | Product::Scaled(_) => false,
     };
     match one_sum_each && isa.has_many_registers() {
         _ if long_step => 1,

@@ -6,7 +6,6 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     Isa, Packed,
-    blocks::Kept,
     packed::{Store, Widen},
     panel::{FloatRow, PANEL},
 };
@@ -61,7 +60,12 @@ impl Task<'_> {
             Store::Code16(format, panels) => self.widen(panels.panel(panel, depth), *format, scratch),
             Store::Code8(format, panels) => self.widen(panels.panel(panel, depth), *format, scratch),
             Store::Integer(..) => unreachable!("integers are multiplied as integers"),
-            Store::Kept(kept) => return self.widen_kept(kept, panel, scratch),
+            Store::Kept(kept) => {
+                return self.in_walk(scratch, |own| kept.widen(self.isa, panel, own));
+            }
+            Store::Codes(codes) => {
+                return self.in_walk(scratch, |own| codes.widen(self.isa, panel, 0, own));
+            }
         }
         scratch
     }
@@ -79,13 +83,17 @@ impl Task<'_> {
     }
 
     /// Behind the panel in walking order, if that is another, is room for it in its own.
-    fn widen_kept<'s>(&self, kept: &Kept, panel: usize, scratch: &'s mut Vec<FloatRow>) -> &'s [FloatRow] {
+    fn in_walk<'s>(
+        &self,
+        scratch: &'s mut Vec<FloatRow>,
+        widen: impl FnOnce(&mut [FloatRow]),
+    ) -> &'s [FloatRow] {
         let depth = self.weights.depth;
         let visit = self.visit();
         let walked = visit.map_or(0, <[u32]>::len);
         scratch.resize(walked + depth, FloatRow([0.0; PANEL]));
         let (in_walk, own) = scratch.split_at_mut(walked);
-        kept.widen(self.isa, panel, own);
+        widen(own);
         match visit {
             None => &own[..self.depth],
             Some(visit) => {
@@ -175,6 +183,12 @@ impl<'a> Out<'a> {
     /// The rows of a share whose first panel is this one.
     pub(super) fn new(panel: usize, rows: Vec<&'a mut [f32]>) -> Out<'a> {
         Out { first: panel * PANEL, rows }
+    }
+
+    /// Reads what was written of a row of a panel.
+    pub(super) fn get(&self, row: usize, panel: usize, values: &mut [f32; PANEL]) {
+        let own = &self.rows[row][panel * PANEL - self.first..];
+        values.iter_mut().zip(own).for_each(|(value, own)| *value = *own);
     }
 
     /// Writes one row of a panel.

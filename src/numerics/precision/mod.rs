@@ -2,19 +2,23 @@
 
 mod map;
 mod name;
+mod scaled;
 
-use std::{mem::discriminant, num::NonZeroUsize};
+use std::mem::discriminant;
 
 pub(crate) use self::{map::plain, name::pattern};
 pub use self::{
     map::{Layers, Map, MapError, Rule, Where, file_of},
     name::PrecisionError,
+    scaled::Scaled,
 };
+pub use super::quantizer::Bits;
 pub use super::{at::Site, product::Threshold};
 use super::{
     at::{At, Step},
     format::Format,
     product::LMul,
+    quantizer::{Grid, Quantizer},
 };
 use crate::name::named;
 
@@ -50,8 +54,8 @@ pub enum Precision {
     },
     /// LLM.int8(): integer products, columns with outliers in 16 bit.
     Int8(Threshold),
-    /// Integer products per token and per channel, no outliers.
-    W8A8,
+    /// Codes with scales, as they are served.
+    Scaled(Scaled),
     /// Others, each at its places.
     Map(Map),
 }
@@ -108,17 +112,36 @@ pub enum Product {
     LMul(LMul),
     /// LLM.int8().
     Int8(Threshold),
-    /// Integers per token and per channel.
-    W8A8,
+    /// Codes of activations and weights, and what scales the sums of their products back.
+    Scaled(Quantizer),
+}
+
+/// What the right-hand side of a product (weights, keys, values) is stored in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Storage {
+    /// Values of this format.
+    Values(Format),
+    /// What it came in, where that takes less than f32.
+    Kept,
+    /// Codes and scales.
+    Codes(Quantizer),
+}
+
+impl Storage {
+    /// What a value is where it is multiplied.
+    pub fn format(self) -> Format {
+        match self {
+            Storage::Values(format) => format,
+            Storage::Kept | Storage::Codes(_) => Format::F32,
+        }
+    }
 }
 
 /// One kind of product, with all its rounding points.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Recipe {
-    /// What the right-hand side (weights, keys, values) is stored in, and is worth where it is multiplied.
-    pub weights: Format,
-    /// Does it stay in what it came in, where that takes less?
-    pub kept: bool,
+    /// What the right-hand side is stored in.
+    pub weights: Storage,
     /// What the left-hand side rounds to before the product.
     pub activations: Format,
     /// How a term is formed.
@@ -133,58 +156,65 @@ impl Recipe {
     /// The longest sum there can be: that of 8-bit integers must fit 32 bits.
     pub fn most_terms(&self) -> usize {
         match self.product {
-            Product::Int8(_) | Product::W8A8 => (i32::MAX / (127 * 127)) as usize,
+            Product::Int8(_) | Product::Scaled(_) => (i32::MAX / (127 * 127)) as usize,
             Product::Fused | Product::LMul(_) => u32::MAX as usize,
         }
     }
 
     /// How many bits the right-hand side takes; none where the model's file says that.
     pub fn weight_bits(&self) -> Option<Bits> {
-        let bits = match self.product {
-            Product::Int8(_) | Product::W8A8 => Bits { code: 8, scale: 32, shared_by: None },
-            Product::Fused | Product::LMul(_) => {
-                Bits { code: self.weights.bits(), scale: 0, shared_by: None }
-            }
-        };
-        Some(bits).filter(|_| !self.kept)
+        match (self.product, self.weights) {
+            (_, Storage::Kept) => None,
+            (_, Storage::Codes(quantizer)) => Some(quantizer.bits()),
+            (Product::Int8(_), _) => Some(Bits { code: 8, scale: 32, shared_by: None }),
+            (_, Storage::Values(format)) => Some(Bits { code: format.bits(), scale: 0, shared_by: None }),
+        }
     }
 
     /// How many bits of an entry of the left-hand side a product multiplies.
     pub fn activation_bits(&self) -> u32 {
         match self.product {
-            Product::Int8(_) | Product::W8A8 => 8,
+            Product::Int8(_) => 8,
+            Product::Scaled(quantizer) => quantizer.grid.bits(),
             Product::Fused | Product::LMul(_) => self.activations.bits(),
         }
     }
 
-    /// How many bits one entry of the right-hand side takes in the kernels' memory, whole bytes; none where the model's file says
-    /// that.
+    /// How many bits one entry of the right-hand side takes in the kernels' memory without its scale: those of a code as they are,
+    /// those of a value in whole bytes; none where the model's file says that.
     pub fn stored_bits(&self) -> Option<u32> {
+        let codes = matches!(self.weights, Storage::Codes(_));
         self.weight_bits().map(|bits| match bits.code {
+            bits if codes => bits,
             ..=8 => 8,
             9..=16 => 16,
             _ => 32,
         })
     }
-}
 
-/// How many bits values take that stand side by side.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Bits {
-    /// The code of each: what a product multiplies.
-    pub code: u32,
-    /// A scale, with whatever else stands beside the codes; none where it is 0.
-    pub scale: u32,
-    /// How many values share a scale: all of an output where it is none.
-    pub shared_by: Option<NonZeroUsize>,
-}
-
-impl Bits {
-    /// Of so many values of one output.
-    pub fn of(self, values: usize) -> u64 {
-        let scales = self.shared_by.map_or(1, |values_of_one| values.div_ceil(values_of_one.get()));
-        u64::from(self.code) * values as u64 + u64::from(self.scale) * scales as u64
+    /// How the sums of codes are formed; none where a product is one of values.
+    pub fn code_sums(&self) -> Option<CodeSums> {
+        let (Storage::Codes(weights), Product::Scaled(activations)) = (self.weights, self.product) else {
+            return None;
+        };
+        let floats = [weights, activations].iter().any(|one| matches!(one.grid, Grid::Floats(_)));
+        Some(match weights.is_whole() && activations.is_whole() {
+            true if floats => CodeSums::InOrder,
+            true => CodeSums::Exact,
+            false => CodeSums::Groups,
+        })
     }
+}
+
+/// How sums of products of codes are formed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CodeSums {
+    /// Whole numbers under one scale: exactly.
+    Exact,
+    /// Floats under one scale: in the order's way, in f32.
+    InOrder,
+    /// The sum of each group exactly; times its scales, rounded to f32, it is a term of a sum in the order's way.
+    Groups,
 }
 
 /// One row of the table of precisions.
@@ -208,6 +238,12 @@ const ANY: &str = "cast:eXmY";
 const CAST: &str = "cast:";
 /// The row of maps, which are named by a file, or by what it says.
 const MAP: &str = "map:FILE";
+/// The row of quantizers that have none of their own. Those stand before it.
+const SCALED: &str = "scaled";
+/// How the name of a quantizer is shown.
+const QUANTIZER: &str = "GRID-SCALE-SPAN";
+const BOTH: &[&str] = &["channel|gN|sN|tensor", "a=token|gN", "compute=bf16|fp16|fp32", SUM];
+const WEIGHTS: &[&str] = &["channel|gN|sN|tensor", "compute=bf16|fp16|fp32", SUM];
 const SUM: &str = "sum=f32|bf16|f16|eXmY";
 const MINIFLOAT_PARAMETERS: &[&str] =
     &["round=even|away|up|down|zero|half-zero", "saturate=yes|no", "subnormal=yes|no", SUM];
@@ -315,8 +351,81 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
         name: "w8a8",
         sentence: "8-bit integers, one scale a token and one a channel, no outliers kept apart",
         rounds: "rows and weights to integers; integer sums exact; result to f32; attention and logits as fp32",
-        parameters: &[],
-        example: Precision::W8A8,
+        parameters: BOTH,
+        example: Precision::Scaled(Scaled::W8A8),
+    },
+    PrecisionEntry {
+        name: "fp8",
+        sentence: "8-bit floats (e4m3) as servers have them: one scale a channel and one a token, f32 sums",
+        rounds: "weights and activations to e4m3 times their scale; each multiply-add to f32; everything else as bf16",
+        parameters: BOTH,
+        example: Precision::Scaled(Scaled::FP8),
+    },
+    PrecisionEntry {
+        name: "mxfp8",
+        sentence: "the OCP's MXFP8: e4m3, 32 values under a power of two, sums of a block exact",
+        rounds: "weights and activations to e4m3 times a power of two; each block's sum to f32; everything else as bf16",
+        parameters: BOTH,
+        example: Precision::Scaled(Scaled::MXFP8),
+    },
+    PrecisionEntry {
+        name: "mxfp6",
+        sentence: "the OCP's MXFP6: e2m3, 32 values under a power of two, sums of a block exact",
+        rounds: "weights and activations to e2m3 times a power of two; each block's sum to f32; everything else as bf16",
+        parameters: BOTH,
+        example: Precision::Scaled(Scaled::MXFP6),
+    },
+    PrecisionEntry {
+        name: "mxfp4",
+        sentence: "the OCP's MXFP4: e2m1, 32 values under a power of two, sums of a block exact",
+        rounds: "weights and activations to e2m1 times a power of two; each block's sum to f32; everything else as bf16",
+        parameters: BOTH,
+        example: Precision::Scaled(Scaled::MXFP4),
+    },
+    PrecisionEntry {
+        name: "nvfp4",
+        sentence: "NVIDIA's FP4: e2m1, 16 values under an e4m3 under an f32 of the matrix or the token, sums of a block exact",
+        rounds: "weights and activations to e2m1 times e4m3 times f32; each block's sum to f32; everything else as bf16",
+        parameters: BOTH,
+        example: Precision::Scaled(Scaled::NVFP4),
+    },
+    PrecisionEntry {
+        name: "w4a8-fp",
+        sentence: "ZeroQuant-FP's pair: weights e2m1 in groups of 256 under a power of two, activations e4m3 a token",
+        rounds: "weights to e2m1, activations to e4m3 times their scale; each group's sum to f32; everything else as bf16",
+        parameters: BOTH,
+        example: Precision::Scaled(Scaled::W4A8_FP),
+    },
+    PrecisionEntry {
+        name: "w8a16",
+        sentence: "weights alone as 8-bit integers, one f16 scale a channel",
+        rounds: "weights to integers times an f16; each multiply-add to f32; everything else as bf16",
+        parameters: WEIGHTS,
+        example: Precision::Scaled(Scaled::W8A16),
+    },
+    PrecisionEntry {
+        name: "w4a16",
+        sentence: "weights alone as 4-bit integers, an f16 scale for every 128 of a channel",
+        rounds: "weights to integers times an f16; each multiply-add to f32; everything else as bf16",
+        parameters: WEIGHTS,
+        example: Precision::Scaled(Scaled::W4A16),
+    },
+    PrecisionEntry {
+        name: "w3a16",
+        sentence: "weights alone as 3-bit integers, an f16 scale for every 128 of a channel",
+        rounds: "weights to integers times an f16; each multiply-add to f32; everything else as bf16",
+        parameters: WEIGHTS,
+        example: Precision::Scaled(Scaled::W3A16),
+    },
+    PrecisionEntry {
+        name: SCALED,
+        sentence: "any quantizers, spelled out: grid-scale-span of weights and of activations, -zero where codes have one",
+        rounds: "weights, and activations if told, to their codes; sums as its spans have them; everything else as its compute",
+        parameters: &["w=GRID-SCALE-SPAN", "a=GRID-SCALE-SPAN", "compute=bf16|fp16|fp32", SUM],
+        example: Precision::Scaled(Scaled {
+            weights: Quantizer { zero: true, ..Scaled::W4A16.weights },
+            ..Scaled::W4A16
+        }),
     },
     PrecisionEntry {
         name: MAP,
@@ -333,6 +442,9 @@ impl Precision {
         let own = |entry: &&PrecisionEntry| match (entry.example, self.with_sums_in_f32()) {
             (Precision::Minifloat(row), Precision::Minifloat(own)) => {
                 entry.name == ANY || row.has_widths_of(own)
+            }
+            (Precision::Scaled(row), Precision::Scaled(own)) => {
+                entry.name == SCALED || row.kind() == own.kind()
             }
             (row, own) => discriminant(&row) == discriminant(&own),
         };
@@ -358,6 +470,7 @@ impl Precision {
             (Precision::LayerCast, _) => Floats::LayerCast,
             (Precision::Tf32, _) => Floats::Tf32,
             (Precision::Minifloat(format), _) => Floats::Minifloat(format),
+            (Precision::Scaled(own), _) => return Some(Precision::Scaled(Scaled { sum, ..own })),
             _ => return None,
         };
         Some(if sum == Format::F32 { self } else { Precision::Summed(Summed { floats, sum }) })
@@ -389,8 +502,7 @@ impl Precision {
     pub fn recipe(self, at: At) -> Recipe {
         let site = at.site();
         let uniform = |format| Recipe {
-            weights: format,
-            kept: false,
+            weights: Storage::Values(format),
             activations: format,
             product: Product::Fused,
             sum: Format::F32,
@@ -399,18 +511,23 @@ impl Precision {
         let linear = site != Site::Attention;
         match self {
             Precision::Fp32 => uniform(Format::F32),
-            Precision::Gguf => Recipe { kept: linear, ..uniform(Format::F32) },
+            Precision::Gguf if linear => Recipe { weights: Storage::Kept, ..uniform(Format::F32) },
+            Precision::Gguf => uniform(Format::F32),
             Precision::Bf16 => uniform(Format::BF16),
             Precision::Bf16Acc16 => Recipe { sum: Format::BF16, ..uniform(Format::BF16) },
             Precision::Fp16 => uniform(Format::F16),
             Precision::Fp16Acc16 => Recipe { sum: Format::F16, ..uniform(Format::F16) },
-            Precision::LayerCast if linear => Recipe { weights: Format::BF16, ..uniform(Format::F32) },
-            Precision::LayerCast => uniform(Format::F32),
-            // What is read from it is no factor of a product.
-            Precision::Tf32 if site == Site::Table => uniform(Format::F32),
-            Precision::Tf32 => {
-                Recipe { weights: Format::TF32, activations: Format::TF32, ..uniform(Format::F32) }
+            Precision::LayerCast if linear => {
+                Recipe { weights: Storage::Values(Format::BF16), ..uniform(Format::F32) }
             }
+            Precision::LayerCast => uniform(Format::F32),
+            // What is read from it is not a factor of a product.
+            Precision::Tf32 if site == Site::Table => uniform(Format::F32),
+            Precision::Tf32 => Recipe {
+                weights: Storage::Values(Format::TF32),
+                activations: Format::TF32,
+                ..uniform(Format::F32)
+            },
             Precision::Summed(summed) => Recipe { sum: summed.sum, ..summed.in_f32().recipe(at) },
             // Eight bits of logits would tie everywhere; no engine serves them.
             Precision::Minifloat(format) if site == Site::Head => {
@@ -426,7 +543,7 @@ impl Precision {
                 };
                 let operands = product.operands();
                 let lmul = Recipe {
-                    weights: operands,
+                    weights: Storage::Values(operands),
                     activations: operands,
                     product: Product::LMul(product),
                     ..uniform(Format::F32)
@@ -437,10 +554,15 @@ impl Precision {
                 Recipe { product: Product::Int8(threshold), ..uniform(Format::F16) }
             }
             Precision::Int8(_) => uniform(Format::F16),
-            Precision::W8A8 if site == Site::Linear => {
-                Recipe { product: Product::W8A8, ..uniform(Format::F32) }
+            Precision::Scaled(Scaled { weights, activations, compute, sum }) if site == Site::Linear => {
+                Recipe {
+                    weights: Storage::Codes(weights),
+                    product: activations.map_or(Product::Fused, Product::Scaled),
+                    sum,
+                    ..uniform(compute)
+                }
             }
-            Precision::W8A8 => uniform(Format::F32),
+            Precision::Scaled(Scaled { compute, .. }) => uniform(compute),
             Precision::Map(map) => map.at(at).recipe(at),
         }
     }
@@ -454,14 +576,14 @@ impl Precision {
 
     /// What the small vectors of a place are stored in: the weights of its norm, the biases of its product.
     pub fn vectors(self, at: At) -> Format {
-        let Recipe { weights, .. } = self.at(at).recipe(At::alone(Site::Table));
-        weights
+        self.at(at).recipe(At::alone(Site::Table)).weights.format()
     }
 
     /// Where a checkpoint ties its embedding to its head: can one matrix, packed for the head, be both? Otherwise the
     /// head needs one of its own.
     pub fn head_is_table(self) -> bool {
-        let [head, table] = [Step::Head, Step::Embed].map(|step| self.recipe(At::outside(step)).weights);
+        let [head, table] =
+            [Step::Head, Step::Embed].map(|step| self.recipe(At::outside(step)).weights.format());
         head == table
     }
 
@@ -499,7 +621,11 @@ mod tests {
             ("int8", Format::F16),
             ("w8a8", Format::F32),
         ] {
-            assert_eq!((table(name).weights, table(name).product), (stored, Product::Fused), "{name}");
+            assert_eq!(
+                (table(name).weights.format(), table(name).product),
+                (stored, Product::Fused),
+                "{name}"
+            );
         }
     }
 
@@ -525,7 +651,7 @@ mod tests {
                 assert_eq!(summed.recipe(site), Recipe { sum, ..plain.recipe(site) }, "{name}");
             }
         }
-        for name in ["fp32", "gguf", "bf16-acc16", "fp16-acc16", "lmul", "int8", "w8a8"] {
+        for name in ["fp32", "gguf", "bf16-acc16", "fp16-acc16", "lmul", "int8"] {
             assert_eq!(name.parse::<Precision>().unwrap().with_sum(Format::BF16), None, "{name}");
         }
     }

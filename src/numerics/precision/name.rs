@@ -3,14 +3,16 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    ANY, CAST, MAP, PRECISIONS, Precision, PrecisionEntry, Scope,
+    ANY, CAST, MAP, PRECISIONS, Precision, PrecisionEntry, QUANTIZER, SCALED, Scaled, Scope,
     map::{self, MapError},
+    scaled::COMPUTE,
 };
 use crate::{
     name::{did_you_mean, nearest},
     numerics::{
         format::{Format, FormatError, Rounding},
         product::{Threshold, Variant},
+        quantizer::{Quantizer, Side, Span},
     },
 };
 
@@ -36,10 +38,11 @@ fn before_parameters(name: &str) -> char {
 
 /// What a name looks like, for a schema: a regular expression without its ends.
 pub(crate) fn pattern() -> String {
+    let values = |values: &str| values.replace(QUANTIZER, "[a-z0-9]+(-[a-z0-9]+)+").replace('N', "[0-9]+");
     let parameter = |written: &&str| match written.split_once('=') {
-        Some((key, values)) if values.contains('|') => format!("{key}=({values})"),
+        Some((key, some)) if some.contains('|') || some == QUANTIZER => format!("{key}=({})", values(some)),
         Some((key, _)) => format!("{key}=[0-9.]+"),
-        None => (*written).to_owned(),
+        None => values(written),
     };
     let of_entry = |entry: &PrecisionEntry| {
         let name = entry.name;
@@ -108,6 +111,14 @@ pub enum PrecisionError {
     /// A map that is none.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// Quantizers that do not go together.
+    #[error("`{name}` cannot be computed: choose {wanted}")]
+    Scaled {
+        /// The whole name.
+        name: String,
+        /// What would do.
+        wanted: &'static str,
+    },
     /// A minifloat that cannot be.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -150,6 +161,9 @@ impl FromStr for Precision {
                 precision = precision.with(base, key, value)?;
             }
         }
+        if let Precision::Scaled(own) = precision {
+            own.check().map_err(|wanted| PrecisionError::Scaled { name: name.to_owned(), wanted })?;
+        }
         Ok(precision)
     }
 }
@@ -166,6 +180,8 @@ fn format(name: &str) -> Option<Result<Format, FormatError>> {
     Some(Format::minifloat(exponent, mantissa))
 }
 
+/// What the name of a quantizer looks like.
+const SPELLED_OUT: &str = "grid, scale and span, such as int4-f16-g128 or e4m3-f32-token";
 /// What a cast is called whose name is of the time when it had none of its own: `fp8-e4m3`, `fp8-e5m2`, `eXmY`.
 fn renamed(name: &str) -> Option<String> {
     let name = name.to_lowercase();
@@ -204,6 +220,19 @@ impl Precision {
                 }
                 if product.variant != Variant::Bits {
                     parameters.push(format!("variant={}", product.variant));
+                }
+            }
+            Precision::Scaled(own) => {
+                let Precision::Scaled(row) = self.entry().example else {
+                    unreachable!("a row has its own kind")
+                };
+                if self.entry().name == SCALED {
+                    parameters.push(format!("w={}", own.weights.name(Side::Weights)));
+                    let activations = own.activations.map(|own| format!("a={}", own.name(Side::Activations)));
+                    parameters.extend(activations);
+                    parameters.extend(own.parameters(Scaled { compute: row.compute, sum: row.sum, ..own }));
+                } else {
+                    parameters = own.parameters(row);
                 }
             }
             Precision::Int8(threshold) if threshold != Threshold::PUBLISHED => {
@@ -274,6 +303,32 @@ impl Precision {
                 let threshold = value.parse().ok().and_then(Threshold::new);
                 Precision::Int8(threshold.ok_or_else(|| wrong("a positive number, such as 6"))?)
             }
+            (Precision::Scaled(own), "compute") => {
+                let named = COMPUTE.iter().find(|(name, _)| *name == value);
+                let &(_, compute) = named.ok_or_else(|| wrong("`bf16`, `fp16` or `fp32`"))?;
+                Precision::Scaled(Scaled { compute, ..own })
+            }
+            (Precision::Scaled(own), "w") if base == SCALED => {
+                let weights = Quantizer::named(value, Side::Weights).ok_or_else(|| wrong(SPELLED_OUT))?;
+                Precision::Scaled(Scaled { weights, ..own })
+            }
+            (Precision::Scaled(own), "a") if base == SCALED => {
+                let named = Quantizer::named(value, Side::Activations);
+                let activations = Some(named.ok_or_else(|| wrong(SPELLED_OUT))?);
+                Precision::Scaled(Scaled { activations, ..own })
+            }
+            (Precision::Scaled(own @ Scaled { activations: Some(activations), .. }), "a") => {
+                let span = Span::named(value, Side::Activations).ok_or_else(|| {
+                    wrong("`token`, or groups such as `g128`, of 8 to 1024 terms, a multiple of 8")
+                })?;
+                Precision::Scaled(Scaled { activations: Some(activations.over(span)), ..own })
+            }
+            (Precision::Scaled(own), span)
+                if base != SCALED && value.is_empty() && Span::named(span, Side::Weights).is_some() =>
+            {
+                let span = Span::named(span, Side::Weights).unwrap_or(own.weights.span);
+                Precision::Scaled(Scaled { weights: own.weights.over(span), ..own })
+            }
             _ => return Err(none()),
         })
     }
@@ -295,6 +350,15 @@ mod tests {
             "cast:e8m4",
             "cast:e4m3,round=down,saturate=no",
             "cast:e5m2,saturate=no",
+            "w4a16:g64,compute=fp16",
+            "w4a16:channel",
+            "fp8:s128,a=g128",
+            "fp8:tensor",
+            "w8a8:compute=bf16",
+            "fp8:sum=e8m13",
+            "w4a16:g64,compute=fp16,sum=bf16",
+            "scaled:w=int4-f16-g128-zero",
+            "scaled:w=odd3-e8m0-g32,a=int8-f32-token,compute=fp32",
             "cast:e4m3,sum=e4m3",
             "cast:e5m2,round=half-zero,saturate=no,subnormal=no,sum=bf16",
             "cast:e3m2,round=zero,sum=f16",
@@ -316,12 +380,16 @@ mod tests {
         assert_eq!(name("lmul:scope=attention,m=4"), "lmul:m=4,scope=attention");
         assert_eq!(name("lmul:m=23,scope=all,variant=bits"), "lmul");
         assert_eq!(name("int8:threshold=6.0"), "int8");
+        assert_eq!(name("w4a16:g128,compute=bf16"), "w4a16");
+        assert_eq!(name("scaled:w=int4-f16-g64"), "w4a16:g64");
+        assert_eq!(name("scaled:a=e2m1-e4m3-g16,w=e2m1-e4m3-g16"), "nvfp4");
+        assert_eq!(name("scaled"), "scaled:w=int4-f16-g128-zero");
         assert_eq!(name("cast:e04m3"), "cast:e4m3");
         assert_eq!(name("cast:e4m3,sum=f32,subnormal=yes"), "cast:e4m3");
         assert_eq!(name("cast:e4m3,sum=e4m3,round=up"), "cast:e4m3,round=up,sum=e4m3");
         assert_eq!([name("bf16:sum=bf16"), name("fp16:sum=f16")], ["bf16-acc16", "fp16-acc16"]);
         assert_eq!(name("cast:e5m2,round=even,saturate=yes"), "cast:e5m2");
-        for entry in PRECISIONS.iter().filter(|entry| ![ANY, MAP].contains(&entry.name)) {
+        for entry in PRECISIONS.iter().filter(|entry| ![ANY, MAP, SCALED].contains(&entry.name)) {
             assert_eq!(entry.example.to_string(), entry.name);
         }
     }
@@ -369,6 +437,39 @@ mod tests {
         assert_eq!(
             error("int8:threshold=-1"),
             "`-1` is not a value of `threshold`: write a positive number, such as 6"
+        );
+        assert_eq!(
+            error("w4a16:g100"),
+            "precision `w4a16` has no parameter `g100`: it takes channel|gN|sN|tensor, \
+             compute=bf16|fp16|fp32, sum=f32|bf16|f16|eXmY"
+        );
+        assert_eq!(
+            error("fp8:a=tensor"),
+            "`tensor` is not a value of `a`: write `token`, or groups such as `g128`, of 8 to 1024 terms, a multiple \
+             of 8"
+        );
+        assert_eq!(
+            error("scaled:w=int4-f16"),
+            "`int4-f16` is not a value of `w`: write grid, scale and span, such as int4-f16-g128 or e4m3-f32-token"
+        );
+        assert_eq!(
+            error("mxfp4:g48"),
+            "`mxfp4:g48` cannot be computed: choose groups of weights and of activations of which one is a multiple of \
+             the other"
+        );
+        assert_eq!(
+            error("mxfp8:sum=e8m13"),
+            "`mxfp8:sum=e8m13` cannot be computed: choose floats under scales of a channel and of a token for a sum in \
+             another format than f32"
+        );
+        // Whole numbers are added exactly.
+        assert_eq!(
+            error("w8a8:sum=bf16"),
+            error("mxfp8:sum=e8m13").replace("mxfp8:sum=e8m13", "w8a8:sum=bf16")
+        );
+        assert_eq!(
+            error("nvfp4:channel"),
+            "`nvfp4:channel` cannot be computed: choose a group for a scale under another"
         );
         for (old, now) in [
             ("fp8-e4m3", "cast:e4m3"),

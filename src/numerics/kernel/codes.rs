@@ -1,0 +1,483 @@
+//! Codes of a few bits, packed at their own width: those of 32 outputs side by side, behind the scales of their group.
+
+use std::ops::Range;
+
+use bytemuck::Zeroable;
+use pulp::{Simd, WithSimd};
+
+use super::{
+    Isa,
+    blocks::{ByteRow, Each, Out, Sums, Take, all, bits, prefetch_rows},
+    panel::{FloatRow, PANEL},
+};
+use crate::numerics::{
+    NAN,
+    format::{Format, Lanes},
+    quantizer::{Grid, Quantized, Quantizer, Scale},
+};
+
+/// Terms whose codes share whole bytes, whatever their width.
+const UNIT: usize = 8;
+
+/// Panels of codes.
+#[derive(Clone, Debug)]
+pub(super) struct Codes {
+    pub(super) quantizer: Quantizer,
+    depth: usize,
+    /// Is a weight multiplied as a value, which is what its code is worth?
+    valued: bool,
+    rows: Vec<ByteRow>,
+    columns: usize,
+    /// What multiplies all of an output; where groups have scales, what multiplies all of all.
+    whole: Vec<f32>,
+}
+
+impl Codes {
+    /// Room for so many outputs.
+    pub(super) fn new(quantizer: Quantizer, valued: bool, columns: usize, depth: usize) -> Codes {
+        let mut codes = Codes { quantizer, depth, valued, rows: Vec::new(), columns: 0, whole: Vec::new() };
+        codes.rows = vec![ByteRow::zeroed(); columns.div_ceil(PANEL) * codes.rows_of_panel()];
+        codes
+    }
+
+    /// Terms of a group.
+    pub(super) fn group(&self) -> usize {
+        self.quantizer.group(self.depth)
+    }
+
+    /// The rows before a group's codes: of its scale, and of its zero.
+    fn rows_before(&self) -> usize {
+        let scale = if self.quantizer.is_whole() { 0 } else { self.quantizer.scale_bytes() };
+        scale + usize::from(self.quantizer.zero)
+    }
+
+    /// The rows of so many terms' codes.
+    fn rows_of(&self, terms: usize) -> usize {
+        terms.div_ceil(UNIT) * self.quantizer.grid.bits() as usize
+    }
+
+    fn rows_of_group(&self) -> usize {
+        self.rows_before() + self.rows_of(self.group())
+    }
+
+    fn rows_of_panel(&self) -> usize {
+        let (whole, rest) = (self.depth / self.group(), self.depth % self.group());
+        let last = if rest > 0 { self.rows_before() + self.rows_of(rest) } else { 0 };
+        whole * self.rows_of_group() + last
+    }
+
+    /// Takes one more output.
+    pub(super) fn push(&mut self, output: &Quantized) {
+        let (panel, lane) = (self.columns / PANEL, self.columns % PANEL);
+        let Quantizer { grid, scale, zero: has_zero, .. } = self.quantizer;
+        let (group, bits) = (self.group(), grid.bits() as usize);
+        let groups = output.codes.chunks(group).zip(output.zeros.iter().zip(&output.scales));
+        for (index, (codes, (&zero, &worth))) in groups.enumerate() {
+            let first = panel * self.rows_of_panel() + index * self.rows_of_group();
+            let rows_before = self.rows_before();
+            let (before, own) = self.rows[first..].split_at_mut(rows_before);
+            let scale = match scale {
+                _ if self.quantizer.is_whole() => 0,
+                Scale::F32 => worth.to_bits(),
+                Scale::F16 => Format::F16.encode(worth),
+                Scale::PowerBelow | Scale::PowerAbove => encode_power(worth),
+                Scale::Nested => Format::E4M3.encode(worth),
+            }
+            .to_le_bytes();
+            let zero_byte = has_zero.then_some(zero as u8);
+            let shared = scale[..before.len() - usize::from(has_zero)].iter().copied().chain(zero_byte);
+            before.iter_mut().zip(shared).for_each(|(row, byte)| row.0[lane] = byte);
+            for (unit, codes) in own.chunks_mut(bits).zip(codes.chunks(UNIT)) {
+                for (term, &code) in codes.iter().enumerate() {
+                    // A float keeps the sign of its zero.
+                    let code = if let Grid::Integers(_) = grid { code + zero } else { code };
+                    put(unit, lane, term, bits, grid.encode(code));
+                }
+            }
+        }
+        if self.quantizer.is_whole() || self.whole.is_empty() {
+            self.whole.push(output.whole);
+        }
+        self.columns += 1;
+    }
+
+    /// What multiplies all of each output of a panel.
+    pub(super) fn whole(&self, panel: usize) -> FloatRow {
+        match self.whole.as_slice() {
+            [one] if !self.quantizer.is_whole() => FloatRow([*one; PANEL]),
+            each => {
+                let mut row = FloatRow([0.0; PANEL]);
+                row.0.iter_mut().zip(each.iter().skip(panel * PANEL)).for_each(|(lane, own)| *lane = *own);
+                row
+            }
+        }
+    }
+
+    /// Writes what some terms of a panel are, from a multiple of 8 terms of a group on.
+    pub(super) fn widen(&self, isa: Isa, panel: usize, first: usize, out: &mut [FloatRow]) {
+        let terms = out.len();
+        self.dispatch(isa, panel, first..first + terms, Out(out));
+    }
+
+    /// Adds the products of a row of activations with the terms of a panel to these sums, one after the other.
+    pub(super) fn multiply(&self, isa: Isa, panel: usize, x: &[f32], sums: &mut FloatRow) {
+        self.dispatch(isa, panel, 0..self.depth, Adding { x, sums });
+    }
+
+    /// The scales of a group of a panel.
+    pub(super) fn scales(&self, panel: usize, group: usize) -> FloatRow {
+        let rows = &self.rows[panel * self.rows_of_panel() + group * self.rows_of_group()..];
+        self.scales_before(rows)
+    }
+
+    fn scales_before(&self, rows: &[ByteRow]) -> FloatRow {
+        if self.quantizer.is_whole() {
+            return FloatRow([1.0; PANEL]);
+        }
+        let row = |at: usize| move |lane: usize| u32::from(rows[at].0[lane]);
+        match self.quantizer.scale {
+            Scale::F32 => all(move |lane| {
+                f32::from_bits(row(0)(lane) | row(1)(lane) << 8 | row(2)(lane) << 16 | row(3)(lane) << 24)
+            }),
+            Scale::F16 => all(move |lane| Format::F16.decode(row(0)(lane) | row(1)(lane) << 8)),
+            Scale::PowerBelow | Scale::PowerAbove => all(move |lane| decode_power(row(0)(lane))),
+            Scale::Nested => all(move |lane| Format::E4M3.decode(row(0)(lane))),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.rows.as_slice()) + size_of_val(self.whole.as_slice())
+    }
+
+    /// Chooses once what is the same for every term.
+    fn dispatch(&self, isa: Isa, panel: usize, terms: Range<usize>, to: impl Receive) {
+        let rows = &self.rows[panel * self.rows_of_panel()..][..self.rows_of_panel()];
+        macro_rules! widths {
+            ($kind:ident, $of:expr; $($bits:literal)*) => {
+                match self.quantizer.grid.bits() {
+                    $($bits => {
+                        let grid = $kind($of);
+                        isa.dispatch(Walk::<_, _, $bits> { terms: Terms { codes: self, panel, rows, terms, grid }, to })
+                    })*
+                    bits => unreachable!("no code has {bits} bits"),
+                }
+            };
+        }
+        match self.quantizer.grid {
+            Grid::Integers(bits) => widths!(Whole, (1, -(1 << (bits - 1))); 2 3 4 5 6 7 8),
+            Grid::Odd(bits) => widths!(Whole, (2, 1 - (1 << bits)); 1 2 3 4 5 6 7),
+            Grid::Floats(format) => widths!(Floats, Lanes::of(format); 4 5 6 7 8),
+        }
+    }
+}
+
+/// The code that is no power.
+const NO_POWER: u32 = 255;
+
+/// The biased exponent of a power of two.
+fn encode_power(power: f32) -> u32 {
+    if power.is_nan() {
+        return NO_POWER;
+    }
+    let exponent = (f64::from(power).to_bits() >> 52) as u32;
+    exponent - 1023 + 127
+}
+
+/// The power of two with this biased exponent, 2^-127 with 0.
+#[inline(always)]
+fn decode_power(code: u32) -> f32 {
+    let power = if code == 0 { 1 << 22 } else { code << 23 };
+    f32::from_bits(if code == NO_POWER { NAN.to_bits() } else { power })
+}
+
+/// The parts of a code's bits that stand side by side with others of their kind: of 8, 4, 2 or 1 bits.
+const PLANES: [usize; 4] = [8, 4, 2, 1];
+
+/// Puts a code among the rows of its unit.
+fn put(rows: &mut [ByteRow], lane: usize, term: usize, bits: usize, code: u8) {
+    let (mut place, mut first) = (0, 0);
+    for plane in PLANES.into_iter().filter(|plane| bits & plane != 0) {
+        let part = code >> place & (u8::MAX >> (8 - plane));
+        rows[first + term * plane / UNIT].0[lane] |= part << (term * plane % UNIT);
+        (place, first) = (place + plane, first + plane);
+    }
+}
+
+/// The codes of a term.
+#[inline(always)]
+fn code<const BITS: usize>(rows: &[ByteRow], term: usize) -> impl Each<i32> {
+    // One closure whatever the width: what is no part of a code is nothing.
+    let part = move |plane: usize, first: usize, place: usize| {
+        move |lane: usize| {
+            if BITS & plane == 0 {
+                0
+            } else {
+                let mask = (1 << plane) - 1;
+                bits(&rows[first + term * plane / UNIT], term * plane % UNIT, mask)(lane) << place
+            }
+        }
+    };
+    move |lane| {
+        part(8, 0, 0)(lane)
+            | part(4, 0, 0)(lane)
+            | part(2, BITS & 4, BITS & 4)(lane)
+            | part(1, BITS & 6, BITS & 6)(lane)
+    }
+}
+
+/// What a code is on its grid.
+trait Worth: Copy {
+    fn of(self, code: i32) -> f32;
+    /// The same where every output has a zero of its own.
+    fn from(self, code: i32, zero: i32) -> f32;
+}
+
+/// A multiple of the code, from a number on.
+#[derive(Clone, Copy)]
+struct Whole((i32, i32));
+
+impl Worth for Whole {
+    #[inline(always)]
+    fn of(self, code: i32) -> f32 {
+        let (step, first) = self.0;
+        (step * code + first) as f32
+    }
+
+    #[inline(always)]
+    fn from(self, code: i32, zero: i32) -> f32 {
+        (code - zero) as f32
+    }
+}
+
+/// The value of a float.
+#[derive(Clone, Copy)]
+struct Floats(Lanes);
+
+impl Worth for Floats {
+    #[inline(always)]
+    fn of(self, code: i32) -> f32 {
+        self.0.number(code as u32)
+    }
+
+    #[inline(always)]
+    fn from(self, code: i32, _: i32) -> f32 {
+        self.of(code)
+    }
+}
+
+/// Some terms of a panel, one after the other.
+struct Terms<'a, G, const BITS: usize> {
+    codes: &'a Codes,
+    panel: usize,
+    rows: &'a [ByteRow],
+    terms: Range<usize>,
+    grid: G,
+}
+
+/// What becomes of them, on the vectors of an instruction set.
+trait Receive {
+    fn receive<S: Simd, G: Worth, const BITS: usize>(self, simd: S, terms: Terms<'_, G, BITS>);
+}
+
+impl Receive for Out<'_> {
+    #[inline(always)]
+    fn receive<S: Simd, G: Worth, const BITS: usize>(mut self, _: S, terms: Terms<'_, G, BITS>) {
+        terms.give(&mut self);
+    }
+}
+
+/// Adds their products to sums.
+struct Adding<'a> {
+    x: &'a [f32],
+    sums: &'a mut FloatRow,
+}
+
+impl Receive for Adding<'_> {
+    #[inline(always)]
+    fn receive<S: Simd, G: Worth, const BITS: usize>(self, simd: S, terms: Terms<'_, G, BITS>) {
+        Sums::begun(simd, self.x, self.sums, |sums| terms.give(sums));
+    }
+}
+
+/// The work of [`Codes::dispatch`].
+struct Walk<'a, G, T, const BITS: usize> {
+    terms: Terms<'a, G, BITS>,
+    to: T,
+}
+
+impl<G: Worth, T: Receive, const BITS: usize> WithSimd for Walk<'_, G, T, BITS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.to.receive(simd, self.terms);
+    }
+}
+
+/// What the terms of a group share.
+struct Shared<G> {
+    grid: G,
+    factor: FloatRow,
+    zeros: Option<[i32; PANEL]>,
+}
+
+impl<G: Worth> Shared<G> {
+    /// Hands over a term of a unit whose first has this number. Not a closure: not inlined, that would be compiled for the least of
+    /// all machines.
+    #[inline(always)]
+    fn give<const BITS: usize>(&self, rows: &[ByteRow], place: usize, first: usize, to: &mut impl Take) {
+        let code = code::<BITS>(rows, place);
+        match &self.zeros {
+            Some(zeros) => {
+                to.take(first + place, |lane| self.factor.0[lane] * self.grid.from(code(lane), zeros[lane]));
+            }
+            None => to.take(first + place, |lane| self.factor.0[lane] * self.grid.of(code(lane))),
+        }
+    }
+}
+
+impl<G: Worth, const BITS: usize> Terms<'_, G, BITS> {
+    #[inline(always)]
+    fn give(self, to: &mut impl Take) {
+        let Terms { codes, panel, rows, terms, grid } = self;
+        let (group, before) = (codes.group(), codes.rows_before());
+        let whole = if codes.valued { codes.whole(panel) } else { FloatRow([1.0; PANEL]) };
+        let (start, has_zero) = (terms.start, codes.quantizer.zero);
+        let mut term = start;
+        while term < terms.end {
+            let (index, within) = (term / group, term % group);
+            let rows = &rows[index * codes.rows_of_group()..];
+            let end = terms.end.min((index + 1) * group);
+            let mut factor = FloatRow([1.0; PANEL]);
+            if codes.valued {
+                let scales = codes.scales_before(rows);
+                factor = all(|lane| scales.0[lane] * whole.0[lane]);
+            }
+            let zeros = has_zero.then(|| rows[before - 1].0.map(i32::from));
+            let shared = Shared { grid, factor, zeros };
+            let mut units = rows[before + within / UNIT * BITS..].chunks_exact(BITS);
+            while term + UNIT <= end {
+                let rows = units.next().expect("there is a unit for every 8 terms");
+                prefetch_rows(rows);
+                // Each of eight on its own: so it is known to the compiler which bits of a byte are a term's.
+                macro_rules! each {
+                    ($($place:literal)*) => { $(shared.give::<BITS>(rows, $place, term - start, to);)* };
+                }
+                each!(0 1 2 3 4 5 6 7);
+                term += UNIT;
+            }
+            if term < end {
+                let rows = units.next().expect("the last terms have a unit");
+                for place in 0..end - term {
+                    shared.give::<BITS>(rows, place, term - start, to);
+                }
+            }
+            term = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numerics::quantizer::Side;
+
+    const NAMES: [&str; 17] = [
+        "int2-f32-channel",
+        "int3-f16-g24",
+        "int4-f16-g128",
+        "int5-f32-g8-zero",
+        "int6-f16-channel-zero",
+        "int7-e8m0-g32",
+        "int8-e8m0up-g32-zero",
+        "odd1-f32-g16",
+        "odd3-f32-channel",
+        "odd6-f16-s16",
+        "e2m1-e8m0-g32",
+        "e2m1-e4m3-g16",
+        "e2m2-f32-tensor",
+        "e2m3-e8m0-g32",
+        "e3m3-f16-channel",
+        "e4m3-f32-channel",
+        "e5m2-e8m0-g8",
+    ];
+
+    fn values(columns: usize, depth: usize) -> Vec<Vec<f32>> {
+        let value = |column: usize, term: usize| {
+            let hash = (column * 7919 + term * 104_729) as u32 % 4001;
+            (hash as f32 - 2000.0) / 700.0 * [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0][column % 7]
+        };
+        (0..columns).map(|column| (0..depth).map(|term| value(column, term)).collect()).collect()
+    }
+
+    fn packed(name: &str, valued: bool, columns: &[Vec<f32>]) -> (Codes, Vec<Quantized>) {
+        let quantizer = Quantizer::named(name, Side::Weights).unwrap();
+        let outputs = quantizer.quantize(&columns.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let mut codes = Codes::new(quantizer, valued, columns.len(), columns[0].len());
+        outputs.iter().for_each(|output| codes.push(output));
+        (codes, outputs)
+    }
+
+    #[test]
+    fn packed_codes_are_what_was_quantized_on_every_instruction_set() {
+        // Neither the last panel nor the last group is full, nor the last unit of codes.
+        let columns = values(PANEL + 5, 77);
+        for name in NAMES {
+            for valued in [false, true] {
+                let (codes, outputs) = packed(name, valued, &columns);
+                for isa in Isa::available() {
+                    for (column, output) in outputs.iter().enumerate() {
+                        let mut rows = vec![FloatRow([f32::NAN; PANEL]); 77];
+                        codes.widen(isa, column / PANEL, 0, &mut rows);
+                        let found: Vec<f32> = rows.iter().map(|row| row.0[column % PANEL]).collect();
+                        let expected: Vec<f32> = match valued {
+                            true => output.values(codes.group()).collect(),
+                            false => output.codes.clone(),
+                        };
+                        assert_eq!(found, expected, "{name} on {isa}, output {column}");
+                        let scale = codes.scales(column / PANEL, 0).0[column % PANEL];
+                        assert_eq!(scale, output.scales[0], "{name} on {isa}, output {column}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stretch_of_terms_is_what_it_is_among_all() {
+        for name in NAMES {
+            let (codes, outputs) = packed(name, false, &values(3, 160));
+            for (first, end) in [(0, 8), (16, 160), (24, 59), (128, 160)] {
+                let mut rows = vec![FloatRow([f32::NAN; PANEL]); end - first];
+                codes.widen(Isa::best(), 0, first, &mut rows);
+                let found: Vec<f32> = rows.iter().map(|row| row.0[2]).collect();
+                assert_eq!(found, outputs[2].codes[first..end], "{name}, {first} to {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_take_their_own_bits_and_their_scales() {
+        for (name, bits) in [
+            ("int4-f16-g128", 4.125),
+            ("int3-f16-g128", 3.125),
+            ("int4-f16-g128-zero", 4.1875),
+            ("e2m1-e8m0-g32", 4.25),
+            ("e2m1-e4m3-g16", 4.5),
+            ("e4m3-e8m0-g32", 8.25),
+            ("odd1-f32-g32", 2.0),
+        ] {
+            let (codes, _) = packed(name, true, &values(PANEL, 1024));
+            let shared = if codes.whole.len() == 1 { 4 } else { 0 };
+            assert_eq!((codes.bytes() - shared) as f64 * 8.0 / (PANEL * 1024) as f64, bits, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_power_of_two_has_a_byte_and_what_is_none_the_last() {
+        for code in 0..NO_POWER {
+            assert_eq!(encode_power(decode_power(code)), code);
+        }
+        assert!(decode_power(encode_power(f32::NAN)).is_nan());
+    }
+}
