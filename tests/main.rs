@@ -36,6 +36,7 @@ mod page;
 mod parity;
 mod plan;
 mod quantized;
+mod quantizers;
 mod real;
 mod report_formats;
 mod results;
