@@ -1144,7 +1144,7 @@ fn figures_are_files_and_samples_are_logs_that_diff_reads() {
     let ran = place.run(&["--format", "svg,lm-eval"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     let figures: Vec<_> = ran.out.lines().collect();
-    assert_eq!(figures.len(), 6, "{}", ran.out);
+    assert_eq!(figures.len(), 7, "{}", ran.out);
     for figure in figures {
         assert!(fs::read_to_string(place.path(figure)).unwrap().starts_with("<svg "), "{figure}");
     }
