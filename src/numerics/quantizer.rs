@@ -139,6 +139,7 @@ impl Grid {
     }
 
     /// Rounds numbers to the grid: to the nearest of it, ties to the even code; what is beyond its ends to these.
+    #[inline(always)]
     fn round_slice(self, values: &mut [f32]) {
         let reach = self.reach();
         match self {
@@ -246,7 +247,9 @@ impl Quantizer {
         self.digits() + other.digits() + (usize::BITS - terms.saturating_sub(1).leading_zeros())
     }
 
-    /// Quantizes the outputs of a matrix, or the activations of one token.
+    /// Quantizes the outputs of a matrix, or the activations of one token. A part of its caller, which may be compiled for the
+    /// machine's own vectors.
+    #[inline(always)]
     pub fn quantize(self, vectors: &[&[f32]]) -> Vec<Quantized> {
         let broken = |vector: &[f32]| !vector.iter().all(|value| value.is_finite());
         let all_broken = self.looks_across() && vectors.iter().any(|vector| broken(vector));
@@ -280,6 +283,7 @@ impl Quantizer {
     }
 
     /// The smallest and the largest of each group, zero among them.
+    #[inline(always)]
     fn ranges(self, values: &[f32]) -> Vec<(f32, f32)> {
         let range = |values: &[f32]| {
             let fold = |(low, high): (f32, f32), value: &f32| (low.min(*value), high.max(*value));
@@ -291,6 +295,7 @@ impl Quantizer {
         }
     }
 
+    #[inline(always)]
     fn vector(self, values: &[f32], ranges: &[(f32, f32)], whole: f32) -> Quantized {
         let (terms, groups) = (values.len(), ranges.len());
         if whole.is_nan() {

@@ -9,6 +9,7 @@ use super::{
     isa::Isa,
     packed::{QUAD, QuadRow, Store},
     panel::{FloatRow, PANEL},
+    scaled::quantized,
     task::{Activations, Block, Out, Task},
 };
 use crate::numerics::{
@@ -16,7 +17,10 @@ use crate::numerics::{
     format::Format,
     order::{Rule, Schedule},
     precision::Product,
-    product::{Integers, outlier_columns, outlier_weight, quantize_int8, rescale_codes, rescale_int8},
+    product::{
+        Integers, Threshold, outlier_columns, outlier_weight, quantize_int8, rescale_codes, rescale_int8,
+    },
+    quantizer::Quantized,
 };
 
 /// Rows that one step takes together.
@@ -57,8 +61,20 @@ impl IntegerRows {
             Product::Int8(threshold) => outlier_columns(&activations.values, activations.depth, threshold),
             _ => Vec::new(),
         };
-        let quantize = |row| isa.dispatch(Quantize { product, values: activations.row(row) });
-        let mut rows: Vec<Integers> = (0..activations.rows).map(quantize).collect();
+        let mut rows: Vec<Integers> = match product {
+            Product::Scaled(quantizer) => {
+                let integers = |row: Quantized| Integers {
+                    codes: row.codes.into_iter().map(|code| code as i8).collect(),
+                    scale: row.whole,
+                };
+                quantized(isa, quantizer, activations).into_iter().map(integers).collect()
+            }
+            Product::Int8(threshold) => {
+                let quantize = |row| isa.dispatch(Quantize { threshold, values: activations.row(row) });
+                (0..activations.rows).map(quantize).collect()
+            }
+            Product::Fused | Product::LMul(_) => unreachable!("these are not products of integers"),
+        };
         for row in &mut rows {
             columns.iter().for_each(|&column| row.codes[column] = 0);
         }
@@ -213,7 +229,7 @@ impl<const R: usize> Quads<R> {
 
 /// A row as integers.
 struct Quantize<'a> {
-    product: Product,
+    threshold: Threshold,
     values: &'a [f32],
 }
 
@@ -222,15 +238,7 @@ impl WithSimd for Quantize<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Integers {
-        match self.product {
-            Product::Int8(threshold) => quantize_int8(self.values, threshold.value()),
-            Product::Scaled(quantizer) => {
-                let quantized = quantizer.quantize(&[self.values]).remove(0);
-                let codes = quantized.codes.into_iter().map(|code| code as i8).collect();
-                Integers { codes, scale: quantized.whole }
-            }
-            Product::Fused | Product::LMul(_) => unreachable!("these are not products of integers"),
-        }
+        quantize_int8(self.values, self.threshold.value())
     }
 }
 
