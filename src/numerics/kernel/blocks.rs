@@ -166,7 +166,7 @@ fn half(rows: &[ByteRow], first: usize) -> impl Each<f32> {
 
 /// Some bits from this place on.
 #[inline(always)]
-pub(super) fn bits(row: &ByteRow, place: usize, mask: i32) -> impl Each<i32> {
+fn bits(row: &ByteRow, place: usize, mask: i32) -> impl Each<i32> {
     move |lane| i32::from(row.0[lane]) >> place & mask
 }
 
@@ -376,8 +376,9 @@ impl<L: Layout> WithSimd for Multiply<'_, L> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Multiply { rows, x, sums, .. } = self;
-        Sums::begun(simd, x, sums, |sums| hand::<L>(rows, sums));
+        let mut sums = Sums::begin(simd, self.x, self.sums);
+        hand::<L>(self.rows, &mut sums);
+        *self.sums = sums.end();
     }
 }
 
@@ -390,16 +391,22 @@ pub(super) struct Sums<'a, S: Simd> {
 }
 
 impl<'a, S: Simd> Sums<'a, S> {
-    /// Adds products to these sums, of whatever terms are given.
+    /// Begins at these sums.
     #[inline(always)]
-    pub(super) fn begun(simd: S, x: &'a [f32], sums: &mut FloatRow, give: impl FnOnce(&mut Sums<'a, S>)) {
-        let vectors = S::as_mut_simd_f32s(&mut sums.0).0;
-        let mut sums = Sums { simd, x, vectors: [simd.splat_f32s(0.0); PANEL] };
-        sums.vectors[..vectors.len()].copy_from_slice(vectors);
-        give(&mut sums);
-        for (vector, &sum) in vectors.iter_mut().zip(&sums.vectors) {
-            *vector = canonical(simd, sum);
+    pub(super) fn begin(simd: S, x: &'a [f32], sums: &FloatRow) -> Sums<'a, S> {
+        let mut vectors = [simd.splat_f32s(0.0); PANEL];
+        vectors.iter_mut().zip(S::as_simd_f32s(&sums.0).0).for_each(|(vector, &sum)| *vector = sum);
+        Sums { simd, x, vectors }
+    }
+
+    /// What has become of them.
+    #[inline(always)]
+    pub(super) fn end(self) -> FloatRow {
+        let mut sums = FloatRow([0.0; PANEL]);
+        for (out, &sum) in S::as_mut_simd_f32s(&mut sums.0).0.iter_mut().zip(&self.vectors) {
+            *out = canonical(self.simd, sum);
         }
+        sums
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 use pulp::{Simd, WithSimd};
 
 use super::{
     Isa,
-    blocks::{ByteRow, Each, Out, Sums, Take, all, bits, prefetch_rows},
+    blocks::{ByteRow, Each, Out, Sums, Take, all, prefetch_rows},
     panel::{FloatRow, PANEL},
 };
 use crate::numerics::{
@@ -116,20 +116,46 @@ impl Codes {
     /// Writes what some terms of a panel are, from a multiple of 8 terms of a group on.
     pub(super) fn widen(&self, isa: Isa, panel: usize, first: usize, out: &mut [FloatRow]) {
         let terms = out.len();
-        self.dispatch(isa, panel, first..first + terms, Out(out));
+        self.dispatch(isa, [panel], first..first + terms, Out(out));
     }
 
-    /// Adds the products of a row of activations with the terms of a panel to these sums, one after the other.
-    pub(super) fn multiply(&self, isa: Isa, panel: usize, x: &[f32], sums: &mut FloatRow) {
-        self.dispatch(isa, panel, 0..self.depth, Adding { x, sums });
+    /// Adds the products of a row of activations with the terms of panels to their sums, one after the other.
+    pub(super) fn multiply<const P: usize>(
+        &self,
+        isa: Isa,
+        panels: [usize; P],
+        x: &[f32],
+        sums: &mut [FloatRow; P],
+    ) {
+        self.dispatch(isa, panels, 0..self.depth, Adding { x, sums });
     }
 
-    /// The scales of a group of a panel.
-    pub(super) fn scales(&self, panel: usize, group: usize) -> FloatRow {
-        let rows = &self.rows[panel * self.rows_of_panel() + group * self.rows_of_group()..];
-        self.scales_before(rows)
+    /// Adds the scales of groups of a panel to these.
+    pub(super) fn scales(
+        &self,
+        isa: Isa,
+        panel: usize,
+        groups: impl Iterator<Item = usize>,
+        scales: &mut Vec<FloatRow>,
+    ) {
+        struct Read<'a, I>(&'a Codes, usize, I, &'a mut Vec<FloatRow>);
+
+        impl<I: Iterator<Item = usize>> WithSimd for Read<'_, I> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) {
+                let Read(codes, first, groups, scales) = self;
+                for group in groups {
+                    scales.push(codes.scales_before(&codes.rows[first + group * codes.rows_of_group()..]));
+                }
+            }
+        }
+
+        isa.dispatch(Read(self, panel * self.rows_of_panel(), groups, scales));
     }
 
+    #[inline(always)]
     fn scales_before(&self, rows: &[ByteRow]) -> FloatRow {
         if self.quantizer.is_whole() {
             return FloatRow([1.0; PANEL]);
@@ -150,22 +176,29 @@ impl Codes {
     }
 
     /// Chooses once what is the same for every term.
-    fn dispatch(&self, isa: Isa, panel: usize, terms: Range<usize>, to: impl Receive) {
-        let rows = &self.rows[panel * self.rows_of_panel()..][..self.rows_of_panel()];
+    fn dispatch<const P: usize>(
+        &self,
+        isa: Isa,
+        panels: [usize; P],
+        terms: Range<usize>,
+        to: impl Receive<P>,
+    ) {
         macro_rules! widths {
-            ($kind:ident, $of:expr; $($bits:literal)*) => {
+            ($kind:expr, $of:expr; $($bits:literal)*) => {
                 match self.quantizer.grid.bits() {
                     $($bits => {
-                        let grid = $kind($of);
-                        isa.dispatch(Walk::<_, _, $bits> { terms: Terms { codes: self, panel, rows, terms, grid }, to })
+                        let grid = ($kind)($of);
+                        isa.dispatch(Walk::<_, _, $bits, P> { terms: Terms { codes: self, panels, terms, grid }, to })
                     })*
                     bits => unreachable!("no code has {bits} bits"),
                 }
             };
         }
         match self.quantizer.grid {
-            Grid::Integers(bits) => widths!(Whole, (1, -(1 << (bits - 1))); 2 3 4 5 6 7 8),
-            Grid::Odd(bits) => widths!(Whole, (2, 1 - (1 << bits)); 1 2 3 4 5 6 7),
+            Grid::Integers(bits) => {
+                widths!(Whole::<1>::from, -(1 << (bits - 1)); 2 3 4 5 6 7 8)
+            }
+            Grid::Odd(bits) => widths!(Whole::<2>::from, 1 - (1 << bits); 1 2 3 4 5 6 7),
             Grid::Floats(format) => widths!(Floats, Lanes::of(format); 4 5 6 7 8),
         }
     }
@@ -190,31 +223,45 @@ fn decode_power(code: u32) -> f32 {
     f32::from_bits(if code == NO_POWER { NAN.to_bits() } else { power })
 }
 
-/// The parts of a code's bits that stand side by side with others of their kind: of 8, 4, 2 or 1 bits.
+/// The parts of a code's bits that stand side by side with others of their kind: of 8, 4, 2 or 1 bits. Those of an output's terms
+/// in a unit are one word, of as many bytes; of the first they are two.
 const PLANES: [usize; 4] = [8, 4, 2, 1];
+/// The largest word.
+const WORD: usize = size_of::<u32>();
 
 /// Puts a code among the rows of its unit.
 fn put(rows: &mut [ByteRow], lane: usize, term: usize, bits: usize, code: u8) {
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(rows);
     let (mut place, mut first) = (0, 0);
     for plane in PLANES.into_iter().filter(|plane| bits & plane != 0) {
         let part = code >> place & (u8::MAX >> (8 - plane));
-        rows[first + term * plane / UNIT].0[lane] |= part << (term * plane % UNIT);
-        (place, first) = (place + plane, first + plane);
+        let (word, bit) = (term * plane / (8 * WORD), term * plane % (8 * WORD));
+        bytes[first + (word * PANEL + lane) * plane.min(WORD) + bit / 8] |= part << (bit % 8);
+        (place, first) = (place + plane, first + plane * PANEL);
     }
 }
 
-/// The codes of a term.
+/// The words of a panel's outputs.
 #[inline(always)]
-fn code<const BITS: usize>(rows: &[ByteRow], term: usize) -> impl Each<i32> {
+fn words<W: Pod>(rows: &[ByteRow], first: usize) -> &[W] {
+    bytemuck::cast_slice(&rows[first..first + size_of::<W>()])
+}
+
+/// The codes of a term: shifts of whole words, which cost less than to gather bytes.
+#[inline(always)]
+fn code<const BITS: usize>(rows: &[ByteRow], term: usize) -> impl Each<u32> {
     // One closure whatever the width: what is no part of a code is nothing.
     let part = move |plane: usize, first: usize, place: usize| {
         move |lane: usize| {
             if BITS & plane == 0 {
-                0
-            } else {
-                let mask = (1 << plane) - 1;
-                bits(&rows[first + term * plane / UNIT], term * plane % UNIT, mask)(lane) << place
+                return 0;
             }
+            let word = match plane {
+                1 => words::<u8>(rows, first)[lane].into(),
+                2 => u16::from_le(words(rows, first)[lane]).into(),
+                _ => u32::from_le(words(rows, first + term * plane / (8 * WORD) * WORD)[lane]),
+            };
+            (word >> (term * plane % (8 * WORD)) & ((1 << plane) - 1)) << place
         }
     };
     move |lane| {
@@ -227,25 +274,33 @@ fn code<const BITS: usize>(rows: &[ByteRow], term: usize) -> impl Each<i32> {
 
 /// What a code is on its grid.
 trait Worth: Copy {
-    fn of(self, code: i32) -> f32;
-    /// The same where every output has a zero of its own.
-    fn from(self, code: i32, zero: i32) -> f32;
+    /// What is taken away from codes whose output has no zero of its own.
+    fn origin(self) -> f32;
+    fn of(self, code: u32, origin: f32) -> f32;
 }
 
-/// A multiple of the code, from a number on.
-#[derive(Clone, Copy)]
-struct Whole((i32, i32));
+/// Where the last bit of an f32 is worth one: a whole number in these bits is one without a conversion.
+const UNITS: f32 = (1 << (f32::MANTISSA_DIGITS - 1)) as f32;
 
-impl Worth for Whole {
+/// A multiple of the code, from a number on: what is taken away.
+#[derive(Clone, Copy)]
+struct Whole<const STEP: u32>(f32);
+
+impl<const STEP: u32> Whole<STEP> {
+    fn from(first: i32) -> Self {
+        Whole(UNITS - first as f32)
+    }
+}
+
+impl<const STEP: u32> Worth for Whole<STEP> {
     #[inline(always)]
-    fn of(self, code: i32) -> f32 {
-        let (step, first) = self.0;
-        (step * code + first) as f32
+    fn origin(self) -> f32 {
+        self.0
     }
 
     #[inline(always)]
-    fn from(self, code: i32, zero: i32) -> f32 {
-        (code - zero) as f32
+    fn of(self, code: u32, origin: f32) -> f32 {
+        f32::from_bits(UNITS.to_bits() | STEP * code) - origin
     }
 }
 
@@ -255,57 +310,58 @@ struct Floats(Lanes);
 
 impl Worth for Floats {
     #[inline(always)]
-    fn of(self, code: i32) -> f32 {
-        self.0.number(code as u32)
+    fn origin(self) -> f32 {
+        0.0
     }
 
     #[inline(always)]
-    fn from(self, code: i32, _: i32) -> f32 {
-        self.of(code)
+    fn of(self, code: u32, _: f32) -> f32 {
+        self.0.number(code)
     }
 }
 
-/// Some terms of a panel, one after the other.
-struct Terms<'a, G, const BITS: usize> {
+/// Some terms of panels, one after the other.
+struct Terms<'a, G, const BITS: usize, const P: usize> {
     codes: &'a Codes,
-    panel: usize,
-    rows: &'a [ByteRow],
+    panels: [usize; P],
     terms: Range<usize>,
     grid: G,
 }
 
 /// What becomes of them, on the vectors of an instruction set.
-trait Receive {
-    fn receive<S: Simd, G: Worth, const BITS: usize>(self, simd: S, terms: Terms<'_, G, BITS>);
+trait Receive<const P: usize> {
+    fn receive<S: Simd, G: Worth, const BITS: usize>(self, simd: S, terms: Terms<'_, G, BITS, P>);
 }
 
-impl Receive for Out<'_> {
+impl Receive<1> for Out<'_> {
     #[inline(always)]
-    fn receive<S: Simd, G: Worth, const BITS: usize>(mut self, _: S, terms: Terms<'_, G, BITS>) {
-        terms.give(&mut self);
+    fn receive<S: Simd, G: Worth, const BITS: usize>(self, _: S, terms: Terms<'_, G, BITS, 1>) {
+        terms.give(&mut [self]);
     }
 }
 
 /// Adds their products to sums.
-struct Adding<'a> {
+struct Adding<'a, const P: usize> {
     x: &'a [f32],
-    sums: &'a mut FloatRow,
+    sums: &'a mut [FloatRow; P],
 }
 
-impl Receive for Adding<'_> {
+impl<const P: usize> Receive<P> for Adding<'_, P> {
     #[inline(always)]
-    fn receive<S: Simd, G: Worth, const BITS: usize>(self, simd: S, terms: Terms<'_, G, BITS>) {
-        Sums::begun(simd, self.x, self.sums, |sums| terms.give(sums));
+    fn receive<S: Simd, G: Worth, const BITS: usize>(self, simd: S, terms: Terms<'_, G, BITS, P>) {
+        let mut sums = self.sums.each_ref().map(|sums| Sums::begin(simd, self.x, sums));
+        terms.give(&mut sums);
+        self.sums.iter_mut().zip(sums).for_each(|(out, sums)| *out = sums.end());
     }
 }
 
 /// The work of [`Codes::dispatch`].
-struct Walk<'a, G, T, const BITS: usize> {
-    terms: Terms<'a, G, BITS>,
+struct Walk<'a, G, T, const BITS: usize, const P: usize> {
+    terms: Terms<'a, G, BITS, P>,
     to: T,
 }
 
-impl<G: Worth, T: Receive, const BITS: usize> WithSimd for Walk<'_, G, T, BITS> {
+impl<G: Worth, T: Receive<P>, const BITS: usize, const P: usize> WithSimd for Walk<'_, G, T, BITS, P> {
     type Output = ();
 
     #[inline(always)]
@@ -314,63 +370,82 @@ impl<G: Worth, T: Receive, const BITS: usize> WithSimd for Walk<'_, G, T, BITS> 
     }
 }
 
-/// What the terms of a group share.
+/// What the terms of a group of a panel share.
 struct Shared<G> {
     grid: G,
-    factor: FloatRow,
-    zeros: Option<[i32; PANEL]>,
+    factors: FloatRow,
+    origins: FloatRow,
 }
 
 impl<G: Worth> Shared<G> {
+    /// What the terms behind these rows share.
+    #[inline(always)]
+    fn of(codes: &Codes, grid: G, rows: &[ByteRow], whole: &FloatRow) -> Shared<G> {
+        let scales = if codes.valued { codes.scales_before(rows) } else { FloatRow([1.0; PANEL]) };
+        let origins = if codes.quantizer.zero {
+            let zeros = &rows[codes.rows_before() - 1];
+            all(|lane| UNITS + f32::from(zeros.0[lane]))
+        } else {
+            FloatRow([grid.origin(); PANEL])
+        };
+        Shared { grid, factors: all(|lane| scales.0[lane] * whole.0[lane]), origins }
+    }
+
     /// Hands over a term of a unit whose first has this number. Not a closure: not inlined, that would be compiled for the least of
     /// all machines.
     #[inline(always)]
     fn give<const BITS: usize>(&self, rows: &[ByteRow], place: usize, first: usize, to: &mut impl Take) {
-        let code = code::<BITS>(rows, place);
-        match &self.zeros {
-            Some(zeros) => {
-                to.take(first + place, |lane| self.factor.0[lane] * self.grid.from(code(lane), zeros[lane]));
-            }
-            None => to.take(first + place, |lane| self.factor.0[lane] * self.grid.of(code(lane))),
-        }
+        let (code, grid) = (code::<BITS>(rows, place), self.grid);
+        to.take(first + place, |lane| self.factors.0[lane] * grid.of(code(lane), self.origins.0[lane]));
     }
 }
 
-impl<G: Worth, const BITS: usize> Terms<'_, G, BITS> {
+impl<G: Worth, const BITS: usize, const P: usize> Terms<'_, G, BITS, P> {
     #[inline(always)]
-    fn give(self, to: &mut impl Take) {
-        let Terms { codes, panel, rows, terms, grid } = self;
-        let (group, before) = (codes.group(), codes.rows_before());
-        let whole = if codes.valued { codes.whole(panel) } else { FloatRow([1.0; PANEL]) };
-        let (start, has_zero) = (terms.start, codes.quantizer.zero);
+    fn give(self, to: &mut [impl Take; P]) {
+        const { assert!(P <= 2, "one or two panels are walked together") };
+        let Terms { codes, panels, terms, grid } = self;
+        let (group, before, each) = (codes.group(), codes.rows_before(), codes.rows_of_panel());
+        let whole =
+            panels.map(|panel| if codes.valued { codes.whole(panel) } else { FloatRow([1.0; PANEL]) });
+        let start = terms.start;
         let mut term = start;
         while term < terms.end {
             let (index, within) = (term / group, term % group);
-            let rows = &rows[index * codes.rows_of_group()..];
             let end = terms.end.min((index + 1) * group);
-            let mut factor = FloatRow([1.0; PANEL]);
-            if codes.valued {
-                let scales = codes.scales_before(rows);
-                factor = all(|lane| scales.0[lane] * whole.0[lane]);
-            }
-            let zeros = has_zero.then(|| rows[before - 1].0.map(i32::from));
-            let shared = Shared { grid, factor, zeros };
-            let mut units = rows[before + within / UNIT * BITS..].chunks_exact(BITS);
+            let rows =
+                panels.map(|panel| &codes.rows[panel * each..][..each][index * codes.rows_of_group()..]);
+            let shared: [_; P] = std::array::from_fn(|p| Shared::of(codes, grid, rows[p], &whole[p]));
+            let mut units = rows.map(|rows| rows[before + within / UNIT * BITS..].chunks_exact(BITS));
             while term + UNIT <= end {
-                let rows = units.next().expect("there is a unit for every 8 terms");
-                prefetch_rows(rows);
-                // Each of eight on its own: so it is known to the compiler which bits of a byte are a term's.
-                macro_rules! each {
-                    ($($place:literal)*) => { $(shared.give::<BITS>(rows, $place, term - start, to);)* };
+                // Each of eight on its own: so it is known to the compiler which bits of a word are a term's. And each panel on its
+                // own: so its sums stay in registers. The sums of one wait for each other while those of the next go on.
+                macro_rules! eight {
+                    ($panel:literal: $($place:literal)*) => {
+                        if $panel < P {
+                            let rows = units[$panel].next().expect("there is a unit for every 8 terms");
+                            prefetch_rows(rows);
+                            $(shared[$panel].give::<BITS>(rows, $place, term - start, &mut to[$panel]);)*
+                        }
+                    };
                 }
-                each!(0 1 2 3 4 5 6 7);
+                eight!(0: 0 1 2 3 4 5 6 7);
+                eight!(1: 0 1 2 3 4 5 6 7);
                 term += UNIT;
             }
             if term < end {
-                let rows = units.next().expect("the last terms have a unit");
-                for place in 0..end - term {
-                    shared.give::<BITS>(rows, place, term - start, to);
+                macro_rules! last {
+                    ($panel:literal) => {
+                        if $panel < P {
+                            let rows = units[$panel].next().expect("the last terms have a unit");
+                            for place in 0..end - term {
+                                shared[$panel].give::<BITS>(rows, place, term - start, &mut to[$panel]);
+                            }
+                        }
+                    };
                 }
+                last!(0);
+                last!(1);
             }
             term = end;
         }
@@ -435,8 +510,13 @@ mod tests {
                             false => output.codes.clone(),
                         };
                         assert_eq!(found, expected, "{name} on {isa}, output {column}");
-                        let scale = codes.scales(column / PANEL, 0).0[column % PANEL];
-                        assert_eq!(scale, output.scales[0], "{name} on {isa}, output {column}");
+                        let mut scales = Vec::new();
+                        codes.scales(isa, column / PANEL, std::iter::once(0), &mut scales);
+                        assert_eq!(
+                            scales[0].0[column % PANEL],
+                            output.scales[0],
+                            "{name} on {isa}, output {column}"
+                        );
                     }
                 }
             }

@@ -48,17 +48,30 @@ impl<'a> FloatRows<'a> {
         if !plain || !whole || task.recipe.sum != Format::F32 || block.height > 1 {
             return false;
         }
-        for panel in panels {
-            let mut sums = task.begin(panel);
-            match &task.weights.store {
-                Store::Kept(kept) => kept.multiply(task.isa, panel, &block.x, &mut sums),
-                Store::Codes(codes) => codes.multiply(task.isa, panel, &block.x, &mut sums),
-                _ => return false,
-            }
+        let mut put = |panel, mut sums: FloatRow| {
             if task.recipe.result != Format::F32 {
                 task.round(task.recipe.result, std::slice::from_mut(&mut sums.0));
             }
             out.put(block.first, panel, &sums.0);
+        };
+        match &task.weights.store {
+            Store::Kept(kept) => {
+                for panel in panels {
+                    let mut sums = task.begin(panel);
+                    kept.multiply(task.isa, panel, &block.x, &mut sums);
+                    put(panel, sums);
+                }
+            }
+            Store::Codes(codes) => {
+                // Two together: the sums of one alone would wait for each other. The last one may stand in for its neighbor.
+                for first in panels.clone().step_by(2) {
+                    let both = [first, panels.end.min(first + 2) - 1];
+                    let mut sums = both.map(|panel| task.begin(panel));
+                    codes.multiply(task.isa, both, &block.x, &mut sums);
+                    both.into_iter().zip(sums).for_each(|(panel, sums)| put(panel, sums));
+                }
+            }
+            _ => return false,
         }
         true
     }

@@ -26,8 +26,10 @@ use crate::numerics::{
 const TOGETHER: usize = 256;
 /// Rows that meet them together.
 const ROWS: usize = 8;
-/// The same where the sums are doubles.
-const WIDE_ROWS: usize = 4;
+/// The same where the sums are doubles, and vectors of each.
+const WIDE: (usize, usize) = (4, 2);
+/// Vectors of a row that is alone, whose sums would wait for each other.
+const WIDE_ALONE: usize = 4;
 
 /// The codes of rows of activations.
 pub(super) fn quantized(isa: Isa, quantizer: Quantizer, activations: &Activations<'_, '_>) -> Vec<Quantized> {
@@ -127,11 +129,25 @@ pub(super) struct GroupRows {
     grouped: bool,
 }
 
-/// Rows that are taken together, term after term.
+/// Rows that are taken together, term after term, in what holds the sums of their products.
 struct Packed {
     first: usize,
     rows: usize,
-    x: Vec<[f32; ROWS]>,
+    x: Rows,
+}
+
+enum Rows {
+    Narrow(Vec<[f32; ROWS]>),
+    Wide(Vec<[f64; ROWS]>),
+}
+
+/// Rows of codes, term after term.
+fn in_turn<T: Copy + Default + From<f32>>(rows: &[Quantized], depth: usize) -> Vec<[T; ROWS]> {
+    let mut x = vec![[T::default(); ROWS]; depth];
+    for (row, quantized) in rows.iter().enumerate() {
+        x.iter_mut().zip(&quantized.codes).for_each(|(x, &code)| x[row] = code.into());
+    }
+    x
 }
 
 /// The group that sums of these two are exact in.
@@ -159,11 +175,10 @@ impl GroupRows {
             Scale::F32 => Format::F32.mantissa_bits() + 1,
         };
         let scaled_bits = bits + scale_bits(quantizer) + scale_bits(weights);
+        let narrow = bits <= f32::MANTISSA_DIGITS;
         let blocks = rows.chunks(ROWS).enumerate().map(|(block, rows)| {
-            let mut x = vec![[0.0; ROWS]; depth];
-            for (row, quantized) in rows.iter().enumerate() {
-                x.iter_mut().zip(&quantized.codes).for_each(|(x, &code)| x[row] = code);
-            }
+            let x =
+                if narrow { Rows::Narrow(in_turn(rows, depth)) } else { Rows::Wide(in_turn(rows, depth)) };
             Packed { first: block * ROWS, rows: rows.len(), x }
         });
         let blocks = blocks.collect();
@@ -172,7 +187,7 @@ impl GroupRows {
             blocks,
             own_group: quantizer.group(depth),
             group,
-            narrow: bits <= f32::MANTISSA_DIGITS,
+            narrow,
             scaled_narrow: scaled_bits <= f32::MANTISSA_DIGITS,
             grouped: recipe.code_sums() == Some(CodeSums::Groups),
         }
@@ -199,10 +214,12 @@ impl GroupRows {
         let each = if in_turn || !self.grouped { 1 } else { count };
         let mut terms = vec![FloatRow([0.0; PANEL]); self.rows.len() * each];
         let together = TOGETHER.min(task.depth);
+        let several = (TOGETHER / self.group).max(1);
         let mut room = Room {
             narrow: vec![FloatRow([0.0; PANEL]); together],
             wide: vec![[0.0; PANEL]; if self.narrow { 0 } else { together }],
         };
+        let mut scales = Vec::with_capacity(several);
         for panel in panels {
             sums.fill([0.0; PANEL]);
             if !self.grouped {
@@ -211,14 +228,12 @@ impl GroupRows {
                 continue;
             }
             terms.fill(FloatRow([0.0; PANEL]));
-            let several = (TOGETHER / self.group).max(1);
             for first in (0..count).step_by(several) {
                 let groups = first..count.min(first + several);
                 let within = groups.start * self.group..task.depth.min(groups.end * self.group);
-                let scales: Vec<FloatRow> = groups
-                    .clone()
-                    .map(|group| codes.scales(panel, group * self.group / codes.group()))
-                    .collect();
+                scales.clear();
+                let of_weights = groups.clone().map(|group| group * self.group / codes.group());
+                codes.scales(task.isa, panel, of_weights, &mut scales);
                 // A group longer than what is widened together comes in parts.
                 let parts = self.group > TOGETHER;
                 if parts {
@@ -231,8 +246,8 @@ impl GroupRows {
                     task.isa.dispatch(Groups {
                         all: self,
                         rows: &self.rows[rows.clone()],
-                        x: &block.x[within.clone()],
-                        w,
+                        factors: w.map(|w| block.x.beside(within.clone(), w)),
+                        depth: within.len(),
                         sums: if parts { &sums[rows.clone()] } else { &[] },
                         first: groups.start,
                         scales: &scales,
@@ -265,7 +280,7 @@ impl GroupRows {
             let w = self.factors(task.isa, codes, panel, terms.clone(), room);
             for block in &self.blocks {
                 let sums = &mut sums[block.first..][..block.rows];
-                task.isa.dispatch(Products { x: &block.x[terms.clone()], w, sums });
+                task.isa.dispatch(Products { factors: block.x.beside(terms.clone(), w), sums });
             }
         }
     }
@@ -278,15 +293,13 @@ impl GroupRows {
         panel: usize,
         terms: Range<usize>,
         room: &'r mut Room,
-    ) -> Factors<'r> {
+    ) -> &'r Room {
         let narrow = &mut room.narrow[..terms.len()];
         codes.widen(isa, panel, terms.start, narrow);
-        if self.narrow {
-            return Factors::Narrow(narrow);
+        if !self.narrow {
+            isa.dispatch(Doubled { terms: narrow, out: &mut room.wide[..terms.len()] });
         }
-        let wide = &mut room.wide[..terms.len()];
-        isa.dispatch(Doubled { terms: narrow, out: wide });
-        Factors::Wide(wide)
+        room
     }
 
     /// Adds up the groups of every row in the order's way.
@@ -335,19 +348,30 @@ impl GroupRows {
     }
 }
 
-/// Some terms of a panel, in what holds the sums of their products.
+/// Some terms of rows and of a panel, in what holds the sums of their products.
 #[derive(Clone, Copy)]
 enum Factors<'a> {
-    Narrow(&'a [FloatRow]),
-    Wide(&'a [[f64; PANEL]]),
+    Narrow(&'a [[f32; ROWS]], &'a [FloatRow]),
+    Wide(&'a [[f64; ROWS]], &'a [[f64; PANEL]]),
+}
+
+impl Rows {
+    /// These terms, beside those of a panel.
+    fn beside<'a>(&'a self, terms: Range<usize>, panel: &'a Room) -> Factors<'a> {
+        match self {
+            Rows::Narrow(x) => Factors::Narrow(&x[terms.clone()], &panel.narrow[..terms.len()]),
+            Rows::Wide(x) => Factors::Wide(&x[terms.clone()], &panel.wide[..terms.len()]),
+        }
+    }
 }
 
 impl<'a> Factors<'a> {
     /// Some of them.
+    #[inline(always)]
     fn part(self, terms: Range<usize>) -> Factors<'a> {
         match self {
-            Factors::Narrow(w) => Factors::Narrow(&w[terms]),
-            Factors::Wide(w) => Factors::Wide(&w[terms]),
+            Factors::Narrow(x, w) => Factors::Narrow(&x[terms.clone()], &w[terms]),
+            Factors::Wide(x, w) => Factors::Wide(&x[terms.clone()], &w[terms]),
         }
     }
 }
@@ -360,8 +384,7 @@ struct Room {
 
 /// The products of rows with some terms of a panel, added to their sums.
 struct Products<'a> {
-    x: &'a [[f32; ROWS]],
-    w: Factors<'a>,
+    factors: Factors<'a>,
     sums: &'a mut [[f64; PANEL]],
 }
 
@@ -370,15 +393,12 @@ impl WithSimd for Products<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Products { x, w, sums } = self;
-        let w = match w {
-            Factors::Narrow(w) => w,
-            Factors::Wide(w) => return add_wide(simd, x, w, sums),
-        };
-        match sums.len() {
-            1 => add::<S, 1>(simd, x, w, sums),
-            2..=4 => add::<S, 4>(simd, x, w, sums),
-            _ => add::<S, ROWS>(simd, x, w, sums),
+        let Products { factors, sums } = self;
+        match (factors, sums.len()) {
+            (Factors::Narrow(x, w), 1) => add::<S, 1>(simd, x, w, sums),
+            (Factors::Narrow(x, w), 2..=4) => add::<S, 4>(simd, x, w, sums),
+            (Factors::Narrow(x, w), _) => add::<S, ROWS>(simd, x, w, sums),
+            (Factors::Wide(x, w), _) => add_wide(simd, x, w, sums),
         }
     }
 }
@@ -417,40 +437,39 @@ fn tile<S: Simd, const R: usize>(
 
 /// The same in doubles, added to what there is.
 #[inline(always)]
-fn add_wide<S: Simd>(simd: S, x: &[[f32; ROWS]], w: &[[f64; PANEL]], sums: &mut [[f64; PANEL]]) {
-    if let [sums] = sums {
-        return wide_tiles::<S, 1>(simd, x, 0, w, std::slice::from_mut(sums));
+fn add_wide<S: Simd>(simd: S, x: &[[f64; ROWS]], w: &[[f64; PANEL]], sums: &mut [[f64; PANEL]]) {
+    const { assert!(ROWS.is_multiple_of(WIDE.0)) };
+    if let [_] = sums {
+        return wide_tiles::<S, 1, WIDE_ALONE>(simd, x, 0, w, sums);
     }
-    for (block, sums) in sums.chunks_mut(WIDE_ROWS).enumerate() {
-        wide_tiles::<S, WIDE_ROWS>(simd, x, block * WIDE_ROWS, w, sums);
+    for (block, sums) in sums.chunks_mut(WIDE.0).enumerate() {
+        wide_tiles::<S, { WIDE.0 }, { WIDE.1 }>(simd, x, block * WIDE.0, w, sums);
     }
 }
 
 /// The rows from one of these on.
 #[inline(always)]
-fn wide_tiles<S: Simd, const R: usize>(
+fn wide_tiles<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    x: &[[f32; ROWS]],
+    x: &[[f64; ROWS]],
     first: usize,
     w: &[[f64; PANEL]],
     sums: &mut [[f64; PANEL]],
 ) {
     let vectors = S::as_simd_f64s(&[0.0; PANEL]).0.len();
-    for pair in 0..vectors / 2 {
-        let mut tile = [[simd.splat_f64s(0.0); 2]; R];
+    for group in 0..vectors / V {
+        let mut tile = [[simd.splat_f64s(0.0); V]; R];
         for (x, w) in x.iter().zip(w) {
-            let w = &S::as_simd_f64s(w).0[2 * pair..][..2];
+            let w = &S::as_simd_f64s(w).0[V * group..][..V];
             let x = x[first..].first_chunk::<R>().expect("as many rows stand together as are packed");
             for (sums, &x) in tile.iter_mut().zip(x) {
-                let x = simd.splat_f64s(x.into());
-                sums[0] = simd.mul_add_f64s(x, w[0], sums[0]);
-                sums[1] = simd.mul_add_f64s(x, w[1], sums[1]);
+                let x = simd.splat_f64s(x);
+                sums.iter_mut().zip(w).for_each(|(sum, &w)| *sum = simd.mul_add_f64s(x, w, *sum));
             }
         }
         for (sums, tile) in sums.iter_mut().zip(tile) {
-            let sums = &mut S::as_mut_simd_f64s(sums).0[2 * pair..][..2];
-            sums[0] = simd.add_f64s(sums[0], tile[0]);
-            sums[1] = simd.add_f64s(sums[1], tile[1]);
+            let sums = &mut S::as_mut_simd_f64s(sums).0[V * group..][..V];
+            sums.iter_mut().zip(tile).for_each(|(sum, own)| *sum = simd.add_f64s(*sum, own));
         }
     }
 }
@@ -466,9 +485,9 @@ impl WithSimd for Doubled<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (out, term) in self.out.iter_mut().zip(self.terms) {
-            out.iter_mut().zip(&term.0).for_each(|(out, &term)| *out = f64::from(term));
-        }
+        // As one long row: of rows of rows the compiler makes gathers.
+        let terms = bytemuck::cast_slice::<_, f32>(self.terms);
+        self.out.as_flattened_mut().iter_mut().zip(terms).for_each(|(out, &term)| *out = term.into());
     }
 }
 
@@ -476,9 +495,10 @@ impl WithSimd for Doubled<'_> {
 struct Groups<'a> {
     all: &'a GroupRows,
     rows: &'a [Quantized],
-    x: &'a [[f32; ROWS]],
     /// The groups' terms; none where their sums are there already.
-    w: Option<Factors<'a>>,
+    factors: Option<Factors<'a>>,
+    /// How many terms there are.
+    depth: usize,
     sums: &'a [[f64; PANEL]],
     /// The first group's number.
     first: usize,
@@ -505,12 +525,12 @@ impl WithSimd for Groups<'_> {
 impl Groups<'_> {
     #[inline(always)]
     fn of_rows<S: Simd, const R: usize>(self, simd: S) {
-        let Groups { all, rows, x, w, sums, first, scales, places, out } = self;
+        let Groups { all, rows, factors, depth, sums, first, scales, places, out } = self;
         let room = out.len() / rows.len();
         // A product of two scales between these is no subnormal number, nor is what it multiplies too large.
         let is_moderate = |scale: f32| (1e-9..1e9).contains(&scale);
         for (index, scales) in scales.iter().enumerate() {
-            let terms = index * all.group..x.len().min((index + 1) * all.group);
+            let terms = index * all.group..depth.min((index + 1) * all.group);
             let own = (first + index) * all.group / all.own_group;
             let place = places.map_or(0, |places| places[first + index]);
             let row_scales: [f32; R] =
@@ -518,10 +538,10 @@ impl Groups<'_> {
             let is_plain = all.scaled_narrow
                 && row_scales.iter().all(|&scale| is_moderate(scale))
                 && scales.0.iter().all(|&scale| is_moderate(scale));
-            let w = w.map(|w| w.part(terms.clone()));
-            if let (true, Some(Factors::Narrow(w))) = (is_plain, w) {
+            let factors = factors.map(|factors| factors.part(terms));
+            if let (true, Some(Factors::Narrow(x, w))) = (is_plain, factors) {
                 for pair in 0..groups::<S, 2>() {
-                    let tile = tile::<S, R>(simd, &x[terms.clone()], w, pair);
+                    let tile = tile::<S, R>(simd, x, w, pair);
                     let scales = &S::as_simd_f32s(&scales.0).0[2 * pair..][..2];
                     for (row, tile) in tile.iter().enumerate().take(rows.len()) {
                         let own = simd.splat_f32s(row_scales[row]);
@@ -534,10 +554,10 @@ impl Groups<'_> {
                 continue;
             }
             let mut inner = [[0.0_f64; PANEL]; R];
-            match w {
+            match factors {
                 None => inner.iter_mut().zip(sums).for_each(|(inner, sums)| *inner = *sums),
-                Some(Factors::Narrow(w)) => add::<S, R>(simd, &x[terms.clone()], w, &mut inner),
-                Some(Factors::Wide(w)) => add_wide(simd, &x[terms.clone()], w, &mut inner[..rows.len()]),
+                Some(Factors::Narrow(x, w)) => add::<S, R>(simd, x, w, &mut inner),
+                Some(Factors::Wide(x, w)) => add_wide(simd, x, w, &mut inner[..rows.len()]),
             }
             for (row, inner) in inner.iter().enumerate().take(rows.len()) {
                 let (own, out) = (f64::from(row_scales[row]), &mut out[row * room + place].0);
