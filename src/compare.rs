@@ -17,7 +17,7 @@ use crate::{
         canonical,
         choice::Candidate,
         special::log,
-        total::mean,
+        total::{Mean, mean},
     },
     stats::{
         Interval,
@@ -564,14 +564,11 @@ pub struct Tally {
     pub first: [Option<Divergence>; 2],
     /// Where that is asked: how far apart the two are at most on each item, by each measure; nothing where that is not seen.
     pub farthest: Option<Vec<Option<[f64; Measure::ALL.len()]>>>,
+    /// Where that is asked: the mean of [`Measure::Kl`] over the comparable places; not a number where one is not seen.
+    pub divergence: Option<Mean>,
 }
 
 impl Tally {
-    /// Of no items, and of each that comes it is measured how far apart the two are.
-    pub fn measuring() -> Tally {
-        Tally { farthest: Some(Vec::new()), ..Tally::default() }
-    }
-
     /// Adds an item, and what the two cells made of it. Items come in their order.
     pub fn add(&mut self, question: &Question, one: Output<'_>, other: Output<'_>) {
         let compared = compare(one, other);
@@ -595,15 +592,17 @@ impl Tally {
         self.outcomes.include(one.outcome, other.outcome);
         pairs.include(question.cluster.as_deref(), compared.correct);
         self.course.add(&compared, one, other);
+        let places = one.tokens.iter().zip(other.tokens).take(compared.places.of() as usize);
+        let rows = places.map(|(a, b)| measured(a, b));
+        if let Some(divergence) = &mut self.divergence {
+            rows.clone()
+                .for_each(|row| divergence.add(row.map_or(f64::NAN, |row| row[Measure::Kl as usize])));
+        }
         if let Some(farthest) = &mut self.farthest {
-            let places = one.tokens.iter().zip(other.tokens).take(compared.places.of() as usize);
-            farthest.push(places.map(|(a, b)| measured(a, b)).try_fold(
-                [0.0; Measure::ALL.len()],
-                |most, row| {
-                    let row = row?;
-                    Some(std::array::from_fn(|at| f64::max(most[at], row[at])))
-                },
-            ));
+            farthest.push(rows.into_iter().try_fold([0.0; Measure::ALL.len()], |most, row| {
+                let row = row?;
+                Some(std::array::from_fn(|at| f64::max(most[at], row[at])))
+            }));
         }
         let places = [compared.first_bits, compared.first_token];
         for (first, place) in self.first.iter_mut().zip(places) {

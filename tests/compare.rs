@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use reprocheck::{
     compare::{ByLevel, Compared, Count, Level, Output, Redrawn, Spread, Tally, compare},
     digest::Digest,
-    numerics::choice::Candidate,
+    numerics::{choice::Candidate, total::Mean},
     stats::{
         Interval,
         paired::Paired,
@@ -457,4 +457,24 @@ fn log_probabilities_prove_other_logits_where_they_differ_and_nothing_where_not(
     assert_eq!(found(&best, &best[..1]), None);
     assert_eq!(found(&best, &[(1, -0.5), (3, -1.5)]), None);
     assert_eq!(found(&[], &best), None);
+}
+
+#[test]
+fn the_mean_divergence_is_that_of_the_distributions_which_the_tokens_show() {
+    let mut tally = Tally { divergence: Some(Mean::default()), ..Tally::default() };
+    let [one, other] = [0, 1].map(|logits| [(1, 0), (3, logits)].map(token));
+    tally.add(&question(0, "a"), output(&one, None, false), output(&other, None, false));
+    // The best has a half and a quarter; the logits of the other token are 1 and 2 below it; the rest has what is left.
+    let shares = |best: f64, below: f64| [best, best * (-below).exp(), 1.0 - best - best * (-below).exp()];
+    let pairs = shares(0.5, 1.0).into_iter().zip(shares(0.25, 2.0));
+    let divergence: f64 = pairs.map(|(a, b)| a * (a / b).ln()).sum();
+    // Nothing is apart at the first of the two places.
+    let found = tally.divergence.as_ref().and_then(Mean::round).unwrap();
+    assert!((found - divergence / 2.0).abs() < 1e-6, "{found} for {}", divergence / 2.0);
+    assert!(divergence > 0.1);
+    // Where logits are not seen it is not told, and where it is not asked it is not there.
+    let shown = [top(&[(1, -0.5)])];
+    tally.add(&question(1, "a"), output(&shown, None, false), output(&shown, None, false));
+    assert!(tally.divergence.as_ref().and_then(Mean::round).unwrap().is_nan());
+    assert_eq!(Tally::default().divergence, None);
 }

@@ -12,7 +12,7 @@ use num_traits::ToPrimitive;
 const ONE: u64 = 1074;
 
 /// A sum of numbers that is exact until it is read.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub struct Total {
     /// In units of 2^-1074.
     sum: BigInt,
@@ -54,7 +54,7 @@ impl Extend<f64> for Total {
 }
 
 /// A mean that is exact until it is read.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub struct Mean {
     total: Total,
     count: u64,

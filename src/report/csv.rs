@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// After the cell and its settings.
-const COLUMNS: [&str; 27] = [
+const COLUMNS: [&str; 29] = [
     "sight",
     "root",
     "tokens",
@@ -22,7 +22,9 @@ const COLUMNS: [&str; 27] = [
     "same_answers",
     "same_places",
     "places",
+    "same_best",
     "drift",
+    "divergence",
     "median_first_divergence",
     "lost",
     "gained",
@@ -73,14 +75,16 @@ pub fn cells(report: &Report) -> String {
                 fields.extend([
                     hits(against.places),
                     against.places.map_or_else(String::new, |places| places.of.to_string()),
+                    hits(against.best),
                     against.drift.map_or_else(String::new, |drift| drift.to_string()),
+                    against.divergence.map_or_else(String::new, share),
                     against.median_first_divergence.map_or_else(String::new, |median| median.to_string()),
                     against.paired.lost.to_string(),
                     against.paired.gained.to_string(),
                     share(against.p_value),
                 ]);
             }
-            None => fields.extend(vec![String::new(); 10]),
+            None => fields.extend(vec![String::new(); 12]),
         }
         let costs = cost.map(|cost| {
             [

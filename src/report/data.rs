@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Of its form.
-pub(super) const FORM: u32 = 9;
+pub(super) const FORM: u32 = 10;
 /// Of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
@@ -421,6 +421,11 @@ pub struct Against {
     #[serde(with = "json_float::option")]
     #[schemars(schema_with = "json_float::option::schema")]
     pub drift: Option<f32>,
+    /// The mean Kullback-Leibler divergence from the reference at the comparable places, in nats, of the tokens that both kept
+    /// and of all others taken together: at most that of all. Nothing where not all logits are seen, nor beside a run before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub divergence: Option<f64>,
     /// After how many tokens half of all outputs have parted; nothing where fewer do.
     pub median_first_divergence: Option<u64>,
     /// What was lost and gained.

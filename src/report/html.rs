@@ -5,6 +5,7 @@ use minijinja::{Environment, UndefinedBehavior, Value, context, escape_formatter
 use super::{
     Against, Before, CellRow, First, Report, answers,
     around::{self, Told},
+    attribution::nats,
     cost,
     data::Family,
     escape::markup,
@@ -416,6 +417,7 @@ fn cells(report: &Report) -> Value {
         "logits",
         "best token",
         "drift",
+        "mean KL",
         "half part after",
         "lost",
         "gained",
@@ -442,6 +444,7 @@ fn cells(report: &Report) -> Value {
                 places,
                 best,
                 drift,
+                divergence,
                 median_first_divergence,
                 paired,
                 difference,
@@ -453,13 +456,14 @@ fn cells(report: &Report) -> Value {
                 let shares = items.into_values().into_iter().chain([*places, *best]);
                 columns.extend(shares.map(|of| told(of, share)));
                 columns.push(told(*drift, |drift| drift.to_string()));
+                columns.push(told(*divergence, nats));
                 columns.push(median_first_divergence.map_or("-".to_owned(), grouped));
                 columns.extend([paired.lost, paired.gained].map(grouped));
                 columns.push(interval(*difference));
                 columns.push(format!("{p_value:.3}"));
                 columns.push(told_odds(*odds, *odds_interval));
             }
-            None => columns.extend((0..12).map(|_| String::new())),
+            None => columns.extend((0..13).map(|_| String::new())),
         }
         columns.push(grouped(*tokens));
         let counts = [launches.threads, launches.prefill_rows, launches.decode_rows, launches.chunks];

@@ -10,7 +10,10 @@ use super::{
 use crate::{
     cell::{self, Cell, Compute},
     compare::{ByLevel, Course, Divergence, Level, Tally},
-    numerics::order::{Launch, Order},
+    numerics::{
+        order::{Launch, Order},
+        total::Mean,
+    },
     record::{About, PROGRAM},
     stats::{paired::Change, proportion::Proportion, survival::Step},
     suite::{
@@ -73,6 +76,11 @@ impl Against {
             places: tally.places.told(),
             best: tally.best.told(),
             drift: tally.drift,
+            divergence: tally
+                .divergence
+                .as_ref()
+                .and_then(Mean::round)
+                .filter(|divergence| divergence.is_finite()),
             median_first_divergence: tally.course.survival().first_time_at_most(0.5),
             paired: change.counts,
             difference: change.interval(CONFIDENCE),

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 
 use super::{
-    Against, CellRow, Report, SettingRow, answers, cost,
+    Against, CellRow, Report, SettingRow, answers,
+    attribution::nats,
+    cost,
     data::{Family, alike},
     table::{Column, Room, Table},
     words::{beside, grouped, interval, points, share, told},
@@ -207,13 +209,23 @@ fn cells(report: &Report) -> Table {
         }
         fields.push(interval(row.interval));
         match &row.against {
-            Some(Against { items, median_first_divergence, paired, difference, p_value, .. }) => {
+            Some(Against {
+                items,
+                best,
+                divergence,
+                median_first_divergence,
+                paired,
+                difference,
+                p_value,
+                ..
+            }) => {
                 fields.extend(items.map(|same| told(same, share)).into_values());
+                fields.extend([told(*best, share), told(*divergence, nats)]);
                 fields.push(median_first_divergence.map_or("-".to_owned(), grouped));
                 fields.extend([paired.lost, paired.gained].map(grouped));
                 fields.extend([interval(*difference), format!("{p_value:.3}")]);
             }
-            None => fields.extend(std::iter::repeat_n(String::new(), 8)),
+            None => fields.extend(std::iter::repeat_n(String::new(), 10)),
         }
         fields
     });
@@ -263,6 +275,8 @@ fn cells(report: &Report) -> Table {
                 Column::number("bits"),
                 Column::number("tokens"),
                 Column::number("answers"),
+                Column::extra("best token"),
+                Column::extra("mean KL"),
                 Column::extra("half part after"),
                 Column::number("lost"),
                 Column::number("gained"),

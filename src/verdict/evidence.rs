@@ -16,7 +16,10 @@ use crate::{
     digest::Digest,
     engine::environment::Environment,
     model::Cost,
-    numerics::choice::{Drawing, TopK},
+    numerics::{
+        choice::{Drawing, TopK},
+        total::Mean,
+    },
     plan::{
         gate::{Limit, groups},
         references::References,
@@ -202,12 +205,17 @@ impl Evidence {
                 pairs.extend(group[1..].iter().map(|cell| (group[0], *cell)));
             }
         }
-        pairs.extend(plan.iter().filter_map(|cell| Some((evidence.references.of(*cell)?, *cell))));
         let measures = gates.iter().flat_map(|gate| &gate.limits).any(Limit::is_of_rows);
-        for (one, other) in pairs {
+        let references: Vec<_> =
+            plan.iter().filter_map(|cell| Some((evidence.references.of(*cell)?, *cell))).collect();
+        let pairs = pairs.into_iter().map(|pair| (pair, false));
+        for ((one, other), is_reference) in pairs.chain(references.into_iter().map(|pair| (pair, true))) {
             if let (Some(one), Some(other)) = (evidence.known(one), evidence.known(other)) {
-                let tally = if measures { Tally::measuring() } else { Tally::default() };
-                evidence.tallies.insert((one.trace, other.trace), tally);
+                let tally = evidence.tallies.entry((one.trace, other.trace)).or_default();
+                tally.farthest = measures.then(Vec::new);
+                if is_reference {
+                    tally.divergence = Some(Mean::default());
+                }
             }
         }
         evidence
