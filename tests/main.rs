@@ -52,6 +52,7 @@ mod store;
 mod stored;
 mod suites;
 mod support;
+mod sweep;
 mod tolerance;
 mod validate;
 mod verdict;

@@ -75,6 +75,13 @@ impl Matrix {
         })
     }
 
+    /// What the file and the profile are called, as a part of a folder's name.
+    pub(super) fn name(&self) -> String {
+        let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
+        let profile = self.profile.iter().map(|profile| format!("-{profile}")).collect::<String>();
+        format!("{stem}{profile}")
+    }
+
     /// The model of the command line, or that of the file.
     pub(super) fn model<'m>(&self, named: Option<&'m str>, plan: &'m plan::Plan) -> Result<&'m str, Ended> {
         named.or(plan.model.as_deref()).ok_or_else(|| {

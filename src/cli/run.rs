@@ -39,15 +39,8 @@ pub(super) struct Run {
     model: Option<String>,
     #[command(flatten)]
     matrix: Matrix,
-    /// Where results go [default: results/MODEL-MATRIX]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Go on with the run that is there
-    #[arg(long, conflicts_with = "fresh")]
-    resume: bool,
-    /// Replace the run that is there
-    #[arg(long)]
-    fresh: bool,
+    #[command(flatten)]
+    place: Place,
     /// Run a part of the cells, such as slice:1/3 or hash:1/3, and judge nothing: `reprocheck merge` does
     #[arg(long, value_name = "PART")]
     partition: Option<Partition>,
@@ -67,6 +60,68 @@ pub(super) struct Run {
     shown: Shown,
 }
 
+/// Where a run goes, and what becomes of one that is there.
+#[derive(Args, Debug)]
+pub(super) struct Place {
+    /// Where results go [default: results/MODEL-MATRIX]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with the run that is there
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Replace the run that is there
+    #[arg(long)]
+    fresh: bool,
+}
+
+impl Place {
+    /// The folder; `results/qwen-ci` of the model and the matrix, as far as they make a name, unless one is named.
+    pub(super) fn folder(&self, model: &str, matrix: &str) -> PathBuf {
+        let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
+        let model: String = model.trim_matches(['.', '/']).chars().map(kept).collect();
+        self.out.clone().unwrap_or_else(|| Path::new("results").join(format!("{model}-{matrix}")))
+    }
+
+    pub(super) fn present(&self) -> Present {
+        match () {
+            () if self.resume => Present::Resume,
+            () if self.fresh => Present::Replace,
+            () => Present::Refuse,
+        }
+    }
+}
+
+/// Runs a part of the cells of a plan, the file and profile of which are named, and shows how far they are.
+pub(super) fn carry_out(
+    plan: &Plan,
+    matrix: (String, Option<String>),
+    model: &super::Model,
+    folder: &Path,
+    present: Present,
+    part: Part,
+) -> Result<(), Ended> {
+    let (subject, program) = (model.subject()?, super::program()?);
+    let logs = store::run::servers(folder);
+    let engines = Engines {
+        checkpoint: model.checkpoint(),
+        program: &program,
+        scripts: &plan.scripts,
+        servers: &plan.servers,
+        logs: &logs,
+        subject: &subject,
+    };
+    let interrupt = Interrupt::watch()?;
+    let stop = interrupt.asked.clone();
+    let options = Options { out: folder.to_owned(), present, part, matrix, stop };
+    let mut cells = progress::Cells::new(interrupt.asked.clone());
+    let ran = run::run(plan, &subject, &engines, &options, &mut |event: Event<'_>| cells.show(event));
+    drop(cells);
+    match ran {
+        Err(stopped @ RunFailure::Stopped) => Err(Ended { exit: interrupt.exit(), error: stopped.into() }),
+        ran => Ok(ran.map(|_| ())?),
+    }
+}
+
 impl Run {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let plan = self.matrix.plan()?;
@@ -74,43 +129,14 @@ impl Run {
         let baseline = self.shown.baseline()?;
         let model_files = super::Model::for_plan(model, &plan)?;
         let subject = model_files.subject()?;
-        let folder = self.out.clone().unwrap_or_else(|| self.default_folder(model));
-        let program = super::program()?;
-        let logs = store::run::servers(&folder);
-        let engines = Engines {
-            checkpoint: model_files.checkpoint(),
-            program: &program,
-            scripts: &plan.scripts,
-            servers: &plan.servers,
-            logs: &logs,
-            subject: &subject,
+        let folder = self.place.folder(model, &self.matrix.name());
+        let part = match self.partition {
+            Some(partition) => Part::Of(partition),
+            None if self.certify => Part::Firsts,
+            None => Part::All,
         };
-        let interrupt = Interrupt::watch()?;
-        let options = Options {
-            out: folder.clone(),
-            present: match () {
-                () if self.resume => Present::Resume,
-                () if self.fresh => Present::Replace,
-                () => Present::Refuse,
-            },
-            part: match self.partition {
-                Some(partition) => Part::Of(partition),
-                None if self.certify => Part::Firsts,
-                None => Part::All,
-            },
-            matrix: (self.matrix.file.display().to_string(), self.matrix.profile.clone()),
-            stop: interrupt.asked.clone(),
-        };
-        let mut cells = progress::Cells::new(interrupt.asked.clone());
-        let ran = run::run(&plan, &subject, &engines, &options, &mut |event: Event<'_>| cells.show(event));
-        drop(cells);
-        match ran {
-            Err(stopped @ RunFailure::Stopped) => {
-                return Err(Ended { exit: interrupt.exit(), error: stopped.into() });
-            }
-            ran => ran?,
-        };
-        drop(interrupt);
+        let matrix = (self.matrix.file.display().to_string(), self.matrix.profile.clone());
+        carry_out(&plan, matrix, &model_files, &folder, self.place.present(), part)?;
         if let Some(partition) = self.partition {
             writeln!(
                 out,
@@ -211,14 +237,5 @@ impl Run {
             }
         }
         Ok(exit(verdicts.into_iter().max().unwrap_or(Outcome::Unknown)))
-    }
-
-    /// `results/qwen-ci`: the model and the matrix, as far as they make a name.
-    fn default_folder(&self, model: &str) -> PathBuf {
-        let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
-        let model: String = model.trim_matches(['.', '/']).chars().map(kept).collect();
-        let profile = self.matrix.profile.iter().map(|profile| format!("-{profile}")).collect::<String>();
-        Path::new("results").join(format!("{model}-{}{profile}", stem(&self.matrix.file)))
     }
 }

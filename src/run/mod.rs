@@ -15,6 +15,7 @@ mod questions;
 mod reread;
 pub mod review;
 pub mod selftest;
+pub mod sweep;
 pub mod tolerance;
 pub mod verify;
 

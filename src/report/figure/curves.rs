@@ -174,6 +174,40 @@ pub(super) fn detection(precision: &str, told: f64, changes: Vec<(String, Vec<(u
     chart("detection", "How soon a change is told", sentence, &names, &curves, ticks, Look::Plain)
 }
 
+/// How much each step of a sweep moves.
+pub(super) fn sweep(axis: &str, steps: &[(&str, [Proportion; 2])], sentence: String) -> Figure {
+    let rate = |share: Proportion| share.rate().unwrap_or_default() as f32;
+    let ends =
+        |share: Proportion| share.wilson(CONFIDENCE).map(|ends| [ends.lower as f32, ends.upper as f32]);
+    let shares = || steps.iter().flat_map(|(_, shares)| *shares);
+    // The whiskers of what moves nothing reach as high as it might.
+    let uppers = shares().filter_map(ends).map(|[_, upper]| upper);
+    let scale = Decades::of(shares().map(rate).chain(uppers));
+    let across = |at: usize, aside: f64| (at as f64 + 0.5 + aside) / steps.len().max(1) as f64;
+    // Beside each other, so that none hides another.
+    let curves = [-0.12, 0.12].into_iter().enumerate().map(|(kind, aside)| {
+        let mut curve = Curve::default();
+        for (at, (_, shares)) in steps.iter().enumerate() {
+            let x = across(at, aside);
+            curve.points.push([x, scale.up(rate(shares[kind]))]);
+            let ends = ends(shares[kind]).map(|ends| ends.map(|end| scale.up(end)));
+            curve.around.extend(ends.map(|[lower, upper]| [x, lower, upper]));
+        }
+        curve
+    });
+    let curves: Vec<_> = curves.collect();
+    let names = ["tokens".to_owned(), "texts".to_owned()];
+    let labels = steps.iter().enumerate().step_by(steps.len().div_ceil(12).max(1));
+    let ticks = [
+        Ticks {
+            label: format!("{axis}, from the widest to the narrowest"),
+            at: labels.map(|(at, (width, _))| (across(at, 0.0), (*width).to_owned())).collect(),
+        },
+        scale.ticks("share that moves, log scale"),
+    ];
+    chart("sweep", "What each width moves", sentence, &names, &curves, ticks, Look::Whiskers)
+}
+
 /// A scale by powers of ten, below which there is room for those that are nought.
 struct Decades {
     from: f64,

@@ -12,6 +12,7 @@ use super::{
     escape::{markup, visible},
     words::wrapped,
 };
+use crate::stats::proportion::Proportion;
 
 /// Colors, lines and letters, for both schemes; a page has them once, and a file of its own brings them along.
 pub(crate) const STYLE: &str = include_str!("figure.css");
@@ -53,6 +54,11 @@ pub(crate) fn all(report: &Report) -> Vec<Figure> {
 /// How soon changes are told from what a precision leaves free, as a file: for each numbers of tokens, and how well so many tell it.
 pub(crate) fn detection(precision: &str, told: f64, changes: Vec<(String, Vec<(u64, f64)>)>) -> String {
     curves::detection(precision, told, changes).file()
+}
+
+/// What the steps of a sweep along an axis move, as a file: of each the share of tokens and that of texts.
+pub(crate) fn sweep(axis: &str, steps: &[(&str, [Proportion; 2])], sentence: String) -> String {
+    curves::sweep(axis, steps, sentence).file()
 }
 
 impl Figure {
