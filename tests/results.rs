@@ -28,8 +28,17 @@ fn says(page: &str, sentence: &str) {
     assert!(words(page).contains(&words(sentence)), "the page does not say\n{sentence}");
 }
 
-const RUNS: [&str; 7] =
-    ["paper", "approximate", "smollm2", "ladders", "candle", "serving/vllm", "serving/transformers"];
+const RUNS: [&str; 9] = [
+    "paper",
+    "approximate",
+    "formats",
+    "replayed",
+    "smollm2",
+    "ladders",
+    "candle",
+    "serving/vllm",
+    "serving/transformers",
+];
 
 #[test]
 fn every_published_report_holds_to_the_schema() {
@@ -595,4 +604,83 @@ fn every_prompt_at_the_border_is_one_that_orders_part() {
     assert_eq!((others.iter().min(), others.iter().max(), others.len()), (Some(&22), Some(&39), 10));
     says(&read("docs/certify.md"), "gives another first token to 22 to 39 of them");
     says(&read("docs/certify.md"), "All but three of the 80 part in one of the ten");
+}
+
+#[test]
+fn what_is_said_of_formats_is_so() {
+    let (page, formats, replayed) = (read("results/README.md"), report("formats"), report("replayed"));
+    let grouped = |number: u64| {
+        let digits = number.to_string();
+        let parts = digits.as_bytes().rchunks(3).rev().map(|part| std::str::from_utf8(part).unwrap());
+        parts.collect::<Vec<_>>().join(",")
+    };
+    let names: Vec<_> = formats["precisions"].as_array().unwrap().iter().collect();
+    let cell_of = |precision: &str| format!("lab/{precision}/sequential/t1/b8");
+    let paired = |precision: &str| {
+        let paired = &cell(&formats, &cell_of(precision))["against"]["paired"];
+        let [both, lost, gained, neither] =
+            ["both", "lost", "gained", "neither"].map(|count| paired[count].as_u64().unwrap());
+        Paired { both, lost, gained, neither }
+    };
+    let change = |paired: Paired| {
+        let interval = Change::from(paired).interval(CONFIDENCE).unwrap();
+        let [lower, upper] = [interval.lower, interval.upper].map(|end| format!("{:+.1}", 100.0 * end));
+        format!("{lower} to {upper}")
+    };
+    let others = |precision: &str| {
+        let best = counted(&cell(&replayed, &cell_of(precision))["against"]["best"]);
+        Proportion { hits: best.misses(), of: best.of }
+    };
+    let shares = |share: Proportion| {
+        let interval = share.wilson(CONFIDENCE).unwrap();
+        format!(
+            "{:.2} % ({:.2} to {:.2})",
+            100.0 * share.rate().unwrap(),
+            100.0 * interval.lower,
+            100.0 * interval.upper
+        )
+    };
+    let rows = names.iter().map(|row| {
+        let precision = row["precision"].as_str().unwrap();
+        let (one, paired) = (cell(&formats, &cell_of(precision)), paired(precision));
+        let right = counted(&one["accuracy"]);
+        format!(
+            "| `{precision}` | {} | {} % | {} and {} | {} | {} | {:.1e} |",
+            grouped(one["cost"]["weight_bytes"].as_u64().unwrap()),
+            percent(right.rate().unwrap()),
+            paired.lost,
+            paired.gained,
+            change(paired),
+            shares(others(precision)),
+            cell(&replayed, &cell_of(precision))["against"]["divergence"].as_f64().unwrap(),
+        )
+    });
+    let rows: Vec<_> = rows.collect();
+    assert_eq!(rows.len(), 30);
+    for row in &rows {
+        assert!(page.contains(row), "the page lacks\n{}", rows.join("\n"));
+    }
+    // What the paper on L-Mul says, held in tokens that change and in answers.
+    let pairs = [
+        ("lmul:m=4,scope=attention", "map:fp32;scores,context=cast:e4m3"),
+        ("lmul:m=3,scope=attention", "map:fp32;scores,context=cast:e5m2"),
+        ("lmul:m=3", "cast:e4m3,sum=e4m3"),
+    ];
+    for (lmul, cast) in pairs {
+        says(
+            &page,
+            &format!("{} of the tokens, and the cast {}", shares(others(lmul)), shares(others(cast))),
+        );
+        let interval = |precision| others(precision).wilson(CONFIDENCE).unwrap();
+        assert!(interval(lmul).upper < interval(cast).lower, "{lmul}");
+        assert!(paired(lmul).lost < paired(cast).lost, "{lmul}");
+    }
+    // No quantizer minds the batch, and int8 does.
+    for name in &names {
+        let precision = name["precision"].as_str().unwrap();
+        let [alone, beside] = ["t1/b1", "t1/b8"]
+            .map(|end| &cell(&formats, &format!("lab/{precision}/sequential/{end}"))["root"]);
+        assert_eq!(alone == beside, precision != "int8", "{precision}");
+    }
+    says(&page, "All but `int8` have the same bits in a batch of 1 and of 8");
 }
