@@ -255,8 +255,7 @@ impl Panel<'_> {
         let config = &self.checkpoint.config;
         let unit = |at: At| {
             let bytes = |numerics: Numerics| {
-                let bits =
-                    numerics.precision().recipe(at).stored_bits().ok_or(SensitivityError::Kept(numerics))?;
+                let bits = numerics.recipe(at).stored_bits().ok_or(SensitivityError::Kept(numerics))?;
                 Ok::<_, SensitivityError>(entries(at.step, config) * u64::from(bits) / 8)
             };
             Ok::<_, SensitivityError>(Unit { at, bytes: [bytes(own)?, bytes(lower)?] })

@@ -7,6 +7,7 @@ use super::{Checkpoint, CheckpointError, Config, checkpoint::Tensor, weights::We
 use crate::numerics::{
     elementary::rsqrt,
     kernel::{At, Encoding, End, Fast, Job, Kernel, Op, Source, Step},
+    kv::k_sort,
     order::Launch,
     rotary::{Rotary, Turn},
 };
@@ -35,6 +36,8 @@ struct Layer<W> {
     /// [head_width]
     query_norm: Option<Vec<f32>>,
     key_norm: Option<Vec<f32>>,
+    /// [kv_heads][head_width]: where each channel of a key comes from, if they are sorted before they are kept.
+    channels: Option<Vec<Vec<usize>>>,
     /// [width, heads * head_width]
     output: Linear<W>,
     /// [width]
@@ -128,6 +131,7 @@ impl<K: Kernel> Decoder<K> {
             (false, true) => Some(table(Step::Head, EMBEDDING)?),
             (false, false) => Some(table(Step::Head, "lm_head.weight")?),
         };
+        let sorts = kernel.numerics().kv().sorts_keys();
         let layer = |index: usize| {
             let name = |part: &str| format!("model.layers.{index}.{part}");
             let at = |step| At::layer(index, step);
@@ -151,6 +155,7 @@ impl<K: Kernel> Decoder<K> {
                 )?,
                 query_norm: head_norm(Step::QueryNorm, "self_attn.q_norm.weight").transpose()?,
                 key_norm: head_norm(Step::KeyNorm, "self_attn.k_norm.weight").transpose()?,
+                channels: sorts.then(|| load.channels(&name("self_attn"), &config)).transpose()?,
                 output: load.linear(
                     at(Step::Output),
                     &[(name("self_attn.o_proj"), width)],
@@ -278,6 +283,11 @@ impl<K: Kernel> Decoder<K> {
                 *values = self.norm(at(norm_step), launch, values, norm);
             }
             self.kernel.apply(at(rotation_step), launch, Op::Rotate { values, heads, turns });
+            // As if the rows of both weights, the norms and the angles stood in this order. A sum over the channels has other terms
+            // first then, and a block of them other neighbors.
+            if let Some(channels) = &layer.channels {
+                sort_channels(values, heads, channels);
+            }
         }
 
         let mut context = vec![0.0; queries.len()];
@@ -455,6 +465,17 @@ fn gather(values: &[f32], blocks: usize, tokens: usize, width: usize) -> Vec<f32
     gathered
 }
 
+/// Puts the channels of every head in the order of the head of keys that it meets: [tokens, heads * head_width].
+fn sort_channels(values: &mut [f32], heads: usize, channels: &[Vec<usize>]) {
+    let of_heads = channels.iter().flat_map(|own| std::iter::repeat_n(own, heads / channels.len()));
+    let width = channels.first().map_or(1, Vec::len);
+    let mut before = vec![0.0; width];
+    for (head, own) in values.chunks_exact_mut(width).zip(of_heads.cycle()) {
+        before.copy_from_slice(head);
+        head.iter_mut().zip(own).for_each(|(value, &channel)| *value = before[channel]);
+    }
+}
+
 /// Tensors on their way into a kernel.
 struct Loader<'a, K> {
     kernel: &'a K,
@@ -490,6 +511,26 @@ impl<K: Kernel> Loader<'_, K> {
         let bias = biases.collect::<Result<Vec<_>, _>>()?.concat();
         let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
         Ok(Linear { weights, outputs, bias: Some(bias).filter(|bias| !bias.is_empty()) })
+    }
+
+    /// The channels of each head of keys of a layer, sorted by the weights as the checkpoint has them.
+    fn channels(&self, attention: &str, config: &Config) -> Result<Vec<Vec<usize>>, CheckpointError> {
+        let Config { width, kv_heads, head_width, .. } = *config;
+        let read = |name: &str, shape: &[usize], rows: usize| {
+            let mut tensor = self.checkpoint.tensor(&format!("{attention}.{name}.weight"), shape)?;
+            let row = |_| {
+                let mut row = vec![0.0; shape[shape.len() - 1]];
+                tensor.next_row(&mut row)?;
+                Ok::<_, CheckpointError>(row)
+            };
+            (0..rows).map(row).collect::<Result<Vec<_>, _>>()
+        };
+        let rows = read("k_proj", &[kv_heads * head_width, width], kv_heads * head_width)?;
+        let norm = match config.qk_norm {
+            true => read("k_norm", &[head_width], 1)?.pop(),
+            false => None,
+        };
+        Ok(rows.chunks_exact(head_width).map(|rows| k_sort(rows, norm.as_deref())).collect())
     }
 
     /// A vector of a place, rounded to what the precision stores there.

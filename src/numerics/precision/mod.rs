@@ -492,6 +492,14 @@ impl Precision {
         }
     }
 
+    /// Those that hold at these steps of a layer.
+    pub(super) fn in_steps(self, steps: &[Step]) -> Vec<Precision> {
+        match self {
+            Precision::Map(map) => map.in_steps(steps),
+            plain => vec![plain],
+        }
+    }
+
     /// Does what it makes of a row depend on the other rows of the call?
     pub fn sees_other_rows(self) -> bool {
         // A column in which any row has an outlier is one of outliers for all.
