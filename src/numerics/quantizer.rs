@@ -77,7 +77,7 @@ pub struct Bits {
 impl Bits {
     /// Of so many values of one output.
     pub fn of(self, values: usize) -> u64 {
-        let scales = self.shared_by.map_or(1, |values_of_one| values.div_ceil(values_of_one.get()));
+        let scales = values.div_ceil(self.shared_by.map_or(values.max(1), NonZeroUsize::get));
         u64::from(self.code) * values as u64 + u64::from(self.scale) * scales as u64
     }
 }
