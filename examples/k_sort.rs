@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
 fn texts(checkpoint: &Checkpoint) -> Result<Vec<Vec<u32>>, Failure> {
     let tokenizer = checkpoint.tokenizer.as_ref().ok_or("the model has no tokenizer.json: add it")?;
     let text = |suite: Suite| {
-        let asked = suite.items(0).filter_map(|item| item.problem.prompt(Style::Compact)).take(16);
+        let asked = suite.items(0).take(16).filter_map(|item| item.problem.prompt(Style::Compact));
         asked.collect::<Vec<_>>().join("\n")
     };
     let texts = Suite::all().map(text).filter(|text| !text.is_empty());

@@ -103,6 +103,7 @@
 //! | [`numerics::block`] | the block formats of GGUF: where the bits of their values lie, and what each is worth |
 //! | [`numerics::at`] | where in a forward pass an operation stands, and which [`Site`] that is |
 //! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a place, and a [`Map`] gives places their precisions |
+//! | [`numerics::kv`] | what keys and values are kept in, where that is not what attention multiplies |
 //! | [`numerics::quantizer`] | how values become codes of a few bits, and the scales that bring them back |
 //! | [`numerics::product`] | terms that are not an ordinary product: L-Mul, and the integers of int8 |
 //! | [`numerics::order`] | the table [`ORDERS`], schedules, and the one generic `reduce` |
@@ -231,6 +232,9 @@
 //! 31. **Every seeded fault is seen by the observer that it is declared with**, its code ran, and something was another thing because of
 //!     it (`the_shipped_matrix_sees_every_fault_by_its_observer`); what others see is not counted
 //!     (`a_fault_that_another_gate_sees_is_killed_for_the_wrong_reason`).
+//! 32. **What the cache keeps of a token is the definition's in every format, and depends on no other token**
+//!     (`keys_and_values_of_every_format_are_the_definition_s_on_every_instruction_set`, and the tests of 13); sorted channels move no
+//!     bit of an exact score (`sorted_channels_move_no_bit_of_exact_sums_where_a_block_is_as_wide_as_the_head`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!

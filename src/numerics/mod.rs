@@ -75,8 +75,8 @@ pub enum Impossible {
     Threads(NonZeroUsize),
     /// Attention that keeps its keys and values as it must.
     #[error(
-        "attention in {precision} has a format of its own for keys and values, so that they are not kept in {kv}: write `{same}`, or \
-         another precision", same = Kv::Same
+        "attention in {precision} multiplies keys and values in a format of its own, not in {kv}: let them be `{same}`, or leave such \
+         cells out", same = Kv::Same
     )]
     Kv {
         /// What forms attention's products.
