@@ -37,15 +37,16 @@ fn main() -> Result<(), Failure> {
     let tokens: usize = texts.iter().map(Vec::len).sum();
     println!("{tokens} tokens, heads of {} channels\n", checkpoint.config.head_width);
     println!("| format | keys | keys, sorted | scores | scores, sorted |\n|---|---|---|---|---|");
-    for format in FORMATS {
-        for block in BLOCKS {
-            let name = format!("{format}:{block}");
-            let [plain, sorted] = ["", ",k-sort"].map(|sort| format!("{name}{sort}").parse::<Kv>());
-            let [plain, sorted] = [lost(&checkpoint, &texts, plain?)?, lost(&checkpoint, &texts, sorted?)?];
-            let [keys, sorted_keys] = [plain.keys, sorted.keys].map(Sum::share);
-            let [scores, sorted_scores] = [plain.scores, sorted.scores].map(Sum::share);
-            println!("| `{name}` | {keys} | {sorted_keys} | {scores} | {sorted_scores} |");
-        }
+    let names: Vec<_> =
+        FORMATS.iter().flat_map(|format| BLOCKS.map(|block| format!("{format}:{block}"))).collect();
+    let [plain, sorted] = ["", ",k-sort"].map(|sort| {
+        let formats = names.iter().map(|name| format!("{name}{sort}").parse::<Kv>());
+        lost(&checkpoint, &texts, formats.collect::<Result<_, _>>()?)
+    });
+    for ((name, plain), sorted) in names.iter().zip(plain?).zip(sorted?) {
+        let [keys, sorted_keys] = [plain.keys, sorted.keys].map(Sum::share);
+        let [scores, sorted_scores] = [plain.scores, sorted.scores].map(Sum::share);
+        println!("| `{name}` | {keys} | {sorted_keys} | {scores} | {sorted_scores} |");
     }
     Ok(())
 }
@@ -91,9 +92,12 @@ struct Lost {
     scores: Sum,
 }
 
-fn lost(checkpoint: &Checkpoint, texts: &[Vec<u32>], kv: Kv) -> Result<Lost, Failure> {
+/// Of formats that all sort the channels, or none of which does.
+fn lost(checkpoint: &Checkpoint, texts: &[Vec<u32>], formats: Vec<Kv>) -> Result<Vec<Lost>, Failure> {
     let plain = Numerics::new(Precision::Fp32, Order::SEQUENTIAL, NonZeroUsize::MIN)?;
-    let kernel = Measuring { inner: Fast::new(plain)?, told: plain.with_kv(kv)?, lost: Mutex::default() };
+    let told = plain.with_kv(formats[0])?;
+    let lost = Mutex::new(vec![Lost::default(); formats.len()]);
+    let kernel = Measuring { inner: Fast::new(plain)?, told, formats, lost };
     let decoder = Decoder::load(kernel, checkpoint)?;
     for tokens in texts {
         let mut cache = decoder.cache();
@@ -102,22 +106,23 @@ fn lost(checkpoint: &Checkpoint, texts: &[Vec<u32>], kv: Kv) -> Result<Lost, Fai
             decoder.forward(&mut [Span { cache: &mut cache, tokens, logits: Wanted::None }]);
         }
     }
-    let lost = *decoder.kernel().lost.lock().map_err(|_| "a text was not read to its end")?;
-    Ok(lost)
+    let lost = decoder.kernel().lost.lock().map_err(|_| "a text was not read to its end")?;
+    Ok(lost.clone())
 }
 
-/// A kernel that says it keeps keys in a format, keeps them as they are, and measures what the format would lose.
+/// A kernel that says it keeps keys in the first of some formats, keeps them as they are, and measures what each would lose.
 struct Measuring {
     inner: Fast,
     told: Numerics,
-    lost: Mutex<Lost>,
+    formats: Vec<Kv>,
+    lost: Mutex<Vec<Lost>>,
 }
 
-/// A matrix, and where it is one of keys each key and what would be kept of it.
+/// A matrix, and where it is one of keys each key and what every format would keep of it.
 #[derive(Debug)]
 struct Kept {
     own: Packed,
-    keys: Vec<(Vec<f32>, Vec<f32>)>,
+    keys: Vec<(Vec<f32>, Vec<Vec<f32>>)>,
 }
 
 impl Kernel for Measuring {
@@ -136,15 +141,18 @@ impl Kernel for Measuring {
     }
 
     fn push(&self, weights: &mut Kept, end: End<'_>) {
-        if let (End::Column(key), Kv::Codes { quantizer, .. }) = (&end, self.told.kv()) {
-            let quantized = quantizer.quantize(&[key]).remove(0);
-            let kept: Vec<f32> = quantized.values(quantizer.group(key.len())).collect();
-            if let Ok(mut lost) = self.lost.lock() {
+        if let (End::Column(key), Ok(mut lost)) = (&end, self.lost.lock()) {
+            let mut all = Vec::new();
+            for (format, lost) in self.formats.iter().zip(lost.iter_mut()) {
+                let Kv::Codes { quantizer, .. } = format else { continue };
+                let quantized = quantizer.quantize(&[key]).remove(0);
+                let kept: Vec<f32> = quantized.values(quantizer.group(key.len())).collect();
                 for (&own, &kept) in key.iter().zip(&kept) {
                     lost.keys.add(f64::from(own) - f64::from(kept), own.into());
                 }
+                all.push(kept);
             }
-            weights.keys.push((key.to_vec(), kept));
+            weights.keys.push((key.to_vec(), all));
         }
         self.inner.push(&mut weights.own, end);
     }
@@ -158,7 +166,9 @@ impl Kernel for Measuring {
                             query.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum()
                         };
                         let own = score(key);
-                        lost.scores.add(own - score(kept), own);
+                        for (kept, lost) in kept.iter().zip(lost.iter_mut()) {
+                            lost.scores.add(own - score(kept), own);
+                        }
                     }
                 }
             }
