@@ -49,7 +49,7 @@ fn kept() -> Vec<(Precision, Order, Kv)> {
         (Precision::Fp16, "dpbf16".parse().unwrap()),
         (Precision::Bf16, Order::PAIRWISE),
     ];
-    kvs.flat_map(|kv| at.map(|(precision, order)| (precision, order, kv))).collect()
+    kvs.zip(at.into_iter().cycle()).map(|(kv, (precision, order))| (precision, order, kv)).collect()
 }
 
 fn generate(
