@@ -26,8 +26,8 @@ use crate::{
     stats::Interval,
 };
 
-/// The products that a map may lower: those with weights, of every layer.
-pub const STEPS: [Step; 4] = [Step::Qkv, Step::Output, Step::GateUp, Step::Down];
+/// The products that a map may lower.
+pub const STEPS: [Step; 4] = Step::PRODUCTS;
 
 /// How much may be given up, and how much may be taken.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -4,6 +4,7 @@
 //! to what computes or to how it is served, and its place decides.
 
 mod axis;
+pub mod calibration;
 mod engine;
 pub mod map;
 mod name;

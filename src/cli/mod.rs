@@ -3,6 +3,7 @@
 mod approve;
 mod attest;
 mod bisect;
+mod calibrate;
 mod certify;
 mod diff;
 mod doctor;
@@ -94,6 +95,8 @@ enum Verb {
     SelfTest(selftest::SelfTest),
     /// How far does legitimate arithmetic move the logits? A limit that it exceeds in 1 of 10,000 rows, what that sees, and a gate
     Tolerance(tolerance::Tolerance),
+    /// From where to where do the values lie that products read? Measured on questions, for quantizers and for what smooths them
+    Calibrate(calibrate::Calibrate),
     /// What do several engines show after the same tokens, and how far apart is that?
     Parity(parity::Parity),
     /// Is a finished run what its model computes? Samples that the run's own digest draws are computed again, many tokens at once
@@ -270,6 +273,7 @@ pub fn main() -> ExitCode {
         Verb::Sensitivity(sensitivity) => sensitivity.run(&mut out),
         Verb::SelfTest(selftest) => selftest.run(&mut out),
         Verb::Tolerance(tolerance) => tolerance.run(&mut out),
+        Verb::Calibrate(calibrate) => calibrate.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
         Verb::Verify(verify) => verify.run(&mut out),
         Verb::Certify(certify) => certify.run(&mut out),

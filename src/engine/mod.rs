@@ -215,6 +215,18 @@ pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineEr
             )));
         }
     }
+    for calibration in precision.calibrations() {
+        let way_out = "name the file that `reprocheck calibrate` has written for it";
+        let found = match calibration.model() {
+            None => "which was not read here".to_owned(),
+            Some(model) if model == subject.digest.to_string() => continue,
+            Some(model) => format!("which was measured of another model ({model:.12})"),
+        };
+        let name = subject.name;
+        return Err(EngineError::Unsupported(format!(
+            "{compute} reads calibration={calibration}, {found}, and not of {name}: {way_out}"
+        )));
+    }
     if precision.parts().contains(&Precision::Gguf) && !subject.is_gguf {
         return Err(EngineError::Unsupported(format!(
             "{compute} keeps weights as a file of GGUF stores them, and {} is not one: use fp32, or name such a file",

@@ -23,6 +23,7 @@ pub mod quantizer;
 pub mod random;
 pub mod reveal;
 pub mod rotary;
+pub mod smooth;
 pub mod special;
 pub mod total;
 pub mod tree;

@@ -1,6 +1,7 @@
 //! The main loop: every cell of a plan, one after the other, and what is done of it written down before more is asked.
 
 pub mod bisect;
+pub mod calibrate;
 pub mod certify;
 pub mod diff;
 pub mod export;
