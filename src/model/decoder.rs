@@ -482,16 +482,12 @@ impl Made {
     }
 }
 
-/// The weights of one of [`Step::PRODUCTS`] as the checkpoint has them, [outputs, terms], and how many terms there are.
+/// The weights of one of [`Step::PRODUCTS`] as the checkpoint has them: [outputs, terms].
 ///
 /// # Errors
 ///
 /// When a tensor is missing, or is not what the config says.
-pub fn weights(
-    checkpoint: &Checkpoint,
-    layer: usize,
-    step: Step,
-) -> Result<(Vec<f32>, usize), CheckpointError> {
+pub fn weights(checkpoint: &Checkpoint, layer: usize, step: Step) -> Result<Vec<f32>, CheckpointError> {
     let made = Made::new(&checkpoint.config, step);
     let tensors = made.tensors(layer, "weight");
     let mut values = vec![0.0; made.depth * tensors.iter().map(|(_, outputs)| outputs).sum::<usize>()];
@@ -500,7 +496,7 @@ pub fn weights(
         let mut tensor = checkpoint.tensor(&name, &[outputs, made.depth])?;
         rows.by_ref().take(outputs).try_for_each(|row| tensor.next_row(row))?;
     }
-    Ok((values, made.depth))
+    Ok(values)
 }
 
 /// Tensors on their way into a kernel.

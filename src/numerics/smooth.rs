@@ -165,3 +165,91 @@ impl<K: Kernel> Smoothed<'_, K> {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numerics::kernel::{Definition, Fast};
+
+    const DEPTH: usize = 6;
+
+    /// Rows and weights in which one channel has outliers.
+    fn product() -> (Channels, Vec<f32>, Vec<f32>) {
+        let value = |at: usize, step: f32| ((at * 7 + at / DEPTH * 5) % 23) as f32 * step - 11.0 * step;
+        let mut rows: Vec<f32> = (0..4 * DEPTH).map(|at| value(at, 0.04)).collect();
+        let mut weights: Vec<f32> = (0..5 * DEPTH).map(|at| value(at + 3, 0.03)).collect();
+        rows.chunks_exact_mut(DEPTH).for_each(|row| (row[1], row[4]) = (row[1] * 60.0, 0.0));
+        weights.chunks_exact_mut(DEPTH).for_each(|output| output[3] = 0.0);
+        let end = |end: fn(f32, f32) -> f32| -> Vec<f32> {
+            let of = |channel| rows.chunks_exact(DEPTH).fold(0.0, |so_far, row| end(so_far, row[channel]));
+            (0..DEPTH).map(of).collect()
+        };
+        (Channels { low: end(f32::min), high: end(f32::max), smooth: None }, rows, weights)
+    }
+
+    fn largest(values: &[f32], channel: usize) -> f32 {
+        values.chunks_exact(DEPTH).fold(0.0, |largest, line| largest.max(line[channel].abs()))
+    }
+
+    #[test]
+    fn smoothing_leaves_of_a_channel_what_its_share_says() {
+        let (channels, rows, weights) = product();
+        let kernel = Definition { numerics: "fp32/sequential/t1".parse().unwrap() };
+        let smoothed = Smoothed { kernel: &kernel, channels: &channels, rows: &rows, weights: &weights };
+        for share in [0.0, 0.3, 0.5, 1.0] {
+            let by = smoothed.by(Transform::Smooth(share));
+            for (channel, by) in by.into_iter().enumerate() {
+                if [3, 4].contains(&channel) {
+                    assert_eq!(by, 1.0, "nothing is to be smoothed where one side is zero");
+                    continue;
+                }
+                let [x, w] = [&rows, &weights].map(|values| f64::from(largest(values, channel)));
+                // Of SmoothQuant's definition, with another way to a power.
+                let expected = x.powf(share) / w.powf(1.0 - share);
+                assert!((f64::from(by) / expected - 1.0).abs() < 1e-6, "{share}, {channel}: {by} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn outliers_come_within_one_limit_and_the_loss_is_the_least_of_all_tried() {
+        let (channels, rows, weights) = product();
+        let kernel = Fast::new("fp32/sequential/t1".parse().unwrap()).unwrap();
+        let smoothed = Smoothed { kernel: &kernel, channels: &channels, rows: &rows, weights: &weights };
+        let by = smoothed.by(Transform::Outliers);
+        let wanted = smoothed.product(&rows, &weights);
+        let loss = |by: &[f32]| smoothed.loss(by, &wanted);
+        assert!(loss(&by) < 0.2 * loss(&[1.0; DEPTH]), "{} {}", loss(&by), loss(&[1.0; DEPTH]));
+        // One limit: whichever channel was divided ends there.
+        assert!(by.iter().all(|by| *by >= 1.0) && by[1] > 5.0, "{by:?}");
+        let ends = |channel: usize| channels.high[channel].max(-channels.low[channel]) / by[channel];
+        let limit = ends(1);
+        for channel in 0..DEPTH {
+            assert!(ends(channel) <= limit * 1.000_001, "{channel}: {} {limit}", ends(channel));
+            assert!(by[channel] == 1.0 || ends(channel) > limit * 0.999_999, "{channel}");
+        }
+        let all = largest(&rows, 1);
+        for step in 0..=100 {
+            let limit = all - step as f32 * ((all - 0.1) / 100.0);
+            let other: Vec<f32> = (0..DEPTH)
+                .map(|channel| (channels.high[channel].max(-channels.low[channel]) / limit).max(1.0))
+                .collect();
+            assert!(loss(&by) <= loss(&other), "{limit}");
+        }
+    }
+
+    #[test]
+    fn channels_that_are_all_zero_are_left_alone() {
+        let (zeros, weights) = (vec![0.0; DEPTH], vec![1.0; 2 * DEPTH]);
+        let channels = Channels { low: zeros.clone(), high: zeros.clone(), smooth: None };
+        let kernel = Definition { numerics: "fp32/sequential/t1".parse().unwrap() };
+        let smoothed = Smoothed { kernel: &kernel, channels: &channels, rows: &zeros, weights: &weights };
+        for transform in [Transform::Smooth(0.5), Transform::Outliers] {
+            assert_eq!(smoothed.by(transform), [1.0; DEPTH], "{transform}");
+            assert_eq!(transform.to_string().parse(), Ok(transform));
+        }
+        for bad in ["smooth", "smooth:2", "smooth:NaN", "os", ""] {
+            assert!(bad.parse::<Transform>().unwrap_err().contains("smooth:0.5"), "{bad}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! From questions to a calibration: the model answers them, and every value is looked at that its products with weights read.
 
-use std::num::NonZeroUsize;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use sha2::{Digest as _, Sha256};
 
@@ -18,7 +18,7 @@ use crate::{
         Numerics,
         kernel::{At, Fast, Kernel, Step},
         order::Order,
-        precision::Precision,
+        precision::{Channels, Precision},
         smooth::{Smoothed, Transform},
     },
     plan::Plan,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How many rows of a product say which divisors lose least.
-const ROWS: usize = 32;
+pub const ROWS: usize = 32;
 
 /// The matrix file of the one cell that is looked at.
 pub fn matrix(precision: Precision, suites: &[String], items: u64, seed: u64, batch: usize) -> String {
@@ -68,18 +68,7 @@ pub fn calibrate(
 
     let seen = lab.decoder().kernel().take();
     drop(lab);
-    let mut places = Vec::new();
-    for layer in 0..checkpoint.config.layers {
-        for step in Step::PRODUCTS {
-            let seen = seen.get(&At::layer(layer, step)).ok_or_else(|| refused("no question was asked"))?;
-            let mut channels = seen.channels.clone();
-            if let Some(transform) = transform.filter(|_| Step::BEHIND_NORMS.contains(&step)) {
-                channels.smooth =
-                    Some(smooth(checkpoint, threads, transform, (layer, step), seen).map_err(failed)?);
-            }
-            places.push((layer, step, channels));
-        }
-    }
+    let places = channels(checkpoint, &seen, transform, threads).map_err(failed)?;
     let mut hasher = Sha256::new();
     for question in &questions {
         hasher.update(serde_json::to_vec(question).map_err(|error| refused(&error.to_string()))?);
@@ -130,18 +119,35 @@ fn answer<K: Kernel>(
     Ok(())
 }
 
-/// The divisors of a product's channels.
-fn smooth(
+/// The channels of every product of a model, of which this was seen, with their divisors where a transform finds some.
+///
+/// # Errors
+///
+/// When a product was not seen, or its weights cannot be read.
+pub fn channels(
     checkpoint: &Checkpoint,
+    seen: &BTreeMap<At, Seen>,
+    transform: Option<Transform>,
     threads: NonZeroUsize,
-    transform: Transform,
-    (layer, step): (usize, Step),
-    seen: &Seen,
-) -> Result<Vec<f32>, EngineError> {
-    let (weights, _) = decoder::weights(checkpoint, layer, step)?;
+) -> Result<Vec<(usize, Step, Channels)>, EngineError> {
+    let unsupported = |sentence: String| EngineError::Unsupported(sentence);
     let numerics = Numerics::new(Precision::Fp32, Order::SEQUENTIAL, threads);
-    let kernel = fast(numerics.map_err(|error| EngineError::Unsupported(error.to_string()))?)?;
-    let rows = seen.rows();
-    let smoothed = Smoothed { kernel: &kernel, channels: &seen.channels, rows: &rows, weights: &weights };
-    Ok(kernel.workers().within(|| smoothed.by(transform)))
+    let kernel = fast(numerics.map_err(|error| unsupported(error.to_string()))?)?;
+    let mut places = Vec::new();
+    for layer in 0..checkpoint.config.layers {
+        for step in Step::PRODUCTS {
+            let at = At::layer(layer, step);
+            let seen =
+                seen.get(&at).ok_or_else(|| unsupported(format!("{at} read nothing: ask questions")))?;
+            let mut channels = seen.channels.clone();
+            if let Some(transform) = transform.filter(|_| Step::BEHIND_NORMS.contains(&step)) {
+                let (rows, weights) = (seen.rows(), decoder::weights(checkpoint, layer, step)?);
+                let smoothed =
+                    Smoothed { kernel: &kernel, channels: &channels, rows: &rows, weights: &weights };
+                channels.smooth = Some(kernel.workers().within(|| smoothed.by(transform)));
+            }
+            places.push((layer, step, channels));
+        }
+    }
+    Ok(places)
 }

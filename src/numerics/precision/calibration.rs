@@ -67,7 +67,7 @@ static MET: LazyLock<Mutex<HashMap<String, &'static Entry>>> = LazyLock::new(Mut
 /// How a parameter begins that names one.
 pub(crate) const CALIBRATION: &str = "calibration=";
 /// How many digits of a SHA-256 name one.
-const DIGITS: usize = 32;
+const DIGITS: usize = 16;
 
 /// Why a text names none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -176,13 +176,14 @@ fn is_name(text: &str) -> bool {
     text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The first file in the name of a precision or a cell that stands where a calibration does, and how long what comes before it is.
+/// The first file in the name of a precision or a cell, or in a map, that stands where a calibration does, and how long what comes before it is.
 pub fn file_in(name: &str) -> Option<(usize, &str)> {
     let starts = name.match_indices(CALIBRATION).filter(|(start, _)| name[..*start].ends_with([':', ',']));
     let files = starts.map(|(start, begin)| {
         let start = start + begin.len();
         let rest = &name[start..];
-        (start, &rest[..rest.find(['/', ',', ';']).unwrap_or(rest.len())])
+        let ends = |character: char| matches!(character, '/' | ',' | ';' | '#') || character.is_whitespace();
+        (start, &rest[..rest.find(ends).unwrap_or(rest.len())])
     });
     files.into_iter().find(|(_, file)| !is_name(file))
 }
