@@ -16,7 +16,7 @@ use reprocheck::numerics::{
         At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Workers, matmul,
     },
     order::{Launch, ORDERS, Order},
-    precision::{PRECISIONS, Precision, Site},
+    precision::{Calibration, Channels, PRECISIONS, Precision, Site},
     reveal::{RevealError, reveal},
     rotary::{Rotary, Scaling, Turn},
 };
@@ -146,10 +146,22 @@ fn precisions() -> Vec<Precision> {
         "tf32:sum=e8m23",
         "tf32:sum=e3m4",
     ];
+    // Limits that were measured: some values lie beyond them.
+    let channels = Channels { low: vec![-0.3, 0.0], high: vec![0.1, 0.8], smooth: None };
+    let places = [(At::alone(Site::Linear), channels)];
+    let measured = Calibration::learned(&"5a".repeat(32), "conformance", "no model", places).unwrap();
+    let with_limits = [
+        "w8a8:a=tensor",
+        "fp8:tensor,a=tensor",
+        "scaled:w=int4-f16-g16,a=int8-f32-tensor-zero",
+        "scaled:w=e2m1-f32-channel,a=odd3-f32-tensor",
+    ];
+    let with_limits = with_limits.map(|name| format!("{name},calibration={measured}").parse().unwrap());
     PRECISIONS
         .iter()
         .map(|entry| entry.example)
         .chain(more.iter().map(|name| name.parse().unwrap()))
+        .chain(with_limits)
         .collect()
 }
 

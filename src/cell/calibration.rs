@@ -4,7 +4,7 @@
 //! gives the smallest and the largest value of each channel that the product reads, zero among them; `smooth` is what each channel is
 //! divided by, if a transform was asked for.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,11 +88,7 @@ pub fn written<'a>(
 ///
 /// The first thing that is wrong with it.
 pub fn read(file: &str, text: &str) -> Result<Calibration, Problems> {
-    let wrong = |sentence: String| {
-        let mut problems = Problems::new(file, "");
-        problems.add(None, sentence);
-        problems
-    };
+    let wrong = |sentence: String| wrong(file, sentence);
     let unread = |number: usize, error: serde_json::Error| {
         wrong(format!("line {number} is not what a calibration has there ({error}): {AGAIN}"))
     };
@@ -105,7 +101,7 @@ pub fn read(file: &str, text: &str) -> Result<Calibration, Problems> {
             header.form
         )));
     }
-    let mut places: Vec<(At, Channels)> = Vec::new();
+    let mut places: BTreeMap<At, Channels> = BTreeMap::new();
     for (line, number) in lines {
         let Line { layer, step, low, high, smooth } =
             serde_json::from_str(line).map_err(|error| unread(number, error))?;
@@ -130,18 +126,24 @@ pub fn read(file: &str, text: &str) -> Result<Calibration, Problems> {
             return Err(problem("no norm comes before it that could take divisors"));
         }
         let at = At::layer(layer, step);
-        if places.iter().any(|(other, _)| *other == at) {
+        if places.insert(at, Channels { low, high, smooth }).is_some() {
             return Err(problem("it stands there twice"));
         }
-        places.push((at, Channels { low, high, smooth }));
     }
     let mut all = (0..header.layers).flat_map(|layer| Step::PRODUCTS.map(|step| At::layer(layer, step)));
-    if let Some(at) = all.find(|at| places.iter().all(|(other, _)| other != at)) {
+    if let Some(at) = all.find(|at| !places.contains_key(at)) {
         return Err(wrong(format!("it says nothing of {at}: {AGAIN}")));
     }
     let sha256 = Digest::of(text.as_bytes()).to_string();
     Calibration::learned(&sha256, text, &header.digest.to_string(), places)
         .map_err(|error| wrong(error.to_string()))
+}
+
+/// A problem of a whole file.
+fn wrong(file: &str, sentence: String) -> Problems {
+    let mut problems = Problems::new(file, "");
+    problems.add(None, sentence);
+    problems
 }
 
 /// Reads the file of that name in a folder.
@@ -152,18 +154,14 @@ pub fn read(file: &str, text: &str) -> Result<Calibration, Problems> {
 pub fn open(folder: &Path, name: &str) -> Result<Calibration, Problems> {
     let path = folder.join(name);
     let file = path.display().to_string();
-    let nothing = |sentence: String| {
-        let mut problems = Problems::new(&file, "");
-        problems.add(None, sentence);
-        problems
-    };
-    if name.is_empty() || name.contains(['/', '\\']) {
-        let sentence = "a calibration lies beside the matrix file, or where the program runs: write calibration=FILE, with its name \
-                        and no folder";
-        return Err(nothing(sentence.to_owned()));
-    }
     let text = fs::read_to_string(&path).map_err(|error| {
-        nothing(format!("it cannot be read ({error}): put there what `reprocheck calibrate` has written"))
+        wrong(
+            &file,
+            format!(
+                "it cannot be read ({error}): put beside the matrix file, or where the program runs, what `reprocheck calibrate` has \
+                 written, and write its name without a folder"
+            ),
+        )
     })?;
     read(&file, &text)
 }

@@ -139,7 +139,11 @@ pub enum CheckpointError {
     #[error(
         "calibration={calibration} {} {at}, which reads {depth} channels: name the file that `reprocheck calibrate` has written for \
          this model",
-        .measured.map_or_else(|| "says nothing of".to_owned(), |measured| format!("has {measured} channels for"))
+        match (.measured, .calibration.text()) {
+            (Some(measured), _) => format!("has {measured} channels for"),
+            (None, Some(_)) => "says nothing of".to_owned(),
+            (None, None) => "was not read here, so nothing is known of".to_owned(),
+        }
     )]
     Calibration {
         /// What was measured.
