@@ -216,15 +216,16 @@ pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineEr
         }
     }
     for calibration in precision.calibrations() {
-        let way_out = "name the file that `reprocheck calibrate` has written for it";
-        let found = match calibration.model() {
-            None => "which was not read here".to_owned(),
+        let sentence = match calibration.model() {
+            None => "whose file was not read here: write calibration=FILE, with what `reprocheck calibrate` has written".to_owned(),
             Some(model) if model == subject.digest.to_string() => continue,
-            Some(model) => format!("which was measured of another model ({model:.12})"),
+            Some(model) => {
+                let name = subject.name;
+                format!("which was measured of another model ({model:.12}) than {name}: calibrate {name}")
+            }
         };
-        let name = subject.name;
         return Err(EngineError::Unsupported(format!(
-            "{compute} reads calibration={calibration}, {found}, and not of {name}: {way_out}"
+            "{compute} reads calibration={calibration}, {sentence}"
         )));
     }
     if precision.parts().contains(&Precision::Gguf) && !subject.is_gguf {

@@ -3,9 +3,9 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    hash::{Hash, Hasher},
+    num::NonZeroU64,
     str::FromStr,
-    sync::{LazyLock, Mutex, OnceLock, PoisonError},
+    sync::{LazyLock, PoisonError, RwLock},
 };
 
 use crate::{
@@ -13,15 +13,10 @@ use crate::{
     numerics::{at::At, quantizer::Limits},
 };
 
-/// What a file says that `reprocheck calibrate` has written. Its name is the beginning of the file's SHA-256, so that nothing else
-/// can be meant; where the file was read in this process, it knows what the file says.
+/// What a file says that `reprocheck calibrate` has written. It is the beginning of the file's SHA-256, so that nothing else can be
+/// meant; where the file was read in this process, it is known what the file says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Calibration(&'static Entry);
-
-struct Entry {
-    name: String,
-    known: OnceLock<Known>,
-}
+pub struct Calibration(NonZeroU64);
 
 /// What a file says.
 struct Known {
@@ -61,8 +56,8 @@ impl Channels {
     }
 }
 
-/// Every one that this process has met, kept for as long as it runs. A matrix has few.
-static MET: LazyLock<Mutex<HashMap<String, &'static Entry>>> = LazyLock::new(Mutex::default);
+/// What every file says that this process has read, kept for as long as it runs. A matrix has few.
+static KNOWN: LazyLock<RwLock<HashMap<Calibration, &'static Known>>> = LazyLock::new(RwLock::default);
 
 /// How a parameter begins that names one.
 pub(crate) const CALIBRATION: &str = "calibration=";
@@ -90,28 +85,33 @@ impl Calibration {
         places: impl IntoIterator<Item = (At, Channels)>,
     ) -> Result<Calibration, CalibrationError> {
         let calibration: Calibration = sha256.get(..DIGITS).unwrap_or(sha256).parse()?;
-        calibration.0.known.get_or_init(|| {
+        KNOWN.write().unwrap_or_else(PoisonError::into_inner).entry(calibration).or_insert_with(|| {
             let places = places.into_iter().map(|(at, channels)| {
                 let (limits, depth) = (channels.limits(), channels.low.len());
                 (at, Place { limits, depth, smooth: channels.smooth })
             });
-            Known { text: text.to_owned(), model: model.to_owned(), places: places.collect() }
+            let known = Known { text: text.to_owned(), model: model.to_owned(), places: places.collect() };
+            Box::leak(Box::new(known))
         });
         Ok(calibration)
     }
 
+    fn known(self) -> Option<&'static Known> {
+        KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&self).copied()
+    }
+
     /// The text of its file, if that was read.
     pub fn text(self) -> Option<&'static str> {
-        self.0.known.get().map(|known| known.text.as_str())
+        Some(&self.known()?.text)
     }
 
     /// The digest of the model that it is of, if its file was read.
     pub fn model(self) -> Option<&'static str> {
-        self.0.known.get().map(|known| known.model.as_str())
+        Some(&self.known()?.model)
     }
 
     fn place(self, at: At) -> Option<&'static Place> {
-        self.0.known.get()?.places.get(&at)
+        self.known()?.places.get(&at)
     }
 
     /// The limits of what a place reads; where nothing is known of it, [`Limits::NONE`].
@@ -130,24 +130,9 @@ impl Calibration {
     }
 }
 
-/// By its name: the same name has the same entry.
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Entry {}
-
-impl Hash for Entry {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.name)
+        write!(f, "{:0DIGITS$x}", self.0)
     }
 }
 
@@ -161,14 +146,9 @@ impl FromStr for Calibration {
     type Err = CalibrationError;
 
     fn from_str(text: &str) -> Result<Calibration, CalibrationError> {
-        if !is_name(text) {
-            return Err(CalibrationError(text.to_owned()));
-        }
-        let mut met = MET.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = met
-            .entry(text.to_owned())
-            .or_insert_with(|| Box::leak(Box::new(Entry { name: text.to_owned(), known: OnceLock::new() })));
-        Ok(Calibration(entry))
+        let digits = Some(text).filter(|text| is_name(text));
+        let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        number.and_then(NonZeroU64::new).map(Calibration).ok_or_else(|| CalibrationError(text.to_owned()))
     }
 }
 
