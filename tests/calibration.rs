@@ -368,6 +368,8 @@ fn what_cannot_be_calibrated_is_refused() {
     };
     let (code, _, err) = generate("w8a8:a=tensor,calibration=c.jsonl");
     assert!(code == 2 && err.contains("which was measured of another model ("), "{err}");
+    let (code, out, _) = place.program(&["explain", "precision", "w8a8:a=tensor,calibration=c.jsonl"]);
+    assert!(code == 0 && out.contains("limits of its own") && !out.contains("NaN"), "{out}");
     let (code, _, err) = generate("w8a8:a=tensor,calibration=0123456789abcdef");
     assert!(code == 2 && err.contains("whose file was not read here: write calibration=FILE"), "{err}");
     let (code, _, err) = generate("w8a8:a=tensor");

@@ -470,7 +470,7 @@ impl Made {
             Step::Output => (vec![("self_attn.o_proj", width)], queries, config.output_bias),
             Step::GateUp => (vec![("mlp.gate_proj", inner), ("mlp.up_proj", inner)], width, config.mlp_bias),
             Step::Down => (vec![("mlp.down_proj", width)], inner, config.mlp_bias),
-            other => unreachable!("{} is no product with weights", other.name()),
+            other => unreachable!("{} multiplies no weights", other.name()),
         };
         Made { parts, depth, bias }
     }

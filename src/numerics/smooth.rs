@@ -42,7 +42,7 @@ impl FromStr for Transform {
         match share.filter(|share| (0.0..=1.0).contains(share)) {
             Some(share) => Ok(Transform::Smooth(share)),
             None if text == "os+" => Ok(Transform::Outliers),
-            None => Err(format!("`{text}` is no transform: write {}", Transform::WANTED)),
+            None => Err(format!("`{text}` names no transform: write {}", Transform::WANTED)),
         }
     }
 }
