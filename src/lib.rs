@@ -102,8 +102,10 @@
 //! | [`numerics::format`] | binary formats up to f32: how a value rounds, which code stands for it |
 //! | [`numerics::block`] | the block formats of GGUF: where the bits of their values lie, and what each is worth |
 //! | [`numerics::at`] | where in a forward pass an operation stands, and which [`Site`] that is |
-//! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a place, and a [`Map`] gives places their precisions |
+//! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a place, a [`Map`] gives places their precisions, and a [`Calibration`] the limits of what they read |
+//! | [`numerics::kv`] | what keys and values are kept in, where that is not what attention multiplies |
 //! | [`numerics::quantizer`] | how values become codes of a few bits, and the scales that bring them back |
+//! | [`numerics::smooth`] | what channels of activations are divided by, and the weights that meet them multiplied |
 //! | [`numerics::product`] | terms that are not an ordinary product: L-Mul, and the integers of int8 |
 //! | [`numerics::order`] | the table [`ORDERS`], schedules, and the one generic `reduce` |
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
@@ -127,16 +129,16 @@
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
 //! | [`source`] | which characters hide; a file that a person wrote, and what is wrong with it, each with its place; whose fault an error is |
-//! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served; [`cell::map`] reads and writes the files of maps |
+//! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served; [`cell::map`] reads and writes the files of maps, [`cell::calibration`] those of what was measured of activations |
 //! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
-//! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`] and [`cause::transplant`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision, [`cause::likeness`] which declared order comes nearest to an engine whose operations cannot be seen |
+//! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`], [`cause::transplant`] and [`cause::watch`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision, [`cause::likeness`] which declared order comes nearest to an engine whose operations cannot be seen |
 //! | [`engine`] | whatever continues a prompt: the lab, candle's own models in a child process, and the servers of [`engine::server`], each in its [`engine::server::dialect`]; [`engine::faulty`] is the lab with a defect |
 //! | [`compare`] | the ladder of agreement: bits, tokens, answers; where two outputs part, how far many are apart |
 //! | [`record`] | what is known of a run: what it is about, what became of each cell |
 //! | [`verdict`] | [`verdict::evidence`] is what is compared with what; gates become rulings; [`verdict::baseline`] is what was approved |
 //! | [`store`] | the only writer of results; [`store::run`] is a run's folder, [`store::trace`] what a cell leaves behind, [`store::partial`] what is done of one that still runs, [`store::open`] a trace that any program can write, [`store::faulty`] spoils one |
 //! | [`report`] | the result of a run as data, and the table [`report::FORMATS`]: a function of it for each way to write it down, with the words of `report/words.rs` |
-//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::certify`] which answers of a cell no other order changes, [`run::panel`] which parts of the model carry that, [`run::selftest`] whether the gates of a matrix see faults, [`run::tolerance`] how far legitimate arithmetic moves logits and what a limit on that sees, [`run::foreign`] what comes nearest to a cell of another engine, [`run::verify`] whether a run is what its model computes, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
+//! | [`mod@run`] | the main loop; [`run::review`] makes a report of the traces, [`run::merge`] joins shards, [`run::diff`] holds two runs, cells or logs against each other, [`run::bisect`] says why two cells part, [`run::calibrate`] measures what products read, [`run::certify`] tells which answers of a cell no other order changes, [`run::panel`] which parts of the model carry that, [`run::selftest`] whether the gates of a matrix see faults, [`run::tolerance`] how far legitimate arithmetic moves logits and what a limit on that sees, [`run::foreign`] what comes nearest to a cell of another engine, [`run::verify`] whether a run is what its model computes, [`run::export`] writes samples for other tools, [`run::pace`] says how far a run has come and [`run::forecast`] how long one would take |
 //! | [`attest`] | what a run came to, signed: [`attest::statement`] is in-toto's, [`attest::envelope`] DSSE's, [`attest::key`] Ed25519's |
 //! | [`parity`] | what several engines show after the same tokens, and how far apart that is |
 //! | [`cli`] | words only: one file per verb |
@@ -231,11 +233,18 @@
 //! 31. **Every seeded fault is seen by the observer that it is declared with**, its code ran, and something was another thing because of
 //!     it (`the_shipped_matrix_sees_every_fault_by_its_observer`); what others see is not counted
 //!     (`a_fault_that_another_gate_sees_is_killed_for_the_wrong_reason`).
+//! 32. **What the cache keeps of a token is the definition's in every format, and depends on no other token**
+//!     (`keys_and_values_of_every_format_are_the_definition_s_on_every_instruction_set`, and the tests of 13); sorted channels move no
+//!     bit of an exact score (`sorted_channels_move_no_bit_of_exact_sums_where_a_block_is_as_wide_as_the_head`).
+//! 33. **What was measured beforehand is the same bytes however it is run, and whoever reads it has the bits of the definition**
+//!     (`one_seed_gives_one_file_and_a_run_keeps_what_its_cells_read`, `cells_with_a_calibration_have_the_bits_of_the_definition`); a
+//!     transform moves f32 by a few steps alone (`in_f32_a_transform_moves_logits_by_a_few_steps_alone`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!
 //! [`AXES`]: cell::AXES
 //! [`Adder`]: numerics::order::Adder
+//! [`Calibration`]: numerics::precision::Calibration
 //! [`Definition`]: numerics::kernel::Definition
 //! [`ENGINES`]: cell::ENGINES
 //! [`Fast`]: numerics::kernel::Fast

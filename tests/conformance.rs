@@ -15,8 +15,9 @@ use reprocheck::numerics::{
     kernel::{
         At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Workers, matmul,
     },
+    kv::Kv,
     order::{Launch, ORDERS, Order},
-    precision::{PRECISIONS, Precision, Site},
+    precision::{Calibration, Channels, PRECISIONS, Precision, Site},
     reveal::{RevealError, reveal},
     rotary::{Rotary, Scaling, Turn},
 };
@@ -146,10 +147,22 @@ fn precisions() -> Vec<Precision> {
         "tf32:sum=e8m23",
         "tf32:sum=e3m4",
     ];
+    // Limits that were measured: some values lie beyond them.
+    let channels = Channels { low: vec![-0.3, 0.0], high: vec![0.1, 0.8], smooth: None };
+    let places = [(At::alone(Site::Linear), channels)];
+    let measured = Calibration::learned(&"5a".repeat(32), "conformance", "no model", places).unwrap();
+    let with_limits = [
+        "w8a8:a=tensor",
+        "fp8:tensor,a=tensor",
+        "scaled:w=int4-f16-g16,a=int8-f32-tensor-zero",
+        "scaled:w=e2m1-f32-channel,a=odd3-f32-tensor",
+    ];
+    let with_limits = with_limits.map(|name| format!("{name},calibration={measured}").parse().unwrap());
     PRECISIONS
         .iter()
         .map(|entry| entry.example)
         .chain(more.iter().map(|name| name.parse().unwrap()))
+        .chain(with_limits)
         .collect()
 }
 
@@ -446,6 +459,64 @@ fn caches_grow_into_the_matrices_that_packing_makes() {
                     let mut out = vec![0.0; rows * columns];
                     matmul(&kernel, site, &x, rows, grown, &mut out);
                     assert_eq!(bits(&out), bits(&expected), "{} {name} {shorter}", kernel.numerics());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_and_values_of_every_format_are_the_definition_s_on_every_instruction_set() {
+    let mut random = Random(17);
+    // Neither a panel nor a block is full at the end.
+    let (rows, depth, columns) = (3, 37, 45);
+    let kinds = [[Kind::Random, Kind::Outliers], [Kind::Random, Kind::Special], [Kind::Brink; 2]];
+    let plain = ["fp32", "layercast", "bf16", "bf16-acc16", "fp16", "bf16:sum=e8m13", "int8"];
+    // Eleven formats, so that no precision comes round with one twice before all others did.
+    let mut plain = plain.iter().cycle();
+    let at = At::alone(Site::Attention);
+    for order in orders() {
+        for kv in Kv::NAMES.into_iter().chain(["bfp12:8", "int4:16", "fp8:24", "int8:40"]) {
+            let precision = plain.next().unwrap().parse().unwrap();
+            let numerics = numerics(precision, order, 1).with_kv(kv.parse().unwrap()).unwrap();
+            let kernels: Vec<_> =
+                Isa::available().into_iter().map(|isa| Fast::on(isa, numerics).unwrap()).collect();
+            let pairs = kernels.iter().flat_map(|kernel| kinds.map(|kinds| (kernel, kinds)));
+            for (kernel, [kind, kind_of_kept]) in pairs {
+                let definition = Definition { numerics };
+                let x = values(kind, rows * columns, &mut random);
+                let kept = values(kind_of_kept, columns * depth, &mut random);
+                let tokens = || kept.chunks_exact(depth);
+                let none = || |_: usize, _: &mut [f32]| {};
+                let [mut keys, mut values] = [(0, depth), (depth, 0)]
+                    .map(|(columns, depth)| kernel.pack(at, columns, depth, &mut none()));
+                let [mut keys_of_it, mut values_of_it] = [(0, depth), (depth, 0)]
+                    .map(|(columns, depth)| definition.pack(at, columns, depth, &mut none()));
+                for token in tokens() {
+                    kernel.push(&mut keys, End::Column(token));
+                    definition.push(&mut keys_of_it, End::Column(token));
+                    kernel.push(&mut values, End::Row(token));
+                    definition.push(&mut values_of_it, End::Row(token));
+                }
+                let queries: Vec<f32> = x[..rows * depth].to_vec();
+                // A row may meet the first values only: the tokens up to its own.
+                let shorter: Vec<f32> = x.chunks(columns).flat_map(|row| &row[..33]).copied().collect();
+                for (name, x, own, of_it, columns) in [
+                    ("keys", &queries, &keys, &keys_of_it, columns),
+                    ("one key", &queries[..depth].to_vec(), &keys, &keys_of_it, columns),
+                    ("values", &x, &values, &values_of_it, depth),
+                    ("values to here", &shorter, &values, &values_of_it, depth),
+                ] {
+                    let rows = if name == "one key" { 1 } else { rows };
+                    let [mut out, mut expected] = [(); 2].map(|()| vec![0.0; rows * columns]);
+                    matmul(kernel, Site::Attention, x, rows, own, &mut out);
+                    matmul(&definition, Site::Attention, x, rows, of_it, &mut expected);
+                    assert_eq!(
+                        bits(&out),
+                        bits(&expected),
+                        "{numerics} on {}: {name} of {kind_of_kept:?}",
+                        kernel.isa()
+                    );
                 }
             }
         }

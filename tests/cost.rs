@@ -38,8 +38,12 @@ fn precision(name: &str) -> Precision {
     name.parse().unwrap()
 }
 
+fn plain(precision: Precision) -> Numerics {
+    Numerics::new(precision, Order::SEQUENTIAL, ONE).unwrap()
+}
+
 fn cost(checkpoint: &Checkpoint, name: &str, batch: usize) -> Cost {
-    Cost::of(checkpoint, precision(name), NonZeroUsize::new(batch).unwrap()).unwrap()
+    Cost::of(checkpoint, plain(precision(name)), NonZeroUsize::new(batch).unwrap()).unwrap()
 }
 
 /// Every model of the fixtures, and those of the binary.
@@ -96,7 +100,11 @@ struct Watched {
 
 impl Watched {
     fn new(precision: Precision) -> Watched {
-        let inner = Fast::new(Numerics::new(precision, Order::SEQUENTIAL, ONE).unwrap()).unwrap();
+        Watched::of(plain(precision))
+    }
+
+    fn of(numerics: Numerics) -> Watched {
+        let inner = Fast::new(numerics).unwrap();
         Watched { inner, packed: Mutex::default(), multiplied: Default::default() }
     }
 }
@@ -203,7 +211,7 @@ fn weights_take_what_the_kernel_packs_but_for_what_the_page_tells() {
             // Norms and biases: of one format, but for a map.
             let of_a_vector = u64::from(precision.vectors(At::layer(1, Step::Qkv)).bits());
             let expected = (bits + vectors * of_a_vector).div_ceil(8);
-            let found = Cost::of(&checkpoint, precision, ONE).unwrap().weight_bytes;
+            let found = Cost::of(&checkpoint, plain(precision), ONE).unwrap().weight_bytes;
             match precision {
                 // Vectors of places that have something of their own.
                 Precision::Map(_) => assert!(found.abs_diff(expected) < 4 * vectors),
@@ -239,7 +247,7 @@ fn a_token_in_the_cache_takes_what_the_kernel_keeps_of_it() {
             // Whole bytes where the format has fewer bits.
             let [kept, code] = [recipe.stored_bits(), recipe.weight_bits().map(|bits| bits.code)];
             let token = (layers * kv_heads * (key + value)) as u64 * u64::from(code.unwrap());
-            let cost = Cost::of(&checkpoint, precision, ONE).unwrap();
+            let cost = Cost::of(&checkpoint, plain(precision), ONE).unwrap();
             assert_eq!(
                 cost.cache_bytes,
                 token.div_ceil(kept.unwrap().into()),
@@ -248,6 +256,53 @@ fn a_token_in_the_cache_takes_what_the_kernel_keeps_of_it() {
             );
         }
     }
+}
+
+#[test]
+fn a_token_kept_in_another_format_takes_the_bytes_that_it_costs() {
+    let checkpoint = Checkpoint::embedded(&MODELS[0]).unwrap();
+    let Config { layers, kv_heads, head_width, .. } = checkpoint.config;
+    let cost = |numerics: Numerics| Cost::of(&checkpoint, numerics, ONE).unwrap();
+    let same = plain(Precision::Bf16);
+    for (name, bits_of_a_head) in [
+        ("f16", 16 * 32),
+        ("fp8", 8 * 32 + 32),
+        ("int8", 8 * 32 + 32),
+        ("int4", 4 * 32 + 32),
+        ("int4:16", 4 * 32 + 2 * 32),
+        ("bfp12:32", 4 * 32 + 8),
+        ("bfp12:64", 4 * 32 + 8),
+        ("bfp12:8,k-sort", 4 * 32 + 4 * 8),
+    ] {
+        let numerics = same.with_kv(name.parse().unwrap()).unwrap();
+        let bytes = 2 * layers * kv_heads * bits_of_a_head / 8;
+        assert_eq!(cost(numerics).cache_bytes, bytes as u64, "{name}");
+        let kernel = Watched::of(numerics);
+        let mut none = |_: usize, _: &mut [f32]| {};
+        let mut keys = kernel.pack(At::layer(0, Step::Scores), 0, head_width, &mut none);
+        let mut values = kernel.pack(At::layer(0, Step::Context), head_width, 0, &mut none);
+        // As many as fill a panel, and twice that: codes have room for whole panels of tokens.
+        for tokens in [PANEL, 2 * PANEL] {
+            for _ in 0..PANEL {
+                kernel.push(&mut keys, End::Column(&vec![1.0; head_width]));
+                kernel.push(&mut values, End::Row(&vec![1.0; head_width]));
+            }
+            // Where blocks have scales there is an f32 beside them that multiplies all.
+            let beside = if name.contains(':') { 4 } else { 0 };
+            assert_eq!(keys.bytes() - beside, tokens * bits_of_a_head / 8, "{name}");
+            if name != "f16" {
+                assert_eq!(values.bytes(), keys.bytes(), "{name}");
+            }
+        }
+    }
+    // Nothing else of it costs another sum, but the bits of a factor and what is moved.
+    let int4 = cost(same.with_kv("int4".parse().unwrap()).unwrap());
+    let bf16 = cost(same);
+    assert_eq!(bf16.ace - int4.ace, (16 - 4) * 16 * bf16.attention_macs);
+    assert_eq!(bf16.moved_bytes - int4.moved_bytes, int4.context * (bf16.cache_bytes - int4.cache_bytes));
+    assert_eq!(Cost { cache_bytes: 0, ace: 0, moved_bytes: 0, ..bf16 }, {
+        Cost { cache_bytes: 0, ace: 0, moved_bytes: 0, ..int4 }
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::support::{Logits, facts, fixed_prompts, fixture, request};
+use crate::support::{Logits, facts, fixed_prompts, fixture, fixtures, request};
 use proptest::{prelude::*, test_runner::TestCaseError};
 use reprocheck::{
     digest::Digest,
@@ -10,10 +10,12 @@ use reprocheck::{
     model::{
         Checkpoint, Decoder,
         decoder::{Span, Wanted},
+        embedded::MODELS,
     },
     numerics::{
         Numerics,
         kernel::{Definition, Fast, Kernel},
+        kv::Kv,
         order::{ORDERS, Order},
         precision::{PRECISIONS, Precision, Scaled},
     },
@@ -35,6 +37,19 @@ fn invariant_precisions() -> Vec<Precision> {
 
 fn invariant_orders() -> Vec<Order> {
     ORDERS.iter().map(|entry| entry.example).filter(|order| !order.depends_on_launch()).collect()
+}
+
+/// Formats of keys and values, each in a precision and an order.
+fn kept() -> Vec<(Precision, Order, Kv)> {
+    let names = Kv::NAMES.into_iter().chain(["bfp12:8", "bfp12:8,k-sort", "int4:8,k-sort"]);
+    let kvs = names.map(|name| name.parse::<Kv>().unwrap());
+    let at = [
+        (Precision::Fp32, Order::SEQUENTIAL),
+        (Precision::Bf16, "exact".parse().unwrap()),
+        (Precision::Fp16, "dpbf16".parse().unwrap()),
+        (Precision::Bf16, Order::PAIRWISE),
+    ];
+    kvs.zip(at.into_iter().cycle()).map(|(kv, (precision, order))| (precision, order, kv)).collect()
 }
 
 fn generate(
@@ -79,18 +94,17 @@ fn variations() -> impl Strategy<Value = Vec<Variation>> {
 
 fn holds(
     checkpoint: &Checkpoint,
-    precision: Precision,
-    order: Order,
+    numerics: Numerics,
     prompts: &[Prompt],
     variations: &[Variation],
 ) -> Result<(), TestCaseError> {
-    let alone = generate(checkpoint, numerics(precision, order, 1), 1, prompts, &request(NEW_TOKENS));
+    let alone = generate(checkpoint, numerics, 1, prompts, &request(NEW_TOKENS));
     for sample in &alone {
         let answer: Vec<_> = sample.steps.iter().map(|step| step.token.id).collect();
         let read = [&sample.prompt[..], &answer[..NEW_TOKENS - 1]].concat();
-        let again = recomputed(checkpoint, numerics(precision, order, 1), sample.item, read);
+        let again = recomputed(checkpoint, numerics, sample.item, read);
         let steps: Vec<_> = sample.steps.iter().map(|step| step.token.digest().unwrap()).collect();
-        prop_assert_eq!(&steps[..], &again[sample.prompt.len() - 1..], "{}/{}: cache", precision, order);
+        prop_assert_eq!(&steps[..], &again[sample.prompt.len() - 1..], "{}: cache", numerics);
     }
     let alone = facts(alone);
     for variation in variations {
@@ -101,12 +115,12 @@ fn holds(
             Request { prefill_chunk: variation.chunk.and_then(NonZeroUsize::new), ..request(NEW_TOKENS) };
         let together = facts(generate(
             checkpoint,
-            numerics(precision, order, variation.threads),
+            numerics.on_threads(NonZeroUsize::new(variation.threads).unwrap()),
             variation.batch,
             &prompts,
             &request,
         ));
-        prop_assert_eq!(&alone, &together, "{}/{}: {:?}", precision, order, variation);
+        prop_assert_eq!(&alone, &together, "{}: {:?}", numerics, variation);
     }
     Ok(())
 }
@@ -128,11 +142,14 @@ proptest! {
                 Prompt { item, tokens: (0..*length).map(token).collect(), replay: None }
             }).collect();
             for precision in invariant_precisions() {
-                holds(&checkpoint, precision, Order::SEQUENTIAL, &prompts, &variations)?;
+                holds(&checkpoint, numerics(precision, Order::SEQUENTIAL, 1), &prompts, &variations)?;
             }
             for order in invariant_orders() {
-                holds(&checkpoint, Precision::Fp32, order, &prompts, &variations)?;
-                holds(&checkpoint, Precision::Bf16, order, &prompts, &variations)?;
+                holds(&checkpoint, numerics(Precision::Fp32, order, 1), &prompts, &variations)?;
+                holds(&checkpoint, numerics(Precision::Bf16, order, 1), &prompts, &variations)?;
+            }
+            for (precision, order, kv) in kept() {
+                holds(&checkpoint, numerics(precision, order, 1).with_kv(kv).unwrap(), &prompts, &variations)?;
             }
         }
     }
@@ -150,6 +167,57 @@ fn the_fast_decoder_gives_the_bits_of_the_definition() {
                 let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
                 assert_eq!(definition, fast, "{name}: {numerics}");
             }
+        }
+        for (precision, order, kv) in kept() {
+            let numerics = numerics(precision, order, 2).with_kv(kv).unwrap();
+            let definition = logits(Definition { numerics }, &checkpoint, &prompts);
+            let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
+            assert_eq!(definition, fast, "{name}: {numerics}");
+        }
+    }
+}
+
+#[test]
+fn sorted_channels_move_no_bit_of_exact_sums_where_a_block_is_as_wide_as_the_head() {
+    let of = |checkpoint: &Checkpoint, prompts: &[Prompt], order: &str, kv: &str| {
+        let numerics =
+            numerics(Precision::Fp32, order.parse().unwrap(), 1).with_kv(kv.parse().unwrap()).unwrap();
+        logits(Fast::new(numerics).unwrap(), checkpoint, prompts)
+    };
+    let embedded = Checkpoint::embedded(&MODELS[0]).unwrap();
+    // With norms of queries and keys and without, with biases, with every kind of angle.
+    let fixtures = fixtures().into_iter().map(|folder| Checkpoint::open(&folder).unwrap());
+    for checkpoint in fixtures.chain([embedded]) {
+        let prompts = fixed_prompts(&checkpoint);
+        let of = |order: &str, kv: &str| of(&checkpoint, &prompts, order, kv);
+        let name = &checkpoint.name;
+        for kv in ["int8", "bfp12", "fp8"] {
+            let [plain, sorted] = ["", ",k-sort"].map(|sort| of("exact", &format!("{kv}:1024{sort}")));
+            assert_eq!(plain, sorted, "{name} {kv}");
+        }
+        assert_ne!(of("sequential", "int8:1024"), of("sequential", "int8:1024,k-sort"), "{name}");
+        if checkpoint.config.head_width > 8 {
+            assert_ne!(of("exact", "bfp12:8"), of("exact", "bfp12:8,k-sort"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_format_that_holds_what_attention_multiplies_moves_no_bit_and_every_other_does() {
+    let checkpoint = fixture("qwen3-wide-heads");
+    let prompts = fixed_prompts(&checkpoint);
+    // As long as a bf16 is neither large nor small it is an f16.
+    let held = [
+        (Precision::Bf16, vec!["same", "bf16", "f16"]),
+        (Precision::Fp16, vec!["same", "f16"]),
+        (Precision::Fp32, vec!["same"]),
+    ];
+    for (precision, held) in held {
+        let plain = numerics(precision, Order::SEQUENTIAL, 1);
+        let of = |numerics| logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
+        for name in Kv::NAMES {
+            let other = plain.with_kv(name.parse().unwrap()).unwrap();
+            assert_eq!(of(plain) == of(other), held.contains(&name), "{precision} {name}");
         }
     }
 }

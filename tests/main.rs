@@ -3,6 +3,7 @@
 mod attest;
 mod attribution;
 mod bisect;
+mod calibration;
 mod candle;
 mod cause;
 mod certify;

@@ -162,9 +162,28 @@ fn a_number_of_repeats_is_so_many_cells() {
 }
 
 #[test]
+fn what_could_not_be_a_cell_can_be_left_out() {
+    let text = "suites = [\"carry_chain\"]\n[matrix]\nengine = [\"lab\", \"candle\"]\nprecision = [\"bf16\", \"tf32\"]\n\
+                kv-format = [\"same\", \"fp8\"]\n\
+                exclude = [{ precision = \"tf32\", kv-format = \"fp8\" }, { engine = \"candle\", precision = \"tf32\" }]\n";
+    let plan = Plan::read(Path::new("m.toml"), text, None).unwrap();
+    // Candle keeps keys and values as it does.
+    assert_eq!(
+        names(&plan),
+        [
+            "lab/bf16/sequential/t1/b1",
+            "lab/bf16/sequential/t1/kv:fp8/b1",
+            "lab/tf32/sequential/t1/b1",
+            "candle/bf16/t1/b1"
+        ]
+    );
+}
+
+#[test]
 fn a_cell_has_one_name_and_every_axis_shows_in_it() {
     for name in [
         "lab/bf16/pairwise/t2/b8",
+        "lab/bf16/pairwise/t2/kv:bfp12:32,k-sort/b8/c16",
         "lab/lmul:m=4,scope=attention/split-k:rows/t1/b1/c16/by-length/s7/r2",
         "candle/fp16/t2/b4/by-length",
         "candle:cuda:0/bf16/t1/b1/shuffled:3/s1",
@@ -185,6 +204,10 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/bf16/t1/b1",
         "lab/bf16/pairwise/b1/t1",
         "lab/bf16/pairwise/t1/b1/s0",
+        "lab/bf16/pairwise/t1/kv:same/b1",
+        "lab/bf16/pairwise/t1/b1/kv:fp8",
+        "lab/tf32/pairwise/t1/kv:fp8/b1",
+        "candle/bf16/t1/kv:fp8/b1",
         "lab/fp32/sequential/t1/b1/T0",
         "lab/fp32/sequential/t1/b1/T0.60",
         "lab/fp32/sequential/t1/b1/T6e-1",
@@ -239,11 +262,12 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
 }
 
 /// A setting on every axis that is not the usual one.
-const OTHER: [&str; 16] = [
+const OTHER: [&str; 17] = [
     "candle",
     "fp16",
     "pairwise",
     "2",
+    "int4",
     "2",
     "3",
     "by-length",

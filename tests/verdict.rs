@@ -515,6 +515,35 @@ fn a_server_may_say_something_else_of_itself_under_other_settings_and_another_on
     }
 }
 
+#[test]
+fn two_names_of_one_format_of_keys_and_values_are_not_exercised() {
+    for (kv, sentence) in [
+        ("same\", \"bf16", "`kv-format` was not exercised: these names stand for one format"),
+        ("same\", \"fp8", ""),
+        ("bfp12:64\", \"bfp12:64,k-sort", ""),
+    ] {
+        let gate = "[[gate]]\nvary = \"kv-format\"\nrequire = \"bits\"\n";
+        let mut world =
+            World::new(&format!("[matrix]\nprecision = \"bf16\"\nkv-format = [\"{kv}\"]\n{gate}"));
+        let (outcome, found) = ruled(&world, |_, _| same());
+        assert_eq!(outcome == Outcome::Pass, sentence.is_empty(), "{kv}: {found}");
+        assert!(found.starts_with(sentence), "{kv}: {found}");
+        // What differs by nothing else has made a difference.
+        world.traces = vec![Some(0), Some(1)];
+        assert_eq!(ruled(&world, other(1, (vec![(1, 0), (3, 9)], 2))).0, Outcome::Fail, "{kv}");
+    }
+}
+
+#[test]
+fn cells_that_keep_keys_and_values_otherwise_are_a_family_and_a_cost_of_their_own() {
+    let world = World::new(
+        "[matrix]\nprecision = \"bf16\"\nkv-format = [\"same\", \"int4\"]\norder = [\"sequential\", \"pairwise\"]\n",
+    );
+    let report = world.report(3, |_, _| same());
+    let rows = report.precisions.iter().map(|row| (row.precision.as_str(), row.cells));
+    assert_eq!(rows.collect::<Vec<_>>(), [("bf16", 2), ("bf16/kv:int4", 2)]);
+}
+
 /// The only gate's outcome, and the worst that it found.
 fn ruled(world: &World, made: impl Fn(usize, u64) -> Made) -> (Outcome, String) {
     let rulings = world.rulings(9, made);

@@ -14,6 +14,7 @@ pub mod search;
 pub mod sensitivity;
 pub mod tap;
 pub mod transplant;
+pub mod watch;
 
 use std::fmt;
 

@@ -26,8 +26,8 @@ use crate::{
     stats::Interval,
 };
 
-/// The products that a map may lower: those with weights, of every layer.
-pub const STEPS: [Step; 4] = [Step::Qkv, Step::Output, Step::GateUp, Step::Down];
+/// The products that a map may lower.
+pub const STEPS: [Step; 4] = Step::PRODUCTS;
 
 /// How much may be given up, and how much may be taken.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -255,8 +255,7 @@ impl Panel<'_> {
         let config = &self.checkpoint.config;
         let unit = |at: At| {
             let bytes = |numerics: Numerics| {
-                let bits =
-                    numerics.precision().recipe(at).stored_bits().ok_or(SensitivityError::Kept(numerics))?;
+                let bits = numerics.recipe(at).stored_bits().ok_or(SensitivityError::Kept(numerics))?;
                 Ok::<_, SensitivityError>(entries(at.step, config) * u64::from(bits) / 8)
             };
             Ok::<_, SensitivityError>(Unit { at, bytes: [bytes(own)?, bytes(lower)?] })

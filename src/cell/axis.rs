@@ -18,6 +18,8 @@ pub enum Axis {
     Order,
     /// How many threads share a call.
     Threads,
+    /// What keys and values are kept in.
+    KvFormat,
     /// How many prompts share a call.
     Batch,
     /// How many tokens of a prompt a call reads.
@@ -102,6 +104,16 @@ pub const AXES: &[AxisEntry] = &[
         computes: true,
         tag: "t",
         always: true,
+    },
+    AxisEntry {
+        axis: Axis::KvFormat,
+        name: "kv-format",
+        sentence: "what keys and values are kept in: what attention multiplies (same), another format, or codes with a scale for \
+                   a token and head, or for a block of its channels; other engines than the lab have their own",
+        example: r#"["same", "fp8", "bfp12:32,k-sort"]"#,
+        computes: true,
+        tag: "kv:",
+        always: false,
     },
     AxisEntry {
         axis: Axis::Batch,

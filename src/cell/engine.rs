@@ -8,7 +8,7 @@ use super::{
     name::Name,
     server::{self, Settings},
 };
-use crate::numerics::{Numerics, precision::Precision};
+use crate::numerics::{Numerics, kv::Kv, order::Order, precision::Precision};
 
 /// Who computes, as a setting of its axis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -100,6 +100,7 @@ pub const ENGINES: &[EngineEntry] = &[
             Axis::Precision,
             Axis::Order,
             Axis::Threads,
+            Axis::KvFormat,
             Axis::Batch,
             Axis::PrefillChunk,
             Axis::Grouping,
@@ -285,6 +286,25 @@ impl Compute {
         }
     }
 
+    /// Numerics that store what it stores, where it keeps the weights of a model here.
+    pub fn stored(&self) -> Option<Numerics> {
+        match self {
+            Compute::Lab(numerics) => Some(*numerics),
+            Compute::Candle(stock) => {
+                Numerics::new(stock.precision, Order::SEQUENTIAL, NonZeroUsize::MIN).ok()
+            }
+            Compute::Script(_) | Compute::Server(_) => None,
+        }
+    }
+
+    /// How it keeps keys and values: other engines than the lab as they do.
+    pub fn kv(&self) -> Kv {
+        match self {
+            Compute::Lab(numerics) => numerics.kv(),
+            Compute::Candle(_) | Compute::Script(_) | Compute::Server(_) => Kv::Same,
+        }
+    }
+
     /// Who computes.
     pub fn engine(self) -> EngineName {
         match self {
@@ -309,13 +329,16 @@ impl Compute {
     }
 }
 
-/// The beginning of a cell's name: `lab/bf16/pairwise/t2`.
+/// The beginning of a cell's name: `lab/bf16/pairwise/t2`, or `lab/bf16/pairwise/t2/kv:int4`.
 impl fmt::Display for Compute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.engine())?;
         let cell = Cell { compute: *self, ..Cell::default() };
         for entry in AXES[1..].iter().filter(|entry| entry.computes && self.entry().takes(entry.axis)) {
-            write!(f, "/{}{}", entry.tag, cell.get(entry.axis))?;
+            let setting = cell.get(entry.axis);
+            if entry.always || setting != Cell::default().get(entry.axis) {
+                write!(f, "/{}{setting}", entry.tag)?;
+            }
         }
         match self {
             Compute::Server(Served { settings, .. }) if *settings != Settings::NONE => {

@@ -11,10 +11,11 @@
 
 use std::{borrow::Cow, fs, ops::Range, path::Path};
 
+use super::calibration;
 use crate::{
     numerics::{
         kernel::Step,
-        precision::{Layers, Map, MapError, Precision, Rule, Where, file_of, plain},
+        precision::{Layers, Map, MapError, Precision, Rule, Where, file_in, file_of, plain},
     },
     source::Problems,
 };
@@ -151,16 +152,20 @@ pub fn open(folder: &Path, name: &str) -> Result<Precision, Problems> {
              map:bf16;head=fp32"
         ))
     })?;
-    read(&file, &text)
+    read(&file, &calibration::in_its_words(&text, folder)?)
 }
 
-/// What a person wrote for a precision, or for a cell, with what its map says in the place of the map's file, which lies in
-/// this folder.
+/// What a person wrote for a precision, or for a cell, with what its map says in the place of the map's file, and what stands for a
+/// calibration in the place of its file. They lie in this folder.
 ///
 /// # Errors
 ///
-/// What is wrong with that file.
+/// What is wrong with such a file.
 pub fn in_its_words<'a>(text: &'a str, folder: &Path) -> Result<Cow<'a, str>, Problems> {
+    if file_in(text).is_some() {
+        let words = calibration::in_its_words(text, folder)?;
+        return Ok(Cow::Owned(in_its_words(&words, folder)?.into_owned()));
+    }
     let words = |part: &'a str| {
         Ok(match (file_of(part), part.parse::<Precision>()) {
             (Some(name), _) => Cow::Owned(open(folder, name)?.to_string()),

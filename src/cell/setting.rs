@@ -13,6 +13,7 @@ use super::{
 use crate::name::named;
 use crate::numerics::{
     choice::{Temperature, TopK, TopP},
+    kv::Kv,
     order::{self, Order},
     precision::{self, Precision},
     sharing,
@@ -29,6 +30,8 @@ pub enum Setting {
     Order(Order),
     /// On [`Axis::Threads`].
     Threads(NonZeroUsize),
+    /// On [`Axis::KvFormat`].
+    KvFormat(Kv),
     /// On [`Axis::Batch`].
     Batch(NonZeroUsize),
     /// On [`Axis::PrefillChunk`]; all of a prompt where there is none.
@@ -67,6 +70,7 @@ impl Setting {
             Setting::Precision(_) => Axis::Precision,
             Setting::Order(_) => Axis::Order,
             Setting::Threads(_) => Axis::Threads,
+            Setting::KvFormat(_) => Axis::KvFormat,
             Setting::Batch(_) => Axis::Batch,
             Setting::PrefillChunk(_) => Axis::PrefillChunk,
             Setting::Grouping(_) => Axis::Grouping,
@@ -91,6 +95,7 @@ impl fmt::Display for Setting {
             Setting::Engine(engine) => engine.fmt(f),
             Setting::Precision(precision) => precision.fmt(f),
             Setting::Order(order) => order.fmt(f),
+            Setting::KvFormat(kv) => kv.fmt(f),
             Setting::Own(_) => f.write_str("its own"),
             Setting::PrefillChunk(None) => f.write_str("all"),
             Setting::Threads(number)
@@ -289,6 +294,7 @@ impl Axis {
             }
             Axis::Precision => precision::pattern(),
             Axis::Order => order::pattern(),
+            Axis::KvFormat => Kv::pattern(),
             Axis::Threads | Axis::Batch | Axis::Concurrency | Axis::Repeat => "[1-9][0-9]*".to_owned(),
             Axis::PrefillChunk | Axis::TopK => "(all|[1-9][0-9]*)".to_owned(),
             Axis::Temperature | Axis::TopP => "[0-9]+(\\.[0-9]+)?".to_owned(),
@@ -321,6 +327,7 @@ impl Axis {
             Axis::Precision => Setting::Precision(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Order => Setting::Order(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Threads => Setting::Threads(sharing(count(text)?).map_err(|error| error.to_string())?),
+            Axis::KvFormat => Setting::KvFormat(text.parse()?),
             Axis::Batch => Setting::Batch(count(text)?),
             Axis::PrefillChunk if text == "all" => Setting::PrefillChunk(None),
             Axis::PrefillChunk => Setting::PrefillChunk(Some(count(text)?)),

@@ -55,7 +55,7 @@ impl Diff {
         match sides {
             (Side::Run(_), Side::Run(_)) => self.show_runs(out),
             (Side::Cell(one, a), Side::Cell(other, b)) => {
-                let found = diff::cells((&one, a), (&other, b))?;
+                let found = diff::cells((&one, *a), (&other, *b))?;
                 show_cells(&one, &found, out)?;
                 Ok(match found.tally.map_or(Some(true), |tally| tally.agrees(Level::Bits)) {
                     Some(true) => Exit::Held,

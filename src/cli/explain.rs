@@ -14,7 +14,7 @@ use crate::{
         kernel::{At, Fast},
         order::{Launch, Order},
         precision::{CodeSums, Precision, Product, Site, Storage},
-        quantizer::Side,
+        quantizer::{Quantizer, Side, Span},
         reveal::reveal,
     },
     plan::{
@@ -197,6 +197,12 @@ impl ExplainPrecision {
             writeln!(out, "  product      {product}")?;
             writeln!(out, "  running sum  {}", recipe.sum)?;
             writeln!(out, "  result       {}", recipe.result)?;
+        }
+        let own = precision.recipe(At::alone(precision.own_site())).product;
+        if let Product::Scaled(Quantizer { span: Span::Measured(_), .. }) = own {
+            let sentence = "Every product has limits of its own, which its calibration says, so the error of one alone cannot be told.";
+            writeln!(out, "\n{}", wrapped(sentence, LINE))?;
+            return Ok(Exit::Held);
         }
         let errors = ProductError::of(precision).map_err(Ended::environment)?;
         writeln!(out, "\nrelative error of one product, x and y spread evenly over 1 to 2")?;

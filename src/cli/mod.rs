@@ -3,6 +3,7 @@
 mod approve;
 mod attest;
 mod bisect;
+mod calibrate;
 mod certify;
 mod diff;
 mod doctor;
@@ -95,6 +96,8 @@ enum Verb {
     SelfTest(selftest::SelfTest),
     /// How far does legitimate arithmetic move the logits? A limit that it exceeds in 1 of 10,000 rows, what that sees, and a gate
     Tolerance(tolerance::Tolerance),
+    /// From where to where do the values lie that products read? Measured on questions, for quantizers and for what smooths them
+    Calibrate(calibrate::Calibrate),
     /// At which width do logits, tokens and texts begin to move? A ladder of formats, each narrower than the one before
     Sweep(sweep::Sweep),
     /// What do several engines show after the same tokens, and how far apart is that?
@@ -273,6 +276,7 @@ pub fn main() -> ExitCode {
         Verb::Sensitivity(sensitivity) => sensitivity.run(&mut out),
         Verb::SelfTest(selftest) => selftest.run(&mut out),
         Verb::Tolerance(tolerance) => tolerance.run(&mut out),
+        Verb::Calibrate(calibrate) => calibrate.run(&mut out),
         Verb::Sweep(sweep) => sweep.run(&mut out),
         Verb::Parity(parity) => parity.run(&mut out),
         Verb::Verify(verify) => verify.run(&mut out),

@@ -114,7 +114,8 @@ impl Opener for FaultyEngines<'_> {
             let kernel = kernel.map_err(|error| EngineError::Environment(error.to_string()))?;
             Lab::on(checkpoint, kernel)
         };
-        let one_thread = Numerics::new(numerics.precision(), numerics.order(), std::num::NonZeroUsize::MIN);
+        let one_thread = Numerics::new(numerics.precision(), numerics.order(), std::num::NonZeroUsize::MIN)
+            .and_then(|one_thread| one_thread.with_kv(numerics.kv()));
         Ok(Box::new(FaultyLab {
             sound: Lab::load(checkpoint, numerics)?,
             broken: kernel.map(broken).transpose()?,

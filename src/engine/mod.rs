@@ -215,6 +215,19 @@ pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineEr
             )));
         }
     }
+    for calibration in precision.calibrations() {
+        let sentence = match calibration.model() {
+            None => "whose file was not read here: write calibration=FILE, with what `reprocheck calibrate` has written".to_owned(),
+            Some(model) if model == subject.digest.to_string() => continue,
+            Some(model) => {
+                let name = subject.name;
+                format!("which was measured of another model ({model:.12}) than {name}: calibrate {name}")
+            }
+        };
+        return Err(EngineError::Unsupported(format!(
+            "{compute} reads calibration={calibration}, {sentence}"
+        )));
+    }
     if precision.parts().contains(&Precision::Gguf) && !subject.is_gguf {
         return Err(EngineError::Unsupported(format!(
             "{compute} keeps weights as a file of GGUF stores them, and {} is not one: use fp32, or name such a file",

@@ -42,6 +42,7 @@ use super::{
 use crate::{
     digest::Digest,
     name::{did_you_mean, nearest},
+    numerics::{at::At, precision::Calibration},
     source::Blame,
 };
 
@@ -134,6 +135,26 @@ pub enum CheckpointError {
     /// A file that is not there.
     #[error("there is no file {0}: name one of GGUF, or `owner/name/file.gguf` for the Hugging Face Hub")]
     NoFile(String),
+    /// A product of which nothing was measured, or something else.
+    #[error(
+        "calibration={calibration} {} {at}, which reads {depth} channels: name the file that `reprocheck calibrate` has written for \
+         this model",
+        match (.measured, .calibration.text()) {
+            (Some(measured), _) => format!("has {measured} channels for"),
+            (None, Some(_)) => "says nothing of".to_owned(),
+            (None, None) => "was not read here, so nothing is known of".to_owned(),
+        }
+    )]
+    Calibration {
+        /// What was measured.
+        calibration: Calibration,
+        /// Where.
+        at: At,
+        /// How many channels it has there.
+        measured: Option<usize>,
+        /// How many the model has.
+        depth: usize,
+    },
     /// A tensor of a layer that the model does not have.
     #[error(
         "the tensor `{tensor}` has no place in the {architecture} of {layers} layers that the model's config describes: \

@@ -18,8 +18,8 @@ use super::{
 use crate::numerics::{
     Numerics,
     kernel::{At, End, Kernel, Op, Source, Workers},
-    order::{Launch, Order},
-    precision::{Bits, Precision, Site},
+    order::Launch,
+    precision::{Bits, Site},
 };
 
 /// So many tokens are read where the token is chosen that is counted, unless the model reads fewer.
@@ -49,18 +49,16 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of a model in a precision, whose calls share a batch of so many sequences.
+    /// Of a model under these numerics, whose calls share a batch of so many sequences.
     ///
     /// # Errors
     ///
     /// When a tensor is missing, or is not what the config says.
     pub fn of(
         checkpoint: &Checkpoint,
-        precision: Precision,
+        numerics: Numerics,
         batch: NonZeroUsize,
     ) -> Result<Cost, CheckpointError> {
-        let numerics = Numerics::new(precision, Order::SEQUENTIAL, NonZeroUsize::MIN);
-        let numerics = numerics.expect("one thread can compute in every precision");
         let decoder = Decoder::load(Counter { numerics, counted: Mutex::default() }, checkpoint)?;
         let (mut cache, tokens) = (decoder.cache(), &[0]);
         decoder.forward(&mut [Span { cache: &mut cache, tokens, logits: Wanted::Last }]);
@@ -161,7 +159,7 @@ impl Kernel for Counter {
     }
 
     fn pack(&self, at: At, outputs: usize, depth: usize, source: &mut dyn Source) -> Counts {
-        let of_entry = self.numerics.precision().recipe(at).weight_bits();
+        let of_entry = self.numerics.recipe(at).weight_bits();
         let mut counts = Counts { outputs, entries: 0, codes: 0, bits: 0, of_entry };
         for output in 0..outputs {
             match of_entry {
@@ -195,7 +193,7 @@ impl Kernel for Counter {
     fn apply(&self, at: At, _: Launch, op: Op<'_, Counts>) {
         self.count(|counted| match op {
             Op::Product(jobs) => {
-                let activation = u64::from(self.numerics.precision().recipe(at).activation_bits());
+                let activation = u64::from(self.numerics.recipe(at).activation_bits());
                 for job in jobs {
                     let (rows, weights) = (job.rows as u64, job.weights);
                     let products = match at.site() {

@@ -6,8 +6,11 @@
 use super::{Checkpoint, CheckpointError, Config, checkpoint::Tensor, weights::WeightsError};
 use crate::numerics::{
     elementary::rsqrt,
+    format::Format,
     kernel::{At, Encoding, End, Fast, Job, Kernel, Op, Source, Step},
+    kv::k_sort,
     order::Launch,
+    precision::{Calibration, Site},
     rotary::{Rotary, Turn},
 };
 
@@ -35,6 +38,8 @@ struct Layer<W> {
     /// [head_width]
     query_norm: Option<Vec<f32>>,
     key_norm: Option<Vec<f32>>,
+    /// [kv_heads][head_width]: where each channel of a key comes from, if they are sorted before they are kept.
+    channels: Option<Vec<Vec<usize>>>,
     /// [width, heads * head_width]
     output: Linear<W>,
     /// [width]
@@ -111,12 +116,24 @@ impl<K: Kernel> Decoder<K> {
     ///
     /// # Errors
     ///
-    /// When a tensor is missing, or is not what the config says.
+    /// When a tensor is missing, or is not what the config says, or when nothing was measured for a product that needs it.
     pub fn load(kernel: K, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        Decoder::smoothed(kernel, checkpoint, None)
+    }
+
+    /// The same, smoothed by a calibration even where the precision reads none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Decoder::load`].
+    pub fn smoothed(
+        kernel: K,
+        checkpoint: &Checkpoint,
+        calibration: Option<Calibration>,
+    ) -> Result<Self, CheckpointError> {
         let config = checkpoint.config.clone();
-        let load = Loader { kernel: &kernel, checkpoint };
-        let (width, inner) = (config.width, config.inner_width);
-        let (queries, keys) = (config.heads * config.head_width, config.kv_heads * config.head_width);
+        let load = Loader { kernel: &kernel, checkpoint, calibration };
+        let width = config.width;
         let table =
             |step, name: &str| load.matrix(At::outside(step), &[(name.to_owned(), config.vocabulary)], width);
         const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -128,48 +145,23 @@ impl<K: Kernel> Decoder<K> {
             (false, true) => Some(table(Step::Head, EMBEDDING)?),
             (false, false) => Some(table(Step::Head, "lm_head.weight")?),
         };
+        let sorts = kernel.numerics().kv().sorts_keys();
         let layer = |index: usize| {
-            let name = |part: &str| format!("model.layers.{index}.{part}");
+            let name = |part: &str| in_layer(index, part);
             let at = |step| At::layer(index, step);
             let head_norm =
                 |step, part| config.qk_norm.then(|| load.vector(at(step), &name(part), config.head_width));
+            let norm = |step, part, before| load.norm(at(step), &name(part), width, at(before));
             Ok(Layer {
-                attention_norm: load.vector(
-                    at(Step::AttentionNorm),
-                    &name("input_layernorm.weight"),
-                    width,
-                )?,
-                qkv: load.linear(
-                    at(Step::Qkv),
-                    &[
-                        (name("self_attn.q_proj"), queries),
-                        (name("self_attn.k_proj"), keys),
-                        (name("self_attn.v_proj"), keys),
-                    ],
-                    width,
-                    config.qkv_bias,
-                )?,
+                attention_norm: norm(Step::AttentionNorm, "input_layernorm.weight", Step::Qkv)?,
+                qkv: load.linear(index, Step::Qkv)?,
                 query_norm: head_norm(Step::QueryNorm, "self_attn.q_norm.weight").transpose()?,
                 key_norm: head_norm(Step::KeyNorm, "self_attn.k_norm.weight").transpose()?,
-                output: load.linear(
-                    at(Step::Output),
-                    &[(name("self_attn.o_proj"), width)],
-                    queries,
-                    config.output_bias,
-                )?,
-                mlp_norm: load.vector(at(Step::MlpNorm), &name("post_attention_layernorm.weight"), width)?,
-                gate_up: load.linear(
-                    at(Step::GateUp),
-                    &[(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)],
-                    width,
-                    config.mlp_bias,
-                )?,
-                down: load.linear(
-                    at(Step::Down),
-                    &[(name("mlp.down_proj"), width)],
-                    inner,
-                    config.mlp_bias,
-                )?,
+                channels: sorts.then(|| load.channels(&name("self_attn"), &config)).transpose()?,
+                output: load.linear(index, Step::Output)?,
+                mlp_norm: norm(Step::MlpNorm, "post_attention_layernorm.weight", Step::GateUp)?,
+                gate_up: load.linear(index, Step::GateUp)?,
+                down: load.linear(index, Step::Down)?,
                 window: config.windows[index],
             })
         };
@@ -278,6 +270,11 @@ impl<K: Kernel> Decoder<K> {
                 *values = self.norm(at(norm_step), launch, values, norm);
             }
             self.kernel.apply(at(rotation_step), launch, Op::Rotate { values, heads, turns });
+            // As if the rows of both weights, the norms and the angles stood in this order. A sum over the channels has other terms
+            // first then, and a block of them other neighbors.
+            if let Some(channels) = &layer.channels {
+                sort_channels(values, heads, channels);
+            }
         }
 
         let mut context = vec![0.0; queries.len()];
@@ -455,13 +452,92 @@ fn gather(values: &[f32], blocks: usize, tokens: usize, width: usize) -> Vec<f32
     gathered
 }
 
+/// Puts the channels of every head in the order of the head of keys that it meets: [tokens, heads * head_width].
+fn sort_channels(values: &mut [f32], heads: usize, channels: &[Vec<usize>]) {
+    let of_heads = channels.iter().flat_map(|own| std::iter::repeat_n(own, heads / channels.len()));
+    let width = channels.first().map_or(1, Vec::len);
+    let mut before = vec![0.0; width];
+    for (head, own) in values.chunks_exact_mut(width).zip(of_heads.cycle()) {
+        before.copy_from_slice(head);
+        head.iter_mut().zip(own).for_each(|(value, &channel)| *value = before[channel]);
+    }
+}
+
+/// The name of a tensor of a layer.
+fn in_layer(layer: usize, part: &str) -> String {
+    format!("model.layers.{layer}.{part}")
+}
+
+/// What the matrix of a layer's product is made of.
+struct Made {
+    /// The projections that stand side by side, each with its outputs.
+    parts: Vec<(&'static str, usize)>,
+    /// How many terms each output has.
+    depth: usize,
+    /// Do they have biases?
+    bias: bool,
+}
+
+impl Made {
+    fn new(config: &Config, step: Step) -> Made {
+        let (width, inner) = (config.width, config.inner_width);
+        let (queries, keys) = (config.heads * config.head_width, config.kv_heads * config.head_width);
+        let (parts, depth, bias) = match step {
+            Step::Qkv => (
+                vec![("self_attn.q_proj", queries), ("self_attn.k_proj", keys), ("self_attn.v_proj", keys)],
+                width,
+                config.qkv_bias,
+            ),
+            Step::Output => (vec![("self_attn.o_proj", width)], queries, config.output_bias),
+            Step::GateUp => (vec![("mlp.gate_proj", inner), ("mlp.up_proj", inner)], width, config.mlp_bias),
+            Step::Down => (vec![("mlp.down_proj", width)], inner, config.mlp_bias),
+            other => unreachable!("{} multiplies no weights", other.name()),
+        };
+        Made { parts, depth, bias }
+    }
+
+    /// The names of its tensors of this kind.
+    fn tensors(&self, layer: usize, kind: &str) -> Vec<(String, usize)> {
+        let name = |part: &str| in_layer(layer, &format!("{part}.{kind}"));
+        self.parts.iter().map(|(part, outputs)| (name(part), *outputs)).collect()
+    }
+}
+
+/// The weights of one of [`Step::PRODUCTS`] as the checkpoint has them: [outputs, terms].
+///
+/// # Errors
+///
+/// When a tensor is missing, or is not what the config says.
+pub fn weights(checkpoint: &Checkpoint, layer: usize, step: Step) -> Result<Vec<f32>, CheckpointError> {
+    let made = Made::new(&checkpoint.config, step);
+    let tensors = made.tensors(layer, "weight");
+    let mut values = vec![0.0; made.depth * tensors.iter().map(|(_, outputs)| outputs).sum::<usize>()];
+    let mut rows = values.chunks_exact_mut(made.depth);
+    for (name, outputs) in tensors {
+        let mut tensor = checkpoint.tensor(&name, &[outputs, made.depth])?;
+        rows.by_ref().take(outputs).try_for_each(|row| tensor.next_row(row))?;
+    }
+    Ok(values)
+}
+
 /// Tensors on their way into a kernel.
 struct Loader<'a, K> {
     kernel: &'a K,
     checkpoint: &'a Checkpoint,
+    calibration: Option<Calibration>,
 }
 
 impl<K: Kernel> Loader<'_, K> {
+    /// What the inputs of a product are divided by and its weights multiplied, if anything.
+    fn smooth(&self, at: At, depth: usize) -> Result<Option<&'static [f32]>, CheckpointError> {
+        let own = self.kernel.numerics().precision().calibration(at);
+        let Some(calibration) = self.calibration.or(own) else { return Ok(None) };
+        match calibration.depth(at) {
+            Some(measured) if measured == depth => Ok(calibration.smooth(at)),
+            measured => Err(CheckpointError::Calibration { calibration, at, measured, depth }),
+        }
+    }
+
     /// Several matrices of the same depth as one, their outputs side by side.
     fn matrix(&self, at: At, parts: &[(String, usize)], depth: usize) -> Result<K::Weights, CheckpointError> {
         let open = |(name, columns): &(String, usize)| self.checkpoint.tensor(name, &[*columns, depth]);
@@ -470,32 +546,60 @@ impl<K: Kernel> Loader<'_, K> {
             *end += columns;
             Some(*end)
         });
-        let mut side_by_side = SideBySide { tensors, ends: ends.collect(), problem: None };
+        let smooth = if at.site() == Site::Linear { self.smooth(at, depth)? } else { None };
+        let mut side_by_side = SideBySide { tensors, ends: ends.collect(), smooth, problem: None };
         let columns = parts.iter().map(|(_, columns)| columns).sum();
         let weights = self.kernel.pack(at, columns, depth, &mut side_by_side);
         side_by_side.problem.map_or(Ok(weights), |problem| Err(problem.into()))
     }
 
-    /// Projections `name.weight` side by side, with their `name.bias` if they have one.
-    fn linear(
-        &self,
-        at: At,
-        parts: &[(String, usize)],
-        depth: usize,
-        bias: bool,
-    ) -> Result<Linear<K::Weights>, CheckpointError> {
-        let part = |kind| parts.iter().map(move |(name, outputs)| (format!("{name}.{kind}"), *outputs));
-        let weights = self.matrix(at, &part("weight").collect::<Vec<_>>(), depth)?;
-        let biases = part("bias").filter(|_| bias).map(|(name, outputs)| self.vector(at, &name, outputs));
+    /// The projections of a layer's product side by side, with their biases if they have some.
+    fn linear(&self, layer: usize, step: Step) -> Result<Linear<K::Weights>, CheckpointError> {
+        let (at, made) = (At::layer(layer, step), Made::new(&self.checkpoint.config, step));
+        let tensors = made.tensors(layer, "weight");
+        let weights = self.matrix(at, &tensors, made.depth)?;
+        let biases = if made.bias { made.tensors(layer, "bias") } else { Vec::new() };
+        let biases = biases.iter().map(|(name, outputs)| self.vector(at, name, *outputs));
         let bias = biases.collect::<Result<Vec<_>, _>>()?.concat();
-        let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
+        let outputs = tensors.iter().map(|(_, outputs)| outputs).sum();
         Ok(Linear { weights, outputs, bias: Some(bias).filter(|bias| !bias.is_empty()) })
+    }
+
+    /// The channels of each head of keys of a layer, sorted by the weights as the checkpoint has them.
+    fn channels(&self, attention: &str, config: &Config) -> Result<Vec<Vec<usize>>, CheckpointError> {
+        let Config { width, kv_heads, head_width, .. } = *config;
+        let read = |name: &str, shape: &[usize], rows: usize| {
+            let mut tensor = self.checkpoint.tensor(&format!("{attention}.{name}.weight"), shape)?;
+            let row = |_| {
+                let mut row = vec![0.0; shape[shape.len() - 1]];
+                tensor.next_row(&mut row)?;
+                Ok::<_, CheckpointError>(row)
+            };
+            (0..rows).map(row).collect::<Result<Vec<_>, _>>()
+        };
+        let rows = read("k_proj", &[kv_heads * head_width, width], kv_heads * head_width)?;
+        let norm = match config.qk_norm {
+            true => read("k_norm", &[head_width], 1)?.pop(),
+            false => None,
+        };
+        Ok(rows.chunks_exact(head_width).map(|rows| k_sort(rows, norm.as_deref())).collect())
+    }
+
+    /// The weights of a norm, divided by what the inputs of the product behind it are.
+    fn norm(&self, at: At, name: &str, width: usize, before: At) -> Result<Vec<f32>, CheckpointError> {
+        let smooth = self.smooth(before, width)?.unwrap_or_default();
+        self.divided(at, name, width, smooth)
     }
 
     /// A vector of a place, rounded to what the precision stores there.
     fn vector(&self, at: At, name: &str, length: usize) -> Result<Vec<f32>, CheckpointError> {
+        self.divided(at, name, length, &[])
+    }
+
+    fn divided(&self, at: At, name: &str, length: usize, by: &[f32]) -> Result<Vec<f32>, CheckpointError> {
         let mut values = vec![0.0; length];
         self.checkpoint.tensor(name, &[length])?.next_row(&mut values)?;
+        values.iter_mut().zip(by).for_each(|(value, by)| *value /= by);
         self.kernel.numerics().precision().vectors(at).round_slice(&mut values);
         Ok(values)
     }
@@ -506,6 +610,8 @@ struct SideBySide<'a> {
     tensors: Vec<Tensor<'a>>,
     /// The output after the last of each.
     ends: Vec<usize>,
+    /// What multiplies the terms of every output.
+    smooth: Option<&'a [f32]>,
     /// What went wrong first. After that nothing more is read: the matrix is not used.
     problem: Option<WeightsError>,
 }
@@ -518,7 +624,10 @@ impl SideBySide<'_> {
 
 impl Source for SideBySide<'_> {
     fn encoding(&self, output: usize) -> Encoding {
-        self.tensors[self.part(output)].encoding()
+        match self.smooth {
+            Some(_) => Encoding::Values(Format::F32),
+            None => self.tensors[self.part(output)].encoding(),
+        }
     }
 
     fn values(&mut self, output: usize, terms: &mut [f32]) {
@@ -526,6 +635,7 @@ impl Source for SideBySide<'_> {
         if self.problem.is_none() {
             self.problem = self.tensors[part].next_row(terms).err();
         }
+        terms.iter_mut().zip(self.smooth.unwrap_or_default()).for_each(|(term, smooth)| *term *= smooth);
     }
 
     fn blocks(&mut self, output: usize, bytes: &mut [u8], terms: &mut [f32]) {

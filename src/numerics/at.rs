@@ -87,6 +87,13 @@ impl fmt::Display for At {
     }
 }
 
+impl Step {
+    /// The products with weights of every layer.
+    pub const PRODUCTS: [Step; 4] = [Step::Qkv, Step::Output, Step::GateUp, Step::Down];
+    /// Those of them that read what a norm gives, and nothing else does.
+    pub const BEHIND_NORMS: [Step; 2] = [Step::Qkv, Step::GateUp];
+}
+
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident = $name:literal,)*) => {
         /// What an operation does in a forward pass, in the order in which it comes.

@@ -16,6 +16,7 @@ pub mod exact;
 mod flush;
 pub mod format;
 pub mod kernel;
+pub mod kv;
 pub mod order;
 pub mod precision;
 pub mod product;
@@ -23,14 +24,17 @@ pub mod quantizer;
 pub mod random;
 pub mod reveal;
 pub mod rotary;
+pub mod smooth;
 pub mod special;
 pub mod total;
 pub mod tree;
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
+use at::{At, Step};
+use kv::Kv;
 use order::{Launch, Order, OrderError};
-use precision::{Precision, PrecisionError, Site};
+use precision::{Precision, PrecisionError, Recipe, Site};
 
 /// The one NaN that a result may be: hardware differs in the sign and payload of those it makes.
 pub const NAN: f32 = f32::from_bits(0x7FC0_0000);
@@ -49,6 +53,7 @@ pub struct Numerics {
     precision: Precision,
     order: Order,
     threads: NonZeroUsize,
+    kv: Kv,
 }
 
 /// What is added up.
@@ -69,6 +74,17 @@ pub enum Impossible {
     /// Too many threads.
     #[error("no machine has {0} threads for one call: write up to {MOST_THREADS}")]
     Threads(NonZeroUsize),
+    /// Attention that keeps its keys and values as it must.
+    #[error(
+        "attention in {precision} multiplies keys and values in a format of its own, not in {kv}: let them be `{same}`, or leave such \
+         cells out", same = Kv::Same
+    )]
+    Kv {
+        /// What forms attention's products.
+        precision: Precision,
+        /// What was asked for.
+        kv: Kv,
+    },
 }
 
 /// So many threads, if a call can be shared among them.
@@ -87,7 +103,29 @@ impl Numerics {
     ///
     /// When that cannot be computed.
     pub fn new(precision: Precision, order: Order, threads: NonZeroUsize) -> Result<Numerics, Impossible> {
-        Ok(Numerics { precision, order, threads: sharing(threads)? })
+        Ok(Numerics { precision, order, threads: sharing(threads)?, kv: Kv::Same })
+    }
+
+    /// The same with keys and values kept so.
+    ///
+    /// # Errors
+    ///
+    /// When its attention multiplies no others than its own.
+    pub fn with_kv(self, kv: Kv) -> Result<Numerics, Impossible> {
+        let goes = |precision: Precision| kv.goes_with(precision.recipe(At::alone(Site::Attention)));
+        match self.precision.in_steps(&[Step::Scores, Step::Context]).into_iter().find(|own| !goes(*own)) {
+            Some(precision) => Err(Impossible::Kv { precision, kv }),
+            None => Ok(Numerics { kv, ..self }),
+        }
+    }
+
+    /// The same in another precision.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be computed.
+    pub fn in_precision(self, precision: Precision) -> Result<Numerics, Impossible> {
+        Numerics { precision, ..self }.with_kv(self.kv)
     }
 
     /// How terms come about and what rounds.
@@ -105,6 +143,17 @@ impl Numerics {
         self.threads
     }
 
+    /// How keys and values are kept.
+    pub fn kv(self) -> Kv {
+        self.kv
+    }
+
+    /// All rounding points of a product at this place.
+    pub fn recipe(self, at: At) -> Recipe {
+        let recipe = self.precision.recipe(at);
+        if at.site() == Site::Attention { self.kv.stored(recipe) } else { recipe }
+    }
+
     /// The same on so many threads, where these move no bit; where they do, as it is.
     #[must_use]
     pub fn on_threads(self, threads: NonZeroUsize) -> Numerics {
@@ -112,7 +161,7 @@ impl Numerics {
         if under(1) != under(2) {
             return self;
         }
-        Numerics::new(self.precision, self.order, threads).unwrap_or(self)
+        sharing(threads).map_or(self, |threads| Numerics { threads, ..self })
     }
 
     /// Does what it makes of a row depend on how many rows the call has, or on what they hold?
@@ -131,14 +180,18 @@ impl Numerics {
 
 impl fmt::Display for Numerics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/t{}", self.precision, self.order, self.threads)
+        write!(f, "{}/{}/t{}", self.precision, self.order, self.threads)?;
+        if self.kv == Kv::Same { Ok(()) } else { write!(f, "/{KV}{}", self.kv) }
     }
 }
+
+/// What stands before the format of keys and values.
+const KV: &str = "kv:";
 
 /// Why a text does not name a [`Numerics`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NumericsError {
-    /// Not three parts.
+    /// Other parts.
     #[error("`{0}` is not precision/order/threads: write for example `bf16/pairwise/t2`")]
     Shape(String),
     /// The first part.
@@ -147,7 +200,10 @@ pub enum NumericsError {
     /// The second part.
     #[error(transparent)]
     Order(#[from] OrderError),
-    /// All three together.
+    /// The last part.
+    #[error("{0}")]
+    Kv(String),
+    /// All of them together.
     #[error(transparent)]
     Impossible(#[from] Impossible),
 }
@@ -158,13 +214,15 @@ impl FromStr for Numerics {
     fn from_str(text: &str) -> Result<Self, NumericsError> {
         let shape = || NumericsError::Shape(text.to_owned());
         let mut parts = text.split('/');
-        let (Some(precision), Some(order), Some(threads), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(precision), Some(order), Some(threads), kv, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(shape());
         };
+        let kv = kv.map(|kv| kv.strip_prefix(KV).ok_or_else(shape)?.parse().map_err(NumericsError::Kv));
         let threads = threads.strip_prefix('t').and_then(|threads| threads.parse().ok()).ok_or_else(shape)?;
-        Ok(Numerics::new(precision.parse()?, order.parse()?, threads)?)
+        let numerics = Numerics::new(precision.parse()?, order.parse()?, threads)?;
+        Ok(numerics.with_kv(kv.transpose()?.unwrap_or_default())?)
     }
 }
 
@@ -174,12 +232,22 @@ mod tests {
 
     #[test]
     fn numerics_parse_back_to_the_same_value() {
-        for text in
-            ["fp32/exact/t1", "lmul:m=4,scope=attention/split-k:rows/t16", "cast:e3m2,round=up/lanes:8/t2"]
-        {
+        for text in [
+            "fp32/exact/t1",
+            "lmul:m=4,scope=attention/split-k:rows/t16",
+            "cast:e3m2,round=up/lanes:8/t2",
+            "bf16/exact/t1/kv:int4:64,k-sort",
+        ] {
             assert_eq!(text.parse::<Numerics>().unwrap().to_string(), text);
         }
-        for text in ["fp32/exact", "fp32/exact/2", "fp32/exact/t0", "fp32/exact/t1/x", "fp32/exat/t1"] {
+        for text in [
+            "fp32/exact",
+            "fp32/exact/2",
+            "fp32/exact/t0",
+            "fp32/exact/t1/x",
+            "fp32/exat/t1",
+            "fp32/exact/t1/kv:x",
+        ] {
             assert!(text.parse::<Numerics>().is_err(), "{text}");
         }
     }
@@ -195,5 +263,14 @@ mod tests {
             "fp32/exact/t1025".parse::<Numerics>().unwrap_err().to_string(),
             "no machine has 1025 threads for one call: write up to 1024"
         );
+        let refused = PRECISIONS.iter().filter(|entry| {
+            let numerics = Numerics::new(entry.example, Order::SEQUENTIAL, NonZeroUsize::MIN).unwrap();
+            numerics.with_kv("int8".parse().unwrap()).is_err()
+        });
+        let refused: Vec<_> = refused.map(|entry| entry.name).collect();
+        assert_eq!(refused, ["tf32", "cast:e4m3", "cast:e5m2", "cast:eXmY", "lmul"]);
+        // What a map says of other steps is nothing to the cache.
+        assert!("map:bf16;scores=tf32/exact/t1/kv:f16".parse::<Numerics>().is_err());
+        assert!("map:tf32;scores,context=fp32/exact/t1/kv:f16".parse::<Numerics>().is_ok());
     }
 }

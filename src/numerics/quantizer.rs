@@ -59,8 +59,40 @@ pub enum Span {
     Group(NonZeroU16),
     /// So many terms of as many outputs.
     Square(NonZeroU16),
-    /// The whole matrix.
+    /// The whole matrix, or all activations that a place ever reads.
     Tensor,
+    /// The same, whose limits were measured beforehand: values beyond them become the grid's ends.
+    Measured(Limits),
+}
+
+/// The smallest and the largest value that were met, zero among them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// By their bits, so that they can be a part of a name.
+    low: u32,
+    high: u32,
+}
+
+impl Limits {
+    /// Of a place that nothing was measured at: nothing can be made of values there.
+    pub const NONE: Limits = Limits { low: f32::NAN.to_bits(), high: f32::NAN.to_bits() };
+
+    /// From the one to the other.
+    pub fn new(low: f32, high: f32) -> Limits {
+        Limits { low: low.min(0.0).to_bits(), high: high.max(0.0).to_bits() }
+    }
+
+    /// From where to where.
+    pub fn ends(self) -> (f32, f32) {
+        (f32::from_bits(self.low), f32::from_bits(self.high))
+    }
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (low, high) = self.ends();
+        write!(f, "{low}..{high}")
+    }
 }
 
 /// How many bits values take that stand side by side.
@@ -77,7 +109,7 @@ pub struct Bits {
 impl Bits {
     /// Of so many values of one output.
     pub fn of(self, values: usize) -> u64 {
-        let scales = self.shared_by.map_or(1, |values_of_one| values.div_ceil(values_of_one.get()));
+        let scales = values.div_ceil(self.shared_by.map_or(values.max(1), NonZeroUsize::get));
         u64::from(self.code) * values as u64 + u64::from(self.scale) * scales as u64
     }
 }
@@ -187,7 +219,7 @@ impl Quantizer {
     /// How many of so many terms share a scale of their own.
     pub fn group(self, terms: usize) -> usize {
         match self.span {
-            Span::Line | Span::Tensor => terms.max(1),
+            Span::Line | Span::Tensor | Span::Measured(_) => terms.max(1),
             Span::Group(count) | Span::Square(count) => count.get().into(),
         }
     }
@@ -200,7 +232,7 @@ impl Quantizer {
 
     /// Has a vector one scale, which multiplies its finished sums?
     pub fn is_whole(self) -> bool {
-        matches!(self.span, Span::Line | Span::Tensor)
+        matches!(self.span, Span::Line | Span::Tensor | Span::Measured(_))
     }
 
     /// Does what it makes of an output depend on the others?
@@ -235,7 +267,7 @@ impl Quantizer {
     /// The bits that values take.
     pub fn bits(self) -> Bits {
         let shared_by = match self.span {
-            Span::Line | Span::Tensor => None,
+            Span::Line | Span::Tensor | Span::Measured(_) => None,
             Span::Group(count) | Span::Square(count) => Some(count.into()),
         };
         let scale = 8 * (self.scale_bytes() + usize::from(self.zero)) as u32;
@@ -251,7 +283,8 @@ impl Quantizer {
     /// machine's own vectors.
     #[inline(always)]
     pub fn quantize(self, vectors: &[&[f32]]) -> Vec<Quantized> {
-        let broken = |vector: &[f32]| !vector.iter().all(|value| value.is_finite());
+        let unmeasured = self.span == Span::Measured(Limits::NONE);
+        let broken = |vector: &[f32]| unmeasured || !vector.iter().all(|value| value.is_finite());
         let all_broken = self.looks_across() && vectors.iter().any(|vector| broken(vector));
         let mut ranges: Vec<Vec<(f32, f32)>> = vectors.iter().map(|vector| self.ranges(vector)).collect();
         let join = |(low, high): (f32, f32), (other_low, other_high): (f32, f32)| {
@@ -260,7 +293,7 @@ impl Quantizer {
         let outputs = match self.span {
             Span::Square(count) => count.get().into(),
             Span::Tensor => vectors.len().max(1),
-            Span::Line | Span::Group(_) => 1,
+            Span::Line | Span::Group(_) | Span::Measured(_) => 1,
         };
         for ranges in ranges.chunks_mut(outputs) {
             let mut joint = ranges[0].clone();
@@ -282,9 +315,12 @@ impl Quantizer {
         vectors.iter().zip(ranges).map(quantized).collect()
     }
 
-    /// The smallest and the largest of each group, zero among them.
+    /// The smallest and the largest of each group, zero among them: those that were measured, or else those that are there.
     #[inline(always)]
     fn ranges(self, values: &[f32]) -> Vec<(f32, f32)> {
+        if let Span::Measured(limits) = self.span {
+            return vec![limits.ends()];
+        }
         let range = |values: &[f32]| {
             let fold = |(low, high): (f32, f32), value: &f32| (low.min(*value), high.max(*value));
             values.iter().fold((0.0, 0.0), fold)
@@ -383,18 +419,18 @@ impl Span {
             Span::Line => side.line().to_owned(),
             Span::Group(count) => format!("g{count}"),
             Span::Square(count) => format!("s{count}"),
-            Span::Tensor => "tensor".to_owned(),
+            Span::Tensor | Span::Measured(_) => "tensor".to_owned(),
         }
     }
 
-    /// The span of that name. Groups are whole bytes of codes, whatever these take.
+    /// The span of that name; a tensor of activations is none yet that was measured. Groups are whole bytes of codes, whatever these take.
     pub fn named(text: &str, side: Side) -> Option<Span> {
         let count = |digits: &str| {
             let count = digits.parse().ok().filter(|count| (8..=1024).contains(count) && count % 8 == 0);
             count.filter(|_| !digits.starts_with(['0', '+'])).and_then(NonZeroU16::new)
         };
         match text {
-            "tensor" if side == Side::Weights => Some(Span::Tensor),
+            "tensor" => Some(Span::Tensor),
             _ if text == side.line() => Some(Span::Line),
             _ => match text.split_at_checked(1)? {
                 ("g", digits) => count(digits).map(Span::Group),
@@ -514,7 +550,29 @@ mod tests {
         ] {
             assert_eq!(Quantizer::named(name, Side::Weights), None, "{name}");
         }
-        assert_eq!(Quantizer::named("e4m3-f32-tensor", Side::Activations), None);
+        assert_eq!(Quantizer::named("e4m3-f32-s128", Side::Activations), None);
+    }
+
+    #[test]
+    fn what_lies_beyond_limits_that_were_measured_becomes_the_grid_s_end() {
+        let measured = |name: &str, limits: Limits, given: &[f32]| -> Vec<f32> {
+            let quantizer = quantizer(name).over(Span::Measured(limits));
+            quantizer.quantize(&[given]).remove(0).values(given.len()).collect()
+        };
+        let given = [-300.0, -12.7, 0.26, 12.7, 300.0];
+        let limits = Limits::new(-3.0, 12.7);
+        assert_eq!(measured("int8-f32-tensor", limits, &given), [-12.7, -12.7, 0.3, 12.7, 12.7]);
+        assert_eq!(
+            measured("e4m3-f32-tensor", Limits::new(0.0, 448.0), &given[..1]),
+            [-300.0_f32.min(288.0)]
+        );
+        // With a zero the grid reaches no further below it than what was measured.
+        let ends = measured("int8-f32-tensor-zero", Limits::new(-5.1, 20.4), &given);
+        assert_eq!(ends[0], ends[1].min(-5.1));
+        assert_eq!((ends[0], ends[4]), (-5.1, 20.4));
+        assert_eq!(measured("int8-f32-tensor", Limits::new(1.0, -1.0), &given), [0.0; 5]);
+        let nothing = quantizer("int8-f32-tensor").over(Span::Measured(Limits::NONE));
+        assert!(nothing.quantize(&[&given]).remove(0).whole.is_nan());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     words::{grouped, plural, points, share, standard},
 };
 use crate::{
-    cell::{Axis, Cell},
+    cell::Cell,
     numerics::total::mean,
     stats::{proportion::Proportion, spread::deviation},
     suite::{answer::product::Carry, score::Outcome},
@@ -31,7 +31,7 @@ pub(super) fn all(report: &Report, room: Room) -> Vec<Table> {
 fn members<'r>(report: &'r Report, row: &PrecisionRow) -> Vec<&'r CellRow> {
     let is_of = |cell: &&CellRow| {
         let compute = cell.cell.compute.engine().to_string();
-        (&compute, &cell.cell.get(Axis::Precision).to_string()) == (&row.engine, &row.precision)
+        (&compute, &cell.cell.precision()) == (&row.engine, &row.precision)
             && cell.cell.drawing() == row.drawing
             && !report.run.beside.contains(&cell.cell)
     };

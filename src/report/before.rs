@@ -44,7 +44,7 @@ impl Report {
         });
         let course = |row: &PrecisionRow| {
             let is_of = |cell: &Cell| {
-                (cell.compute.engine().to_string(), cell.get(Axis::Precision).to_string(), cell.drawing())
+                (cell.compute.engine().to_string(), cell.precision(), cell.drawing())
                     == (row.engine.clone(), row.precision.clone(), row.drawing.clone())
             };
             CourseRow::pooled(pairs.iter().filter(|(cell, _)| is_of(cell)).map(|(_, tally)| *tally))

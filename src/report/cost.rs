@@ -5,12 +5,7 @@ use super::{
     table::{Column, Table},
     words::{grouped, scaled, share},
 };
-use crate::{
-    cell::{Axis, Cell},
-    model::Cost,
-    plan::references::References,
-    stats::proportion::Proportion,
-};
+use crate::{cell::Cell, model::Cost, plan::references::References, stats::proportion::Proportion};
 
 /// Cells in a sentence, before the rest is counted.
 const NAMED: usize = 6;
@@ -109,8 +104,7 @@ pub(super) fn sentence(front: &[Point]) -> String {
 
 /// What the precision of a cell is called.
 fn named(row: &CellRow) -> String {
-    let [engine, precision] = [Axis::Engine, Axis::Precision].map(|axis| row.cell.get(axis).to_string());
-    PrecisionRow::named(&engine, &precision)
+    PrecisionRow::named(&row.cell.compute.engine().to_string(), &row.cell.precision())
 }
 
 /// What a token costs in each precision; nothing where no cost is known.

@@ -123,7 +123,8 @@ pub struct PrecisionRow {
     /// Who computes.
     #[schemars(regex(pattern = Axis::Engine.whole_pattern()))]
     pub engine: String,
-    /// In which precision, or `its own` where the engine takes none.
+    /// In which precision, and with keys and values kept in what, if in another format than attention's (`bf16/kv:int4`); or `its own`
+    /// where the engine takes none.
     #[schemars(regex(pattern = PrecisionRow::pattern()))]
     pub precision: String,
     /// What the names of its cells say of how they draw, such as `T0.6/k20`; nothing where they draw as the run says.
@@ -149,7 +150,9 @@ pub struct PrecisionRow {
 impl PrecisionRow {
     /// What its precision looks like: a regular expression.
     fn pattern() -> String {
-        format!("^({}|{})$", Axis::Precision.pattern(), Setting::Own(Axis::Precision))
+        let (precision, kv) = (Axis::Precision.pattern(), Axis::KvFormat);
+        let kv = format!("/{}{}", kv.entry().tag, kv.pattern());
+        format!("^({precision}({kv})?|{})$", Setting::Own(Axis::Precision))
     }
 
     /// What it is called: a precision of the usual engine by itself, and an engine that takes none likewise.

@@ -238,7 +238,7 @@ impl Report {
         };
         let precisions = evidence.families().iter().map(|family| PrecisionRow {
             engine: family.engine.to_string(),
-            precision: family.precision.to_string(),
+            precision: family.precision.clone(),
             drawing: family.cells().first().map(Cell::drawing).unwrap_or_default(),
             draws: family.draws().map(DrawsRow::of),
             cells: family.cells().len(),

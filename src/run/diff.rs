@@ -28,7 +28,7 @@ pub enum Side {
     /// A run's folder.
     Run(Run),
     /// One of its cells.
-    Cell(Run, Cell),
+    Cell(Run, Box<Cell>),
     /// A log of lm-evaluation-harness.
     Log(Vec<Loaded>),
 }
@@ -95,7 +95,7 @@ impl Side {
             }
             Some("json") => {
                 let (folder, cell) = cell_of_file(path)?;
-                Ok(Side::Cell(Run::open(&folder)?, cell))
+                Ok(Side::Cell(Run::open(&folder)?, Box::new(cell)))
             }
             _ => Ok(Side::Run(Run::open(path)?)),
         }

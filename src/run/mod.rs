@@ -1,6 +1,7 @@
 //! The main loop: every cell of a plan, one after the other, and what is done of it written down before more is asked.
 
 pub mod bisect;
+pub mod calibrate;
 pub mod certify;
 pub mod diff;
 pub mod export;
@@ -462,8 +463,8 @@ impl<'a> Work<'a> {
 
     /// What the precision of a cell costs, where its engine keeps weights that are here.
     fn cost(&self, cell: Cell) -> Result<Option<Cost>, EngineError> {
-        let kept = cell.compute.precision().zip(self.subject.weights);
-        let cost = kept.map(|(precision, weights)| Cost::of(weights, precision, cell.serving.batch));
+        let kept = cell.compute.stored().zip(self.subject.weights);
+        let cost = kept.map(|(numerics, weights)| Cost::of(weights, numerics, cell.serving.batch));
         Ok(cost.transpose()?)
     }
 

@@ -122,9 +122,7 @@ pub fn sensitivity(
     let run = opened(folder, subject)?;
     let sides = [side(&run, lower.cell)?, side(&run, lower.cell)?];
     let own = sides[0].numerics;
-    // The same order and threads can compute everything.
-    let to = Numerics::new(lower.to, own.order(), own.threads())
-        .map_err(|error| BisectError::Refused(error.to_string()))?;
+    let to = own.in_precision(lower.to).map_err(|error| BisectError::Refused(error.to_string()))?;
     let mut read = Read::open(&run, [lower.cell; 2], &sides)?;
     let mut halves = [Chosen::default(), Chosen::default()];
     for item in 0..read.passages.items().min(lower.items as u64) {

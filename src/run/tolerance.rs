@@ -256,8 +256,7 @@ fn change(name: &str, numerics: Numerics) -> Result<Change, RunFailure> {
         let faults: Vec<_> = FAULTS.iter().map(|(name, _)| *name).collect();
         refused(&format!("`{name}` is not a fault ({}), and as a precision: {error}", faults.join(", ")))
     })?;
-    let numerics = Numerics::new(precision, numerics.order(), numerics.threads());
-    Ok(Change::Numerics(numerics.map_err(|error| refused(&error.to_string()))?))
+    Ok(Change::Numerics(numerics.in_precision(precision).map_err(|error| refused(&error.to_string()))?))
 }
 
 /// Finds where the limits of a null lie, the cells of a plan, and what they see. `watch` is told how many of how many readings are done.

@@ -5,6 +5,7 @@
 //! | `run.json` | [`About`]: what runs and what must hold, written before the first cell |
 //! | `items.jsonl` | a [`Question`] a line |
 //! | `vocabulary.json` | the text of every token |
+//! | `calibrations/NAME.jsonl` | what a cell's name calls `calibration=NAME`, as its file said it |
 //! | `cells/CELL.json` | [`Record`]: what became of a cell, written after its trace |
 //! | `cells/CELL.partial` | what is done of a cell that still runs, see [`super::partial`] |
 //! | `traces/DIGEST/` | what cells left behind, see [`super::trace`] |
@@ -29,8 +30,9 @@ use super::{
     trace::{self, TreeFile, UNFINISHED},
 };
 use crate::{
-    cell::Cell,
+    cell::{Cell, calibration},
     digest::Digest,
+    numerics::precision::{Calibration, Precision},
     record::{About, Explained, PROGRAM, Record, SelfTested},
     source::Blame,
     suite::question::Question,
@@ -50,6 +52,7 @@ const VOCABULARY: &str = "vocabulary.json";
 const CELLS: &str = "cells";
 const PARTIAL: &str = ".partial";
 const SERVERS: &str = "servers";
+const CALIBRATIONS: &str = "calibrations";
 const LOCK: &str = ".lock";
 /// How the names of all files begin that are written of a run when it has been judged.
 const REPORT: &str = "report.";
@@ -267,6 +270,7 @@ impl Locked {
         let is_trace = |name: &str| name.parse::<Digest>().is_ok();
         self.remove_all(CELLS, &is_cell)?;
         self.remove_all(SERVERS, &|name| name.ends_with(".log"))?;
+        self.remove_all(CALIBRATIONS, &|name| name.ends_with(".jsonl"))?;
         self.remove_all(trace::TRACES, &is_trace)
     }
 
@@ -309,6 +313,12 @@ impl Locked {
 
     fn about(&self, about: About) -> Result<Run, RunError> {
         write_sealed(&self.folder.join(RUN), &about)?;
+        // Whoever computes a cell again needs them, wherever the folder is then.
+        for calibration in calibrations(&about.cells) {
+            if let Some(text) = calibration.text() {
+                super::write(&calibration_file(&self.folder, calibration), text.as_bytes())?;
+            }
+        }
         Ok(Run { folder: self.folder.clone(), about })
     }
 
@@ -371,6 +381,20 @@ impl Run {
                 let problem = format!("it is not what was written: its digest is {found}");
                 return Err(RunError::Damaged { path, problem, way_out: AGAIN });
             }
+        }
+        for calibration in calibrations(&about.cells).into_iter().filter(|own| own.text().is_none()) {
+            let path = calibration_file(folder, calibration);
+            let text = match fs::read_to_string(&path) {
+                // Nothing but an engine needs it, and that says so.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                read => read.map_err(|error| RunError::Read { path: path.clone(), error })?,
+            };
+            let problem = match calibration::read(&path.display().to_string(), &text) {
+                Ok(read) if read == calibration => continue,
+                Ok(read) => format!("it is not what was written: it is calibration={read}"),
+                Err(problems) => format!("it is not what was written: {problems}"),
+            };
+            return Err(RunError::Damaged { path, problem, way_out: AGAIN });
         }
         Ok(Run { folder: folder.to_owned(), about })
     }
@@ -470,6 +494,19 @@ impl Run {
 /// The folder for what servers say that a run has started: it is nobody's evidence.
 pub fn servers(folder: &Path) -> PathBuf {
     folder.join(SERVERS)
+}
+
+/// What cells read that was measured beforehand.
+fn calibrations(cells: &[Cell]) -> Vec<Calibration> {
+    let mut found: Vec<Calibration> =
+        cells.iter().filter_map(|cell| cell.compute.precision()).flat_map(Precision::calibrations).collect();
+    let mut seen = HashSet::new();
+    found.retain(|calibration| seen.insert(*calibration));
+    found
+}
+
+fn calibration_file(folder: &Path, calibration: Calibration) -> PathBuf {
+    folder.join(CALIBRATIONS).join(format!("{calibration}.jsonl"))
 }
 
 /// The file of a cell.

@@ -17,6 +17,7 @@ use crate::{
     engine::environment::Environment,
     model::Cost,
     numerics::{
+        at::{At, Step},
         choice::{Drawing, TopK},
         total::Mean,
     },
@@ -81,8 +82,8 @@ const CUTS: (&str, usize) = ("tok_chunk", 16);
 pub struct Family {
     /// Who computes.
     pub engine: EngineName,
-    /// In which precision, where the engine takes one.
-    pub precision: Setting,
+    /// What it is called, as a cell says it.
+    pub precision: String,
     /// What its draws do otherwise than the run says.
     pub drawing: Drawing,
     /// Its cells.
@@ -225,10 +226,10 @@ impl Evidence {
         let mut families: Vec<Family> = Vec::new();
         for known in cells.iter().filter_map(|cell| self.known(*cell)) {
             let engine = known.cell.compute.engine();
-            let precision = known.cell.get(Axis::Precision);
+            let precision = known.cell.precision();
             let drawing = known.cell.serving.drawing;
             let found = families.iter_mut().find(|family| {
-                (family.engine, family.precision, family.drawing) == (engine, precision, drawing)
+                (family.engine, &family.precision, family.drawing) == (engine, &precision, drawing)
             });
             match found {
                 Some(family) => family.cells.push(known.cell),
@@ -442,6 +443,12 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
         Axis::Threads => either(differ(cells, |known| known.launches.threads), trees_differ(cells)),
         // Two names may stand for one tree.
         Axis::Order => trees_differ(cells),
+        // Two names may stand for one format; sorted channels are added in another order.
+        Axis::KvFormat => differ(cells, |known| {
+            let Compute::Lab(numerics) = known.cell.compute else { return Some(None) };
+            let kept = [Step::Scores, Step::Context].map(|step| numerics.recipe(At::layer(0, step)).weights);
+            Some(Some((kept, numerics.kv().sorts_keys())))
+        }),
         Axis::Batch => either(
             differ(cells, |known| known.launches.prefill_rows),
             differ(cells, |known| known.launches.decode_rows),

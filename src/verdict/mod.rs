@@ -500,6 +500,7 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::Neighbors | Axis::Arrival => "under one setting or more the server decoded one row at a time",
         Axis::Cache => "the server read as much of every prompt",
         Axis::Order => "these names stand for one tree",
+        Axis::KvFormat => "these names stand for one format",
         axis if axis.is_of_draws() => "the best token was taken, whatever it says",
         _ => "it made no difference to what ran",
     }

@@ -8,7 +8,7 @@ use reprocheck::{
         envelope::Envelope,
         key::{PrivateKey, PublicKey},
     },
-    cell::{Cell, map},
+    cell::{Cell, calibration, map},
     digest::Digest,
     engine::{
         script::Script,
@@ -81,6 +81,13 @@ pub(crate) const READERS: &[Reader] = &[
         {
             let again = map::read("a.map", &map::written(precision)).map_err(said);
             assert_eq!(again, Ok(precision), "a map is read as it is written");
+        }
+    }),
+    reader("calibration", |bytes, _| {
+        if let Ok(text) = str::from_utf8(bytes)
+            && let Ok(read) = calibration::read("a.jsonl", text).map_err(said)
+        {
+            assert_eq!(read.text(), Some(text), "it is known by what its file says");
         }
     }),
     reader("script", |bytes, _| {

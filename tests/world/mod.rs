@@ -15,7 +15,7 @@ use reprocheck::{
     digest::Digest,
     engine::environment::Environment,
     model::{Checkpoint, Cost, embedded::MODELS},
-    numerics::{choice::Candidate, precision::Precision},
+    numerics::{Numerics, choice::Candidate},
     plan::Plan,
     record::{About, Asked, Model},
     report::{Missing, Report},
@@ -88,10 +88,10 @@ pub(crate) fn thousand(items: u64) -> Report {
 /// What the precision of a cell costs the first model of the binary.
 fn cost(cell: &Cell) -> Option<Cost> {
     static MODEL: LazyLock<Checkpoint> = LazyLock::new(|| Checkpoint::embedded(&MODELS[0]).unwrap());
-    static COSTS: LazyLock<Mutex<HashMap<(Precision, NonZeroUsize), Cost>>> = LazyLock::new(Mutex::default);
-    let (precision, batch) = (cell.compute.precision()?, cell.serving.batch);
+    static COSTS: LazyLock<Mutex<HashMap<(Numerics, NonZeroUsize), Cost>>> = LazyLock::new(Mutex::default);
+    let (numerics, batch) = (cell.compute.stored()?, cell.serving.batch);
     let mut costs = COSTS.lock().unwrap();
-    Some(*costs.entry((precision, batch)).or_insert_with(|| Cost::of(&MODEL, precision, batch).unwrap()))
+    Some(*costs.entry((numerics, batch)).or_insert_with(|| Cost::of(&MODEL, numerics, batch).unwrap()))
 }
 
 const HEAD: &str = "suites = [\"carry_chain\"]\n";

@@ -66,9 +66,20 @@ impl Codes {
         whole * self.rows_of_group() + last
     }
 
+    /// Quantizes one more output and takes it; tells what it is worth.
+    pub(super) fn take(&mut self, values: &[f32]) -> Vec<f32> {
+        let quantized = self.quantizer.quantize(&[values]).remove(0);
+        self.push(&quantized);
+        quantized.values(self.group()).collect()
+    }
+
     /// Takes one more output.
     pub(super) fn push(&mut self, output: &Quantized) {
         let (panel, lane) = (self.columns / PANEL, self.columns % PANEL);
+        let rows = (panel + 1) * self.rows_of_panel();
+        if rows > self.rows.len() {
+            self.rows.resize(rows, ByteRow::zeroed());
+        }
         let Quantizer { grid, scale, zero: has_zero, .. } = self.quantizer;
         let (group, bits) = (self.group(), grid.bits() as usize);
         let groups = output.codes.chunks(group).zip(output.zeros.iter().zip(&output.scales));
@@ -117,6 +128,19 @@ impl Codes {
     pub(super) fn widen(&self, isa: Isa, panel: usize, first: usize, out: &mut [FloatRow]) {
         let terms = out.len();
         self.dispatch(isa, [panel], first..first + terms, Out(out));
+    }
+
+    /// The same of a matrix whose terms are the outputs here, and its outputs the terms, from its first term on.
+    pub(super) fn widen_turned(&self, isa: Isa, panel: usize, out: &mut [FloatRow]) {
+        let first = panel * PANEL;
+        let mut turned = [FloatRow([0.0; PANEL]); PANEL];
+        let turned = &mut turned[..PANEL.min(self.depth - first)];
+        for (own, out) in out.chunks_mut(PANEL).enumerate() {
+            self.widen(isa, own, first, turned);
+            for (term, row) in out.iter_mut().enumerate() {
+                row.0.iter_mut().zip(&*turned).for_each(|(value, turned)| *value = turned.0[term]);
+            }
+        }
     }
 
     /// Adds the products of a row of activations with the terms of panels to their sums, one after the other.
@@ -300,7 +324,7 @@ impl<const STEP: u32> Worth for Whole<STEP> {
 
     #[inline(always)]
     fn of(self, code: u32, origin: f32) -> f32 {
-        f32::from_bits(UNITS.to_bits() | STEP * code) - origin
+        f32::from_bits(UNITS.to_bits() | (STEP * code)) - origin
     }
 }
 

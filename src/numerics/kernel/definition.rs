@@ -22,12 +22,24 @@ pub struct Definition {
 /// A matrix as it is, output after output.
 #[derive(Clone, Debug)]
 pub struct Plain {
-    format: Format,
+    stored: Storage,
     depth: usize,
     /// What each output is worth.
     columns: Vec<Vec<f32>>,
     /// Its codes, where it has some.
     codes: Vec<Quantized>,
+}
+
+impl Plain {
+    /// What a key or a value is worth once it is kept.
+    fn stored(&self, vector: &[f32]) -> Vec<f32> {
+        match self.stored {
+            Storage::Codes(quantizer) => {
+                quantizer.quantize(&[vector]).remove(0).values(quantizer.group(vector.len())).collect()
+            }
+            stored => vector.iter().map(|&term| stored.format().round(term)).collect(),
+        }
+    }
 }
 
 static ALONE: Workers = Workers::alone();
@@ -44,16 +56,16 @@ impl Kernel for Definition {
     }
 
     fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Plain {
-        let recipe = self.numerics.precision().recipe(at);
+        let recipe = self.numerics.recipe(at);
         let most = recipe.most_terms();
         assert!(depth <= most, "{depth} products of 8-bit integers may overflow a sum of 32 bits");
-        let (format, codes) = (recipe.weights.format(), Vec::new());
-        let mut plain = Plain { format, depth, columns: vec![vec![0.0; depth]; columns], codes };
+        let (stored, codes) = (recipe.weights, Vec::new());
+        let mut plain = Plain { stored, depth, columns: vec![vec![0.0; depth]; columns], codes };
         for (column, terms) in plain.columns.iter_mut().enumerate() {
             source.values(column, terms);
-            terms.iter_mut().for_each(|term| *term = plain.format.round(*term));
+            terms.iter_mut().for_each(|term| *term = stored.format().round(*term));
         }
-        if let Storage::Codes(quantizer) = recipe.weights {
+        if let Storage::Codes(quantizer) = stored {
             plain.codes = quantizer.quantize(&plain.columns.iter().map(Vec::as_slice).collect::<Vec<_>>());
             for (column, codes) in plain.columns.iter_mut().zip(&plain.codes) {
                 *column = codes.values(quantizer.group(depth)).collect();
@@ -66,13 +78,12 @@ impl Kernel for Definition {
         match end {
             End::Column(terms) => {
                 assert_eq!(terms.len(), weights.depth, "a key is as long as the others");
-                weights.columns.push(terms.iter().map(|&term| weights.format.round(term)).collect());
+                weights.columns.push(weights.stored(terms));
             }
             End::Row(terms) => {
                 assert_eq!(terms.len(), weights.columns.len(), "a value is as long as the others");
-                for (column, &term) in weights.columns.iter_mut().zip(terms) {
-                    column.push(weights.format.round(term));
-                }
+                let terms = weights.stored(terms);
+                weights.columns.iter_mut().zip(terms).for_each(|(column, term)| column.push(term));
                 weights.depth += 1;
             }
         }
@@ -84,7 +95,7 @@ impl Kernel for Definition {
         let (format, order) = (precision.activations(at), self.numerics.order_of(Reduction::Row));
         match op {
             Op::Product(jobs) => {
-                let recipe = precision.recipe(at);
+                let recipe = self.numerics.recipe(at);
                 let order = self.numerics.order_of(Reduction::Product(at.site()));
                 jobs.into_iter().for_each(|job| product(&recipe, order, launch, job));
             }

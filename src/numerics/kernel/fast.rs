@@ -108,7 +108,7 @@ impl Fast {
     }
 
     fn product(&self, at: At, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
-        let recipe = self.numerics.precision().recipe(at);
+        let recipe = self.numerics.recipe(at);
         let order = self.numerics.order_of(Reduction::Product(at.site()));
         let prepare = |job| Prepared::new(self.isa, recipe, order, launch, &self.schedules, job);
         let panels = |job: &Job<'_, Packed>| job.weights.columns.div_ceil(PANEL);
@@ -256,7 +256,7 @@ impl Kernel for Fast {
     }
 
     fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Packed {
-        let recipe = self.numerics.precision().recipe(at);
+        let recipe = self.numerics.recipe(at);
         let order = self.numerics.order_of(Reduction::Product(at.site()));
         Packed::new(recipe, order, columns, depth, source)
     }

@@ -77,7 +77,7 @@ impl KernelFault {
 
     /// What a second kernel computes that stands in for the first.
     fn other(self, numerics: Numerics) -> Option<Numerics> {
-        let (precision, order, threads) = (numerics.precision(), numerics.order(), numerics.threads());
+        let (precision, order) = (numerics.precision(), numerics.order());
         let (precision, order) = match self {
             KernelFault::AddsInAnotherOrder if order == Order::REVERSED => (precision, Order::SEQUENTIAL),
             KernelFault::AddsInAnotherOrder => (precision, Order::REVERSED),
@@ -85,7 +85,9 @@ impl KernelFault {
             KernelFault::RoundsTowardZero => (Precision::Fp32, order),
             _ => return None,
         };
-        Some(Numerics::new(precision, order, threads).expect("a precision of floats goes with every order"))
+        let other = Numerics::new(precision, order, numerics.threads())
+            .and_then(|other| other.with_kv(numerics.kv()));
+        Some(other.expect("a precision of floats goes with every order"))
     }
 }
 

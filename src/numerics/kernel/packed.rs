@@ -108,6 +108,8 @@ pub(super) enum Store {
     Kept(Kept),
     /// Codes of few bits and their scales, in their own order.
     Codes(Codes),
+    /// The same of a matrix that grows by a term: each term stands as an output, because its scales are its own.
+    Turned(Codes),
 }
 
 /// Are these codes 8-bit integers on both sides, one scale each? Then they are multiplied as such.
@@ -130,6 +132,17 @@ enum Growth {
     Columns(Option<Vec<u32>>),
     /// By a term at a time.
     Rows,
+}
+
+impl Growth {
+    /// Of so many outputs of so many terms to begin with.
+    fn of(columns: usize, depth: usize, walk: Option<Vec<u32>>) -> Growth {
+        match (depth, columns) {
+            (0, _) => Growth::Rows,
+            (_, 0) => Growth::Columns(walk),
+            _ => Growth::None,
+        }
+    }
 }
 
 /// The right-hand side of the fast kernel's products.
@@ -212,11 +225,7 @@ impl Packed {
             }
             packed.store.set_panel(start / PANEL, &panel[..width * depth], width, walk.as_deref());
         }
-        packed.growth = match (depth, columns) {
-            (0, _) => Growth::Rows,
-            (_, 0) => Growth::Columns(walk),
-            _ => Growth::None,
-        };
+        packed.growth = Growth::of(columns, depth, walk);
         packed
     }
 
@@ -230,6 +239,22 @@ impl Packed {
         source: &mut dyn Source,
     ) -> Packed {
         let valued = recipe.product == Product::Fused;
+        let growth = Growth::of(columns, depth, None);
+        if valued && depth == 0 {
+            let store = Store::Turned(Codes::new(quantizer, valued, 0, columns));
+            let bounds = (order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]);
+            return Packed {
+                columns,
+                depth,
+                recipe,
+                order,
+                walked: false,
+                growth,
+                store,
+                bounds,
+                magnitudes: None,
+            };
+        }
         let panels = columns.div_ceil(PANEL);
         let mut store = if are_integers(&recipe) {
             let mut rows = Panels::new();
@@ -268,7 +293,6 @@ impl Packed {
                 }
             }
         }
-        let growth = Growth::None;
         Packed { columns, depth, recipe, order, walked: false, growth, store, bounds, magnitudes: None }
     }
 
@@ -310,7 +334,7 @@ impl Packed {
             Store::Code8(_, panels) => panels.bytes(),
             Store::Integer(panels, scales) => panels.bytes() + size_of_val(scales.as_slice()),
             Store::Kept(kept) => kept.bytes(),
-            Store::Codes(codes) => codes.bytes(),
+            Store::Codes(codes) | Store::Turned(codes) => codes.bytes(),
         };
         entries
             + self.bounds.as_deref().map_or(0, size_of_val)
@@ -333,7 +357,7 @@ impl Packed {
             }
             Store::Integer(..) => unreachable!("no table and no head is stored as integers"),
             Store::Kept(kept) => kept.column(column, out),
-            Store::Codes(_) => unreachable!("no table and no head is stored as codes"),
+            Store::Codes(_) | Store::Turned(_) => unreachable!("no table and no head is stored as codes"),
         }
         if let Some(walk) = walk.filter(|_| self.walked) {
             let walked = out.to_vec();
@@ -351,10 +375,14 @@ impl Packed {
             Some(walk) => walk.iter().map(|&term| terms[term as usize]).collect(),
             None => terms.to_vec(),
         };
-        self.recipe.weights.format().round_slice(&mut terms);
         let (panel, lane) = (self.columns / PANEL, self.columns % PANEL);
-        self.store.make_room(self.depth, panel + 1);
-        self.store.set_column(panel, lane, &terms);
+        if let Store::Codes(codes) = &mut self.store {
+            terms = codes.take(&terms);
+        } else {
+            self.recipe.weights.format().round_slice(&mut terms);
+            self.store.make_room(self.depth, panel + 1);
+            self.store.set_column(panel, lane, &terms);
+        }
         if let Some(bounds) = &mut self.bounds {
             bounds.push(Bound::of(&terms));
         }
@@ -370,10 +398,16 @@ impl Packed {
         assert_eq!(terms.len(), self.columns, "a value is as long as the others");
         assert!(matches!(self.growth, Growth::Rows), "only a matrix that began without terms grows by one");
         let mut terms = terms.to_vec();
-        self.recipe.weights.format().round_slice(&mut terms);
-        self.store.make_room(self.depth + 1, self.columns.div_ceil(PANEL));
+        if let Store::Turned(codes) = &mut self.store {
+            terms = codes.take(&terms);
+        } else {
+            self.recipe.weights.format().round_slice(&mut terms);
+            self.store.make_room(self.depth + 1, self.columns.div_ceil(PANEL));
+            for (panel, terms) in terms.chunks(PANEL).enumerate() {
+                self.store.set_row(panel, self.depth, terms);
+            }
+        }
         for (panel, terms) in terms.chunks(PANEL).enumerate() {
-            self.store.set_row(panel, self.depth, terms);
             if let Some(magnitudes) = &mut self.magnitudes {
                 magnitudes.resize(magnitudes.len().max(panel + 1), Magnitudes::NONE);
                 magnitudes[panel] = magnitudes[panel].and(terms);
@@ -433,8 +467,9 @@ impl WithSimd for Scan<'_> {
     }
 }
 
-/// Keys and values come as values.
-const NEVER_GROWS: &str = "what is kept as it was stored does not grow";
+/// Codes take a key or a value by themselves.
+const NEVER_GROWS: &str =
+    "what is kept as it was stored does not grow, and codes take what comes by themselves";
 
 impl Store {
     /// Room for so many rows in each of so many panels, all zero.
@@ -462,7 +497,7 @@ impl Store {
             Store::Integer(rows, _) => {
                 rows.make_room(depth.div_ceil(QUAD), panels, QuadRow([[QuadRow::ZERO; QUAD]; PANEL]));
             }
-            Store::Kept(_) | Store::Codes(_) => unreachable!("{NEVER_GROWS}"),
+            Store::Kept(_) | Store::Codes(_) | Store::Turned(_) => unreachable!("{NEVER_GROWS}"),
         }
     }
 
@@ -508,7 +543,7 @@ impl Store {
                 rows.row(panel, row).0 = lanes(terms, |value| format.encode(value) as u8);
             }
             Store::Integer(..) => unreachable!("no cache is stored as integers"),
-            Store::Kept(_) | Store::Codes(_) => unreachable!("{NEVER_GROWS}"),
+            Store::Kept(_) | Store::Codes(_) | Store::Turned(_) => unreachable!("{NEVER_GROWS}"),
         }
     }
 
@@ -521,7 +556,7 @@ impl Store {
                 Store::Code16(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u16,
                 Store::Code8(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u8,
                 Store::Integer(..) => unreachable!("no cache is stored as integers"),
-                Store::Kept(_) | Store::Codes(_) => unreachable!("{NEVER_GROWS}"),
+                Store::Kept(_) | Store::Codes(_) | Store::Turned(_) => unreachable!("{NEVER_GROWS}"),
             }
         }
     }

@@ -66,6 +66,9 @@ impl Task<'_> {
             Store::Codes(codes) => {
                 return self.in_walk(scratch, |own| codes.widen(self.isa, panel, 0, own));
             }
+            Store::Turned(codes) => {
+                return self.in_walk(scratch, |own| codes.widen_turned(self.isa, panel, own));
+            }
         }
         scratch
     }

@@ -347,6 +347,14 @@ impl Map {
         parts
     }
 
+    /// All that hold at these steps of a layer, each once.
+    pub(super) fn in_steps(self, steps: &[Step]) -> Vec<Precision> {
+        let Table { layers, beyond, .. } = self.0;
+        let numbers = || steps.iter().filter_map(|step| step.number());
+        let rows = layers.iter().chain([beyond]);
+        distinct(&rows.flat_map(|row| numbers().map(move |number| row[number])).collect::<Vec<_>>())
+    }
+
     /// Where something else holds than the base: the same rules for the same map, the later of two that meet being right.
     pub fn rules(self) -> Vec<Rule> {
         let Table { base, layers, beyond } = self.0;

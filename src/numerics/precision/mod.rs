@@ -1,17 +1,19 @@
 //! The table of precisions: what is stored how, how a product is formed, and where it all rounds.
 
+mod calibration;
 mod map;
 mod name;
 mod scaled;
 
 use std::mem::discriminant;
 
-pub(crate) use self::{map::plain, name::pattern};
 pub use self::{
+    calibration::{Calibration, CalibrationError, Channels, file_in},
     map::{Layers, Map, MapError, Rule, Where, file_of},
     name::PrecisionError,
     scaled::Scaled,
 };
+pub(crate) use self::{map::plain, name::pattern};
 pub use super::quantizer::Bits;
 pub use super::{at::Site, product::Threshold};
 use super::{
@@ -242,8 +244,9 @@ const MAP: &str = "map:FILE";
 const SCALED: &str = "scaled";
 /// How the name of a quantizer is shown.
 const QUANTIZER: &str = "GRID-SCALE-SPAN";
-const BOTH: &[&str] = &["channel|gN|sN|tensor", "a=token|gN", "compute=bf16|fp16|fp32", SUM];
-const WEIGHTS: &[&str] = &["channel|gN|sN|tensor", "compute=bf16|fp16|fp32", SUM];
+const BOTH: &[&str] =
+    &["channel|gN|sN|tensor", "a=token|gN|tensor", "compute=bf16|fp16|fp32", SUM, "calibration=FILE"];
+const WEIGHTS: &[&str] = &["channel|gN|sN|tensor", "compute=bf16|fp16|fp32", SUM, "calibration=FILE"];
 const SUM: &str = "sum=f32|bf16|f16|eXmY";
 const MINIFLOAT_PARAMETERS: &[&str] =
     &["round=even|away|up|down|zero|half-zero", "saturate=yes|no", "subnormal=yes|no", SUM];
@@ -421,7 +424,13 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
         name: SCALED,
         sentence: "any quantizers, spelled out: grid-scale-span of weights and of activations, -zero where codes have one",
         rounds: "weights, and activations if told, to their codes; sums as its spans have them; everything else as its compute",
-        parameters: &["w=GRID-SCALE-SPAN", "a=GRID-SCALE-SPAN", "compute=bf16|fp16|fp32", SUM],
+        parameters: &[
+            "w=GRID-SCALE-SPAN",
+            "a=GRID-SCALE-SPAN",
+            "compute=bf16|fp16|fp32",
+            SUM,
+            "calibration=FILE",
+        ],
         example: Precision::Scaled(Scaled {
             weights: Quantizer { zero: true, ..Scaled::W4A16.weights },
             ..Scaled::W4A16
@@ -492,6 +501,34 @@ impl Precision {
         }
     }
 
+    /// Those that hold at these steps of a layer.
+    pub(super) fn in_steps(self, steps: &[Step]) -> Vec<Precision> {
+        match self {
+            Precision::Map(map) => map.in_steps(steps),
+            plain => vec![plain],
+        }
+    }
+
+    /// What was measured beforehand for a place, if it reads any of that.
+    pub fn calibration(self, at: At) -> Option<Calibration> {
+        match self.at(at) {
+            Precision::Scaled(own) => own.calibration,
+            _ => None,
+        }
+    }
+
+    /// Everything that was measured for one of its places, each once.
+    pub fn calibrations(self) -> Vec<Calibration> {
+        let mut found = Vec::new();
+        for part in self.parts() {
+            let Precision::Scaled(Scaled { calibration: Some(own), .. }) = part else { continue };
+            if !found.contains(&own) {
+                found.push(own);
+            }
+        }
+        found
+    }
+
     /// Does what it makes of a row depend on the other rows of the call?
     pub fn sees_other_rows(self) -> bool {
         // A column in which any row has an outlier is one of outliers for all.
@@ -554,14 +591,12 @@ impl Precision {
                 Recipe { product: Product::Int8(threshold), ..uniform(Format::F16) }
             }
             Precision::Int8(_) => uniform(Format::F16),
-            Precision::Scaled(Scaled { weights, activations, compute, sum }) if site == Site::Linear => {
-                Recipe {
-                    weights: Storage::Codes(weights),
-                    product: activations.map_or(Product::Fused, Product::Scaled),
-                    sum,
-                    ..uniform(compute)
-                }
-            }
+            Precision::Scaled(own) if site == Site::Linear => Recipe {
+                weights: Storage::Codes(own.weights),
+                product: own.activations_at(at).map_or(Product::Fused, Product::Scaled),
+                sum: own.sum,
+                ..uniform(own.compute)
+            },
             Precision::Scaled(Scaled { compute, .. }) => uniform(compute),
             Precision::Map(map) => map.at(at).recipe(at),
         }

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{
     ANY, CAST, MAP, PRECISIONS, Precision, PrecisionEntry, QUANTIZER, SCALED, Scaled, Scope,
+    calibration::{CALIBRATION, Calibration, CalibrationError},
     map::{self, MapError},
     scaled::COMPUTE,
 };
@@ -41,6 +42,8 @@ pub(crate) fn pattern() -> String {
     let values = |values: &str| values.replace(QUANTIZER, "[a-z0-9]+(-[a-z0-9]+)+").replace('N', "[0-9]+");
     let parameter = |written: &&str| match written.split_once('=') {
         Some((key, some)) if some.contains('|') || some == QUANTIZER => format!("{key}=({})", values(some)),
+        // A file, or what stands for what it says.
+        _ if written.starts_with(CALIBRATION) => format!("{CALIBRATION}[^/,;]+"),
         Some((key, _)) => format!("{key}=[0-9.]+"),
         None => values(written),
     };
@@ -111,6 +114,9 @@ pub enum PrecisionError {
     /// A map that is none.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// A calibration that was not read.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// Quantizers that do not go together.
     #[error("`{name}` cannot be computed: choose {wanted}")]
     Scaled {
@@ -230,7 +236,12 @@ impl Precision {
                     parameters.push(format!("w={}", own.weights.name(Side::Weights)));
                     let activations = own.activations.map(|own| format!("a={}", own.name(Side::Activations)));
                     parameters.extend(activations);
-                    parameters.extend(own.parameters(Scaled { compute: row.compute, sum: row.sum, ..own }));
+                    parameters.extend(own.parameters(Scaled {
+                        compute: row.compute,
+                        sum: row.sum,
+                        calibration: None,
+                        ..own
+                    }));
                 } else {
                     parameters = own.parameters(row);
                 }
@@ -308,6 +319,10 @@ impl Precision {
                 let &(_, compute) = named.ok_or_else(|| wrong("`bf16`, `fp16` or `fp32`"))?;
                 Precision::Scaled(Scaled { compute, ..own })
             }
+            (Precision::Scaled(own), "calibration") => {
+                let calibration: Calibration = value.parse()?;
+                Precision::Scaled(Scaled { calibration: Some(calibration), ..own })
+            }
             (Precision::Scaled(own), "w") if base == SCALED => {
                 let weights = Quantizer::named(value, Side::Weights).ok_or_else(|| wrong(SPELLED_OUT))?;
                 Precision::Scaled(Scaled { weights, ..own })
@@ -319,7 +334,7 @@ impl Precision {
             }
             (Precision::Scaled(own @ Scaled { activations: Some(activations), .. }), "a") => {
                 let span = Span::named(value, Side::Activations).ok_or_else(|| {
-                    wrong("`token`, or groups such as `g128`, of 8 to 1024 terms, a multiple of 8")
+                    wrong("`token`, `tensor`, or groups such as `g128`, of 8 to 1024 terms, a multiple of 8")
                 })?;
                 Precision::Scaled(Scaled { activations: Some(activations.over(span)), ..own })
             }
@@ -445,8 +460,8 @@ mod tests {
         );
         assert_eq!(
             error("fp8:a=tensor"),
-            "`tensor` is not a value of `a`: write `token`, or groups such as `g128`, of 8 to 1024 terms, a multiple \
-             of 8"
+            "`fp8:a=tensor` cannot be computed: choose calibration=FILE, which `reprocheck calibrate` writes, for one \
+             scale of all activations"
         );
         assert_eq!(
             error("scaled:w=int4-f16"),

@@ -2,9 +2,11 @@
 
 use std::num::NonZeroU16;
 
+use super::calibration::{CALIBRATION, Calibration};
 use crate::numerics::{
+    at::At,
     format::Format,
-    quantizer::{Grid, Quantizer, Scale, Side, Span},
+    quantizer::{Grid, Limits, Quantizer, Scale, Side, Span},
 };
 
 /// What the layers' products with weights multiply. Everything else computes as the stream's own precision does.
@@ -18,6 +20,8 @@ pub struct Scaled {
     pub compute: Format,
     /// What every step of a sum in the order's way rounds to.
     pub sum: Format,
+    /// What was measured beforehand: the limits of a tensor of activations, and what smooths them.
+    pub calibration: Option<Calibration>,
 }
 
 /// The formats that a stream may have, as parameters name them.
@@ -36,13 +40,14 @@ impl Scaled {
     /// The same quantizer for both.
     const fn both(grid: Grid, scale: Scale, span: Span, compute: Format) -> Scaled {
         let quantizer = Quantizer::new(grid, scale, span);
-        Scaled { weights: quantizer, activations: Some(quantizer), compute, sum: Format::F32 }
+        let activations = Some(quantizer);
+        Scaled { weights: quantizer, activations, compute, sum: Format::F32, calibration: None }
     }
 
     /// Weights alone.
     const fn weights(bits: u8, span: Span) -> Scaled {
         let weights = Quantizer::new(Grid::Integers(bits), Scale::F16, span);
-        Scaled { weights, activations: None, compute: Format::BF16, sum: Format::F32 }
+        Scaled { weights, activations: None, compute: Format::BF16, sum: Format::F32, calibration: None }
     }
 
     /// The 8-bit floats that servers have, a scale a channel and a token.
@@ -69,6 +74,7 @@ impl Scaled {
         activations: Some(Quantizer::new(FP8, Scale::F32, Span::Line)),
         compute: Format::BF16,
         sum: Format::F32,
+        calibration: None,
     };
 
     /// The same but for its spans and its stream: what its name's first word says.
@@ -79,7 +85,18 @@ impl Scaled {
             activations: self.activations.map(over_line),
             compute: Format::F32,
             sum: Format::F32,
+            calibration: None,
         }
+    }
+
+    /// What activations become at a place: where one scale is for all of them it was measured there.
+    pub(super) fn activations_at(self, at: At) -> Option<Quantizer> {
+        let activations = self.activations?;
+        Some(match (activations.span, self.calibration) {
+            (Span::Tensor, Some(calibration)) => activations.over(Span::Measured(calibration.limits(at))),
+            (Span::Tensor, None) => activations.over(Span::Measured(Limits::NONE)),
+            _ => activations,
+        })
     }
 
     /// Are its sums of floats, added in the order's way?
@@ -101,9 +118,14 @@ impl Scaled {
             );
         }
         let Some(activations) = self.activations else { return Ok(self) };
+        if activations.span == Span::Tensor && self.calibration.is_none() {
+            return Err(
+                "calibration=FILE, which `reprocheck calibrate` writes, for one scale of all activations",
+            );
+        }
         let groups = [self.weights, activations].map(|quantizer| match quantizer.span {
             Span::Group(count) | Span::Square(count) => Some(count.get()),
-            Span::Line | Span::Tensor => None,
+            Span::Line | Span::Tensor | Span::Measured(_) => None,
         });
         if let [Some(one), Some(other)] = groups
             && one.max(other) % one.min(other) != 0
@@ -143,6 +165,9 @@ impl Scaled {
         }
         if self.sum != row.sum {
             parameters.push(format!("sum={}", self.sum));
+        }
+        if let Some(calibration) = self.calibration.filter(|own| Some(*own) != row.calibration) {
+            parameters.push(format!("{CALIBRATION}{calibration}"));
         }
         parameters
     }

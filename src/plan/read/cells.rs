@@ -104,11 +104,22 @@ impl Reader<'_, '_> {
         if points.len() > MOST_CELLS || self.problems.count() > before {
             return (axes, Vec::new());
         }
+        let excluded: Vec<_> = tables(matrix.get("exclude"))
+            .map(|(span, table)| (span, table, self::axes(table, self.declared)))
+            .collect();
+        // Which of them leave out what could not be a cell.
+        let mut leaves_out = HashSet::new();
         let mut cells = Vec::new();
         for point in points {
-            match Cell::default().with(point) {
-                Ok(cell) => cells.push(cell),
-                Err(refusal) => self.refuse(&refusal, None, &axes),
+            let names = |axes: &Axes| {
+                let is_here = |setting: &(_, Setting)| point.contains(&setting.1);
+                axes.iter().all(|(_, _, settings)| settings.iter().any(is_here))
+            };
+            let is_left_out = excluded.iter().position(|(_, _, axes)| !axes.is_empty() && names(axes));
+            match (Cell::default().with(point.iter().copied()), is_left_out) {
+                (Ok(cell), _) => cells.push(cell),
+                (Err(_), Some(index)) => drop(leaves_out.insert(index)),
+                (Err(refusal), None) => self.refuse(&refusal, None, &axes),
             }
         }
         // What an engine does not take makes no difference to it: one cell stands for all settings of ours.
@@ -132,13 +143,13 @@ impl Reader<'_, '_> {
                 }
             }
         }
-        for (span, table) in tables(matrix.get("exclude")) {
+        for (index, (span, table, _)) in excluded.into_iter().enumerate() {
             let filter = self.filter(table, &cells);
             let before = cells.len();
             cells.retain(|cell| !filter.matches(cell));
             if filter.0.is_empty() {
                 self.problems.add(span, "this would exclude every cell: name axes and values");
-            } else if cells.len() == before {
+            } else if cells.len() == before && !leaves_out.contains(&index) {
                 self.problems
                     .add(span, "this excludes nothing: no cell has all of these values; take it out");
             }

@@ -1,6 +1,7 @@
-//! The maps of a matrix file: what each says takes the place of the file that says it, before anything else is read.
+//! The maps and calibrations of a matrix file: what each says, or what stands for it, takes the place of the file, before anything else
+//! is read.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range, path::Path};
 
 use toml::{
     Spanned,
@@ -9,17 +10,18 @@ use toml::{
 
 use crate::{
     cell::{Axis, map},
-    numerics::precision::file_of,
+    numerics::precision::{file_in, file_of},
     source::Problems,
 };
 
-/// The folder of a matrix file, and what was read in it: the words of each map, or where it is first named and what is wrong.
+/// The folder of a matrix file, and what was read in it: the words of each precision that names a file, or where it first stands and
+/// what is wrong.
 struct Maps<'m> {
     folder: &'m Path,
     read: BTreeMap<String, Result<String, (Range<usize>, String)>>,
 }
 
-/// Puts the words of each map in the place of its file's name, wherever a precision is set.
+/// Puts the words of each such precision in its place, wherever a precision is set.
 pub(super) fn in_their_words(file: &mut DeTable<'_>, folder: &Path, problems: &mut Problems) {
     let mut maps = Maps { folder, read: BTreeMap::new() };
     maps.table(file);
@@ -43,10 +45,12 @@ impl Maps<'_> {
         let span = value.span();
         match value.get_mut() {
             DeValue::String(text) if name == Axis::Precision.name() => {
-                let Some(file) = file_of(text).map(str::to_owned) else { return };
-                let words = self.read.entry(file).or_insert_with_key(|file| {
-                    let precision = map::open(self.folder, file);
-                    precision.map(|map| map.to_string()).map_err(|wrong| (span.clone(), wrong.to_string()))
+                if file_of(text).is_none() && file_in(text).is_none() {
+                    return;
+                }
+                let words = self.read.entry(text.as_ref().to_owned()).or_insert_with_key(|named| {
+                    let words = map::in_its_words(named, self.folder);
+                    words.map(Cow::into_owned).map_err(|wrong| (span.clone(), wrong.to_string()))
                 });
                 match words {
                     Ok(words) => *text = words.clone().into(),
