@@ -244,7 +244,7 @@ impl Panel<'_> {
                 rows.zip(recorded).take_while(|(row, digest)| Digest::of_logits(row) == **digest).count();
             if same < recorded.len() {
                 let read = passage.prompt + same;
-                return Err(CauseError::Unlike { numerics: self.numerics[side], read });
+                return Err(CauseError::Unlike { numerics: Box::new(self.numerics[side]), read });
             }
         }
         Ok(logits)

@@ -143,8 +143,8 @@ pub fn likeness(
     let mut all: Vec<(Digest, Vec<f32>, Tried)> = Vec::new();
     for &numerics in candidates {
         let computed = numerics.on_threads(threads);
-        let kernel =
-            Fast::new(computed).map_err(|error| CauseError::Threads { numerics: computed, error })?;
+        let kernel = Fast::new(computed)
+            .map_err(|error| CauseError::Threads { numerics: Box::new(computed), error })?;
         let decoder = Decoder::load(kernel, checkpoint)?;
         let mut seen = Compared { agreement: Agreement::new(kind), whole: 0, digests: Vec::new() };
         decoder.kernel().workers().within(|| {

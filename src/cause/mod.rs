@@ -51,7 +51,7 @@ pub enum CauseError {
     )]
     Threads {
         /// Of whom.
-        numerics: Numerics,
+        numerics: Box<Numerics>,
         /// What the machine said.
         error: ThreadPoolBuildError,
     },
@@ -63,7 +63,7 @@ pub enum CauseError {
     )]
     Unlike {
         /// Who.
-        numerics: Numerics,
+        numerics: Box<Numerics>,
         /// How many tokens had been read.
         read: usize,
     },

@@ -103,7 +103,7 @@ impl Case<'_> {
             return Ok((heard, readings, kept));
         }
         let same = heard.digests.iter().zip(recorded).take_while(|(here, recorded)| here == recorded).count();
-        Err(CauseError::Unlike { numerics: self.numerics[side], read: self.passage.prompt + same })
+        Err(CauseError::Unlike { numerics: Box::new(self.numerics[side]), read: self.passage.prompt + same })
     }
 
     /// What operations give at a position.

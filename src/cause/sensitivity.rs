@@ -98,7 +98,7 @@ pub enum SensitivityError {
         "{0} keeps weights as the model's file stores them, so no precision says how many bytes they take: take a cell of another \
          precision"
     )]
-    Kept(Numerics),
+    Kept(Box<Numerics>),
     /// Weights that become no smaller.
     #[error(
         "{lower} takes as many bytes for a weight as {own}, or more: lower to a precision that takes fewer"
@@ -114,7 +114,7 @@ pub enum SensitivityError {
         "{0} looks at all rows of a call at once, so nothing can be measured on a sequence by itself: lower to a precision that takes \
          every row by itself"
     )]
-    OtherRows(Numerics),
+    OtherRows(Box<Numerics>),
     /// No map takes so few bytes.
     #[error("all of them lowered take {least} bytes, and {bytes} are allowed: allow more, or lower further")]
     Bytes {
@@ -255,13 +255,16 @@ impl Panel<'_> {
         let config = &self.checkpoint.config;
         let unit = |at: At| {
             let bytes = |numerics: Numerics| {
-                let bits = numerics.recipe(at).stored_bits().ok_or(SensitivityError::Kept(numerics))?;
+                let bits = numerics
+                    .recipe(at)
+                    .stored_bits()
+                    .ok_or_else(|| SensitivityError::Kept(numerics.into()))?;
                 Ok::<_, SensitivityError>(entries(at.step, config) * u64::from(bits) / 8)
             };
             Ok::<_, SensitivityError>(Unit { at, bytes: [bytes(own)?, bytes(lower)?] })
         };
         if lower.precision().sees_other_rows() {
-            return Err(SensitivityError::OtherRows(lower));
+            return Err(SensitivityError::OtherRows(lower.into()));
         }
         let units = products(config).map(unit).collect::<Result<Vec<_>, _>>()?;
         match units.iter().any(|unit| unit.bytes[1] < unit.bytes[0]) {

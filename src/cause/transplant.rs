@@ -81,7 +81,9 @@ impl Transplant<Fast> {
     ///
     /// When the threads of one cannot be started.
     pub fn of(numerics: [Numerics; 2], side: usize) -> Result<Transplant<Fast>, CauseError> {
-        let kernel = |numerics| Fast::new(numerics).map_err(|error| CauseError::Threads { numerics, error });
+        let kernel = |numerics| {
+            Fast::new(numerics).map_err(|error| CauseError::Threads { numerics: Box::new(numerics), error })
+        };
         let [host, donor] = [numerics[side], numerics[1 - side]];
         let donor = (donor != host).then(|| kernel(donor)).transpose()?;
         Ok(Transplant::new(side, kernel(host)?, donor))

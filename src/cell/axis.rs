@@ -109,7 +109,7 @@ pub const AXES: &[AxisEntry] = &[
         axis: Axis::KvFormat,
         name: "kv-format",
         sentence: "what keys and values are kept in: what attention multiplies (same), another format, or codes with a scale for \
-                   a token and head, or for a block of its channels; other engines than the lab have their own",
+                   a token and head, or for a block of its channels; other engines than the lab take only the first",
         example: r#"["same", "fp8", "bfp12:32,k-sort"]"#,
         computes: true,
         tag: "kv:",

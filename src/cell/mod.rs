@@ -304,7 +304,9 @@ pub fn axes(cells: &[Cell]) -> Vec<Axis> {
 impl Cell {
     /// Where it lies on an axis.
     pub fn get(&self, axis: Axis) -> Setting {
-        if self.compute.takes(axis) { Parts::from(*self).get(axis) } else { Setting::Own(axis) }
+        // Where nothing else is said, keys and values are kept as attention multiplies them.
+        let is_known = self.compute.takes(axis) || axis == Axis::KvFormat;
+        if is_known { Parts::from(*self).get(axis) } else { Setting::Own(axis) }
     }
 
     /// The same cell with other settings, of which its engine may not take every one.

@@ -20,10 +20,9 @@ use super::{
 use crate::{
     plan::Plan,
     report::{
-        attribution::nats,
         figure,
         text::{Look, aligned, headed},
-        words::{grouped, plural, scaled, share, told, wrapped},
+        words::{grouped, nats, plural, scaled, share, told, wrapped},
     },
     run::{
         Part, review,

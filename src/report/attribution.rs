@@ -4,7 +4,7 @@ use tabled::builder::Builder;
 
 use super::{
     text::aligned,
-    words::{grouped, plural, share},
+    words::{grouped, nats, plural, share},
 };
 use crate::{
     cause::{
@@ -76,11 +76,6 @@ pub(crate) fn distance(distance: &Distance) -> String {
         plural(places, "place"),
         share(Proportion { hits: flips, of: places })
     )
-}
-
-/// A divergence as a person reads it.
-pub(crate) fn nats(mean: f64) -> String {
-    if mean == 0.0 { "0".to_owned() } else { format!("{mean:.1e}") }
 }
 
 fn percent(share: f64) -> String {

@@ -5,14 +5,13 @@ use minijinja::{Environment, UndefinedBehavior, Value, context, escape_formatter
 use super::{
     Against, Before, CellRow, First, Report, answers,
     around::{self, Told},
-    attribution::nats,
     cost,
     data::Family,
     escape::markup,
     figure, parting,
     table::{Room, Table},
     tables::{self, stable},
-    words::{self, grouped, interval, plural, share, told},
+    words::{self, grouped, interval, nats, plural, share, told},
 };
 use crate::{
     compare::{Divergence, Spreads},

@@ -3,9 +3,9 @@
 use tabled::builder::Builder;
 
 use super::{
-    attribution::{distance, nats},
+    attribution::distance,
     text::aligned,
-    words::{grouped, interval, plural},
+    words::{grouped, interval, nats, plural},
 };
 use crate::cause::sensitivity::{Lowered, Mapped, STEPS, Sensitivity};
 

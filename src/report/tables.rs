@@ -3,12 +3,10 @@
 use std::cmp::Reverse;
 
 use super::{
-    Against, CellRow, Report, SettingRow, answers,
-    attribution::nats,
-    cost,
+    Against, CellRow, Report, SettingRow, answers, cost,
     data::{Family, alike},
     table::{Column, Room, Table},
-    words::{beside, grouped, interval, points, share, told},
+    words::{beside, grouped, interval, nats, points, share, told},
 };
 use crate::{
     compare::{ByLevel, Level, Spreads},

@@ -72,6 +72,11 @@ pub(crate) fn interval(interval: Option<Interval>) -> String {
     )
 }
 
+/// A divergence as a person reads it.
+pub(crate) fn nats(mean: f64) -> String {
+    if mean == 0.0 { "0".to_owned() } else { format!("{mean:.1e}") }
+}
+
 /// What an engine may not tell.
 pub(crate) fn told<T>(value: Option<T>, say: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "not told".to_owned(), say)
