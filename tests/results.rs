@@ -28,11 +28,13 @@ fn says(page: &str, sentence: &str) {
     assert!(words(page).contains(&words(sentence)), "the page does not say\n{sentence}");
 }
 
-const RUNS: [&str; 9] = [
+const RUNS: [&str; 11] = [
     "paper",
     "approximate",
     "formats",
     "replayed",
+    "served/free",
+    "served/replayed",
     "smollm2",
     "ladders",
     "candle",
@@ -683,4 +685,38 @@ fn what_is_said_of_formats_is_so() {
         assert_eq!(alone == beside, precision != "int8", "{precision}");
     }
     says(&page, "All but `int8` have the same bits in a batch of 1 and of 8");
+}
+
+#[test]
+fn what_is_said_of_formats_on_a_real_model_is_so() {
+    let (page, free, replayed) =
+        (read("results/README.md"), report("served/free"), report("served/replayed"));
+    let cells = replayed["cells"].as_array().unwrap().iter().filter(|row| !row["against"].is_null());
+    let rows: Vec<String> = cells
+        .map(|row| {
+            let name = row["cell"].as_str().unwrap();
+            let one = cell(&free, name);
+            let (right, same) = (counted(&one["accuracy"]), counted(&one["against"]["items"]["tokens"]));
+            let best = counted(&row["against"]["best"]);
+            let other = Proportion { hits: best.misses(), of: best.of };
+            let interval = other.wilson(CONFIDENCE).unwrap();
+            format!(
+                "| {} of {} | {} of {} | {} % ({} to {}) | {:.1e} |",
+                right.hits,
+                right.of,
+                same.misses(),
+                same.of,
+                percent(other.rate().unwrap()),
+                percent(interval.lower),
+                percent(interval.upper),
+                row["against"]["divergence"].as_f64().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(rows.len(), 16);
+    for row in &rows {
+        assert!(page.contains(row), "the page lacks\n{}", rows.join("\n"));
+    }
+    let right = counted(&cell(&free, "lab/fp32/sequential/t2/b16")["accuracy"]);
+    says(&page, &format!("{} of {} answers is right under f32", right.hits, right.of));
 }
