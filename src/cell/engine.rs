@@ -290,19 +290,13 @@ impl Compute {
     pub fn stored(&self) -> Option<Numerics> {
         match self {
             Compute::Lab(numerics) => Some(*numerics),
-            Compute::Candle(stock) => {
-                Numerics::new(stock.precision, Order::SEQUENTIAL, NonZeroUsize::MIN).ok()
-            }
-            Compute::Script(_) | Compute::Server(_) => None,
+            other => Numerics::new(other.precision()?, Order::SEQUENTIAL, NonZeroUsize::MIN).ok(),
         }
     }
 
     /// How it keeps keys and values: other engines than the lab as they do.
     pub fn kv(&self) -> Kv {
-        match self {
-            Compute::Lab(numerics) => numerics.kv(),
-            Compute::Candle(_) | Compute::Script(_) | Compute::Server(_) => Kv::Same,
-        }
+        if let Compute::Lab(numerics) = self { numerics.kv() } else { Kv::Same }
     }
 
     /// Who computes.
