@@ -456,7 +456,7 @@ mod tests {
         assert_eq!(
             error("w4a16:g100"),
             "precision `w4a16` has no parameter `g100`: it takes channel|gN|sN|tensor, \
-             compute=bf16|fp16|fp32, sum=f32|bf16|f16|eXmY"
+             compute=bf16|fp16|fp32, sum=f32|bf16|f16|eXmY, calibration=FILE"
         );
         assert_eq!(
             error("fp8:a=tensor"),
