@@ -317,7 +317,7 @@ fn every_row_of_the_table_of_engines_is_read_back_and_takes_what_it_says() {
         let cell = Cell::default().with([Setting::Engine(entry.example)]).unwrap();
         for axis in AXES.iter().map(|row| row.axis) {
             // What keys and values are kept in is that of attention, where an engine says nothing else.
-            let is_own = !entry.takes(axis) && axis != Axis::KvFormat;
+            let is_own = !entry.takes(axis) && !axis.entry().usual_elsewhere;
             assert_eq!(cell.get(axis) == Setting::Own(axis), is_own, "{text}: {axis}");
         }
         // What it does not take leaves it as it is.

@@ -517,14 +517,18 @@ fn a_server_may_say_something_else_of_itself_under_other_settings_and_another_on
 
 #[test]
 fn two_names_of_one_format_of_keys_and_values_are_not_exercised() {
-    for (kv, sentence) in [
-        ("same\", \"bf16", "`kv-format` was not exercised: these names stand for one format"),
-        ("same\", \"fp8", ""),
-        ("bfp12:64\", \"bfp12:64,k-sort", ""),
+    let not_exercised = "`kv-format` was not exercised: these names stand for one format";
+    for (precision, kv, sentence) in [
+        ("bf16", "same\", \"bf16", not_exercised),
+        ("map:bf16;down@1=fp16", "same\", \"bf16", not_exercised),
+        // In one layer they are one format, in others they are not.
+        ("map:bf16;@1=fp16", "same\", \"bf16", ""),
+        ("bf16", "same\", \"fp8", ""),
+        ("bf16", "bfp12:64\", \"bfp12:64,k-sort", ""),
     ] {
         let gate = "[[gate]]\nvary = \"kv-format\"\nrequire = \"bits\"\n";
         let mut world =
-            World::new(&format!("[matrix]\nprecision = \"bf16\"\nkv-format = [\"{kv}\"]\n{gate}"));
+            World::new(&format!("[matrix]\nprecision = \"{precision}\"\nkv-format = [\"{kv}\"]\n{gate}"));
         let (outcome, found) = ruled(&world, |_, _| same());
         assert_eq!(outcome == Outcome::Pass, sentence.is_empty(), "{kv}: {found}");
         assert!(found.starts_with(sentence), "{kv}: {found}");

@@ -65,6 +65,8 @@ pub struct AxisEntry {
     pub tag: &'static str,
     /// Does it stand in every name, and not only where it is unusual?
     pub always: bool,
+    /// Is an engine that takes no setting of it as usual, and not in a way of its own?
+    pub usual_elsewhere: bool,
 }
 
 /// Every axis of this program, in the order in which cells are sorted; a matrix file may declare more for its servers.
@@ -77,6 +79,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: true,
         tag: "",
         always: true,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Precision,
@@ -86,6 +89,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: true,
         tag: "",
         always: true,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Order,
@@ -95,6 +99,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: true,
         tag: "",
         always: true,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Threads,
@@ -104,6 +109,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: true,
         tag: "t",
         always: true,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::KvFormat,
@@ -114,6 +120,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: true,
         tag: "kv:",
         always: false,
+        usual_elsewhere: true,
     },
     AxisEntry {
         axis: Axis::Batch,
@@ -123,6 +130,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "b",
         always: true,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::PrefillChunk,
@@ -132,6 +140,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "c",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Grouping,
@@ -142,6 +151,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Concurrency,
@@ -151,6 +161,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "n",
         always: true,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Neighbors,
@@ -160,6 +171,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Arrival,
@@ -169,6 +181,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Cache,
@@ -179,6 +192,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Temperature,
@@ -188,6 +202,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "T",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::TopP,
@@ -197,6 +212,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "p",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::TopK,
@@ -206,6 +222,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "k",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Seed,
@@ -215,6 +232,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "s",
         always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Repeat,
@@ -224,6 +242,7 @@ pub const AXES: &[AxisEntry] = &[
         computes: false,
         tag: "r",
         always: false,
+        usual_elsewhere: false,
     },
 ];
 
@@ -236,6 +255,7 @@ static OF_SERVERS: AxisEntry = AxisEntry {
     computes: true,
     tag: "",
     always: true,
+    usual_elsewhere: false,
 };
 
 impl Axis {

@@ -304,8 +304,7 @@ pub fn axes(cells: &[Cell]) -> Vec<Axis> {
 impl Cell {
     /// Where it lies on an axis.
     pub fn get(&self, axis: Axis) -> Setting {
-        // Where nothing else is said, keys and values are kept as attention multiplies them.
-        let is_known = self.compute.takes(axis) || axis == Axis::KvFormat;
+        let is_known = self.compute.takes(axis) || axis.entry().usual_elsewhere;
         if is_known { Parts::from(*self).get(axis) } else { Setting::Own(axis) }
     }
 

@@ -114,13 +114,11 @@ impl Opener for FaultyEngines<'_> {
             let kernel = kernel.map_err(|error| EngineError::Environment(error.to_string()))?;
             Lab::on(checkpoint, kernel)
         };
-        let one_thread = Numerics::new(numerics.precision(), numerics.order(), std::num::NonZeroUsize::MIN)
-            .and_then(|one_thread| one_thread.with_kv(numerics.kv()));
         Ok(Box::new(FaultyLab {
             sound: Lab::load(checkpoint, numerics)?,
             broken: kernel.map(broken).transpose()?,
-            single: match (self.fault, one_thread) {
-                (EngineFault::IgnoresThreads, Ok(one_thread)) => Some(Lab::load(checkpoint, one_thread)?),
+            single: match self.fault {
+                EngineFault::IgnoresThreads => Some(Lab::load(checkpoint, numerics.alone())?),
                 _ => None,
             },
             numerics,

@@ -128,6 +128,21 @@ impl Numerics {
         Numerics { precision, ..self }.with_kv(self.kv)
     }
 
+    /// The same in another order.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be computed.
+    pub fn in_order(self, order: Order) -> Result<Numerics, Impossible> {
+        Numerics { order, ..self }.in_precision(self.precision)
+    }
+
+    /// The same on one thread.
+    #[must_use]
+    pub fn alone(self) -> Numerics {
+        Numerics { threads: NonZeroUsize::MIN, ..self }
+    }
+
     /// How terms come about and what rounds.
     pub fn precision(self) -> Precision {
         self.precision

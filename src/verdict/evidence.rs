@@ -446,7 +446,10 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
         // Two names may stand for one format; sorted channels are added in another order.
         Axis::KvFormat => differ(cells, |known| {
             let Compute::Lab(numerics) = known.cell.compute else { return Some(None) };
-            let kept = [Step::Scores, Step::Context].map(|step| numerics.recipe(At::layer(0, step)).weights);
+            let kept_in = |layer| {
+                [Step::Scores, Step::Context].map(|step| numerics.recipe(At::layer(layer, step)).weights)
+            };
+            let kept: Vec<_> = (0..=numerics.precision().alike_from()).map(kept_in).collect();
             Some(Some((kept, numerics.kv().sorts_keys())))
         }),
         Axis::Batch => either(

@@ -85,8 +85,7 @@ impl KernelFault {
             KernelFault::RoundsTowardZero => (Precision::Fp32, order),
             _ => return None,
         };
-        let other = Numerics::new(precision, order, numerics.threads())
-            .and_then(|other| other.with_kv(numerics.kv()));
+        let other = numerics.in_order(order).and_then(|other| other.in_precision(precision));
         Some(other.expect("a precision of floats goes with every order"))
     }
 }

@@ -347,6 +347,11 @@ impl Map {
         parts
     }
 
+    /// From which layer on all are alike.
+    pub(super) fn alike_from(self) -> usize {
+        self.0.layers.len()
+    }
+
     /// All that hold at these steps of a layer, each once.
     pub(super) fn in_steps(self, steps: &[Step]) -> Vec<Precision> {
         let Table { layers, beyond, .. } = self.0;

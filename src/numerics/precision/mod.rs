@@ -509,6 +509,11 @@ impl Precision {
         }
     }
 
+    /// From which layer on all are alike.
+    pub fn alike_from(self) -> usize {
+        if let Precision::Map(map) = self { map.alike_from() } else { 0 }
+    }
+
     /// What was measured beforehand for a place, if it reads any of that.
     pub fn calibration(self, at: At) -> Option<Calibration> {
         match self.at(at) {
