@@ -91,11 +91,14 @@ fn main() {
     }
 }
 
-/// Every precision in sequential order, then bf16 in its instruction's, then every other order in fp32.
+/// Every precision in sequential order, then bf16 in that of its instruction and of matrix units, then every other order in fp32.
 fn cells() -> Vec<(Precision, Order)> {
     let mut cells: Vec<_> = PRECISIONS.iter().map(|entry| (entry.example, Order::SEQUENTIAL)).collect();
-    cells.push((Precision::Bf16, Order::DPBF16));
-    let orders = ORDERS.iter().map(|entry| entry.example).filter(|order| *order != Order::SEQUENTIAL);
+    let of_bf16 =
+        ["dpbf16", "mma:a100", "mma:h100", "split-k:4+mma:h100"].map(|name| name.parse().expect("an order"));
+    cells.extend(of_bf16.map(|order| (Precision::Bf16, order)));
+    let plain = |order: &Order| *order != Order::SEQUENTIAL && !order.is_of_unit();
+    let orders = ORDERS.iter().map(|entry| entry.example).filter(plain);
     cells.extend(orders.map(|order| (Precision::Fp32, order)));
     cells
 }

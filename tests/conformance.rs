@@ -9,7 +9,7 @@ use std::{
 };
 
 use reprocheck::numerics::{
-    Numerics,
+    Numerics, Reduction,
     activation::Activation,
     format::Format,
     kernel::{
@@ -167,12 +167,29 @@ fn precisions() -> Vec<Precision> {
 }
 
 fn orders() -> Vec<Order> {
-    let more = ["lanes:3", "blocks:5", "split-k:3", "shuffled:0", "dpbf16-blocks:5"];
+    let more = [
+        "lanes:3",
+        "blocks:5",
+        "split-k:3",
+        "shuffled:0",
+        "dpbf16-blocks:5",
+        "mma:v100",
+        "blocks:5+mma:a100",
+        "mma:ada",
+        "split-k:3+mma:h100",
+        "split-k:rows+mma:b200",
+        "mma:b200-tcgen05",
+    ];
     ORDERS.iter().map(|entry| entry.example).chain(more.iter().map(|name| name.parse().unwrap())).collect()
 }
 
 fn numerics(precision: Precision, order: Order, threads: usize) -> Numerics {
     Numerics::new(precision, order, NonZeroUsize::new(threads).unwrap()).unwrap()
+}
+
+/// Every order that goes with a precision.
+fn orders_for(precision: Precision) -> impl Iterator<Item = Order> {
+    orders().into_iter().filter(move |order| Numerics::new(precision, *order, NonZeroUsize::MIN).is_ok())
 }
 
 struct Case {
@@ -242,7 +259,7 @@ fn check_all(kinds: &[Kind], shapes: &[[usize; 3]], seed: u64) {
     let mut random = Random(seed);
     for precision in precisions() {
         let site = precision.own_site();
-        for order in orders() {
+        for order in orders_for(precision) {
             let definition = Definition { numerics: numerics(precision, order, 2) };
             let kernels =
                 Isa::available().into_iter().map(|isa| (isa, Fast::on(isa, definition.numerics).unwrap()));
@@ -405,7 +422,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     for precision in precisions() {
         // int8 is the exception that the method itself makes: an outlier takes its column out for the whole batch.
         let batch_is_apart = precision.entry().name == "int8";
-        for order in orders().into_iter().filter(|order| !order.depends_on_launch()) {
+        for order in orders_for(precision).filter(|order| !order.depends_on_launch()) {
             let kernel = Fast::new(numerics(precision, order, 1)).unwrap();
             let batch = Case::new(Kind::Outliers, [13, 40, 35], &mut random);
             let together = batch.run(&kernel, precision.own_site());
@@ -427,7 +444,7 @@ fn caches_grow_into_the_matrices_that_packing_makes() {
     let (rows, depth, columns) = (3, 21, 45);
     let cells = precisions()
         .into_iter()
-        .flat_map(|precision| orders().into_iter().map(move |order| (precision, order)));
+        .flat_map(|precision| orders_for(precision).map(move |order| (precision, order)));
     for (precision, order) in cells {
         // Where numbers are at the edge of f32, kernels take other ways.
         for [kind, kind_of_weights] in [[Kind::Random, Kind::Zeros], [Kind::Brink; 2]] {
@@ -478,7 +495,10 @@ fn keys_and_values_of_every_format_are_the_definition_s_on_every_instruction_set
     for order in orders() {
         for kv in Kv::NAMES.into_iter().chain(["bfp12:8", "int4:16", "fp8:24", "int8:40"]) {
             let precision = plain.next().unwrap().parse().unwrap();
-            let numerics = numerics(precision, order, 1).with_kv(kv.parse().unwrap()).unwrap();
+            let numerics = Numerics::new(precision, order, NonZeroUsize::MIN)
+                .and_then(|numerics| numerics.with_kv(kv.parse().unwrap()));
+            // No matrix unit multiplies what is kept otherwise.
+            let Ok(numerics) = numerics else { continue };
             let kernels: Vec<_> =
                 Isa::available().into_iter().map(|isa| Fast::on(isa, numerics).unwrap()).collect();
             let pairs = kernels.iter().flat_map(|kernel| kinds.map(|kinds| (kernel, kinds)));
@@ -574,17 +594,19 @@ fn packed_weights_take_their_own_bytes_and_nothing_twice() {
 
 #[test]
 fn the_revealed_tree_is_the_declared_one() {
-    let mut fitting = 0;
+    let (mut fitting, mut of_units) = (0, 0);
     for precision in precisions() {
         let site = precision.own_site();
-        for order in orders() {
+        for order in orders_for(precision) {
             for launch in [(1, 1), (2, 1), (5, 3)].map(|(rows, threads)| Launch { rows, threads }) {
                 for terms in [1, 2, 3, 9, 24, 41] {
                     let kernel = Fast::new(numerics(precision, order, launch.threads)).unwrap();
                     match reveal(&kernel, site, launch, terms) {
                         Ok(tree) => {
                             fitting += 1;
-                            let declared = order.tree_seen_by_masks(terms, launch);
+                            of_units += usize::from(order.is_of_unit());
+                            let own = kernel.numerics().order_of(Reduction::Product(At::alone(site)));
+                            let declared = own.tree_seen_by_masks(terms, launch);
                             assert_eq!(tree, declared, "{} {launch:?} {terms}", kernel.numerics());
                         }
                         Err(RevealError::NoRoom { .. }) => {
@@ -601,12 +623,13 @@ fn the_revealed_tree_is_the_declared_one() {
         }
     }
     assert!(fitting > 2000, "only {fitting} combinations had room for masks");
+    assert!(of_units > 400, "only {of_units} of matrix units had room for masks");
 }
 
 #[test]
 fn every_instruction_set_reveals_the_same_tree() {
     for isa in Isa::available() {
-        for order in orders() {
+        for order in orders_for(Precision::Fp32) {
             let kernel = Fast::on(isa, numerics(Precision::Fp32, order, 1)).unwrap();
             let launch = Launch { rows: 3, threads: 1 };
             let tree = reveal(&kernel, Site::Linear, launch, 20);
@@ -625,7 +648,7 @@ fn sabotage_is_seen_by_conformance_and_by_the_revealed_tree() {
     let mut random = Random(9);
     for fault in KernelFault::OF_SUMS {
         let case = Case::new(Kind::Spread, [3, 50, 40], &mut random);
-        for order in orders() {
+        for order in orders_for(Precision::Fp32) {
             let sound = numerics(Precision::Fp32, order, 1);
             let expected = case.run(&Definition { numerics: sound }, Site::Linear);
             let launch = Launch { rows: 3, threads: 1 };
@@ -808,7 +831,7 @@ fn what_goes_row_by_row_is_its_definition() {
     ];
     let shapes = [(1, 1), (1, 37), (2, 8), (3, 64), (9, 21), (17, 35), (4, 0), (1, 150)];
     for precision in precisions() {
-        for order in orders() {
+        for order in orders_for(precision) {
             let definition = Definition { numerics: numerics(precision, order, 1) };
             let kernels = Isa::available().into_iter().map(|isa| Fast::on(isa, definition.numerics).unwrap());
             let kernels: Vec<_> = kernels.collect();
@@ -840,7 +863,7 @@ fn norm_without_epsilon<K: Kernel>(kernel: &K, rows: &[f32], width: usize) -> Ve
 fn squares_too_small_for_f32_are_summed_as_defined() {
     let mut random = Random(17);
     let width = 21;
-    for order in orders() {
+    for order in orders_for(Precision::Fp32) {
         let numerics = numerics(Precision::Fp32, order, 1);
         for rows in [1, 3, 9] {
             let size = f32::powi(2.0, -62 - random.below(8) as i32);
@@ -881,7 +904,7 @@ fn a_row_is_normed_and_weighed_alike_alone_and_among_others() {
     let mut random = Random(12);
     let (rows, width) = (19, 45);
     let case = RowByRow::new(Kind::Spread, rows, width, &mut random);
-    for order in orders().into_iter().filter(|order| !order.depends_on_launch()) {
+    for order in orders_for(Precision::Fp16).filter(|order| !order.depends_on_launch()) {
         let kernel = Fast::new(numerics(Precision::Fp16, order, 1)).unwrap();
         let alone = |row: usize| RowByRow {
             width,
@@ -906,7 +929,7 @@ fn softmax_of_one(kernel: &Fast, scores: &mut [f32], seen: Range<usize>, scale: 
 
 #[test]
 fn a_window_is_zeros_before_it_and_nothing_behind_it_is_touched() {
-    for order in orders() {
+    for order in orders_for(Precision::Fp32) {
         let kernel = Fast::new(numerics(Precision::Fp32, order, 1)).unwrap();
         let mut scores = [9.0, f32::NAN, 1.0, 1.0, 7.0, -3.0];
         softmax_of_one(&kernel, &mut scores, 2..4, 2.0);
@@ -916,7 +939,7 @@ fn a_window_is_zeros_before_it_and_nothing_behind_it_is_touched() {
 
 #[test]
 fn a_softmax_without_an_answer_is_nan() {
-    for order in orders() {
+    for order in orders_for(Precision::Fp32) {
         let kernel = Fast::new(numerics(Precision::Fp32, order, 1)).unwrap();
         for spoiler in [f32::NAN, f32::INFINITY] {
             let mut scores = [0.0, spoiler, 1.0];
@@ -964,7 +987,7 @@ fn a_table_gives_back_what_it_stores() {
     for precision in precisions() {
         for site in [Site::Table, Site::Head] {
             let format: Format = precision.recipe(At::alone(site)).weights.format();
-            for order in orders() {
+            for order in orders_for(precision) {
                 let w = values(Kind::Special, columns * depth, &mut random);
                 let fill = &mut |column: usize, terms: &mut [f32]| {
                     terms.copy_from_slice(&w[column * depth..][..depth]);
@@ -1004,7 +1027,7 @@ fn sabotage_is_seen_in_everything_that_goes_row_by_row() {
     let mut case = RowByRow::new(Kind::Random, 40, 50, &mut random);
     case.seen = vec![0..50; 40];
     for fault in KernelFault::OF_SUMS {
-        for order in orders() {
+        for order in orders_for(Precision::Fp32) {
             for isa in Isa::available() {
                 let numerics = numerics(Precision::Fp32, order, 1);
                 let definition = Definition { numerics };

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use reprocheck::numerics::{kernel::Isa, order::ORDERS, precision::PRECISIONS};
+use reprocheck::numerics::{kernel::Isa, pairs};
 
 /// A folder of this test's own, empty.
 fn folder(name: &str) -> PathBuf {
@@ -95,10 +95,7 @@ fn the_machine_is_described_and_the_description_fits_a_terminal() {
     }
     assert_eq!(
         row(&out, "self-check"),
-        format!(
-            "{} products per instruction set, each with the bits of its definition",
-            PRECISIONS.len() * ORDERS.len()
-        )
+        format!("{} products per instruction set, each with the bits of its definition", pairs().len())
     );
     assert_eq!(row(&out, "threads"), thread::available_parallelism().unwrap().to_string());
     if cfg!(target_os = "linux") {

@@ -27,6 +27,7 @@ mod fuzz;
 mod generate;
 mod gguf;
 mod golden;
+mod gpu;
 mod invariance;
 mod likeness;
 mod lm_eval;

@@ -18,6 +18,7 @@ use crate::{
         kernel::{Fast, Kernel},
         order::{ORDERS, Order, Parts, Rule, Shape},
         precision::Precision,
+        unit::Gpu,
     },
     trace::{Sight, Token},
 };
@@ -111,6 +112,11 @@ fn numbered(order: Order) -> Vec<Order> {
     };
     match order.shape() {
         _ if order.depends_on_launch() => Vec::new(),
+        // Of those that are alike in 16 bits one.
+        _ if order.is_of_unit() => {
+            let units = [Gpu::V100, Gpu::A100, Gpu::H100].map(Rule::Mma);
+            units.into_iter().filter_map(|rule| Order::new(order.shape(), rule).ok()).collect()
+        }
         Shape::Shuffled(_) => Vec::new(),
         Shape::Lanes(_) => with(&LANES, Shape::Lanes),
         Shape::Blocks(_) => with(&BLOCKS, Shape::Blocks),

@@ -21,8 +21,8 @@ use crate::{
     numerics::{
         Numerics,
         kernel::{At, Definition, Fast, Isa, Kernel, matmul},
-        order::ORDERS,
-        precision::{PRECISIONS, Precision},
+        pairs,
+        precision::Precision,
         random::Stream,
     },
     report::{text::aligned, words::wrapped},
@@ -138,16 +138,14 @@ const DEPTH: usize = 67;
 /// them, or the first that is not what its definition says.
 fn self_check(isas: &[Isa]) -> Result<usize, anyhow::Error> {
     let mut products = 0;
-    for precision in PRECISIONS.iter().map(|entry| entry.example) {
-        for order in ORDERS.iter().map(|entry| entry.example) {
-            let numerics = Numerics::new(precision, order, NonZeroUsize::MIN)?;
-            let expected = product(&Definition { numerics }, precision);
-            for &isa in isas {
-                let kernel = Fast::on(isa, numerics).context("cannot start the threads of a kernel")?;
-                agree(&kernel, isa, &expected)?;
-            }
-            products += 1;
+    for (precision, order) in pairs() {
+        let numerics = Numerics::new(precision, order, NonZeroUsize::MIN)?;
+        let expected = product(&Definition { numerics }, precision);
+        for &isa in isas {
+            let kernel = Fast::on(isa, numerics).context("cannot start the threads of a kernel")?;
+            agree(&kernel, isa, &expected)?;
         }
+        products += 1;
     }
     Ok(products)
 }
@@ -262,6 +260,6 @@ mod tests {
 
     #[test]
     fn the_self_check_passes_over_every_precision_and_order() {
-        assert_eq!(self_check(&Isa::available()).unwrap(), PRECISIONS.len() * ORDERS.len());
+        assert_eq!(self_check(&Isa::available()).unwrap(), pairs().len());
     }
 }

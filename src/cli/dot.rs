@@ -22,11 +22,12 @@ use crate::numerics::{
 /// Compute dot products as JSON lines, in any precision and order
 ///
 /// Reads JSON lines such as {"a":[1,2],"b":[3,"0x3f800000"],"c":0} from stdin and answers each with
-/// {"bits":"0x…","value":…}.
+/// {"bits":"0x…","value":…,"sum":"0x…"}.
 ///
 /// Numbers are read as f32; a string is the bit pattern of an f32. Inputs are rounded to the precision first. `c`
 /// is what the sum begins at, 0 if left out. The answer is as the precision stores it, as the bit pattern of that
-/// value in f32; `value` is null where JSON has no number for it. For a precision whose product is used in some
+/// value in f32; `value` is null where JSON has no number for it, and `sum` is the sum before it is rounded to what
+/// the precision stores. For a precision whose product is used in some
 /// places only, it is the product where it is used.
 #[derive(Args, Debug)]
 pub(super) struct Dot {
@@ -64,13 +65,15 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>,
 struct Answer {
     bits: String,
     value: Option<f64>,
+    sum: String,
 }
 
 impl Dot {
     pub(super) fn run(&self, mut lines: BufReader<impl Read>, out: &mut impl Write) -> Result<Exit, Ended> {
         // The launch is what the order sees; one dot product is worth no thread of its own.
         let numerics = Numerics::new(self.precision, self.order, NonZeroUsize::MIN).map_err(Ended::usage)?;
-        let kernel = Fast::new(numerics).map_err(Ended::environment)?;
+        let kernel = Fast::new(numerics).map_err(Ended::environment)?.unrounded();
+        let stored = numerics.recipe(At::alone(self.precision.own_site())).result;
         let mut exit = Exit::Held;
         let mut line = Vec::new();
         for number in 1_usize.. {
@@ -88,10 +91,11 @@ impl Dot {
             }
             // Its end is no part of it: the reader would count it as a line more.
             match self.answer(&kernel, line.trim_ascii_end()) {
-                Ok(value) => {
-                    let bits = format!("{:#010x}", value.to_bits());
+                Ok(sum) => {
+                    let value = stored.round(sum);
+                    let [bits, sum] = [value, sum].map(|number| format!("{:#010x}", number.to_bits()));
                     let value = value.is_finite().then(|| f64::from(value));
-                    serde_json::to_writer(&mut *out, &Answer { bits, value })
+                    serde_json::to_writer(&mut *out, &Answer { bits, value, sum })
                         .map_err(std::io::Error::from)?;
                     writeln!(out)?;
                 }

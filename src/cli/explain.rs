@@ -119,7 +119,8 @@ impl ExplainOrder {
         }
         writeln!(out, "\n{}", tree.picture().trim_end())?;
 
-        let numerics = Numerics::new(Precision::Fp32, order, NonZeroUsize::MIN).map_err(Ended::usage)?;
+        let precision = if order.is_of_unit() { Precision::Fp16 } else { Precision::Fp32 };
+        let numerics = Numerics::new(precision, order, NonZeroUsize::MIN).map_err(Ended::usage)?;
         let kernel = Fast::new(numerics).map_err(Ended::environment)?;
         let revealed = reveal(&kernel, Site::Linear, launch, terms).map_err(Ended::failed)?;
         let expected = order.tree_seen_by_masks(terms, launch);
@@ -130,7 +131,10 @@ impl ExplainOrder {
             )));
         }
         let isa = kernel.isa();
-        writeln!(out, "\nMasks sent through this machine's kernel ({isa}, fp32) reveal the same tree.")?;
+        writeln!(
+            out,
+            "\nMasks sent through this machine's kernel ({isa}, {precision}) reveal the same tree."
+        )?;
         if expected != tree.canonical() {
             writeln!(out, "(To masks it looks flat: compensation brings back what each addition loses.)")?;
         }

@@ -113,6 +113,9 @@ impl Format {
     /// OCP e5m2, saturating.
     pub const E5M2: Self = Self::new(5, 2, Specials::Ieee, true);
 
+    /// The range of binary32 with 13 digits, cut off: the sums of 8-bit floats on some matrix units.
+    pub const E8M13_TOWARD_ZERO: Self = Self::new(8, 13, Specials::Ieee, false).with_rounding(Rounding::Zero);
+
     /// OCP e2m1, which has nothing but numbers.
     pub const E2M1: Self = Self::new(2, 1, Specials::Finite, true);
     /// OCP e2m3, which has nothing but numbers.

@@ -28,13 +28,16 @@ pub mod smooth;
 pub mod special;
 pub mod total;
 pub mod tree;
+pub mod unit;
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 use at::{At, Step};
+use format::Format;
 use kv::Kv;
-use order::{Launch, Order, OrderError};
-use precision::{Precision, PrecisionError, Recipe, Site};
+use order::{Launch, ORDERS, Order, OrderError, Rule};
+use precision::{PRECISIONS, Precision, PrecisionError, Recipe, Site};
+use unit::{Gpu, NoUnit};
 
 /// The one NaN that a result may be: hardware differs in the sign and payload of those it makes.
 pub const NAN: f32 = f32::from_bits(0x7FC0_0000);
@@ -59,8 +62,8 @@ pub struct Numerics {
 /// What is added up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reduction {
-    /// The products of a matrix at this site.
-    Product(Site),
+    /// The products of a matrix at this place.
+    Product(At),
     /// A row of values: what a norm or a softmax divides by.
     Row,
 }
@@ -74,6 +77,25 @@ pub enum Impossible {
     /// Too many threads.
     #[error("no machine has {0} threads for one call: write up to {MOST_THREADS}")]
     Threads(NonZeroUsize),
+    /// Products that a GPU's matrix unit has not.
+    #[error(
+        "`{order}` multiplies {}, and {left} by {right} for {at} of {precision}: choose among these, or leave such cells out",
+        .gpu.multiplies()
+    )]
+    Unit {
+        /// The unit.
+        gpu: Gpu,
+        /// The order of it.
+        order: Order,
+        /// What was to be multiplied.
+        precision: Precision,
+        /// Where.
+        at: &'static str,
+        /// Its left factors.
+        left: Format,
+        /// Its right factors.
+        right: Format,
+    },
     /// Attention that keeps its keys and values as it must.
     #[error(
         "attention in {precision} multiplies keys and values in a format of its own, not in {kv}: let them be `{same}`, or leave such \
@@ -85,6 +107,12 @@ pub enum Impossible {
         /// What was asked for.
         kv: Kv,
     },
+}
+
+/// Every row of [`PRECISIONS`] in every row of [`ORDERS`] that goes with it.
+pub fn pairs() -> Vec<(Precision, Order)> {
+    let all = PRECISIONS.iter().flat_map(|one| ORDERS.iter().map(|other| (one.example, other.example)));
+    all.filter(|&(precision, order)| Numerics::new(precision, order, NonZeroUsize::MIN).is_ok()).collect()
 }
 
 /// So many threads, if a call can be shared among them.
@@ -103,7 +131,7 @@ impl Numerics {
     ///
     /// When that cannot be computed.
     pub fn new(precision: Precision, order: Order, threads: NonZeroUsize) -> Result<Numerics, Impossible> {
-        Ok(Numerics { precision, order, threads: sharing(threads)?, kv: Kv::Same })
+        Numerics { precision, order, threads: sharing(threads)?, kv: Kv::Same }.on_its_unit()
     }
 
     /// The same with keys and values kept so.
@@ -115,8 +143,34 @@ impl Numerics {
         let goes = |precision: Precision| kv.goes_with(precision.recipe(At::alone(Site::Attention)));
         match self.precision.in_steps(&[Step::Scores, Step::Context]).into_iter().find(|own| !goes(*own)) {
             Some(precision) => Err(Impossible::Kv { precision, kv }),
-            None => Ok(Numerics { kv, ..self }),
+            None => Numerics { kv, ..self }.on_its_unit(),
         }
+    }
+
+    /// These, if the matrix unit of their order multiplies what their products are of.
+    fn on_its_unit(self) -> Result<Numerics, Impossible> {
+        let Rule::Mma(gpu) = self.order.rule() else { return Ok(self) };
+        let products = [Step::Qkv, Step::Scores, Step::Context, Step::Output, Step::GateUp, Step::Down];
+        let in_layers =
+            (0..=self.precision.alike_from()).flat_map(|layer| products.map(|step| At::layer(layer, step)));
+        let places = in_layers.chain([At::outside(Step::Head)]).chain(match self.precision {
+            Precision::Map(_) => None,
+            plain => Some(At::alone(plain.own_site())),
+        });
+        for at in places {
+            let recipe = self.recipe(at);
+            let (Err(NoUnit), Some([left, right])) = (gpu.unit_for(&recipe), recipe.factors()) else {
+                continue;
+            };
+            let (order, precision) = (self.order, self.precision);
+            let at = match at.site() {
+                Site::Attention => "attention",
+                Site::Head => "the logits",
+                Site::Linear | Site::Table => "the linear layers",
+            };
+            return Err(Impossible::Unit { gpu, order, precision, at, left, right });
+        }
+        Ok(self)
     }
 
     /// The same in another precision.
@@ -188,7 +242,12 @@ impl Numerics {
     /// By which order this is added: decided here, and nowhere else.
     pub fn order_of(self, what: Reduction) -> Order {
         match what {
-            Reduction::Product(_) | Reduction::Row => self.order,
+            // Nothing is multiplied there.
+            Reduction::Product(at) if at.site() == Site::Table => self.order.of_rows(),
+            Reduction::Product(at) => {
+                self.order.of(&self.recipe(at)).expect("numerics are made of what goes together")
+            }
+            Reduction::Row => self.order.of_rows(),
         }
     }
 }
@@ -243,7 +302,7 @@ impl FromStr for Numerics {
 
 #[cfg(test)]
 mod tests {
-    use super::{order::ORDERS, precision::PRECISIONS, *};
+    use super::*;
 
     #[test]
     fn numerics_parse_back_to_the_same_value() {
@@ -269,10 +328,35 @@ mod tests {
 
     #[test]
     fn what_cannot_be_computed_cannot_be_made() {
-        let pairs = PRECISIONS.iter().flat_map(|one| ORDERS.iter().map(|other| (one.example, other.example)));
-        let refused = pairs.filter(|&(one, other)| Numerics::new(one, other, NonZeroUsize::MIN).is_err());
-        // Tests walk the pairs that can be made, so this number says what they leave out.
-        assert_eq!(refused.count(), 0);
+        // Tests walk the pairs that can be made, so these names say what they leave out.
+        let goes = |order: Order| {
+            let own = pairs().into_iter().filter(|pair| pair.1 == order);
+            own.map(|(precision, _)| precision.entry().name).collect::<Vec<_>>()
+        };
+        for entry in ORDERS.iter().filter(|entry| !entry.example.is_of_unit()) {
+            assert_eq!(goes(entry.example).len(), PRECISIONS.len(), "{}", entry.name);
+        }
+        let multiplied = ["bf16", "fp16", "fp16-acc16", "tf32", "cast:e4m3", "cast:e5m2", "fp8"];
+        assert_eq!(goes("mma:h100".parse().unwrap()), multiplied);
+        let refused = |text: &str| text.parse::<Numerics>().unwrap_err().to_string();
+        assert_eq!(
+            refused("fp32/split-k:4+mma:a100/t1"),
+            "`split-k:4+mma:a100` multiplies fp16, fp16-acc16, bf16 and tf32, and f32 by f32 for the linear layers of fp32: choose among \
+             these, or leave such cells out"
+        );
+        // In its linear layers are whole numbers, and attention is in what it says.
+        assert!("w8a8:compute=bf16/mma:a100/t1".parse::<Numerics>().is_ok());
+        for text in [
+            "w8a8/mma:a100/t1",
+            "fp8/mma:a100/t1",
+            "bf16:sum=e8m13/mma:h100/t1",
+            "bf16/mma:v100/t1",
+            "bf16/mma:h100/t1/kv:fp8",
+            "bf16/mma:h100/t1/kv:f16",
+            "map:bf16;down@3=w4a16/mma:h100/t1",
+        ] {
+            assert!(text.parse::<Numerics>().is_err(), "{text}");
+        }
         assert!("fp32/exact/t1024".parse::<Numerics>().is_ok());
         assert_eq!(
             "fp32/exact/t1025".parse::<Numerics>().unwrap_err().to_string(),

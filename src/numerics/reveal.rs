@@ -8,9 +8,10 @@
 use std::{cmp::Ordering, num::NonZeroUsize};
 
 use super::{
+    Reduction,
     format::Format,
     kernel::{At, Job, Kernel, Op},
-    order::{Launch, Order, Rule},
+    order::{Launch, Order, Rule, Shape},
     precision::{Precision, Product, Recipe, Site, Storage},
     tree::Tree,
 };
@@ -44,9 +45,10 @@ pub enum RevealError {
 ///
 /// When the precision leaves no room for masks, or the answers fit no tree.
 pub fn reveal<K: Kernel>(kernel: &K, site: Site, launch: Launch, terms: usize) -> Result<Tree, RevealError> {
-    let precision = kernel.numerics().precision;
-    let masks = Masks::new(&precision.recipe(At::alone(site)), terms)
-        .ok_or(RevealError::NoRoom { precision, terms })?;
+    let (precision, at) = (kernel.numerics().precision, At::alone(site));
+    let order = kernel.numerics().order_of(Reduction::Product(at));
+    let masks =
+        Masks::new(&precision.recipe(at), order, terms).ok_or(RevealError::NoRoom { precision, terms })?;
     let mut probes = Probes { kernel, site, launch, terms, masks };
     if terms == 0 {
         return Ok(Tree::node(Vec::new()));
@@ -76,7 +78,7 @@ struct Masks {
 }
 
 impl Masks {
-    fn new(recipe: &Recipe, terms: usize) -> Option<Masks> {
+    fn new(recipe: &Recipe, order: Order, terms: usize) -> Option<Masks> {
         // A scale that a mask has leaves nothing of the units beside it.
         if let Storage::Codes(_) = recipe.weights {
             return None;
@@ -88,6 +90,15 @@ impl Masks {
         let largest = |format: Format| exponent(format.max_finite()).min(50);
         let smallest = |format: Format| exponent(format.min_normal()).max(-50);
         let digits = |format: Format| format.mantissa_bits() as i32 + 1;
+        // What of the mask is kept where both meet: a matrix unit keeps its own number of digits, and what its sums round to is
+        // what two of them are added in.
+        let kept = match order.rule() {
+            Rule::Unit(unit) if order.shape() == Shape::Sequential => {
+                digits(unit.sum()).max(unit.digits() as i32 + 1)
+            }
+            Rule::Unit(unit) => digits(recipe.sum).max(unit.digits() as i32 + 1),
+            _ => digits(recipe.sum),
+        };
         let (x, w, sum, result) = (recipe.activations, recipe.weights.format(), recipe.sum, recipe.result);
         let mask = (largest(x) + largest(w)).min(exponent(sum.max_finite()) - 1);
         let unit = (smallest(x) + smallest(w))
@@ -96,7 +107,7 @@ impl Masks {
         // Every number of units is exact on its way and at the end, and all of them, were they twice as large,
         // stay below half of the mask's last digit.
         let bits = (usize::BITS - terms.leading_zeros()) as i32;
-        if bits > digits(sum).min(digits(result)) || unit + bits + 1 >= mask - digits(sum) {
+        if bits > digits(sum).min(digits(result)).min(kept) || unit + bits + 1 >= mask - kept {
             return None;
         }
         let factors = |total: i32| {
@@ -219,7 +230,7 @@ mod tests {
         for (&activations, &weights) in formats.iter().flat_map(|x| formats.iter().map(move |w| (x, w))) {
             let weights = Storage::Values(weights);
             let recipe = Recipe { activations, weights, ..Precision::Fp32.recipe(At::alone(Site::Linear)) };
-            let Some(Masks { mask, unit, .. }) = Masks::new(&recipe, 41) else { continue };
+            let Some(Masks { mask, unit, .. }) = Masks::new(&recipe, Order::SEQUENTIAL, 41) else { continue };
             for (x, w) in [mask, unit] {
                 let kept = (activations.round(x), weights.format().round(w));
                 assert_eq!(kept, (x, w), "{activations:?} times {weights:?}");

@@ -213,7 +213,9 @@ impl Way {
 /// other order of the table.
 fn ways(cell: Cell, cells: &[Cell]) -> (Vec<(Cell, Way)>, usize) {
     let family = groups(cells, FAMILY).into_iter().find(|family| family.contains(&cell)).unwrap_or_default();
-    let of_table = ORDERS.iter().flat_map(|entry| {
+    // A matrix unit is hardware of its own: its cells are those of the run, if it has any.
+    let rounding = ORDERS.iter().filter(|entry| !entry.example.is_of_unit());
+    let of_table = rounding.flat_map(|entry| {
         let follows = |threads| entry.example.under(Launch { rows: 1, threads });
         // An order that follows the threads is another one on two of them, and on four.
         let threads: &[usize] = if follows(1) == follows(2) { &[1] } else { &[2, 4] };

@@ -170,7 +170,9 @@ pub fn matrix(
     max_new_tokens: Option<usize>,
 ) -> String {
     let most = max_new_tokens.map_or_else(String::new, |most| format!("max-new-tokens = {most}\n"));
-    let orders: Vec<String> = ORDERS.iter().map(|entry| entry.example.to_string()).collect();
+    // A matrix unit is hardware of its own, which cuts off: whoever has it names it in a matrix.
+    let rounding = ORDERS.iter().map(|entry| entry.example).filter(|order| !order.is_of_unit());
+    let orders: Vec<String> = rounding.map(|order| order.to_string()).collect();
     format!(
         "suites = {suites:?}\nitems  = {items}\n\n[generate]\nreplay = true\n{most}\n[reference]\nprecision = \"{precision}\"\norder     = \
          \"{reference}\"\n\n[matrix]\nprecision = [\"{precision}\"]\norder     = {orders:?}\nbatch     = {batch:?}\nthreads   = \

@@ -96,7 +96,7 @@ impl Kernel for Definition {
         match op {
             Op::Product(jobs) => {
                 let recipe = self.numerics.recipe(at);
-                let order = self.numerics.order_of(Reduction::Product(at.site()));
+                let order = self.numerics.order_of(Reduction::Product(at));
                 jobs.into_iter().for_each(|job| product(&recipe, order, launch, job));
             }
             Op::Lookup { table, columns, out } => {
@@ -269,6 +269,11 @@ impl<P: Fn(usize) -> (f32, f32)> Adder for Scalar<'_, P> {
     type Sum = f32;
 
     fn run(&mut self, positions: Range<usize>) -> f32 {
+        if let Rule::Unit(unit) = self.rule {
+            let start = if positions.start == 0 { self.start } else { 0.0 };
+            let pair = |term: usize| (self.pair)(self.schedule.term(positions.start + term));
+            return unit.run(start, positions.len(), pair);
+        }
         let mut sum = if positions.start == 0 { self.round(self.start) } else { 0.0 };
         if self.rule == Rule::DotBf16 {
             sum = flush::flush(sum);
@@ -295,6 +300,7 @@ impl<P: Fn(usize) -> (f32, f32)> Adder for Scalar<'_, P> {
                     lost = self.round(lost + self.round(lost_sum + lost_term));
                     sum = next;
                 }
+                Rule::Mma(_) | Rule::Unit(_) => unreachable!("a matrix unit adds more than one at once"),
             }
         }
         if self.rule == Rule::Neumaier { self.round(sum + lost) } else { sum }

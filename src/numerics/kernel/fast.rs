@@ -45,6 +45,8 @@ pub struct Fast {
     isa: Isa,
     workers: Workers,
     schedules: Schedules,
+    /// Is a finished sum left as it is, and not rounded to what the precision stores?
+    unrounded: bool,
 }
 
 impl Fast {
@@ -69,7 +71,18 @@ impl Fast {
     pub fn on(isa: Isa, numerics: Numerics) -> Result<Fast, ThreadPoolBuildError> {
         assert!(isa.is_available(), "this machine has no {isa}");
         let workers = Workers::new(numerics.threads())?;
-        Ok(Fast { numerics, isa, workers, schedules: Schedules::default() })
+        Ok(Fast { numerics, isa, workers, schedules: Schedules::default(), unrounded: false })
+    }
+
+    /// The same, but that a product's finished sums stay in f32.
+    #[must_use]
+    pub fn unrounded(self) -> Fast {
+        Fast { unrounded: true, ..self }
+    }
+
+    fn recipe(&self, at: At) -> Recipe {
+        let recipe = self.numerics.recipe(at);
+        if self.unrounded { Recipe { result: Format::F32, ..recipe } } else { recipe }
     }
 
     /// The instruction set in use.
@@ -108,8 +121,8 @@ impl Fast {
     }
 
     fn product(&self, at: At, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
-        let recipe = self.numerics.recipe(at);
-        let order = self.numerics.order_of(Reduction::Product(at.site()));
+        let recipe = self.recipe(at);
+        let order = self.numerics.order_of(Reduction::Product(at));
         let prepare = |job| Prepared::new(self.isa, recipe, order, launch, &self.schedules, job);
         let panels = |job: &Job<'_, Packed>| job.weights.columns.div_ceil(PANEL);
         let step = cost_of_step(&recipe, order);
@@ -142,7 +155,7 @@ impl Fast {
     }
 
     fn lookup(&self, at: At, table: &Packed, columns: &[u32], out: &mut [f32]) {
-        let order = self.numerics.order_of(Reduction::Product(at.site()));
+        let order = self.numerics.order_of(Reduction::Product(at));
         table.must_walk(order);
         assert_eq!(out.len(), columns.len() * table.depth, "there is room for every term");
         let schedule = self.schedules.of(order, table.depth, Launch::default());
@@ -256,8 +269,8 @@ impl Kernel for Fast {
     }
 
     fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Packed {
-        let recipe = self.numerics.recipe(at);
-        let order = self.numerics.order_of(Reduction::Product(at.site()));
+        let recipe = self.recipe(at);
+        let order = self.numerics.order_of(Reduction::Product(at));
         Packed::new(recipe, order, columns, depth, source)
     }
 
@@ -293,7 +306,7 @@ impl Kernel for Fast {
 fn cost_of_step(recipe: &Recipe, order: Order) -> usize {
     let sum = match (order.rule(), order.shape()) {
         (Rule::Kahan | Rule::Neumaier, _) => 5,
-        (Rule::Exact, _) | (Rule::Plain, Shape::Pairwise) => 3,
+        (Rule::Exact | Rule::Mma(_) | Rule::Unit(_), _) | (Rule::Plain, Shape::Pairwise) => 3,
         (Rule::Plain | Rule::DotBf16, _) => 1,
     };
     let term = match recipe.product {

@@ -195,6 +195,7 @@ impl Piece<'_> {
             Rule::Neumaier => self.shapes::<A, Neumaier>(arithmetic, schedule, put),
             Rule::DotBf16 => self.shapes::<A, DotBf16>(arithmetic, schedule, put),
             Rule::Exact => unreachable!("exact sums are certified"),
+            Rule::Mma(_) | Rule::Unit(_) => unreachable!("what a matrix unit adds has rows of its own"),
         }
     }
 

@@ -27,6 +27,7 @@ mod schedules;
 mod source;
 mod task;
 mod tile;
+mod units;
 mod workers;
 
 use std::fmt;

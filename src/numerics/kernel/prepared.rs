@@ -12,6 +12,7 @@ use super::{
     scaled::{GroupRows, Rescaled, quantized},
     schedules::Schedules,
     task::{Activations, Out, Task},
+    units::UnitRows,
 };
 use crate::numerics::{
     format::Format,
@@ -35,6 +36,7 @@ enum Rows<'a> {
     Exact(ExactRows<'a>),
     Integer(IntegerRows),
     Groups(GroupRows),
+    Units(UnitRows<'a>),
 }
 
 impl<'a> Prepared<'a> {
@@ -105,6 +107,9 @@ impl<'a> Prepared<'a> {
             {
                 Rows::Pairs(PairRows::new(&activations))
             }
+            Product::Fused | Product::LMul(_) if let Rule::Unit(unit) = rule => {
+                Rows::Units(UnitRows::new(unit, activations))
+            }
             Product::Fused | Product::LMul(_) => Rows::Float(FloatRows::new(activations, tallest)),
         };
         let task = Task { isa, recipe, rule, rows, depth, weights, schedule, start };
@@ -121,6 +126,7 @@ impl<'a> Prepared<'a> {
             Rows::Exact(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
             Rows::Integer(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
             Rows::Groups(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
+            Rows::Units(rows) => rows.multiply(&self.task, panels.clone(), &mut out),
         }
         if let Some(rescaled) = &self.rescaled {
             rescaled.apply(&self.task, panels, &mut out);

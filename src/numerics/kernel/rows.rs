@@ -80,6 +80,7 @@ impl RowSums {
                 self.isa.dispatch(Chains::<Trees, R, SQUARES> { schedule, rows, running: PhantomData })
             }
             Rule::Exact => unreachable!("exact sums are certified"),
+            Rule::Mma(_) | Rule::Unit(_) => unreachable!("no row of values is added by a matrix unit"),
         }
     }
 

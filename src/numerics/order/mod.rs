@@ -19,6 +19,10 @@ pub use self::{
     schedule::{Adder, Schedule, Step},
 };
 pub(crate) use self::{name::pattern, schedule::shuffle};
+use super::{
+    precision::Recipe,
+    unit::{Gpu, NoUnit, Unit},
+};
 
 /// The shape of one call. An order may depend on it, and that is how a batch size comes to move bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -85,6 +89,10 @@ pub enum Rule {
     DotBf16,
     /// No rounding before the end.
     Exact,
+    /// That of a GPU's matrix unit, whichever goes with what is multiplied.
+    Mma(Gpu),
+    /// That of this unit.
+    Unit(Unit),
 }
 
 /// One row of the table of orders.
@@ -113,6 +121,9 @@ const fn count(n: usize) -> NonZeroUsize {
         None => NonZeroUsize::MIN,
     }
 }
+
+/// The row of the matrix units of GPUs, which other shapes may stand before.
+const MMA: &str = "mma:GPU";
 
 /// Every order there is. `list`, `explain`, the conformance tests and the benchmark walk this table.
 pub const ORDERS: &[OrderEntry] = &[
@@ -195,6 +206,14 @@ pub const ORDERS: &[OrderEntry] = &[
         example: Order { shape: Shape::Blocks(count(64)), rule: Rule::DotBf16 },
     },
     OrderEntry {
+        name: MMA,
+        sentence: "blocks of 4 to 32 products and the sum so far, aligned, cut off and added at once, as the matrix unit of GPU does; \
+                   after blocks:B+ or split-k:S+ each block or part begins anew, and they are joined in turn; norms and \
+                   softmax add as a warp does, by lanes:32",
+        found_in: "matrix products on NVIDIA's GPUs: v100, turing, a100, ada, h100, b200, and b200-tcgen05, which differs in 8-bit floats",
+        example: Order { shape: Shape::Sequential, rule: Rule::Mma(Gpu::H100) },
+    },
+    OrderEntry {
         name: "exact",
         sentence: "the exact sum of the exact products, rounded once: the same for every order of terms",
         found_in: "the reference that the others are held against",
@@ -246,6 +265,9 @@ impl Order {
             Rule::Kahan | Rule::Neumaier | Rule::Exact => shape == Shape::Sequential,
             // An instruction adds as it does, and what calls it may begin anew.
             Rule::DotBf16 => matches!(shape, Shape::Sequential | Shape::Blocks(_)),
+            Rule::Mma(_) | Rule::Unit(_) => {
+                matches!(shape, Shape::Sequential | Shape::Blocks(_) | Shape::SplitK(_))
+            }
         };
         if there_is {
             return Ok(Order { shape, rule });
@@ -269,6 +291,9 @@ impl Order {
             (Shape::SplitK(one), Shape::SplitK(other)) => discriminant(&one) == discriminant(&other),
             (one, other) => discriminant(&one) == discriminant(&other),
         };
+        if self.is_of_unit() {
+            return ORDERS.iter().find(|entry| entry.name == MMA).expect("matrix units have a row in ORDERS");
+        }
         let own = |entry: &&OrderEntry| entry.example.rule == self.rule && same_shape(entry.example.shape);
         ORDERS.iter().find(own).expect("every order has a row in ORDERS")
     }
@@ -279,6 +304,33 @@ impl Order {
             Shape::SplitK(parts) => Order { shape: Shape::SplitK(Parts::Fixed(parts.under(launch))), ..self },
             _ => self,
         }
+    }
+
+    /// Which order this is for products of this kind: that of a GPU becomes that of its unit for them.
+    ///
+    /// # Errors
+    ///
+    /// Where the GPU has none.
+    pub fn of(self, recipe: &Recipe) -> Result<Order, NoUnit> {
+        Ok(match self.rule {
+            Rule::Mma(gpu) => match gpu.unit_for(recipe)? {
+                Some(unit) => Order { rule: Rule::Unit(unit), ..self },
+                // Whole numbers have no order.
+                None => Order::plain(self.shape),
+            },
+            _ => self,
+        })
+    }
+
+    /// The order in which the values of a row are added, where products are added in this one.
+    pub fn of_rows(self) -> Order {
+        const WARP: NonZeroUsize = count(32);
+        if self.is_of_unit() { Order::plain(Shape::Lanes(WARP)) } else { self }
+    }
+
+    /// Is it that of a matrix unit, which multiplies only some formats, and cuts off where others round to the nearest?
+    pub fn is_of_unit(self) -> bool {
+        matches!(self.rule, Rule::Mma(_) | Rule::Unit(_))
     }
 
     /// Does the tree change with the launch?
@@ -309,6 +361,8 @@ mod tests {
                 let in_table = ORDERS.iter().find(|entry| entry.example == Order { shape, rule });
                 assert_eq!(Order::new(shape, rule).ok(), in_table.map(|entry| entry.example));
             }
+            let in_turn = matches!(shape, Shape::Sequential | Shape::Blocks(_) | Shape::SplitK(_));
+            assert_eq!(Order::new(shape, Rule::Mma(Gpu::A100)).is_ok(), in_turn);
         }
         assert_eq!(
             Order::new(Shape::Pairwise, Rule::Kahan).unwrap_err().to_string(),

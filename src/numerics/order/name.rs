@@ -2,12 +2,26 @@
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
-use super::{ORDERS, Order, OrderEntry, Parts, Shape};
-use crate::name::{did_you_mean, nearest};
+use super::{MMA, ORDERS, Order, OrderEntry, Parts, Rule, Shape, Unmatched};
+use crate::{
+    name::{NameError, did_you_mean, nearest},
+    numerics::unit::Gpu,
+};
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entry = self.entry();
+        let of_unit: Option<&dyn fmt::Display> = match &self.rule {
+            Rule::Mma(gpu) => Some(gpu),
+            Rule::Unit(unit) => Some(unit),
+            _ => None,
+        };
+        if let Some(own) = of_unit {
+            if self.shape != Shape::Sequential {
+                write!(f, "{}+", Order::plain(self.shape))?;
+            }
+            return write!(f, "{}:{own}", entry.family());
+        }
         match self.shape() {
             Shape::Lanes(n) | Shape::Blocks(n) | Shape::SplitK(Parts::Fixed(n)) => {
                 write!(f, "{}:{n}", entry.family())
@@ -21,6 +35,10 @@ impl fmt::Display for Order {
 /// What a name looks like, for a schema: a regular expression without its ends.
 pub(crate) fn pattern() -> String {
     let of_entry = |entry: &OrderEntry| match entry.name.split_once(':') {
+        _ if entry.name == MMA => {
+            let before = "((blocks:[0-9]+|split-k:([0-9]+|threads|rows))\\+)?";
+            format!("{before}{}:({})", entry.family(), Gpu::NAMES.join("|"))
+        }
         // What is written in capitals stands for a number.
         Some((family, number)) if number.chars().all(char::is_uppercase) => format!("{family}:[0-9]+"),
         _ => entry.name.to_owned(),
@@ -55,6 +73,12 @@ pub enum OrderError {
         /// What was given.
         parameter: String,
     },
+    /// No such GPU.
+    #[error(transparent)]
+    Gpu(#[from] NameError),
+    /// There are no such blocks or parts of that.
+    #[error(transparent)]
+    Unmatched(#[from] Unmatched),
     /// The parameter does not read.
     #[error("`{parameter}` is not {wanted}: write for example `{example}`")]
     Parameter {
@@ -71,6 +95,18 @@ impl FromStr for Order {
     type Err = OrderError;
 
     fn from_str(name: &str) -> Result<Self, OrderError> {
+        if let Some((shape, rule)) = name.split_once('+') {
+            let (shape, rule): (Order, Order) = (shape.parse()?, rule.parse()?);
+            // A matrix unit has no shape of its own; whatever else stands here has.
+            return match (shape.rule, rule) {
+                (Rule::Plain, Order { shape: Shape::Sequential, rule: Rule::Mma(_) })
+                    if shape.shape != Shape::Sequential =>
+                {
+                    Ok(Order::new(shape.shape, rule.rule)?)
+                }
+                _ => Err(Unmatched { shape, rule }.into()),
+            };
+        }
         let (family, parameter) = match name.split_once(':') {
             Some((family, parameter)) => (family, Some(parameter)),
             None => (name, None),
@@ -100,6 +136,9 @@ impl FromStr for Order {
             example: entry.example,
         };
         let count = |wanted| plain_number::<NonZeroUsize>(parameter).ok_or_else(|| unreadable(wanted));
+        if let Rule::Mma(_) = entry.example.rule {
+            return Ok(Order { rule: Rule::Mma(parameter.parse()?), ..entry.example });
+        }
         let shape = match entry.example.shape() {
             Shape::Lanes(_) => Shape::Lanes(count("a number of lanes from 1 up")?),
             Shape::Blocks(_) => Shape::Blocks(count("a block length from 1 up")?),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::{Adder, Launch, Order, Rule, Schedule, Shape};
-use crate::numerics::tree::Tree;
+use crate::numerics::{tree::Tree, unit::Unit};
 
 impl Order {
     /// The declared tree over so many terms under this launch.
@@ -49,6 +49,30 @@ struct Symbols<'a, S> {
     node: fn(Vec<S>) -> S,
 }
 
+impl<S> Symbols<'_, S> {
+    /// The running sum of a matrix unit: each block at once, with what was there.
+    fn blocks(&self, unit: Unit, leaves: impl Iterator<Item = S>) -> S {
+        let mut leaves = leaves.peekable();
+        let mut sum = None;
+        while leaves.peek().is_some() {
+            let mut block: Vec<Option<S>> = leaves.by_ref().take(unit.terms()).map(Some).collect();
+            let parts = unit.parts(block.len()).map(|numbers| numbers.collect::<Vec<_>>());
+            let mut part = |number: usize, before: Option<S>| {
+                let own = parts[number].iter().filter_map(|term| block[*term].take());
+                (self.node)(before.into_iter().chain(own).collect())
+            };
+            sum = Some(if unit.in_two() {
+                let one = part(0, None);
+                let both = part(1, Some(one));
+                (self.node)(sum.into_iter().chain([both]).collect())
+            } else {
+                part(0, sum)
+            });
+        }
+        sum.unwrap_or_else(|| (self.node)(Vec::new()))
+    }
+}
+
 impl<S> Adder for Symbols<'_, S> {
     type Sum = S;
 
@@ -57,6 +81,8 @@ impl<S> Adder for Symbols<'_, S> {
         match self.rule {
             // All at once, with no rounding between them.
             Rule::Exact => (self.node)(leaves.collect()),
+            Rule::Mma(gpu) => self.blocks(gpu.of_halves(), leaves),
+            Rule::Unit(unit) => self.blocks(unit, leaves),
             Rule::Plain | Rule::Kahan | Rule::Neumaier | Rule::DotBf16 => {
                 let first = leaves.next().unwrap_or_else(|| (self.node)(Vec::new()));
                 leaves.fold(first, |sum, leaf| (self.node)(vec![sum, leaf]))

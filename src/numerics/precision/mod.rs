@@ -194,6 +194,20 @@ impl Recipe {
         })
     }
 
+    /// What both factors of a product are; nothing where products are whole numbers under one scale, or come about otherwise. Codes
+    /// that no format has are numbers of f32.
+    pub fn factors(&self) -> Option<[Format; 2]> {
+        let of = |grid: Grid| if let Grid::Floats(format) = grid { format } else { Format::F32 };
+        match (self.product, self.weights, self.code_sums()) {
+            (_, _, Some(CodeSums::Exact)) => None,
+            (Product::Scaled(left), Storage::Codes(right), Some(CodeSums::InOrder)) => {
+                Some([of(left.grid), of(right.grid)])
+            }
+            (Product::Fused, right, None) => Some([self.activations, right.format()]),
+            _ => Some([Format::F32; 2]),
+        }
+    }
+
     /// How the sums of codes are formed; none where a product is one of values.
     pub fn code_sums(&self) -> Option<CodeSums> {
         let (Storage::Codes(weights), Product::Scaled(activations)) = (self.weights, self.product) else {
