@@ -108,6 +108,7 @@
 //! | [`numerics::smooth`] | what channels of activations are divided by, and the weights that meet them multiplied |
 //! | [`numerics::product`] | terms that are not an ordinary product: L-Mul, and the integers of int8 |
 //! | [`numerics::order`] | the table [`ORDERS`], schedules, and the one generic `reduce` |
+//! | [`numerics::unit`] | what the matrix units of GPUs make of a block of products and the sum so far |
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
 //! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |
 //! | [`numerics::elementary`] | exp, tanh, sin and the like, with the same bits on every machine |

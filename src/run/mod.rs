@@ -39,7 +39,11 @@ use crate::{
     digest::Digest,
     engine::{Engine, EngineError, Observer, Opener, Prompt, Request, goes_with},
     model::{Cost, Subject},
-    numerics::{Numerics, order::Launch},
+    numerics::{
+        Numerics, Reduction,
+        at::{At, Site},
+        order::Launch,
+    },
     plan::{Generation, Plan},
     record::{About, Asked, Done, Elapsed, Failed, Model, Record},
     source::Blame,
@@ -539,8 +543,16 @@ fn tree(subject: &Subject<'_>, numerics: Numerics, launches: &Launches) -> Diges
     let threads = numerics.threads().get();
     let launch = |rows: Option<usize>| Launch { rows: rows.unwrap_or(1).max(1), threads };
     let largest = [launches.prefill_rows, launches.decode_rows].map(launch);
-    let prints = subject.sums.map(|terms| largest.map(|launch| numerics.order().fingerprint(terms, launch)));
-    Digest::of(prints.as_flattened().as_flattened())
+    // A matrix unit adds by the format of what it multiplies, and that may differ from place to place.
+    let sites: &[Site] = if numerics.order().is_of_unit() {
+        &[Site::Linear, Site::Attention, Site::Head]
+    } else {
+        &[Site::Linear]
+    };
+    let orders = sites.iter().map(|site| numerics.order_of(Reduction::Product(At::alone(*site))));
+    let prints =
+        orders.map(|order| subject.sums.map(|terms| largest.map(|launch| order.fingerprint(terms, launch))));
+    Digest::of(prints.collect::<Vec<_>>().as_flattened().as_flattened().as_flattened())
 }
 
 /// How a cell is asked questions that share their calls, of which this is the first: the others end as it does.

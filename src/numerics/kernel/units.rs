@@ -305,27 +305,68 @@ impl<S: Cut, const R: usize, const V: usize> Adder for Tile<'_, S, R, V> {
 
     #[inline(always)]
     fn run(&mut self, positions: Range<usize>) -> Self::Sum {
-        let nought = [[self.simd.splat_f32s(0.0); V]; R];
-        let mut sums = nought;
-        if positions.start == 0 {
-            sums = [self.start.load::<S, V>(self.simd, self.group); R];
-        }
-        for first in positions.clone().step_by(self.unit.terms()) {
-            let block = first..positions.end.min(first + self.unit.terms());
-            sums = if self.unit.in_two() {
-                let one = self.fuse(nought, self.part(block.clone(), 0));
-                let both = self.fuse(one, self.part(block, 1));
-                self.each(both, sums)
-            } else {
-                self.fuse(sums, self.terms(block))
-            };
-        }
-        Sums([sums])
+        self.simd.vectorize(Run { tile: self, positions })
+    }
+
+    fn tree(&mut self, _: Range<usize>) -> Self::Sum {
+        unreachable!("a matrix unit is given no order with trees")
     }
 
     #[inline(always)]
     fn join(&mut self, left: Self::Sum, right: Self::Sum) -> Self::Sum {
         Sums([self.each(left.0[0], right.0[0])])
+    }
+}
+
+/// A running sum: a function of its own, since what surrounds it calls it in many places.
+struct Run<'t, 'a, S: Simd, const R: usize, const V: usize> {
+    tile: &'t mut Tile<'a, S, R, V>,
+    positions: Range<usize>,
+}
+
+impl<S: Cut, const R: usize, const V: usize> WithSimd for Run<'_, '_, S, R, V> {
+    type Output = Sums<S, R, 1, V>;
+
+    #[inline(always)]
+    fn with_simd<T: Simd>(self, _: T) -> Self::Output {
+        let Run { tile, positions } = self;
+        let mut sums = [[tile.simd.splat_f32s(0.0); V]; R];
+        if positions.start == 0 {
+            sums = [tile.start.load::<S, V>(tile.simd, tile.group); R];
+        }
+        let (terms, in_two) = (tile.unit.terms(), tile.unit.in_two());
+        for first in positions.clone().step_by(terms) {
+            let block = first..positions.end.min(first + terms);
+            sums = if in_two {
+                tile.simd.vectorize(Halves { tile, sums, block })
+            } else {
+                let terms = tile.terms(block);
+                tile.fuse(sums, terms)
+            };
+        }
+        Sums([sums])
+    }
+}
+
+/// A block that is added in two, and then to what was there.
+struct Halves<'t, 'a, S: Simd, const R: usize, const V: usize> {
+    tile: &'t mut Tile<'a, S, R, V>,
+    sums: [[S::f32s; V]; R],
+    block: Range<usize>,
+}
+
+impl<S: Cut, const R: usize, const V: usize> WithSimd for Halves<'_, '_, S, R, V> {
+    type Output = [[S::f32s; V]; R];
+
+    #[inline(always)]
+    fn with_simd<T: Simd>(self, _: T) -> Self::Output {
+        let Halves { tile, sums, block } = self;
+        let mut both = [[tile.simd.splat_f32s(0.0); V]; R];
+        for part in 0..2 {
+            let terms = tile.part(block.clone(), part);
+            both = tile.fuse(both, terms);
+        }
+        tile.each(both, sums)
     }
 }
 
