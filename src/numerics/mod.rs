@@ -242,8 +242,10 @@ impl Numerics {
     /// By which order this is added: decided here, and nowhere else.
     pub fn order_of(self, what: Reduction) -> Order {
         match what {
-            // Nothing is multiplied there.
-            Reduction::Product(at) if at.site() == Site::Table => self.order.of_rows(),
+            // Nothing is multiplied there; a table may be the matrix of the logits.
+            Reduction::Product(at) if at.site() == Site::Table => {
+                self.order_of(Reduction::Product(At::outside(Step::Head)))
+            }
             Reduction::Product(at) => {
                 self.order.of(&self.recipe(at)).expect("numerics are made of what goes together")
             }

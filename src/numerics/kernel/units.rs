@@ -273,9 +273,14 @@ impl<const R: usize> Tiles<'_, R> {
             let nothing = [[simd.splat_u32s(0); V]; R];
             let mut tile = Tile { simd, unit, x, marks, panel, group, start, seen: nothing };
             let sums = schedule.reduce(&mut tile, &mut stack);
-            let flags = tile.seen.map(|row| row.map(|word| simd.transmute_f32s_u32s(word)));
+            let mut flags = Sums([[[simd.splat_f32s(0.0); V]; R]]);
+            for row in 0..R {
+                for half in 0..V {
+                    flags.0[0][row][half] = simd.transmute_f32s_u32s(tile.seen[row][half]);
+                }
+            }
             store::<S, R, 1, V>(simd, &sums, group, std::array::from_mut(out));
-            store::<S, R, 1, V>(simd, &Sums([flags]), group, std::array::from_mut(&mut seen));
+            store::<S, R, 1, V>(simd, &flags, group, std::array::from_mut(&mut seen));
         }
         for (left, seen) in left.as_flattened_mut().iter_mut().zip(seen.as_flattened()) {
             *left = seen.to_bits() != 0;
@@ -409,41 +414,63 @@ impl<'a, S: Cut, const R: usize, const V: usize> Tile<'a, S, R, V> {
         sums: [[S::f32s; V]; R],
         terms: impl Iterator<Item = <Terms<'a, R> as Iterator>::Item> + Clone,
     ) -> [[S::f32s; V]; R] {
-        let (simd, group) = (self.simd, self.group);
+        let (simd, group, unit) = (self.simd, self.group, self.unit);
         let mut largest = [[simd.splat_u32s(0); V]; R];
-        for ((_, marks), (_, row)) in terms.clone() {
-            let row = row.load::<S, V>(simd, group).map(|mark| simd.transmute_u32s_f32s(mark));
-            for (largest, mark) in largest.iter_mut().zip(marks) {
-                let mark = simd.splat_u32s(*mark);
+        for ((_, marks), (_, marks_of_row)) in terms.clone() {
+            let own: [S::f32s; V] = marks_of_row.load(simd, group);
+            for row in 0..R {
+                let mark = simd.splat_u32s(marks[row]);
                 for half in 0..V {
-                    largest[half] = simd.max_u32s(largest[half], simd.add_u32s(mark, row[half]));
+                    let both = simd.add_u32s(mark, simd.transmute_u32s_f32s(own[half]));
+                    largest[row][half] = simd.max_u32s(largest[row][half], both);
                 }
             }
         }
         let mut aligned = [[Aligned::nought(simd); V]; R];
         for row in 0..R {
             for half in 0..V {
-                aligned[row][half] = Aligned::new(
-                    simd,
-                    self.unit,
-                    sums[row][half],
-                    largest[row][half],
-                    &mut self.seen[row][half],
-                );
+                let seen = &mut self.seen[row][half];
+                aligned[row][half] = Aligned::new(simd, unit, sums[row][half], largest[row][half], seen);
             }
         }
-        for ((x, _), (row, _)) in terms {
-            let row = row.load::<S, V>(simd, group);
-            for (aligned, x) in aligned.iter_mut().zip(x) {
-                let x = simd.splat_f32s(*x);
+        for ((x, _), (values, _)) in terms {
+            let own: [S::f32s; V] = values.load(simd, group);
+            for row in 0..R {
+                let x = simd.splat_f32s(x[row]);
                 for half in 0..V {
-                    let units = simd.mul_f32s(simd.mul_f32s(x, row[half]), aligned[half].scale);
-                    aligned[half].sum = simd.add_u32s(aligned[half].sum, simd.cut(units));
+                    let aligned = &mut aligned[row][half];
+                    let units = simd.mul_f32s(simd.mul_f32s(x, own[half]), aligned.scale);
+                    aligned.sum = simd.add_u32s(aligned.sum, simd.cut(units));
                 }
             }
         }
-        aligned.map(|row| row.map(|aligned| aligned.end(simd, self.unit)))
+        let mut sums = sums;
+        for row in 0..R {
+            for half in 0..V {
+                sums[row][half] = aligned[row][half].end(simd, unit);
+            }
+        }
+        sums
     }
+}
+
+/// The power of two with this exponent, biased as in f32.
+#[inline(always)]
+fn power<S: Simd>(simd: S, field: S::u32s) -> S::f32s {
+    simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(field, simd.splat_u32s(23)))
+}
+
+/// One where it is so, and zero elsewhere.
+#[inline(always)]
+fn one_where<S: Simd>(simd: S, is_so: S::m32s) -> S::u32s {
+    simd.select_u32s(is_so, simd.splat_u32s(1), simd.splat_u32s(0))
+}
+
+/// An integer below 2^23, less this much: behind the leading bit of 2^23 an integer is the end of a float.
+#[inline(always)]
+fn float<S: Simd>(simd: S, value: S::u32s, less: f32) -> S::f32s {
+    let shifted = simd.or_u32s(value, simd.splat_u32s(0x4B00_0000));
+    simd.sub_f32s(simd.transmute_f32s_u32s(shifted), simd.splat_f32s(8_388_608.0 + less))
 }
 
 /// The sums of a block in units of their last digit.
@@ -469,70 +496,58 @@ impl<S: Cut> Aligned<S> {
     /// A block whose products have the marks up to `largest`, before any of them is added to `sum`.
     #[inline(always)]
     fn new(simd: S, unit: Unit, sum: S::f32s, largest: S::u32s, seen: &mut S::u32s) -> Self {
-        let word = |value: u32| simd.splat_u32s(value);
+        /// The exponent of a sum that is zero, biased as in f32.
+        const OF_ZERO: u32 = (Unit::OF_ZERO + 127).cast_unsigned();
         let digits = unit.digits();
-        let bits = simd.transmute_u32s_f32s(sum);
-        let magnitude = simd.and_u32s(bits, word(!SIGN));
-        let is_zero = simd.equal_u32s(magnitude, word(0));
-        let own = simd.wrapping_dyn_shr_u32s(magnitude, word(23));
-        let own = if unit.sum() == Format::F16 { simd.max_u32s(own, word(least(Format::F16))) } else { own };
-        let of_zero = Unit::OF_ZERO.cast_unsigned().wrapping_add(127);
-        let own = simd.select_u32s(is_zero, word(of_zero), simd.max_u32s(own, word(of_zero)));
-        let all = simd.max_u32s(largest, simd.add_u32s(own, word(BIAS - 127)));
+        let magnitude = simd.and_u32s(simd.transmute_u32s_f32s(sum), simd.splat_u32s(!SIGN));
+        let is_zero = simd.equal_u32s(magnitude, simd.splat_u32s(0));
+        let of_zero = simd.splat_u32s(OF_ZERO);
+        let mut own = simd.max_u32s(simd.wrapping_dyn_shr_u32s(magnitude, simd.splat_u32s(23)), of_zero);
+        if unit.sum() == Format::F16 {
+            own = simd.max_u32s(own, simd.splat_u32s(least(Format::F16)));
+            own = simd.select_u32s(is_zero, of_zero, own);
+        }
+        let all = simd.max_u32s(largest, simd.add_u32s(own, simd.splat_u32s(BIAS - 127)));
         // From where on one is a normal number of units, and a unit is one; and up to where all products are numbers of f32.
-        let (low, high) = (BIAS + digits - 126, BIAS + 120);
-        let is_low = simd.less_than_u32s(all, word(low));
-        let is_nothing = simd.and_u32s(
-            simd.select_u32s(is_zero, word(1), word(0)),
-            simd.select_u32s(simd.less_than_u32s(largest, word(2 * NUMBER)), word(1), word(0)),
-        );
-        let lost = simd.select_u32s(is_low, simd.xor_u32s(is_nothing, word(1)), word(0));
-        let lost = simd.select_u32s(simd.greater_than_u32s(all, word(high)), word(1), lost);
-        *seen = simd.or_u32s(*seen, lost);
-        let all = simd.min_u32s(simd.max_u32s(all, word(low)), word(high));
-        let power = |field: S::u32s| simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(field, word(23)));
-        let scale = power(simd.sub_u32s(word(127 + digits + BIAS), all));
-        let worth = power(simd.sub_u32s(all, word(BIAS + digits - 127)));
-        Aligned { scale, sum: word(0), before: simd.cut(simd.mul_f32s(sum, scale)), unit: worth }
+        let low = simd.splat_u32s(BIAS + digits - 126);
+        let high = simd.splat_u32s(BIAS + 120);
+        let held = simd.min_u32s(simd.max_u32s(all, low), high);
+        // Where there is nothing but zeros all is well, too.
+        let has_none = one_where(simd, simd.less_than_u32s(largest, simd.splat_u32s(2 * NUMBER)));
+        let is_nothing = simd.and_u32s(one_where(simd, is_zero), has_none);
+        let is_beyond = simd.xor_u32s(one_where(simd, simd.equal_u32s(all, held)), simd.splat_u32s(1));
+        let is_lost = simd.and_u32s(is_beyond, simd.xor_u32s(is_nothing, simd.splat_u32s(1)));
+        *seen = simd.or_u32s(*seen, is_lost);
+        let scale = power(simd, simd.sub_u32s(simd.splat_u32s(127 + digits + BIAS), held));
+        let worth = power(simd, simd.sub_u32s(held, simd.splat_u32s(BIAS + digits - 127)));
+        let before = simd.cut(simd.mul_f32s(sum, scale));
+        Aligned { scale, sum: simd.splat_u32s(0), before, unit: worth }
     }
 
     /// Their sum, rounded as it is handed on.
     #[inline(always)]
     fn end(self, simd: S, unit: Unit) -> S::f32s {
-        let word = |value: u32| simd.splat_u32s(value);
         // Both in two halves, so that their sum fits: 2^16 times an upper one, which has a sign, and a lower one, which has none.
-        // Behind the leading bit of 2^23 an integer is the end of a float.
-        const SHIFTED: u32 = 0x4B00_0000;
-        let halves = |value: S::u32s| {
-            let lifted = simd.xor_u32s(value, word(SIGN));
-            (simd.wrapping_dyn_shr_u32s(lifted, word(16)), simd.and_u32s(value, word(0xFFFF)))
-        };
-        let ((upper, lower), (upper_before, lower_before)) = (halves(self.sum), halves(self.before));
-        let float = |value: S::u32s, less: f32| {
-            let shifted = simd.transmute_f32s_u32s(simd.or_u32s(value, word(SHIFTED)));
-            simd.sub_f32s(shifted, simd.splat_f32s(less))
-        };
-        let upper = float(simd.add_u32s(upper, upper_before), 8_388_608.0 + 65_536.0);
-        let lower = float(simd.add_u32s(lower, lower_before), 8_388_608.0);
+        let (sign, by, low) = (simd.splat_u32s(SIGN), simd.splat_u32s(16), simd.splat_u32s(0xFFFF));
+        let upper = simd.wrapping_dyn_shr_u32s(simd.xor_u32s(self.sum, sign), by);
+        let upper_before = simd.wrapping_dyn_shr_u32s(simd.xor_u32s(self.before, sign), by);
+        let lower = simd.add_u32s(simd.and_u32s(self.sum, low), simd.and_u32s(self.before, low));
+        let upper = float(simd, simd.add_u32s(upper, upper_before), 65_536.0);
         let upper = simd.mul_f32s(upper, simd.splat_f32s(65_536.0));
+        let lower = float(simd, lower, 0.0);
         let near = simd.add_f32s(upper, lower);
         // What the nearest lacks, exactly: if it goes the other way, the nearest is too far from zero.
         let lacking = simd.sub_f32s(lower, simd.sub_f32s(near, upper));
         let is_too_far = simd.less_than_f32s(simd.mul_f32s(lacking, near), simd.splat_f32s(0.0));
-        let bits = simd.transmute_u32s_f32s(near);
-        let bits = simd.sub_u32s(bits, simd.select_u32s(is_too_far, word(1), word(0)));
-        match unit.sum() {
-            Format::F32 => simd.mul_f32s(simd.transmute_f32s_u32s(bits), self.unit),
-            Format::F16 => {
-                // An odd last digit says that there is more behind it.
-                let is_exact = simd.equal_f32s(lacking, simd.splat_f32s(0.0));
-                let bits = simd.or_u32s(bits, simd.select_u32s(is_exact, word(0), word(1)));
-                FusedF16.round(simd, simd.mul_f32s(simd.transmute_f32s_u32s(bits), self.unit))
-            }
-            sum => {
-                let kept = word(u32::MAX << (23 - sum.mantissa_bits()));
-                simd.mul_f32s(simd.transmute_f32s_u32s(simd.and_u32s(bits, kept)), self.unit)
-            }
+        let bits = simd.sub_u32s(simd.transmute_u32s_f32s(near), one_where(simd, is_too_far));
+        if unit.sum() == Format::F16 {
+            // An odd last digit says that there is more behind it.
+            let is_exact = one_where(simd, simd.equal_f32s(lacking, simd.splat_f32s(0.0)));
+            let bits = simd.or_u32s(bits, simd.xor_u32s(is_exact, simd.splat_u32s(1)));
+            return FusedF16.round(simd, simd.mul_f32s(simd.transmute_f32s_u32s(bits), self.unit));
         }
+        // All digits of f32, or as many as there are.
+        let kept = simd.splat_u32s(u32::MAX << (23 - unit.sum().mantissa_bits()));
+        simd.mul_f32s(simd.transmute_f32s_u32s(simd.and_u32s(bits, kept)), self.unit)
     }
 }
