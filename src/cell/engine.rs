@@ -8,7 +8,7 @@ use super::{
     name::Name,
     server::{self, Settings},
 };
-use crate::numerics::{Numerics, kv::Kv, order::Order, precision::Precision};
+use crate::numerics::{Numerics, kv::Kv, order::Order, parallel::Parallel, precision::Precision};
 
 /// Who computes, as a setting of its axis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -101,6 +101,8 @@ pub const ENGINES: &[EngineEntry] = &[
             Axis::Order,
             Axis::Threads,
             Axis::KvFormat,
+            Axis::Tp,
+            Axis::Reduce,
             Axis::Batch,
             Axis::PrefillChunk,
             Axis::Grouping,
@@ -299,6 +301,11 @@ impl Compute {
         if let Compute::Lab(numerics) = self { numerics.kv() } else { Kv::Same }
     }
 
+    /// How ranks share the model: other engines than the lab have one here.
+    pub fn parallel(&self) -> Parallel {
+        if let Compute::Lab(numerics) = self { numerics.parallel() } else { Parallel::NONE }
+    }
+
     /// Who computes.
     pub fn engine(self) -> EngineName {
         match self {
@@ -323,7 +330,7 @@ impl Compute {
     }
 }
 
-/// The beginning of a cell's name: `lab/bf16/pairwise/t2`, or `lab/bf16/pairwise/t2/kv:int4`.
+/// The beginning of a cell's name: `lab/bf16/pairwise/t2`, or `lab/bf16/pairwise/t2/kv:int4/tp4/ring:bf16`.
 impl fmt::Display for Compute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.engine())?;

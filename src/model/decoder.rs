@@ -3,7 +3,7 @@
 //! Rows are tokens, of any number of sequences and without padding. A matrix's outputs stand side by side in its
 //! row of results. Shapes are given as `[rows, columns]`, the columns one after the other in memory.
 
-use super::{Checkpoint, CheckpointError, Config, checkpoint::Tensor, weights::WeightsError};
+use super::{Checkpoint, CheckpointError, Config, checkpoint::Tensor, ranks, weights::WeightsError};
 use crate::numerics::{
     elementary::rsqrt,
     format::Format,
@@ -116,7 +116,8 @@ impl<K: Kernel> Decoder<K> {
     ///
     /// # Errors
     ///
-    /// When a tensor is missing, or is not what the config says, or when nothing was measured for a product that needs it.
+    /// When a tensor is missing, or is not what the config says, when nothing was measured for a product that needs it, or when its
+    /// ranks cannot share the model.
     pub fn load(kernel: K, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         Decoder::smoothed(kernel, checkpoint, None)
     }
@@ -131,6 +132,7 @@ impl<K: Kernel> Decoder<K> {
         checkpoint: &Checkpoint,
         calibration: Option<Calibration>,
     ) -> Result<Self, CheckpointError> {
+        ranks::fit(checkpoint, kernel.numerics())?;
         let config = checkpoint.config.clone();
         let load = Loader { kernel: &kernel, checkpoint, calibration };
         let width = config.width;
@@ -469,17 +471,17 @@ fn in_layer(layer: usize, part: &str) -> String {
 }
 
 /// What the matrix of a layer's product is made of.
-struct Made {
+pub(super) struct Made {
     /// The projections that stand side by side, each with its outputs.
     parts: Vec<(&'static str, usize)>,
     /// How many terms each output has.
-    depth: usize,
+    pub(super) depth: usize,
     /// Do they have biases?
     bias: bool,
 }
 
 impl Made {
-    fn new(config: &Config, step: Step) -> Made {
+    pub(super) fn new(config: &Config, step: Step) -> Made {
         let (width, inner) = (config.width, config.inner_width);
         let (queries, keys) = (config.heads * config.head_width, config.kv_heads * config.head_width);
         let (parts, depth, bias) = match step {
@@ -497,7 +499,7 @@ impl Made {
     }
 
     /// The names of its tensors of this kind.
-    fn tensors(&self, layer: usize, kind: &str) -> Vec<(String, usize)> {
+    pub(super) fn tensors(&self, layer: usize, kind: &str) -> Vec<(String, usize)> {
         let name = |part: &str| in_layer(layer, &format!("{part}.{kind}"));
         self.parts.iter().map(|(part, outputs)| (name(part), *outputs)).collect()
     }

@@ -539,7 +539,11 @@ fn tree(subject: &Subject<'_>, numerics: Numerics, launches: &Launches) -> Diges
     let threads = numerics.threads().get();
     let launch = |rows: Option<usize>| Launch { rows: rows.unwrap_or(1).max(1), threads };
     let largest = [launches.prefill_rows, launches.decode_rows].map(launch);
-    let prints = subject.sums.map(|terms| largest.map(|launch| numerics.order().fingerprint(terms, launch)));
+    // The widths behind attention and behind the gate are those that ranks share.
+    let [width, inner, heads, head] = subject.sums;
+    let ranks = numerics.parallel().ranks();
+    let sums = [width, inner / ranks, heads / ranks, head];
+    let prints = sums.map(|terms| largest.map(|launch| numerics.order().fingerprint(terms, launch)));
     Digest::of(prints.as_flattened().as_flattened())
 }
 
