@@ -34,6 +34,7 @@ mod map;
 mod open_trace;
 mod operations;
 mod page;
+mod parallel;
 mod parity;
 mod plan;
 mod quantized;
