@@ -141,7 +141,7 @@ pub const AXES: &[AxisEntry] = &[
         axis: Axis::Reduce,
         name: "reduce",
         sentence: "in which order the parts of several ranks are added: in a balanced tree, around a ring, or from the first to \
-                   the last (one-shot), sent in f32 or in what stands behind a colon",
+                   the last (one-shot), each sent as it is, or in what stands behind a colon",
         example: r#"["tree", "ring:bf16"]"#,
         computes: true,
         tag: "",

@@ -288,10 +288,10 @@ impl Compute {
         }
     }
 
-    /// Numerics that store what it stores, where it keeps the weights of a model here.
+    /// Numerics that store what it stores, where it keeps the weights of a model here: all ranks together store what one would.
     pub fn stored(&self) -> Option<Numerics> {
         match self {
-            Compute::Lab(numerics) => Some(*numerics),
+            Compute::Lab(numerics) => numerics.with_parallel(Parallel::NONE).ok(),
             other => Numerics::new(other.precision()?, Order::SEQUENTIAL, NonZeroUsize::MIN).ok(),
         }
     }

@@ -465,7 +465,7 @@ impl JsonSchema for Cell {
             "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
                             lab/bf16/pairwise/t2/b8, without what its engine cannot be told; before the batch what keys and values are kept \
                             in, where that is not what attention multiplies (kv:int4), how many ranks share the model, where that \
-                            is more than one (tp4), and how they reduce, where that is not a tree in f32 (ring:bf16); after it what is not as \
+                            is more than one (tp4), and how they reduce, where that is not the usual tree (ring:bf16); after it what is not as \
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
                             (by-length), at which temperature (T0.6) and from which of the best tokens one is drawn \
                             (p0.95, k20), the seed (s7), which of several equal cells (r2). A server is named with what the \

@@ -138,7 +138,7 @@ impl FromStr for Reduce {
         match (way.parse::<Way>(), sent) {
             (Ok(way), Some(sent)) => Ok(Reduce { way, sent }),
             _ => Err(format!(
-                "there is no reduction `{text}`: {}write one of {}, alone or with what is sent behind it, such as ring:bf16",
+                "there is no reduction `{text}`: {}write one of {}, alone where f32 is sent, or with what is behind it, such as ring:bf16",
                 did_you_mean(nearest(text, Reduce::NAMES.into_iter())),
                 Way::NAMES.join(", ")
             )),
