@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::{Checkpoint, CheckpointError, Config, decoder::Made};
+use super::{Checkpoint, CheckpointError, Config, products::Made};
 use crate::numerics::{
     Numerics,
     kernel::{At, Step},
