@@ -317,6 +317,38 @@ fn the_divergence_of_the_smoke_matrix_has_one_cause_that_transplants_prove() {
 }
 
 #[test]
+fn another_degree_and_another_reduction_are_found_where_ranks_share_terms_and_transplants_prove_it() {
+    let checkpoint = model();
+    let tapped = |numerics: &str| readings(&checkpoint, Transplant::<Fast>::new(0, fast(numerics), None));
+    let by_terms = [Step::Output, Step::Down];
+    for [one, other] in [
+        ["fp32/sequential/t1", "fp32/sequential/t1/tp4"],
+        ["fp32/pairwise/t1/tp2/ring:bf16", "fp32/pairwise/t1/tp4/one-shot"],
+        ["bf16/sequential/t1/tp4/ring", "bf16/sequential/t1/tp2"],
+        ["w8a8/exact/t1", "w8a8/exact/t1/tp2"],
+    ] {
+        let (own, others) = (tapped(one), tapped(other));
+        let Some(Parting::Gave(first)) = parting(&own, &others) else {
+            panic!("{one} and {other} do not part")
+        };
+        assert!(by_terms.contains(&first.at.step), "{one} and {other} part in {}", first.at);
+        // Every product that ranks share, and nothing else, makes one the other.
+        let layers = 0..checkpoint.config.layers;
+        let shared = layers.flat_map(|layer| by_terms.map(|step| At::layer(layer, step)));
+        let both = [
+            Transplant::new(0, fast(one), Some(fast(other))),
+            Transplant::new(0, fast(other), Some(fast(one))),
+        ];
+        for (kernel, expected) in both.into_iter().zip([&others, &own]) {
+            kernel.donate(Donated::At(shared.clone().collect()));
+            assert_eq!(readings(&checkpoint, kernel), *expected, "{one} and {other}");
+        }
+    }
+    // A balanced tree in a balanced order gives every operation of every degree the same to read.
+    assert_eq!(parting(&tapped("bf16/pairwise/t1"), &tapped("bf16/pairwise/t1/tp4")), None);
+}
+
+#[test]
 fn every_report_of_a_run_tells_the_cause_that_was_looked_for() {
     let matrix =
         SMOKE.replace("vary   = \"batch\"\nexpect = \"diverges\"", "vary   = \"batch\"\nrequire = \"bits\"");

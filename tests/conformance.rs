@@ -13,14 +13,19 @@ use reprocheck::numerics::{
     activation::Activation,
     format::Format,
     kernel::{
-        At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Workers, matmul,
+        At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Step, Workers,
+        matmul,
     },
     kv::Kv,
     order::{Launch, ORDERS, Order},
+    parallel::{Parallel, Reduce},
     precision::{Calibration, Channels, PRECISIONS, Precision, Site},
     reveal::{RevealError, reveal},
     rotary::{Rotary, Scaling, Turn},
 };
+
+/// A product that ranks share along its terms.
+const BY_RANKS: At = At::layer(0, Step::Down);
 
 /// Numbers from a seed: SplitMix64.
 struct Random(u64);
@@ -149,7 +154,7 @@ fn precisions() -> Vec<Precision> {
     ];
     // Limits that were measured: some values lie beyond them.
     let channels = Channels { low: vec![-0.3, 0.0], high: vec![0.1, 0.8], smooth: None };
-    let places = [(At::alone(Site::Linear), channels)];
+    let places = [At::alone(Site::Linear), BY_RANKS].map(|at| (at, channels.clone()));
     let measured = Calibration::learned(&"5a".repeat(32), "conformance", "no model", places).unwrap();
     let with_limits = [
         "w8a8:a=tensor",
@@ -214,7 +219,10 @@ impl Case {
     }
 
     fn run<K: Kernel>(&self, kernel: &K, site: Site) -> Vec<u32> {
-        let at = At::alone(site);
+        self.run_at(kernel, At::alone(site))
+    }
+
+    fn run_at<K: Kernel>(&self, kernel: &K, at: At) -> Vec<u32> {
         let weights = kernel.pack(at, self.columns, self.depth, &mut |column: usize, terms: &mut [f32]| {
             terms.copy_from_slice(&self.w[column * self.depth..][..self.depth]);
         });
@@ -541,6 +549,101 @@ fn keys_and_values_of_every_format_are_the_definition_s_on_every_instruction_set
             }
         }
     }
+}
+
+#[test]
+fn what_ranks_share_is_the_definition_s_in_every_precision_order_and_reduction_on_every_instruction_set() {
+    let mut random = Random(23);
+    let kinds = [Kind::Random, Kind::Outliers, Kind::Spread, Kind::Ties, Kind::Special, Kind::Brink];
+    let mut refused = 0;
+    let mut at = 0;
+    for precision in precisions() {
+        let Some(group) = precision.recipe(BY_RANKS).uncut() else {
+            refused += 1;
+            continue;
+        };
+        // The terms of a rank: whole groups, and no whole vector where there are none.
+        let own = if group == 1 { 19 } else { group * if group > 64 { 1 } else { 3 } };
+        for order in orders() {
+            let ranks = [2, 3, 4, 8][at % 4];
+            let reduce: Reduce = Reduce::NAMES[at % Reduce::NAMES.len()].parse().unwrap();
+            let parallel = Parallel::new(NonZeroUsize::new(ranks).unwrap(), reduce);
+            let numerics = numerics(precision, order, 2).with_parallel(parallel).unwrap();
+            // A width that ranks do not share alike, and one that is less than a rank each.
+            let columns = [37, 5][at / 4 % 2];
+            let case = Case::new(kinds[at % kinds.len()], [1 + at % 3, ranks * own, columns], &mut random);
+            at += 1;
+            let expected = case.run_at(&Definition { numerics }, BY_RANKS);
+            for isa in Isa::available() {
+                let found = case.run_at(&Fast::on(isa, numerics).unwrap(), BY_RANKS);
+                assert_eq!(found, expected, "{numerics} on {isa}, {}x{}x{columns}", case.rows, case.depth);
+            }
+        }
+    }
+    // LLM.int8() with either threshold.
+    assert_eq!(refused, 2);
+}
+
+#[test]
+fn ranks_add_what_each_has_in_the_order_and_the_format_that_the_reduction_names() {
+    // One term for each of four ranks, so that a term is a part; eight outputs, so that two are a chunk of the ring.
+    let random = &mut Random(5);
+    let w: Vec<f32> = values(Kind::Spread, 8 * 4, random);
+    let start: Vec<f32> = values(Kind::Random, 8, random);
+    let case =
+        Case { rows: 1, depth: 4, columns: 8, x: vec![1.0; 4], w: w.clone(), start: Some(start.clone()) };
+    let found = |reduce: &str| {
+        let numerics = format!("fp32/sequential/t1/tp4/{reduce}").trim_end_matches("/tree").parse().unwrap();
+        case.run_at(&Definition { numerics }, BY_RANKS)
+    };
+    for (sent, format) in [("", Format::F32), (":bf16", Format::BF16), (":f16", Format::F16)] {
+        let of_output = |column: usize, add: &dyn Fn([f32; 4]) -> f32| {
+            let part = |rank: usize| {
+                let own = w[column * 4 + rank];
+                // The first rank's sum begins where the whole one would.
+                format.round(if rank == 0 { start[column] + own } else { own })
+            };
+            add([part(0), part(1), part(2), part(3)]).to_bits()
+        };
+        let all = |add: &dyn Fn(usize, [f32; 4]) -> f32| -> Vec<u32> {
+            (0..8).map(|column| of_output(column, &|parts| add(column, parts))).collect()
+        };
+        let join = |one: f32, other: f32| format.round(one + other);
+        assert_eq!(
+            found(&format!("tree{sent}")),
+            all(&|_, [a, b, c, d]| join(join(a, b), join(c, d))),
+            "{sent}"
+        );
+        let in_turn = |_, [a, b, c, d]: [f32; 4]| format.round(((a + b) + c) + d);
+        assert_eq!(found(&format!("one-shot{sent}")), all(&in_turn), "{sent}");
+        // Chunk c is summed in the order c + 1, c + 2, …, c.
+        let ring = |column: usize, parts: [f32; 4]| {
+            let [a, b, c, d] = [1, 2, 3, 4].map(|step| parts[(column / 2 + step) % 4]);
+            join(join(join(a, b), c), d)
+        };
+        assert_eq!(found(&format!("ring{sent}")), all(&ring), "{sent}");
+    }
+}
+
+#[test]
+fn weights_are_codes_of_the_whole_matrix_and_activations_of_the_rank_that_has_them() {
+    let of = |x: &[f32; 16], w: &[f32; 16], numerics: &str| {
+        let case = Case { rows: 1, depth: 16, columns: 1, x: x.to_vec(), w: w.to_vec(), start: None };
+        f32::from_bits(case.run_at(&Definition { numerics: numerics.parse().unwrap() }, BY_RANKS)[0])
+    };
+    // The first rank has a weight that decides the scale of all, beside which one of the second's is nothing.
+    let (mut x, mut w) = ([0.0; 16], [0.3; 16]);
+    (x[0], x[8], w[0]) = (1.0, 1.0, 127.0);
+    for name in ["w8a8", "w8a16", "scaled:w=int8-f32-tensor"] {
+        let whole = of(&x, &w, &format!("{name}/sequential/t1"));
+        assert_eq!([whole, of(&x, &w, &format!("{name}/sequential/t1/tp2"))], [127.0; 2], "{name}");
+    }
+    // A group has a scale of its own, and is one rank's.
+    assert!(of(&x, &w, "w8a8:g8/sequential/t1/tp2") > 127.2);
+    // Beside the activation of the first rank that of the second is nothing, unless it is scaled alone.
+    (x[8], w[0]) = (0.003, 0.3);
+    let [whole, ranks] = ["", "/tp2"].map(|tp| of(&x, &w, &format!("w8a8/sequential/t1{tp}")));
+    assert!(whole < 0.3001 && ranks > 0.3008, "{whole} {ranks}");
 }
 
 #[test]

@@ -54,6 +54,21 @@ fn kept() -> Vec<(Precision, Order, Kv)> {
     kvs.zip(at.into_iter().cycle()).map(|(kv, (precision, order))| (precision, order, kv)).collect()
 }
 
+/// Ranks that share a model, each in a precision and an order.
+fn shared() -> Vec<Numerics> {
+    let at = [
+        "fp32/sequential/t1/tp2",
+        "bf16/pairwise/t1/tp4/ring:bf16",
+        "bf16/exact/t1/tp2/one-shot:bf16",
+        "w8a8/lanes:16/t1/tp4/one-shot",
+        "fp8/kahan/t1/tp2/tree:bf16",
+        "fp16/blocks:64/t1/kv:int8/tp4/ring:f16",
+        "lmul/neumaier/t1/tp4/tree:f16",
+        "map:bf16;output=fp32;down@0=w8a16/dpbf16/t1/tp4/ring",
+    ];
+    at.map(|name| name.parse().unwrap()).into()
+}
+
 fn generate(
     checkpoint: &Checkpoint,
     numerics: Numerics,
@@ -154,6 +169,9 @@ proptest! {
             for (precision, order, kv) in kept() {
                 holds(&checkpoint, numerics(precision, order, 1).with_kv(kv).unwrap(), &prompts, &variations)?;
             }
+            for numerics in shared() {
+                holds(&checkpoint, numerics, &prompts, &variations)?;
+            }
         }
     }
 }
@@ -171,6 +189,14 @@ fn the_fast_decoder_gives_the_bits_of_the_definition() {
         }
         for (precision, order, kv) in kept() {
             let numerics = numerics(precision, order, 2).with_kv(kv).unwrap();
+            let definition = logits(Definition { numerics }, &checkpoint, &prompts);
+            let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
+            assert_eq!(definition, fast, "{name}: {numerics}");
+        }
+        let follows: [Numerics; 2] =
+            ["bf16/split-k:threads/t2/tp2/ring", "fp32/split-k:rows/t2/tp4/one-shot"]
+                .map(|name| name.parse().unwrap());
+        for numerics in shared().into_iter().chain(follows) {
             let definition = logits(Definition { numerics }, &checkpoint, &prompts);
             let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
             assert_eq!(definition, fast, "{name}: {numerics}");

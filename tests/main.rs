@@ -35,6 +35,7 @@ mod map;
 mod open_trace;
 mod operations;
 mod page;
+mod parallel;
 mod parity;
 mod plan;
 mod quantized;

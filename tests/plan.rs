@@ -180,10 +180,29 @@ fn what_could_not_be_a_cell_can_be_left_out() {
 }
 
 #[test]
+fn one_rank_reduces_nothing_so_one_cell_stands_for_every_reduction() {
+    let text = "suites = [\"carry_chain\"]\n[matrix]\nprecision = [\"bf16\", \"int8\"]\ntp = [1, 4]\nreduce = [\"ring\", \"tree\"]\n\
+                exclude = [{ precision = \"int8\", tp = 4 }]\n";
+    let plan = Plan::read(Path::new("m.toml"), text, None).unwrap();
+    assert_eq!(
+        names(&plan),
+        [
+            "lab/bf16/sequential/t1/b1",
+            "lab/bf16/sequential/t1/tp4/ring/b1",
+            "lab/bf16/sequential/t1/tp4/b1",
+            "lab/int8/sequential/t1/b1",
+        ]
+    );
+}
+
+#[test]
 fn a_cell_has_one_name_and_every_axis_shows_in_it() {
     for name in [
         "lab/bf16/pairwise/t2/b8",
         "lab/bf16/pairwise/t2/kv:bfp12:32,k-sort/b8/c16",
+        "lab/bf16/pairwise/t2/tp4/b8",
+        "lab/bf16/pairwise/t2/kv:int4/tp8/ring:bf16/b8/c16",
+        "lab/bf16/pairwise/t2/tp2/tree:f16/b1",
         "lab/lmul:m=4,scope=attention/split-k:rows/t1/b1/c16/by-length/s7/r2",
         "candle/fp16/t2/b4/by-length",
         "candle:cuda:0/bf16/t1/b1/shuffled:3/s1",
@@ -207,6 +226,13 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/bf16/pairwise/t1/kv:same/b1",
         "lab/bf16/pairwise/t1/b1/kv:fp8",
         "lab/tf32/pairwise/t1/kv:fp8/b1",
+        "lab/bf16/pairwise/t1/tp1/b1",
+        "lab/bf16/pairwise/t1/ring/b1",
+        "lab/bf16/pairwise/t1/tp4/tree/b1",
+        "lab/bf16/pairwise/t1/ring/tp4/b1",
+        "lab/bf16/pairwise/t1/tp4/kv:fp8/b1",
+        "lab/int8/pairwise/t1/tp4/b1",
+        "candle/bf16/t1/tp2/b1",
         "candle/bf16/t1/kv:fp8/b1",
         "lab/fp32/sequential/t1/b1/T0",
         "lab/fp32/sequential/t1/b1/T0.60",
@@ -262,12 +288,14 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
 }
 
 /// A setting on every axis that is not the usual one.
-const OTHER: [&str; 17] = [
+const OTHER: [&str; 19] = [
     "candle",
     "fp16",
     "pairwise",
     "2",
     "int4",
+    "2",
+    "ring:bf16",
     "2",
     "3",
     "by-length",
@@ -288,7 +316,12 @@ fn server() -> Cell {
 
 /// A cell that takes settings on an axis.
 fn usual(axis: Axis) -> Cell {
-    if ENGINES[0].takes(axis) { Cell::default() } else { server() }
+    match axis {
+        // One rank has nothing to reduce.
+        Axis::Reduce => "lab/fp32/sequential/t1/tp4/b1".parse().unwrap(),
+        axis if ENGINES[0].takes(axis) => Cell::default(),
+        _ => server(),
+    }
 }
 
 #[test]
@@ -338,6 +371,7 @@ fn examples_of_the_table_of_axes_are_read() {
         let grouping = match entry.axis {
             Axis::Engine => "",
             Axis::Concurrency => "engine = \"server:it\"\n",
+            Axis::Reduce => "tp = 4\n",
             axis if !ENGINES[0].takes(axis) => "engine = \"server:it\"\nconcurrency = 4\n",
             _ => "threads = 2\n",
         };

@@ -9,7 +9,9 @@ use reprocheck::{
         Numerics,
         block::BlockFormat,
         format::Format,
-        kernel::{At, Definition, Encoding, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Source, matmul},
+        kernel::{
+            At, Definition, Encoding, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Source, Step, matmul,
+        },
         order::{Launch, Order},
         pairs,
         precision::{Precision, Site},
@@ -111,7 +113,7 @@ impl Outputs {
 
     fn pack<K: Kernel>(&mut self, kernel: &K) -> K::Weights {
         let (columns, depth) = (self.outputs.len(), self.depth);
-        kernel.pack(At::alone(Site::Linear), columns, depth, self)
+        kernel.pack(weights_at(kernel), columns, depth, self)
     }
 }
 
@@ -149,13 +151,19 @@ fn product<K: Kernel>(
     let mut out = vec![f32::NAN; rows * columns];
     let job = Job { activations: x, rows, weights, start, out: &mut out };
     let launch = Launch { rows, threads: kernel.numerics().threads().get() };
-    kernel.apply(At::alone(Site::Linear), launch, Op::Product(vec![job]));
+    kernel.apply(weights_at(kernel), launch, Op::Product(vec![job]));
     bits(&out)
 }
 
 /// The orders of the table that add products of f32.
 fn of_fp32() -> impl Iterator<Item = Order> {
     pairs().into_iter().filter_map(|(precision, order)| (precision == Precision::Fp32).then_some(order))
+}
+
+/// Where a product is formed: at a place that ranks share, if there are any.
+fn weights_at<K: Kernel>(kernel: &K) -> At {
+    let by_ranks = At::layer(0, Step::Down);
+    if kernel.numerics().ranks(by_ranks).is_some() { by_ranks } else { At::alone(Site::Linear) }
 }
 
 fn orders() -> Vec<Order> {
@@ -228,6 +236,33 @@ fn threads_share_blocks_and_change_no_bit() {
         found
     });
     assert_eq!((&one, &one), (&two, &three));
+}
+
+#[test]
+fn ranks_have_whole_blocks_and_the_bits_of_the_definition_of_fp32() {
+    let mut random = Random(5);
+    let mixed = (0..150).map(|output| encodings()[if output < 70 { 4 } else { output % 14 }]);
+    let mut outputs = Outputs::new(mixed, 1024, &mut random);
+    let x: Vec<f32> = (0..3 * 1024).map(|at| (at as f32 * 0.9).sin()).collect();
+    for rest in
+        ["sequential/t1/tp2", "lanes:3/t1/tp4/ring", "pairwise/t2/tp4/one-shot:bf16", "exact/t1/tp2/tree:f16"]
+    {
+        let [fp32, gguf] = ["fp32", "gguf"].map(|name| format!("{name}/{rest}").parse::<Numerics>().unwrap());
+        let definition = Definition { numerics: fp32 };
+        let plain = outputs.pack(&definition);
+        let expected = product(&definition, &plain, 150, (3, &x), None);
+        for isa in Isa::available() {
+            let kernel = Fast::on(isa, gguf).unwrap();
+            let packed = outputs.pack(&kernel);
+            assert_eq!(product(&kernel, &packed, 150, (3, &x), None), expected, "{gguf} on {isa}");
+        }
+    }
+    let mut outputs = Outputs::new([Encoding::Blocks(BlockFormat::Q4K); 64], 1024, &mut random);
+    let [whole, ranks] = ["", "/tp4"].map(|tp| {
+        let kernel = Fast::new(format!("gguf/sequential/t1{tp}").parse().unwrap()).unwrap();
+        outputs.pack(&kernel).bytes()
+    });
+    assert_eq!(whole, ranks);
 }
 
 #[test]

@@ -539,6 +539,26 @@ fn two_names_of_one_format_of_keys_and_values_are_not_exercised() {
 }
 
 #[test]
+fn a_degree_is_exercised_under_every_order_and_a_reduction_where_it_makes_another_sum() {
+    let idle = "`reduce` was not exercised: two ranks add the same two parts, and one adds none";
+    for (matrix, vary, sentence) in [
+        ("order = \"exact\"\ntp = [1, 2]", "tp", ""),
+        ("order = \"pairwise\"\ntp = [2, 4]", "tp", ""),
+        ("tp = 2\nreduce = [\"tree\", \"ring\", \"one-shot\"]", "reduce", idle),
+        ("tp = 2\nreduce = [\"ring\", \"ring:bf16\"]", "reduce", ""),
+        ("tp = 3\nreduce = [\"tree\", \"one-shot\"]", "reduce", ""),
+    ] {
+        let gate = format!("[[gate]]\nvary = \"{vary}\"\nrequire = \"bits\"\n");
+        let mut world = World::new(&format!("[matrix]\n{matrix}\n{gate}"));
+        let (outcome, found) = ruled(&world, |_, _| same());
+        assert_eq!(outcome == Outcome::Pass, sentence.is_empty(), "{matrix}: {found}");
+        assert!(found.starts_with(sentence), "{matrix}: {found}");
+        world.traces = vec![Some(0), Some(1), Some(0)];
+        assert_eq!(ruled(&world, other(1, (vec![(1, 0), (3, 9)], 2))).0, Outcome::Fail, "{matrix}");
+    }
+}
+
+#[test]
 fn cells_that_keep_keys_and_values_otherwise_are_a_family_and_a_cost_of_their_own() {
     let world = World::new(
         "[matrix]\nprecision = \"bf16\"\nkv-format = [\"same\", \"int4\"]\norder = [\"sequential\", \"pairwise\"]\n",

@@ -20,6 +20,10 @@ pub enum Axis {
     Threads,
     /// What keys and values are kept in.
     KvFormat,
+    /// How many ranks share a model.
+    Tp,
+    /// How their partial sums come together.
+    Reduce,
     /// How many prompts share a call.
     Batch,
     /// How many tokens of a prompt a call reads.
@@ -119,6 +123,28 @@ pub const AXES: &[AxisEntry] = &[
         example: r#"["same", "fp8", "bfp12:32,k-sort"]"#,
         computes: true,
         tag: "kv:",
+        always: false,
+        usual_elsewhere: true,
+    },
+    AxisEntry {
+        axis: Axis::Tp,
+        name: "tp",
+        sentence: "how many ranks share the heads and the channels of a model, each with its own part of every sum behind them \
+                   (tensor parallelism); other engines than the lab take only one",
+        example: "[1, 2, 4]",
+        computes: true,
+        tag: "tp",
+        always: false,
+        usual_elsewhere: true,
+    },
+    AxisEntry {
+        axis: Axis::Reduce,
+        name: "reduce",
+        sentence: "in which order the parts of several ranks are added: in a balanced tree, around a ring, or from the first to \
+                   the last (one-shot), each sent as it is, or in what stands behind a colon",
+        example: r#"["tree", "ring:bf16"]"#,
+        computes: true,
+        tag: "",
         always: false,
         usual_elsewhere: true,
     },

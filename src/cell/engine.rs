@@ -8,7 +8,7 @@ use super::{
     name::Name,
     server::{self, Settings},
 };
-use crate::numerics::{Numerics, kv::Kv, order::Order, precision::Precision};
+use crate::numerics::{Numerics, kv::Kv, order::Order, parallel::Parallel, precision::Precision};
 
 /// Who computes, as a setting of its axis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -101,6 +101,8 @@ pub const ENGINES: &[EngineEntry] = &[
             Axis::Order,
             Axis::Threads,
             Axis::KvFormat,
+            Axis::Tp,
+            Axis::Reduce,
             Axis::Batch,
             Axis::PrefillChunk,
             Axis::Grouping,
@@ -286,10 +288,10 @@ impl Compute {
         }
     }
 
-    /// Numerics that store what it stores, where it keeps the weights of a model here.
+    /// Numerics that store what it stores, where it keeps the weights of a model here: all ranks together store what one would.
     pub fn stored(&self) -> Option<Numerics> {
         match self {
-            Compute::Lab(numerics) => Some(*numerics),
+            Compute::Lab(numerics) => numerics.with_parallel(Parallel::NONE).ok(),
             other => Numerics::new(other.precision()?, Order::SEQUENTIAL, NonZeroUsize::MIN).ok(),
         }
     }
@@ -297,6 +299,11 @@ impl Compute {
     /// How it keeps keys and values: other engines than the lab as they do.
     pub fn kv(&self) -> Kv {
         if let Compute::Lab(numerics) = self { numerics.kv() } else { Kv::Same }
+    }
+
+    /// How ranks share the model: other engines than the lab have one here.
+    pub fn parallel(&self) -> Parallel {
+        if let Compute::Lab(numerics) = self { numerics.parallel() } else { Parallel::NONE }
     }
 
     /// Who computes.
@@ -323,7 +330,7 @@ impl Compute {
     }
 }
 
-/// The beginning of a cell's name: `lab/bf16/pairwise/t2`, or `lab/bf16/pairwise/t2/kv:int4`.
+/// The beginning of a cell's name: `lab/bf16/pairwise/t2`, or `lab/bf16/pairwise/t2/kv:int4/tp4/ring:bf16`.
 impl fmt::Display for Compute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.engine())?;

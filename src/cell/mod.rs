@@ -28,6 +28,7 @@ use crate::numerics::{
     choice::{Choice, Drawing},
     kv::Kv,
     order::Order,
+    parallel::{Parallel, Reduce},
     precision::Precision,
     sharing,
 };
@@ -168,6 +169,8 @@ struct Parts {
     order: Order,
     threads: NonZeroUsize,
     kv: Kv,
+    ranks: NonZeroUsize,
+    reduce: Reduce,
     settings: Settings,
     serving: Serving,
     repeat: NonZeroUsize,
@@ -188,7 +191,9 @@ impl From<Cell> for Parts {
             Compute::Server(served) => served.settings,
             _ => Settings::NONE,
         };
-        Parts { engine, precision, order, threads, kv: compute.kv(), settings, serving, repeat }
+        let (kv, parallel) = (compute.kv(), compute.parallel());
+        let (ranks, reduce) = (parallel.ranks(), parallel.reduce());
+        Parts { engine, precision, order, threads, kv, ranks, reduce, settings, serving, repeat }
     }
 }
 
@@ -206,6 +211,8 @@ impl Parts {
             Setting::Order(order) => self.order = order,
             Setting::Threads(threads) => self.threads = threads,
             Setting::KvFormat(kv) => self.kv = kv,
+            Setting::Tp(ranks) => self.ranks = ranks,
+            Setting::Reduce(reduce) => self.reduce = reduce,
             Setting::Batch(batch) => self.serving.batch = batch,
             Setting::PrefillChunk(chunk) => self.serving.prefill_chunk = chunk,
             Setting::Grouping(grouping) => self.serving.grouping = grouping,
@@ -224,13 +231,15 @@ impl Parts {
     }
 
     fn get(&self, axis: Axis) -> Setting {
-        let Parts { engine, precision, order, threads, kv, settings, serving, repeat } = *self;
+        let Parts { engine, precision, order, threads, kv, ranks, reduce, settings, serving, repeat } = *self;
         match axis {
             Axis::Engine => Setting::Engine(engine),
             Axis::Precision => Setting::Precision(precision),
             Axis::Order => Setting::Order(order),
             Axis::Threads => Setting::Threads(threads),
             Axis::KvFormat => Setting::KvFormat(kv),
+            Axis::Tp => Setting::Tp(ranks),
+            Axis::Reduce => Setting::Reduce(reduce),
             Axis::Batch => Setting::Batch(serving.batch),
             Axis::PrefillChunk => Setting::PrefillChunk(serving.prefill_chunk),
             Axis::Grouping => Setting::Grouping(serving.grouping),
@@ -249,8 +258,8 @@ impl Parts {
         }
     }
 
-    /// The cell of these settings. What its engine does not take is forgotten, and so is who should be beside a prompt that
-    /// is asked alone, so that one cell stands for all of them.
+    /// The cell of these settings. What its engine does not take is forgotten, and so are who should be beside a prompt that
+    /// is asked alone, and how one rank should reduce, so that one cell stands for all of them.
     fn cell(mut self) -> Result<Cell, Refusal> {
         let usual = Parts::from(Cell::default());
         for AxisEntry { axis, .. } in AXES {
@@ -259,17 +268,19 @@ impl Parts {
             }
         }
         self.serving.asking = self.serving.asking.settled();
-        let Parts { engine, precision, order, threads, kv, settings, serving, repeat } = self;
+        let Parts { engine, precision, order, threads, kv, ranks, reduce, settings, serving, repeat } = self;
         let impossible = |error: Impossible| match error {
             Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
             Impossible::Kv { .. } => Refusal { axis: Axis::KvFormat, sentence: error.to_string() },
             Impossible::Unit { .. } => Refusal { axis: Axis::Order, sentence: error.to_string() },
+            Impossible::Ranks { .. } => Refusal { axis: Axis::Tp, sentence: error.to_string() },
         };
         sharing(threads).map_err(impossible)?;
         let compute = match engine {
             EngineName::Lab => {
-                let numerics =
-                    Numerics::new(precision, order, threads).and_then(|numerics| numerics.with_kv(kv));
+                let numerics = Numerics::new(precision, order, threads)
+                    .and_then(|numerics| numerics.with_kv(kv))
+                    .and_then(|numerics| numerics.with_parallel(Parallel::new(ranks, reduce)));
                 Compute::Lab(numerics.map_err(impossible)?)
             }
             EngineName::Candle(device) => Compute::Candle(Stock { precision, threads, device }),
@@ -356,7 +367,8 @@ impl Cell {
     }
 }
 
-/// `lab/bf16/pairwise/t2/b8`, with `kv:int4` before `b8` where keys and values have a format of their own, and what is not as usual after it: `c16`, `by-length`, `T0.6`, `p0.95`, `k20`, `s7`, `r2`; of a server
+/// `lab/bf16/pairwise/t2/b8`. Before `b8` stand `kv:int4` where keys and values have a format of their own, and `tp4/ring:bf16` where
+/// ranks share a model; what is not as usual stands after it: `c16`, `by-length`, `T0.6`, `p0.95`, `k20`, `s7`, `r2`. Of a server
 /// `server:llama/kv=split/n4/copies/staggered:7/warm`.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -437,7 +449,7 @@ impl JsonSchema for Cell {
             let taken = AXES[1..].iter().filter(|entry| engine.takes(entry.axis));
             let parts = taken.map(|AxisEntry { axis, tag, always, .. }| {
                 // What is usual is left out.
-                let usual = ["same", "in-order", "own", "together", "off"];
+                let usual = ["same", "tree", "in-order", "own", "together", "off"];
                 let without = |pattern: String, usual: &str| pattern.replace(&format!("({usual}|"), "(");
                 let pattern = usual.into_iter().fold(axis.pattern(), without);
                 let part = format!("/{tag}{pattern}");
@@ -453,7 +465,8 @@ impl JsonSchema for Cell {
         json_schema!({
             "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
                             lab/bf16/pairwise/t2/b8, without what its engine cannot be told; before the batch what keys and values are kept \
-                            in, where that is not what attention multiplies (kv:int4); after it what is not as \
+                            in, where that is not what attention multiplies (kv:int4), how many ranks share the model, where that \
+                            is more than one (tp4), and how they reduce, where that is not the usual tree (ring:bf16); after it what is not as \
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
                             (by-length), at which temperature (T0.6) and from which of the best tokens one is drawn \
                             (p0.95, k20), the seed (s7), which of several equal cells (r2). A server is named with what the \

@@ -15,6 +15,7 @@ use crate::numerics::{
     choice::{Temperature, TopK, TopP},
     kv::Kv,
     order::{self, Order},
+    parallel::Reduce,
     precision::{self, Precision},
     sharing,
 };
@@ -32,6 +33,10 @@ pub enum Setting {
     Threads(NonZeroUsize),
     /// On [`Axis::KvFormat`].
     KvFormat(Kv),
+    /// On [`Axis::Tp`].
+    Tp(NonZeroUsize),
+    /// On [`Axis::Reduce`].
+    Reduce(Reduce),
     /// On [`Axis::Batch`].
     Batch(NonZeroUsize),
     /// On [`Axis::PrefillChunk`]; all of a prompt where there is none.
@@ -71,6 +76,8 @@ impl Setting {
             Setting::Order(_) => Axis::Order,
             Setting::Threads(_) => Axis::Threads,
             Setting::KvFormat(_) => Axis::KvFormat,
+            Setting::Tp(_) => Axis::Tp,
+            Setting::Reduce(_) => Axis::Reduce,
             Setting::Batch(_) => Axis::Batch,
             Setting::PrefillChunk(_) => Axis::PrefillChunk,
             Setting::Grouping(_) => Axis::Grouping,
@@ -96,9 +103,11 @@ impl fmt::Display for Setting {
             Setting::Precision(precision) => precision.fmt(f),
             Setting::Order(order) => order.fmt(f),
             Setting::KvFormat(kv) => kv.fmt(f),
+            Setting::Reduce(reduce) => reduce.fmt(f),
             Setting::Own(_) => f.write_str("its own"),
             Setting::PrefillChunk(None) => f.write_str("all"),
             Setting::Threads(number)
+            | Setting::Tp(number)
             | Setting::Batch(number)
             | Setting::PrefillChunk(Some(number))
             | Setting::Concurrency(number)
@@ -266,6 +275,7 @@ impl Axis {
         matches!(
             self,
             Axis::Threads
+                | Axis::Tp
                 | Axis::Batch
                 | Axis::PrefillChunk
                 | Axis::Concurrency
@@ -295,7 +305,10 @@ impl Axis {
             Axis::Precision => precision::pattern(),
             Axis::Order => order::pattern(),
             Axis::KvFormat => Kv::pattern(),
-            Axis::Threads | Axis::Batch | Axis::Concurrency | Axis::Repeat => "[1-9][0-9]*".to_owned(),
+            Axis::Reduce => Reduce::pattern(),
+            Axis::Threads | Axis::Tp | Axis::Batch | Axis::Concurrency | Axis::Repeat => {
+                "[1-9][0-9]*".to_owned()
+            }
             Axis::PrefillChunk | Axis::TopK => "(all|[1-9][0-9]*)".to_owned(),
             Axis::Temperature | Axis::TopP => "[0-9]+(\\.[0-9]+)?".to_owned(),
             Axis::Grouping => "(in-order|by-length|shuffled:[0-9]+)".to_owned(),
@@ -328,6 +341,8 @@ impl Axis {
             Axis::Order => Setting::Order(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Threads => Setting::Threads(sharing(count(text)?).map_err(|error| error.to_string())?),
             Axis::KvFormat => Setting::KvFormat(text.parse()?),
+            Axis::Tp => Setting::Tp(count(text)?),
+            Axis::Reduce => Setting::Reduce(text.parse()?),
             Axis::Batch => Setting::Batch(count(text)?),
             Axis::PrefillChunk if text == "all" => Setting::PrefillChunk(None),
             Axis::PrefillChunk => Setting::PrefillChunk(Some(count(text)?)),

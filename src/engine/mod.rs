@@ -23,7 +23,7 @@ use self::{
 use crate::{
     cell::{Asking, Compute, Name},
     digest::Digest,
-    model::{Checkpoint, CheckpointError, Subject},
+    model::{Checkpoint, CheckpointError, Subject, ranks},
     numerics::{
         choice::{Choice, Place, RankError, Ranking, rank},
         kernel::Workers,
@@ -233,6 +233,14 @@ pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineEr
             "{compute} keeps weights as a file of GGUF stores them, and {} is not one: use fp32, or name such a file",
             subject.name
         )));
+    }
+    if let (Compute::Lab(numerics), Some(checkpoint)) = (compute, subject.weights) {
+        ranks::fit(checkpoint, numerics).map_err(|error| match error {
+            CheckpointError::Ranks { .. } => {
+                EngineError::Unsupported(format!("{compute} cannot run: {error}"))
+            }
+            error => error.into(),
+        })?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -154,6 +155,25 @@ pub enum CheckpointError {
         measured: Option<usize>,
         /// How many the model has.
         depth: usize,
+    },
+    /// Ranks that cannot share the model alike.
+    #[error(
+        "{ranks} ranks cannot share the {what} of {model} alike: set tp to {}, or leave such cells out",
+        match .fits.as_slice() {
+            [alone] => alone.clone(),
+            [others @ .., last] => format!("{} or {last}", others.join(", ")),
+            [] => "1".to_owned(),
+        }
+    )]
+    Ranks {
+        /// Which model.
+        model: String,
+        /// What of it.
+        what: String,
+        /// How many ranks.
+        ranks: NonZeroUsize,
+        /// How many could.
+        fits: Vec<String>,
     },
     /// A tensor of a layer that the model does not have.
     #[error(

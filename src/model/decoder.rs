@@ -3,7 +3,13 @@
 //! Rows are tokens, of any number of sequences and without padding. A matrix's outputs stand side by side in its
 //! row of results. Shapes are given as `[rows, columns]`, the columns one after the other in memory.
 
-use super::{Checkpoint, CheckpointError, Config, checkpoint::Tensor, weights::WeightsError};
+use super::{
+    Checkpoint, CheckpointError, Config,
+    checkpoint::Tensor,
+    products::{Made, in_layer},
+    ranks,
+    weights::WeightsError,
+};
 use crate::numerics::{
     elementary::rsqrt,
     format::Format,
@@ -116,7 +122,8 @@ impl<K: Kernel> Decoder<K> {
     ///
     /// # Errors
     ///
-    /// When a tensor is missing, or is not what the config says, or when nothing was measured for a product that needs it.
+    /// When a tensor is missing, or is not what the config says, when nothing was measured for a product that needs it, or when its
+    /// ranks cannot share the model.
     pub fn load(kernel: K, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         Decoder::smoothed(kernel, checkpoint, None)
     }
@@ -131,6 +138,7 @@ impl<K: Kernel> Decoder<K> {
         checkpoint: &Checkpoint,
         calibration: Option<Calibration>,
     ) -> Result<Self, CheckpointError> {
+        ranks::fit(checkpoint, kernel.numerics())?;
         let config = checkpoint.config.clone();
         let load = Loader { kernel: &kernel, checkpoint, calibration };
         let width = config.width;
@@ -460,46 +468,6 @@ fn sort_channels(values: &mut [f32], heads: usize, channels: &[Vec<usize>]) {
     for (head, own) in values.chunks_exact_mut(width).zip(of_heads.cycle()) {
         before.copy_from_slice(head);
         head.iter_mut().zip(own).for_each(|(value, &channel)| *value = before[channel]);
-    }
-}
-
-/// The name of a tensor of a layer.
-fn in_layer(layer: usize, part: &str) -> String {
-    format!("model.layers.{layer}.{part}")
-}
-
-/// What the matrix of a layer's product is made of.
-struct Made {
-    /// The projections that stand side by side, each with its outputs.
-    parts: Vec<(&'static str, usize)>,
-    /// How many terms each output has.
-    depth: usize,
-    /// Do they have biases?
-    bias: bool,
-}
-
-impl Made {
-    fn new(config: &Config, step: Step) -> Made {
-        let (width, inner) = (config.width, config.inner_width);
-        let (queries, keys) = (config.heads * config.head_width, config.kv_heads * config.head_width);
-        let (parts, depth, bias) = match step {
-            Step::Qkv => (
-                vec![("self_attn.q_proj", queries), ("self_attn.k_proj", keys), ("self_attn.v_proj", keys)],
-                width,
-                config.qkv_bias,
-            ),
-            Step::Output => (vec![("self_attn.o_proj", width)], queries, config.output_bias),
-            Step::GateUp => (vec![("mlp.gate_proj", inner), ("mlp.up_proj", inner)], width, config.mlp_bias),
-            Step::Down => (vec![("mlp.down_proj", width)], inner, config.mlp_bias),
-            other => unreachable!("{} multiplies no weights", other.name()),
-        };
-        Made { parts, depth, bias }
-    }
-
-    /// The names of its tensors of this kind.
-    fn tensors(&self, layer: usize, kind: &str) -> Vec<(String, usize)> {
-        let name = |part: &str| in_layer(layer, &format!("{part}.{kind}"));
-        self.parts.iter().map(|(part, outputs)| (name(part), *outputs)).collect()
     }
 }
 

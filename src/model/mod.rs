@@ -9,6 +9,8 @@ pub mod embedded;
 pub mod file;
 pub mod gguf;
 pub mod hub;
+mod products;
+pub mod ranks;
 pub mod subject;
 pub mod tokenizer;
 pub mod weights;

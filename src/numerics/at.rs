@@ -92,6 +92,8 @@ impl Step {
     pub const PRODUCTS: [Step; 4] = [Step::Qkv, Step::Output, Step::GateUp, Step::Down];
     /// Those of them that read what a norm gives, and nothing else does.
     pub const BEHIND_NORMS: [Step; 2] = [Step::Qkv, Step::GateUp];
+    /// Those of them that ranks share by their terms, because these lie apart: by heads, by channels behind the gate.
+    pub const BY_TERMS: [Step; 2] = [Step::Output, Step::Down];
 }
 
 macro_rules! steps {

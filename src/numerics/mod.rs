@@ -18,6 +18,7 @@ pub mod format;
 pub mod kernel;
 pub mod kv;
 pub mod order;
+pub mod parallel;
 pub mod precision;
 pub mod product;
 pub mod quantizer;
@@ -30,12 +31,13 @@ pub mod total;
 pub mod tree;
 pub mod unit;
 
-use std::{fmt, num::NonZeroUsize, str::FromStr};
+use std::{fmt, iter::Peekable, num::NonZeroUsize, str::FromStr};
 
 use at::{At, Step};
 use format::Format;
 use kv::Kv;
 use order::{Launch, ORDERS, Order, OrderError, Rule};
+use parallel::{Parallel, Reduce};
 use precision::{PRECISIONS, Precision, PrecisionError, Recipe, Site};
 use unit::{Gpu, NoUnit};
 
@@ -57,6 +59,7 @@ pub struct Numerics {
     order: Order,
     threads: NonZeroUsize,
     kv: Kv,
+    parallel: Parallel,
 }
 
 /// What is added up.
@@ -107,6 +110,15 @@ pub enum Impossible {
         /// What was asked for.
         kv: Kv,
     },
+    /// A product that is cut along its terms.
+    #[error(
+        "{precision} scales a whole row of activations and takes outliers out of it, and nothing says what a rank would do with its \
+         part: let tp be 1, or leave such cells out"
+    )]
+    Ranks {
+        /// What forms the product.
+        precision: Precision,
+    },
 }
 
 /// Every row of [`PRECISIONS`] in every row of [`ORDERS`] that goes with it.
@@ -131,7 +143,8 @@ impl Numerics {
     ///
     /// When that cannot be computed.
     pub fn new(precision: Precision, order: Order, threads: NonZeroUsize) -> Result<Numerics, Impossible> {
-        Numerics { precision, order, threads: sharing(threads)?, kv: Kv::Same }.on_its_unit()
+        let parallel = Parallel::NONE;
+        Numerics { precision, order, threads: sharing(threads)?, kv: Kv::Same, parallel }.on_its_unit()
     }
 
     /// The same with keys and values kept so.
@@ -173,13 +186,27 @@ impl Numerics {
         Ok(self)
     }
 
+    /// The same on ranks that share a model.
+    ///
+    /// # Errors
+    ///
+    /// When one of the products that they share along their terms cannot be cut.
+    pub fn with_parallel(self, parallel: Parallel) -> Result<Numerics, Impossible> {
+        let is_cut = |own: &Precision| own.recipe(At::alone(Site::Linear)).uncut().is_some();
+        let shared = self.precision.in_steps(&Step::BY_TERMS);
+        match shared.into_iter().find(|own| parallel != Parallel::NONE && !is_cut(own)) {
+            Some(precision) => Err(Impossible::Ranks { precision }),
+            None => Ok(Numerics { parallel, ..self }),
+        }
+    }
+
     /// The same in another precision.
     ///
     /// # Errors
     ///
     /// When that cannot be computed.
     pub fn in_precision(self, precision: Precision) -> Result<Numerics, Impossible> {
-        Numerics { precision, ..self }.with_kv(self.kv)
+        Numerics { precision, ..self }.with_kv(self.kv)?.with_parallel(self.parallel)
     }
 
     /// The same in another order.
@@ -215,6 +242,16 @@ impl Numerics {
     /// How keys and values are kept.
     pub fn kv(self) -> Kv {
         self.kv
+    }
+
+    /// How many ranks share a model, and how they reduce.
+    pub fn parallel(self) -> Parallel {
+        self.parallel
+    }
+
+    /// The ranks that share the product of this place along its terms, if there are several.
+    pub fn ranks(self, at: At) -> Option<Parallel> {
+        (self.parallel != Parallel::NONE && Step::BY_TERMS.contains(&at.step)).then_some(self.parallel)
     }
 
     /// All rounding points of a product at this place.
@@ -257,12 +294,21 @@ impl Numerics {
 impl fmt::Display for Numerics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/t{}", self.precision, self.order, self.threads)?;
-        if self.kv == Kv::Same { Ok(()) } else { write!(f, "/{KV}{}", self.kv) }
+        if self.kv != Kv::Same {
+            write!(f, "/{KV}{}", self.kv)?;
+        }
+        let (ranks, reduce) = (self.parallel.ranks(), self.parallel.reduce());
+        if self.parallel != Parallel::NONE {
+            write!(f, "/{TP}{ranks}")?;
+        }
+        if reduce == Reduce::USUAL { Ok(()) } else { write!(f, "/{reduce}") }
     }
 }
 
 /// What stands before the format of keys and values.
 const KV: &str = "kv:";
+/// What stands before the number of ranks.
+const TP: &str = "tp";
 
 /// Why a text does not name a [`Numerics`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -276,9 +322,12 @@ pub enum NumericsError {
     /// The second part.
     #[error(transparent)]
     Order(#[from] OrderError),
-    /// The last part.
+    /// What keys and values are kept in.
     #[error("{0}")]
     Kv(String),
+    /// How ranks reduce.
+    #[error("{0}")]
+    Reduce(String),
     /// All of them together.
     #[error(transparent)]
     Impossible(#[from] Impossible),
@@ -289,17 +338,30 @@ impl FromStr for Numerics {
 
     fn from_str(text: &str) -> Result<Self, NumericsError> {
         let shape = || NumericsError::Shape(text.to_owned());
-        let mut parts = text.split('/');
-        let (Some(precision), Some(order), Some(threads), kv, None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let mut parts = text.split('/').peekable();
+        let (Some(precision), Some(order), Some(threads)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(shape());
         };
-        let kv = kv.map(|kv| kv.strip_prefix(KV).ok_or_else(shape)?.parse().map_err(NumericsError::Kv));
-        let threads = threads.strip_prefix('t').and_then(|threads| threads.parse().ok()).ok_or_else(shape)?;
+        let (kv, ranks) = (tagged(&mut parts, KV), tagged(&mut parts, TP));
+        let reduce = if ranks.is_some() { parts.next() } else { None };
+        if parts.next().is_some() {
+            return Err(shape());
+        }
+        let count = |text: &str| text.parse::<NonZeroUsize>().map_err(|_| shape());
+        let threads = threads.strip_prefix('t').ok_or_else(shape).and_then(count)?;
+        let kv = kv.map(str::parse).transpose().map_err(NumericsError::Kv)?.unwrap_or_default();
+        let ranks = ranks.map_or(Ok(NonZeroUsize::MIN), count)?;
+        let reduce = reduce.map_or(Ok(Reduce::USUAL), str::parse).map_err(NumericsError::Reduce)?;
         let numerics = Numerics::new(precision.parse()?, order.parse()?, threads)?;
-        Ok(numerics.with_kv(kv.transpose()?.unwrap_or_default())?)
+        Ok(numerics.with_kv(kv)?.with_parallel(Parallel::new(ranks, reduce))?)
     }
+}
+
+/// The next of these parts without its tag, if it has it.
+fn tagged<'t>(parts: &mut Peekable<impl Iterator<Item = &'t str>>, tag: &str) -> Option<&'t str> {
+    let own = parts.peek()?.strip_prefix(tag)?;
+    parts.next();
+    Some(own)
 }
 
 #[cfg(test)]
@@ -313,6 +375,8 @@ mod tests {
             "lmul:m=4,scope=attention/split-k:rows/t16",
             "cast:e3m2,round=up/lanes:8/t2",
             "bf16/exact/t1/kv:int4:64,k-sort",
+            "bf16/exact/t1/tp4",
+            "bf16/exact/t1/kv:int4/tp8/ring:bf16",
         ] {
             assert_eq!(text.parse::<Numerics>().unwrap().to_string(), text);
         }
@@ -323,6 +387,10 @@ mod tests {
             "fp32/exact/t1/x",
             "fp32/exat/t1",
             "fp32/exact/t1/kv:x",
+            "fp32/exact/t1/tp0",
+            "fp32/exact/t1/tp2/rink",
+            "fp32/exact/t1/tp2/kv:int4",
+            "fp32/exact/t1/ring",
         ] {
             assert!(text.parse::<Numerics>().is_err(), "{text}");
         }
@@ -370,6 +438,13 @@ mod tests {
         });
         let refused: Vec<_> = refused.map(|entry| entry.name).collect();
         assert_eq!(refused, ["tf32", "cast:e4m3", "cast:e5m2", "cast:eXmY", "lmul"]);
+        let refused = PRECISIONS.iter().filter(|entry| {
+            let numerics = Numerics::new(entry.example, Order::SEQUENTIAL, NonZeroUsize::MIN).unwrap();
+            numerics.with_parallel(Parallel::new(NonZeroUsize::new(2).unwrap(), Reduce::USUAL)).is_err()
+        });
+        assert_eq!(refused.map(|entry| entry.name).collect::<Vec<_>>(), ["int8"]);
+        assert!("map:bf16;down=int8/exact/t1/tp2".parse::<Numerics>().is_err());
+        assert!("map:bf16;qkv=int8/exact/t1/tp2".parse::<Numerics>().is_ok());
         // What a map says of other steps is nothing to the cache.
         assert!("map:bf16;scores=tf32/exact/t1/kv:f16".parse::<Numerics>().is_err());
         assert!("map:tf32;scores,context=fp32/exact/t1/kv:f16".parse::<Numerics>().is_ok());

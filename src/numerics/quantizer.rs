@@ -6,6 +6,7 @@
 use std::{
     fmt,
     num::{NonZeroU16, NonZeroUsize},
+    ops::Range,
     str::FromStr,
 };
 
@@ -128,6 +129,17 @@ pub struct Quantized {
 }
 
 impl Quantized {
+    /// A stretch of it that begins and ends where groups of so many do.
+    pub fn stretch(&self, terms: Range<usize>, group: usize) -> Quantized {
+        let groups = terms.start / group..terms.end.div_ceil(group);
+        Quantized {
+            codes: self.codes[terms].to_vec(),
+            zeros: self.zeros[groups.clone()].to_vec(),
+            scales: self.scales[groups].to_vec(),
+            whole: self.whole,
+        }
+    }
+
     /// What each code is worth, where it is multiplied as a value.
     pub fn values(&self, group: usize) -> impl Iterator<Item = f32> {
         self.codes.iter().enumerate().map(move |(term, code)| code * (self.scales[term / group] * self.whole))

@@ -549,9 +549,12 @@ fn tree(subject: &Subject<'_>, numerics: Numerics, launches: &Launches) -> Diges
     } else {
         &[Site::Linear]
     };
+    // The widths behind attention and behind the gate are those that ranks share.
+    let [width, inner, heads, head] = subject.sums;
+    let ranks = numerics.parallel().ranks();
+    let sums = [width, inner / ranks, heads / ranks, head];
     let orders = sites.iter().map(|site| numerics.order_of(Reduction::Product(At::alone(*site))));
-    let prints =
-        orders.map(|order| subject.sums.map(|terms| largest.map(|launch| order.fingerprint(terms, launch))));
+    let prints = orders.map(|order| sums.map(|terms| largest.map(|launch| order.fingerprint(terms, launch))));
     Digest::of(prints.collect::<Vec<_>>().as_flattened().as_flattened().as_flattened())
 }
 

@@ -452,6 +452,10 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
             let kept: Vec<_> = (0..=numerics.precision().alike_from()).map(kept_in).collect();
             Some(Some((kept, numerics.kv().sorts_keys())))
         }),
+        // Every degree is other launches, even where all of them add in one tree.
+        Axis::Tp => differ(cells, |known| Some(known.cell.compute.parallel().ranks())),
+        // Two ranks have one tree, whatever its name.
+        Axis::Reduce => differ(cells, |known| Some(known.cell.compute.parallel().sum())),
         Axis::Batch => either(
             differ(cells, |known| known.launches.prefill_rows),
             differ(cells, |known| known.launches.decode_rows),

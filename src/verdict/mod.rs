@@ -501,6 +501,7 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::Cache => "the server read as much of every prompt",
         Axis::Order => "these names stand for one tree",
         Axis::KvFormat => "these names stand for one format",
+        Axis::Reduce => "two ranks add the same two parts, and one adds none",
         axis if axis.is_of_draws() => "the best token was taken, whatever it says",
         _ => "it made no difference to what ran",
     }
@@ -516,6 +517,7 @@ fn idle_way_out(axis: Axis) -> &'static str {
             "give it slots for several prompts, and longer answers"
         }
         Axis::Cache => "let its cache be on",
+        Axis::Reduce => "set tp above 2, or let other formats be sent",
         axis if axis.is_of_draws() => "set top-k above 1",
         _ => "vary something else",
     }

@@ -7,6 +7,7 @@ use crate::numerics::{
     Numerics, Reduction, elementary, exact, flush,
     format::Format,
     order::{Adder, Launch, Order, Rule, Schedule},
+    parallel::{Parallel, Reduce, Way},
     precision::{CodeSums, Precision, Product, Recipe, Site, Storage},
     product::{Threshold, outlier_columns, outlier_weight, quantize_int8, rescale_codes, rescale_int8},
     quantizer::{Quantized, Quantizer},
@@ -31,6 +32,20 @@ pub struct Plain {
 }
 
 impl Plain {
+    /// What a rank has of it: these terms, quantized as all of them are.
+    fn stretch(&self, terms: Range<usize>) -> Plain {
+        let codes = |own: &Quantized| match self.stored {
+            Storage::Codes(quantizer) => own.stretch(terms.clone(), quantizer.group(self.depth)),
+            _ => unreachable!("only codes are stored as codes"),
+        };
+        Plain {
+            stored: self.stored,
+            depth: terms.len(),
+            columns: self.columns.iter().map(|column| column[terms.clone()].to_vec()).collect(),
+            codes: self.codes.iter().map(codes).collect(),
+        }
+    }
+
     /// What a key or a value is worth once it is kept.
     fn stored(&self, vector: &[f32]) -> Vec<f32> {
         match self.stored {
@@ -97,7 +112,10 @@ impl Kernel for Definition {
             Op::Product(jobs) => {
                 let recipe = self.numerics.recipe(at);
                 let order = self.numerics.order_of(Reduction::Product(at));
-                jobs.into_iter().for_each(|job| product(&recipe, order, launch, job));
+                jobs.into_iter().for_each(|job| match self.numerics.ranks(at) {
+                    None => product(&recipe, order, launch, job),
+                    Some(parallel) => shared(&recipe, order, launch, parallel, job),
+                });
             }
             Op::Lookup { table, columns, out } => {
                 let terms: Vec<f32> =
@@ -198,6 +216,47 @@ fn product(recipe: &Recipe, order: Order, launch: Launch, job: Job<'_, Plain>) {
             };
             job.out[row * columns + column] = recipe.result.round(sum);
         }
+    }
+}
+
+/// The same by ranks, each of which has a stretch of the terms: its own product, which rounds to what is sent. The sum of the
+/// first begins where the whole one would. What comes together is rounded to the result.
+fn shared(recipe: &Recipe, order: Order, launch: Launch, parallel: Parallel, job: Job<'_, Plain>) {
+    let Job { activations, rows, weights, start, out } = job;
+    let (columns, depth) = (weights.columns.len(), weights.depth);
+    let parts = parallel.stretches(depth).enumerate().map(|(rank, terms)| {
+        let activations: Vec<f32> =
+            activations.chunks(depth.max(1)).flat_map(|row| &row[terms.clone()]).copied().collect();
+        let (weights, start) = (weights.stretch(terms), start.filter(|_| rank == 0));
+        let mut out = vec![0.0; rows * columns];
+        let job = Job { activations: &activations, rows, weights: &weights, start, out: &mut out };
+        product(&parallel.of_rank(*recipe), order, launch, job);
+        out
+    });
+    let parts: Vec<Vec<f32>> = parts.collect();
+    for (index, out) in out.iter_mut().enumerate() {
+        let parts: Vec<f32> = parts.iter().map(|part| part[index]).collect();
+        *out = recipe.result.round(reduce_parts(parallel.reduce(), index % columns, columns, &parts));
+    }
+}
+
+/// The sum of what every rank has of an output.
+fn reduce_parts(Reduce { way, sent }: Reduce, output: usize, outputs: usize, parts: &[f32]) -> f32 {
+    match way {
+        Way::Tree if parts.len() == 1 => parts[0],
+        Way::Tree => {
+            let (first, second) = parts.split_at(parts.len() / 2);
+            let half = |parts| reduce_parts(Reduce { way, sent }, output, outputs, parts);
+            sent.round(half(first) + half(second))
+        }
+        // The sum is sent on after every addition.
+        Way::Ring => {
+            let first = Reduce::first(output, outputs, parts.len());
+            let others = (first + 1..first + parts.len()).map(|rank| parts[rank % parts.len()]);
+            others.fold(parts[first], |sum, part| sent.round(sum + part))
+        }
+        // The sum is nobody's but the one's who adds.
+        Way::OneShot => sent.round(parts[1..].iter().fold(parts[0], |sum, part| sum + part)),
     }
 }
 

@@ -10,8 +10,8 @@ use super::{
     panel::PANEL,
     prepared::Prepared,
     rows::{
-        Activated, Divided, Exponentials, Gated, Normed, RowSums, Scaled, TOGETHER, Terms, Turned, Updated,
-        rounded,
+        Activated, Divided, Exponentials, Gated, Normed, RowSums, Same, Scaled, TOGETHER, Terms, Turned,
+        Updated, rounded,
     },
     schedules::Schedules,
 };
@@ -21,6 +21,7 @@ use crate::numerics::{
     elementary,
     format::Format,
     order::{Launch, Order, Rule, Shape},
+    parallel::{Parallel, Reduce, Way},
     precision::{Product, Recipe},
     product::{LMul, Variant},
     rotary::Turn,
@@ -120,9 +121,67 @@ impl Fast {
         RowSums { isa: self.isa, rule: order.rule(), schedule: self.schedules.of(order, terms, launch) }
     }
 
-    fn product(&self, at: At, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
-        let recipe = self.recipe(at);
-        let order = self.numerics.order_of(Reduction::Product(at));
+    /// Every rank's own product, and what comes together of them.
+    fn shared(&self, recipe: Recipe, order: Order, launch: Launch, parallel: Parallel, job: Job<'_, Packed>) {
+        let Job { activations, rows, weights, start, out } = job;
+        let (columns, depth) = (weights.columns, weights.depth);
+        weights.must_be_for(&recipe, order);
+        let inputs: Vec<Vec<f32>> = parallel
+            .stretches(depth)
+            .map(|terms| {
+                activations.chunks(depth.max(1)).flat_map(|row| &row[terms.clone()]).copied().collect()
+            })
+            .collect();
+        let ranks = weights.ranks().expect("a product that ranks share has a matrix for each");
+        let mut parts = vec![vec![0.0; rows * columns]; ranks.len()];
+        let jobs = ranks.iter().zip(&inputs).zip(&mut parts).enumerate();
+        let jobs = jobs.map(|(rank, ((weights, activations), out))| {
+            let start = start.filter(|_| rank == 0);
+            Job { activations, rows, weights, start, out }
+        });
+        self.product(parallel.of_rank(recipe), order, launch, jobs.collect());
+        self.reduce(parallel.reduce(), recipe.result, columns, parts, out);
+    }
+
+    /// Brings together what every rank has of rows of so many outputs.
+    fn reduce(
+        &self,
+        Reduce { way, sent }: Reduce,
+        result: Format,
+        columns: usize,
+        mut parts: Vec<Vec<f32>>,
+        out: &mut [f32],
+    ) {
+        let add = |format, values: &mut [f32], update: &[f32]| {
+            rounded(self.isa, format, Updated { values, update });
+        };
+        match way {
+            Way::OneShot => {
+                out.copy_from_slice(&parts[0]);
+                parts[1..].iter().for_each(|part| add(Format::F32, out, part));
+                rounded(self.isa, sent, Same(out));
+            }
+            Way::Ring => {
+                let width = columns.div_ceil(parts.len()).max(1);
+                for (row, out) in out.chunks_exact_mut(columns.max(1)).enumerate() {
+                    for (index, chunk) in out.chunks_mut(width).enumerate() {
+                        let first = Reduce::first(index * width, columns, parts.len());
+                        let own = row * columns + index * width..row * columns + index * width + chunk.len();
+                        let own = |rank: usize| &parts[rank % parts.len()][own.clone()];
+                        chunk.copy_from_slice(own(first));
+                        (first + 1..first + parts.len()).for_each(|rank| add(sent, chunk, own(rank)));
+                    }
+                }
+            }
+            Way::Tree => {
+                join_halves(&mut parts, &|one, other| add(sent, one, other));
+                out.copy_from_slice(&parts[0]);
+            }
+        }
+        rounded(self.isa, result, Same(out));
+    }
+
+    fn product(&self, recipe: Recipe, order: Order, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
         let prepare = |job| Prepared::new(self.isa, recipe, order, launch, &self.schedules, job);
         let panels = |job: &Job<'_, Packed>| job.weights.columns.div_ceil(PANEL);
         let step = cost_of_step(&recipe, order);
@@ -271,7 +330,10 @@ impl Kernel for Fast {
     fn pack(&self, at: At, columns: usize, depth: usize, source: &mut dyn Source) -> Packed {
         let recipe = self.recipe(at);
         let order = self.numerics.order_of(Reduction::Product(at));
-        Packed::new(recipe, order, columns, depth, source)
+        match self.numerics.ranks(at) {
+            None => Packed::new(recipe, order, columns, depth, source),
+            Some(parallel) => Packed::shared(recipe, order, parallel, columns, depth, source),
+        }
     }
 
     fn push(&self, weights: &mut Packed, end: End<'_>) {
@@ -285,7 +347,16 @@ impl Kernel for Fast {
         op.check();
         let format = self.numerics.precision().activations(at);
         match op {
-            Op::Product(jobs) => self.product(at, launch, jobs),
+            Op::Product(jobs) => {
+                let recipe = self.recipe(at);
+                let order = self.numerics.order_of(Reduction::Product(at));
+                match self.numerics.ranks(at) {
+                    None => self.product(recipe, order, launch, jobs),
+                    Some(parallel) => {
+                        jobs.into_iter().for_each(|job| self.shared(recipe, order, launch, parallel, job));
+                    }
+                }
+            }
             Op::Lookup { table, columns, out } => self.lookup(at, table, columns, out),
             Op::Norm { rows, weight, epsilon, out } => {
                 self.norm(format, launch, rows, weight, epsilon, out);
@@ -299,6 +370,16 @@ impl Kernel for Fast {
             }
             Op::Add { stream, update } => self.add(format, stream, update),
         }
+    }
+}
+
+/// Adds up a balanced tree of parts, in the first of them.
+fn join_halves(parts: &mut [Vec<f32>], add: &impl Fn(&mut [f32], &[f32])) {
+    if parts.len() > 1 {
+        let (first, second) = parts.split_at_mut(parts.len() / 2);
+        join_halves(first, add);
+        join_halves(second, add);
+        add(&mut first[0], &second[0]);
     }
 }
 

@@ -3,6 +3,8 @@
 //! Weights and keys stand in the order's own walk, so that every order reads its terms one after the other. Values,
 //! whose terms grow in number, stand as they came, and are put in walking order when they are read.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::{
@@ -10,13 +12,15 @@ use super::{
     blocks::{self, Kept},
     codes::Codes,
     panel::{Bf16Row, Bound, FloatRow, HALF, PANEL},
+    source::Held,
 };
 use crate::numerics::{
     format::{Format, Lanes, SIGN, SMALLEST_NORMAL},
     order::{Order, Rule},
+    parallel::Parallel,
     precision::{CodeSums, Product, Recipe, Storage},
     product::quantize_int8,
-    quantizer::{Grid, Quantizer},
+    quantizer::{Grid, Quantized, Quantizer},
 };
 
 /// Terms that one step of the integer kernel takes.
@@ -110,6 +114,8 @@ pub(super) enum Store {
     Codes(Codes),
     /// The same of a matrix that grows by a term: each term stands as an output, because its scales are its own.
     Turned(Codes),
+    /// A matrix of its own for every rank, of the terms that it has.
+    Ranks(Vec<Packed>),
 }
 
 /// Are these codes 8-bit integers on both sides, one scale each? Then they are multiplied as such.
@@ -229,6 +235,48 @@ impl Packed {
         packed
     }
 
+    /// The same for ranks, each of which has a stretch of the terms: of what the whole matrix would hold.
+    pub(super) fn shared(
+        recipe: Recipe,
+        order: Order,
+        parallel: Parallel,
+        columns: usize,
+        depth: usize,
+        source: &mut dyn Source,
+    ) -> Packed {
+        let of_rank = parallel.of_rank(recipe);
+        let stretches = parallel.stretches(depth);
+        let ranks = if let Storage::Codes(quantizer) = recipe.weights {
+            let mut ranks: Vec<(Range<usize>, Packed)> = stretches
+                .map(|terms| {
+                    let packed = Packed::empty_codes(of_rank, quantizer, order, columns, terms.len());
+                    (terms, packed)
+                })
+                .collect();
+            // Scales are those of the whole matrix, whoever has a part of it.
+            let group = quantizer.group(depth);
+            quantize_outputs(quantizer, columns, depth, source, |output, codes| {
+                for (terms, packed) in &mut ranks {
+                    packed.set_codes(output, &codes.stretch(terms.clone(), group));
+                }
+            });
+            ranks.into_iter().map(|(_, packed)| packed).collect()
+        } else {
+            let held = Held::read(source, columns, depth, recipe.weights == Storage::Kept);
+            let packed = |terms: Range<usize>| {
+                Packed::new(of_rank, order, columns, terms.len(), &mut held.stretch(terms))
+            };
+            stretches.map(packed).collect()
+        };
+        let (store, growth) = (Store::Ranks(ranks), Growth::None);
+        Packed { columns, depth, recipe, order, walked: false, growth, store, bounds: None, magnitudes: None }
+    }
+
+    /// What each rank has of it, if it was packed for several.
+    pub(super) fn ranks(&self) -> Option<&[Packed]> {
+        if let Store::Ranks(ranks) = &self.store { Some(ranks) } else { None }
+    }
+
     /// Quantizes a panel after the other, or all of the matrix at once where its outputs share scales.
     fn of_codes(
         recipe: Recipe,
@@ -238,62 +286,60 @@ impl Packed {
         depth: usize,
         source: &mut dyn Source,
     ) -> Packed {
+        let mut packed = Packed::empty_codes(recipe, quantizer, order, columns, depth);
+        if depth > 0 || recipe.product != Product::Fused {
+            quantize_outputs(quantizer, columns, depth, source, |output, codes| {
+                packed.set_codes(output, codes);
+            });
+        }
+        packed
+    }
+
+    /// Room for the codes of so many outputs.
+    fn empty_codes(
+        recipe: Recipe,
+        quantizer: Quantizer,
+        order: Order,
+        columns: usize,
+        depth: usize,
+    ) -> Packed {
         let valued = recipe.product == Product::Fused;
         let growth = Growth::of(columns, depth, None);
-        if valued && depth == 0 {
-            let store = Store::Turned(Codes::new(quantizer, valued, 0, columns));
-            let bounds = (order.rule() == Rule::Exact).then(|| vec![Bound::of(&[]); columns]);
-            return Packed {
-                columns,
-                depth,
-                recipe,
-                order,
-                walked: false,
-                growth,
-                store,
-                bounds,
-                magnitudes: None,
-            };
-        }
-        let panels = columns.div_ceil(PANEL);
-        let mut store = if are_integers(&recipe) {
+        let grows_by_terms = valued && depth == 0;
+        let store = if grows_by_terms {
+            Store::Turned(Codes::new(quantizer, valued, 0, columns))
+        } else if are_integers(&recipe) {
             let mut rows = Panels::new();
+            let panels = columns.div_ceil(PANEL);
             rows.make_room(depth.div_ceil(QUAD), panels, QuadRow([[QuadRow::ZERO; QUAD]; PANEL]));
             Store::Integer(rows, Vec::with_capacity(columns))
         } else {
             Store::Codes(Codes::new(quantizer, valued, columns, depth))
         };
         let is_exact = order.rule() == Rule::Exact && recipe.code_sums() != Some(CodeSums::Groups);
-        let mut bounds = is_exact.then(|| Vec::with_capacity(columns));
-        let together = if quantizer.looks_across() { columns.max(1) } else { PANEL };
-        let mut terms = vec![0.0; together.min(columns) * depth];
-        for start in (0..columns).step_by(together) {
-            let width = together.min(columns - start);
-            let terms = &mut terms[..width * depth];
-            for (index, terms) in terms.chunks_exact_mut(depth.max(1)).enumerate() {
-                source.values(start + index, terms);
-            }
-            let outputs: Vec<&[f32]> = (0..width).map(|index| &terms[index * depth..][..depth]).collect();
-            for (index, output) in quantizer.quantize(&outputs).iter().enumerate() {
-                if let Some(bounds) = &mut bounds {
-                    bounds.push(if valued {
-                        Bound::of(&output.values(quantizer.group(depth)).collect::<Vec<_>>())
-                    } else {
-                        Bound::of(&output.codes)
-                    });
-                }
-                match &mut store {
-                    Store::Integer(rows, scales) => {
-                        let column = start + index;
-                        set_integers(rows, column / PANEL, column % PANEL, &output.codes);
-                        scales.push(output.whole);
-                    }
-                    Store::Codes(codes) => codes.push(output),
-                    _ => unreachable!("codes are stored as such"),
-                }
-            }
-        }
+        let bounds = is_exact.then(|| match grows_by_terms {
+            true => vec![Bound::of(&[]); columns],
+            false => Vec::with_capacity(columns),
+        });
         Packed { columns, depth, recipe, order, walked: false, growth, store, bounds, magnitudes: None }
+    }
+
+    /// Sets one output after the other.
+    fn set_codes(&mut self, output: usize, codes: &Quantized) {
+        if let (Some(bounds), Storage::Codes(quantizer)) = (&mut self.bounds, self.recipe.weights) {
+            bounds.push(match self.recipe.product {
+                Product::Fused => Bound::of(&codes.values(quantizer.group(self.depth)).collect::<Vec<_>>()),
+                _ => Bound::of(&codes.codes),
+            });
+        }
+        match &mut self.store {
+            Store::Integer(rows, scales) => {
+                set_integers(rows, output / PANEL, output % PANEL, &codes.codes);
+                scales.push(codes.whole);
+            }
+            Store::Codes(own) => own.push(codes),
+            _ => unreachable!("codes are stored as such"),
+        }
     }
 
     /// Panics unless this is what it was packed for: the terms stand in one order's walk, in one recipe's codes.
@@ -335,6 +381,7 @@ impl Packed {
             Store::Integer(panels, scales) => panels.bytes() + size_of_val(scales.as_slice()),
             Store::Kept(kept) => kept.bytes(),
             Store::Codes(codes) | Store::Turned(codes) => codes.bytes(),
+            Store::Ranks(ranks) => ranks.iter().map(Packed::bytes).sum(),
         };
         entries
             + self.bounds.as_deref().map_or(0, size_of_val)
@@ -358,6 +405,7 @@ impl Packed {
             Store::Integer(..) => unreachable!("no table and no head is stored as integers"),
             Store::Kept(kept) => kept.column(column, out),
             Store::Codes(_) | Store::Turned(_) => unreachable!("no table and no head is stored as codes"),
+            Store::Ranks(_) => unreachable!("no table and no head is cut along its terms"),
         }
         if let Some(walk) = walk.filter(|_| self.walked) {
             let walked = out.to_vec();
@@ -497,7 +545,9 @@ impl Store {
             Store::Integer(rows, _) => {
                 rows.make_room(depth.div_ceil(QUAD), panels, QuadRow([[QuadRow::ZERO; QUAD]; PANEL]));
             }
-            Store::Kept(_) | Store::Codes(_) | Store::Turned(_) => unreachable!("{NEVER_GROWS}"),
+            Store::Kept(_) | Store::Codes(_) | Store::Turned(_) | Store::Ranks(_) => {
+                unreachable!("{NEVER_GROWS}")
+            }
         }
     }
 
@@ -543,7 +593,9 @@ impl Store {
                 rows.row(panel, row).0 = lanes(terms, |value| format.encode(value) as u8);
             }
             Store::Integer(..) => unreachable!("no cache is stored as integers"),
-            Store::Kept(_) | Store::Codes(_) | Store::Turned(_) => unreachable!("{NEVER_GROWS}"),
+            Store::Kept(_) | Store::Codes(_) | Store::Turned(_) | Store::Ranks(_) => {
+                unreachable!("{NEVER_GROWS}")
+            }
         }
     }
 
@@ -556,7 +608,9 @@ impl Store {
                 Store::Code16(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u16,
                 Store::Code8(format, rows) => rows.row(panel, row).0[lane] = format.encode(value) as u8,
                 Store::Integer(..) => unreachable!("no cache is stored as integers"),
-                Store::Kept(_) | Store::Codes(_) | Store::Turned(_) => unreachable!("{NEVER_GROWS}"),
+                Store::Kept(_) | Store::Codes(_) | Store::Turned(_) | Store::Ranks(_) => {
+                    unreachable!("{NEVER_GROWS}")
+                }
             }
         }
     }
@@ -591,6 +645,29 @@ fn has_edges(recipe: &Recipe, order: Order) -> bool {
         Product::LMul(_) => true,
         Product::Fused => order.rule() == Rule::DotBf16,
         Product::Int8(_) | Product::Scaled(_) => false,
+    }
+}
+
+/// Hands out the codes of one output after the other: of a panel at a time, or of all at once where they share scales.
+fn quantize_outputs(
+    quantizer: Quantizer,
+    columns: usize,
+    depth: usize,
+    source: &mut dyn Source,
+    mut set: impl FnMut(usize, &Quantized),
+) {
+    let together = if quantizer.looks_across() { columns.max(1) } else { PANEL };
+    let mut terms = vec![0.0; together.min(columns) * depth];
+    for start in (0..columns).step_by(together) {
+        let width = together.min(columns - start);
+        let terms = &mut terms[..width * depth];
+        for (index, terms) in terms.chunks_exact_mut(depth.max(1)).enumerate() {
+            source.values(start + index, terms);
+        }
+        let outputs: Vec<&[f32]> = (0..width).map(|index| &terms[index * depth..][..depth]).collect();
+        for (index, output) in quantizer.quantize(&outputs).iter().enumerate() {
+            set(start + index, output);
+        }
     }
 }
 

@@ -426,6 +426,16 @@ impl Rounded for Gated<'_> {
     }
 }
 
+/// Values that are only rounded.
+pub(super) struct Same<'a>(pub(super) &'a mut [f32]);
+
+impl Rounded for Same<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+        self.0.iter_mut().for_each(|value| *value = round(*value));
+    }
+}
+
 /// Values and what is added to them.
 pub(super) struct Updated<'a> {
     pub(super) values: &'a mut [f32],

@@ -1,5 +1,7 @@
 //! Where a matrix comes from: its outputs as values, or as the blocks in which they are stored.
 
+use std::ops::Range;
+
 use crate::numerics::{block::BlockFormat, format::Format};
 
 /// Hands out the outputs of a matrix. A kernel asks for each of them once, in turn, in one form or the other.
@@ -92,5 +94,65 @@ impl Source for Copied<'_> {
     fn blocks(&mut self, output: usize, bytes: &mut [u8], terms: &mut [f32]) {
         self.source.blocks(output, bytes, terms);
         self.values.extend_from_slice(terms);
+    }
+}
+
+/// All of a source, in stretches of its terms.
+pub(super) struct Held {
+    depth: usize,
+    encodings: Vec<Encoding>,
+    /// The blocks of each output, where it has some.
+    blocks: Vec<Vec<u8>>,
+    values: Vec<f32>,
+}
+
+impl Held {
+    /// Of so many outputs of so many terms, in the blocks in which they are stored if these are kept.
+    pub(super) fn read(source: &mut dyn Source, outputs: usize, depth: usize, keeps: bool) -> Held {
+        let mut held = Held {
+            depth,
+            encodings: (0..outputs).map(|output| source.encoding(output)).collect(),
+            blocks: vec![Vec::new(); outputs],
+            values: vec![0.0; outputs * depth],
+        };
+        for (output, terms) in held.values.chunks_exact_mut(depth.max(1)).enumerate() {
+            match held.encodings[output] {
+                Encoding::Blocks(format) if keeps => {
+                    let bytes = &mut held.blocks[output];
+                    bytes.resize(depth / format.values() * format.bytes(), 0);
+                    source.blocks(output, bytes, terms);
+                }
+                _ => source.values(output, terms),
+            }
+        }
+        held
+    }
+
+    /// These terms of every output: whole blocks, where they are stored in some.
+    pub(super) fn stretch(&self, terms: Range<usize>) -> impl Source {
+        Stretch { held: self, terms }
+    }
+}
+
+struct Stretch<'a> {
+    held: &'a Held,
+    terms: Range<usize>,
+}
+
+impl Source for Stretch<'_> {
+    fn encoding(&self, output: usize) -> Encoding {
+        self.held.encodings[output]
+    }
+
+    fn values(&mut self, output: usize, terms: &mut [f32]) {
+        terms.copy_from_slice(&self.held.values[output * self.held.depth..][self.terms.clone()]);
+    }
+
+    fn blocks(&mut self, output: usize, bytes: &mut [u8], terms: &mut [f32]) {
+        let encoding = self.encoding(output);
+        let [first, last] =
+            [self.terms.start, self.terms.end].map(|term| term / encoding.terms() * encoding.bytes());
+        bytes.copy_from_slice(&self.held.blocks[output][first..last]);
+        self.values(output, terms);
     }
 }

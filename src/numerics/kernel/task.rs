@@ -60,6 +60,7 @@ impl Task<'_> {
             Store::Code16(format, panels) => self.widen(panels.panel(panel, depth), *format, scratch),
             Store::Code8(format, panels) => self.widen(panels.panel(panel, depth), *format, scratch),
             Store::Integer(..) => unreachable!("integers are multiplied as integers"),
+            Store::Ranks(_) => unreachable!("every rank has a product of its own"),
             Store::Kept(kept) => {
                 return self.in_walk(scratch, |own| kept.widen(self.isa, panel, own));
             }
