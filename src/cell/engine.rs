@@ -8,7 +8,7 @@ use super::{
     name::Name,
     server::{self, Settings},
 };
-use crate::numerics::{Numerics, kv::Kv, order::Order, precision::Precision};
+use crate::numerics::{Numerics, functions::Functions, kv::Kv, order::Order, precision::Precision};
 
 /// Who computes, as a setting of its axis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -101,6 +101,7 @@ pub const ENGINES: &[EngineEntry] = &[
             Axis::Order,
             Axis::Threads,
             Axis::KvFormat,
+            Axis::Functions,
             Axis::Batch,
             Axis::PrefillChunk,
             Axis::Grouping,
@@ -297,6 +298,11 @@ impl Compute {
     /// How it keeps keys and values: other engines than the lab as they do.
     pub fn kv(&self) -> Kv {
         if let Compute::Lab(numerics) = self { numerics.kv() } else { Kv::Same }
+    }
+
+    /// What its elementary functions are: those of other engines than the lab are their own.
+    pub fn functions(&self) -> Functions {
+        if let Compute::Lab(numerics) = self { numerics.functions() } else { Functions::Exact }
     }
 
     /// Who computes.

@@ -8,6 +8,7 @@ pub mod calibration;
 mod engine;
 pub mod map;
 mod name;
+pub mod program;
 pub mod server;
 mod setting;
 
@@ -26,6 +27,7 @@ pub use self::{
 use crate::numerics::{
     Impossible, Numerics,
     choice::{Choice, Drawing},
+    functions::Functions,
     kv::Kv,
     order::Order,
     precision::Precision,
@@ -168,6 +170,7 @@ struct Parts {
     order: Order,
     threads: NonZeroUsize,
     kv: Kv,
+    functions: Functions,
     settings: Settings,
     serving: Serving,
     repeat: NonZeroUsize,
@@ -188,7 +191,8 @@ impl From<Cell> for Parts {
             Compute::Server(served) => served.settings,
             _ => Settings::NONE,
         };
-        Parts { engine, precision, order, threads, kv: compute.kv(), settings, serving, repeat }
+        let (kv, functions) = (compute.kv(), compute.functions());
+        Parts { engine, precision, order, threads, kv, functions, settings, serving, repeat }
     }
 }
 
@@ -206,6 +210,7 @@ impl Parts {
             Setting::Order(order) => self.order = order,
             Setting::Threads(threads) => self.threads = threads,
             Setting::KvFormat(kv) => self.kv = kv,
+            Setting::Functions(functions) => self.functions = functions,
             Setting::Batch(batch) => self.serving.batch = batch,
             Setting::PrefillChunk(chunk) => self.serving.prefill_chunk = chunk,
             Setting::Grouping(grouping) => self.serving.grouping = grouping,
@@ -224,13 +229,14 @@ impl Parts {
     }
 
     fn get(&self, axis: Axis) -> Setting {
-        let Parts { engine, precision, order, threads, kv, settings, serving, repeat } = *self;
+        let Parts { engine, precision, order, threads, kv, functions, settings, serving, repeat } = *self;
         match axis {
             Axis::Engine => Setting::Engine(engine),
             Axis::Precision => Setting::Precision(precision),
             Axis::Order => Setting::Order(order),
             Axis::Threads => Setting::Threads(threads),
             Axis::KvFormat => Setting::KvFormat(kv),
+            Axis::Functions => Setting::Functions(functions),
             Axis::Batch => Setting::Batch(serving.batch),
             Axis::PrefillChunk => Setting::PrefillChunk(serving.prefill_chunk),
             Axis::Grouping => Setting::Grouping(serving.grouping),
@@ -259,7 +265,7 @@ impl Parts {
             }
         }
         self.serving.asking = self.serving.asking.settled();
-        let Parts { engine, precision, order, threads, kv, settings, serving, repeat } = self;
+        let Parts { engine, precision, order, threads, kv, functions, settings, serving, repeat } = self;
         let impossible = |error: Impossible| match error {
             Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
             Impossible::Kv { .. } => Refusal { axis: Axis::KvFormat, sentence: error.to_string() },
@@ -269,7 +275,7 @@ impl Parts {
             EngineName::Lab => {
                 let numerics =
                     Numerics::new(precision, order, threads).and_then(|numerics| numerics.with_kv(kv));
-                Compute::Lab(numerics.map_err(impossible)?)
+                Compute::Lab(numerics.map_err(impossible)?.with_functions(functions))
             }
             EngineName::Candle(device) => Compute::Candle(Stock { precision, threads, device }),
             EngineName::Script(name) => Compute::Script(name),
@@ -326,13 +332,17 @@ impl Cell {
         self.with([Setting::Seed(seed)]).unwrap_or(self)
     }
 
-    /// The name of its precision, and of what it keeps keys and values in where that is another: `bf16`, `bf16/kv:int4`.
+    /// The name of its precision, of what it keeps keys and values in where that is another, and of its functions where they are not
+    /// exact: `bf16`, `bf16/kv:int4`, `bf16/fn:libm`.
     pub fn precision(&self) -> String {
-        let precision = self.get(Axis::Precision);
-        match self.compute.kv() {
-            Kv::Same => precision.to_string(),
-            kv => format!("{precision}/{}{kv}", Axis::KvFormat.entry().tag),
+        let mut name = self.get(Axis::Precision).to_string();
+        for axis in [Axis::KvFormat, Axis::Functions] {
+            let setting = Parts::from(*self).get(axis);
+            if setting != Parts::from(Cell::default()).get(axis) {
+                name += &format!("/{}{setting}", axis.entry().tag);
+            }
         }
+        name
     }
 
     /// What its name says of how it draws, such as `T0.6/k20`; nothing where it draws as the run says.
@@ -355,7 +365,8 @@ impl Cell {
     }
 }
 
-/// `lab/bf16/pairwise/t2/b8`, with `kv:int4` before `b8` where keys and values have a format of their own, and what is not as usual after it: `c16`, `by-length`, `T0.6`, `p0.95`, `k20`, `s7`, `r2`; of a server
+/// `lab/bf16/pairwise/t2/b8`, with `kv:int4` before `b8` where keys and values have a format of their own, `fn:libm` where functions are
+/// not exact, and what is not as usual after it: `c16`, `by-length`, `T0.6`, `p0.95`, `k20`, `s7`, `r2`; of a server
 /// `server:llama/kv=split/n4/copies/staggered:7/warm`.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -436,7 +447,7 @@ impl JsonSchema for Cell {
             let taken = AXES[1..].iter().filter(|entry| engine.takes(entry.axis));
             let parts = taken.map(|AxisEntry { axis, tag, always, .. }| {
                 // What is usual is left out.
-                let usual = ["same", "in-order", "own", "together", "off"];
+                let usual = ["same", "exact", "in-order", "own", "together", "off"];
                 let without = |pattern: String, usual: &str| pattern.replace(&format!("({usual}|"), "(");
                 let pattern = usual.into_iter().fold(axis.pattern(), without);
                 let part = format!("/{tag}{pattern}");
@@ -452,7 +463,8 @@ impl JsonSchema for Cell {
         json_schema!({
             "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
                             lab/bf16/pairwise/t2/b8, without what its engine cannot be told; before the batch what keys and values are kept \
-                            in, where that is not what attention multiplies (kv:int4); after it what is not as \
+                            in, where that is not what attention multiplies (kv:int4), and what elementary functions are, where they \
+                            are not exact (fn:libm); after it what is not as \
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
                             (by-length), at which temperature (T0.6) and from which of the best tokens one is drawn \
                             (p0.95, k20), the seed (s7), which of several equal cells (r2). A server is named with what the \

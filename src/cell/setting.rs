@@ -13,6 +13,7 @@ use super::{
 use crate::name::named;
 use crate::numerics::{
     choice::{Temperature, TopK, TopP},
+    functions::Functions,
     kv::Kv,
     order::{self, Order},
     precision::{self, Precision},
@@ -32,6 +33,8 @@ pub enum Setting {
     Threads(NonZeroUsize),
     /// On [`Axis::KvFormat`].
     KvFormat(Kv),
+    /// On [`Axis::Functions`].
+    Functions(Functions),
     /// On [`Axis::Batch`].
     Batch(NonZeroUsize),
     /// On [`Axis::PrefillChunk`]; all of a prompt where there is none.
@@ -71,6 +74,7 @@ impl Setting {
             Setting::Order(_) => Axis::Order,
             Setting::Threads(_) => Axis::Threads,
             Setting::KvFormat(_) => Axis::KvFormat,
+            Setting::Functions(_) => Axis::Functions,
             Setting::Batch(_) => Axis::Batch,
             Setting::PrefillChunk(_) => Axis::PrefillChunk,
             Setting::Grouping(_) => Axis::Grouping,
@@ -96,6 +100,7 @@ impl fmt::Display for Setting {
             Setting::Precision(precision) => precision.fmt(f),
             Setting::Order(order) => order.fmt(f),
             Setting::KvFormat(kv) => kv.fmt(f),
+            Setting::Functions(functions) => functions.fmt(f),
             Setting::Own(_) => f.write_str("its own"),
             Setting::PrefillChunk(None) => f.write_str("all"),
             Setting::Threads(number)
@@ -295,6 +300,7 @@ impl Axis {
             Axis::Precision => precision::pattern(),
             Axis::Order => order::pattern(),
             Axis::KvFormat => Kv::pattern(),
+            Axis::Functions => Functions::pattern(),
             Axis::Threads | Axis::Batch | Axis::Concurrency | Axis::Repeat => "[1-9][0-9]*".to_owned(),
             Axis::PrefillChunk | Axis::TopK => "(all|[1-9][0-9]*)".to_owned(),
             Axis::Temperature | Axis::TopP => "[0-9]+(\\.[0-9]+)?".to_owned(),
@@ -328,6 +334,7 @@ impl Axis {
             Axis::Order => Setting::Order(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Threads => Setting::Threads(sharing(count(text)?).map_err(|error| error.to_string())?),
             Axis::KvFormat => Setting::KvFormat(text.parse()?),
+            Axis::Functions => Setting::Functions(text.parse()?),
             Axis::Batch => Setting::Batch(count(text)?),
             Axis::PrefillChunk if text == "all" => Setting::PrefillChunk(None),
             Axis::PrefillChunk => Setting::PrefillChunk(Some(count(text)?)),

@@ -13,8 +13,10 @@ pub mod choice;
 pub mod elementary;
 pub mod error;
 pub mod exact;
+pub mod file_key;
 mod flush;
 pub mod format;
+pub mod functions;
 pub mod kernel;
 pub mod kv;
 pub mod order;
@@ -32,6 +34,7 @@ pub mod tree;
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 use at::{At, Step};
+use functions::Functions;
 use kv::Kv;
 use order::{Launch, Order, OrderError};
 use precision::{Precision, PrecisionError, Recipe, Site};
@@ -54,6 +57,7 @@ pub struct Numerics {
     order: Order,
     threads: NonZeroUsize,
     kv: Kv,
+    functions: Functions,
 }
 
 /// What is added up.
@@ -103,7 +107,8 @@ impl Numerics {
     ///
     /// When that cannot be computed.
     pub fn new(precision: Precision, order: Order, threads: NonZeroUsize) -> Result<Numerics, Impossible> {
-        Ok(Numerics { precision, order, threads: sharing(threads)?, kv: Kv::Same })
+        let (kv, functions) = (Kv::Same, Functions::Exact);
+        Ok(Numerics { precision, order, threads: sharing(threads)?, kv, functions })
     }
 
     /// The same with keys and values kept so.
@@ -117,6 +122,12 @@ impl Numerics {
             Some(precision) => Err(Impossible::Kv { precision, kv }),
             None => Ok(Numerics { kv, ..self }),
         }
+    }
+
+    /// The same with other elementary functions.
+    #[must_use]
+    pub fn with_functions(self, functions: Functions) -> Numerics {
+        Numerics { functions, ..self }
     }
 
     /// The same in another precision.
@@ -163,6 +174,11 @@ impl Numerics {
         self.kv
     }
 
+    /// What the functions are that a model calls.
+    pub fn functions(self) -> Functions {
+        self.functions
+    }
+
     /// All rounding points of a product at this place.
     pub fn recipe(self, at: At) -> Recipe {
         let recipe = self.precision.recipe(at);
@@ -196,12 +212,17 @@ impl Numerics {
 impl fmt::Display for Numerics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/t{}", self.precision, self.order, self.threads)?;
-        if self.kv == Kv::Same { Ok(()) } else { write!(f, "/{KV}{}", self.kv) }
+        if self.kv != Kv::Same {
+            write!(f, "/{KV}{}", self.kv)?;
+        }
+        if self.functions == Functions::Exact { Ok(()) } else { write!(f, "/{FUNCTIONS}{}", self.functions) }
     }
 }
 
 /// What stands before the format of keys and values.
 const KV: &str = "kv:";
+/// What stands before other functions than the exact ones.
+const FUNCTIONS: &str = "fn:";
 
 /// Why a text does not name a [`Numerics`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -215,9 +236,9 @@ pub enum NumericsError {
     /// The second part.
     #[error(transparent)]
     Order(#[from] OrderError),
-    /// The last part.
+    /// A part that is left out where it is as usual.
     #[error("{0}")]
-    Kv(String),
+    Unusual(String),
     /// All of them together.
     #[error(transparent)]
     Impossible(#[from] Impossible),
@@ -228,16 +249,23 @@ impl FromStr for Numerics {
 
     fn from_str(text: &str) -> Result<Self, NumericsError> {
         let shape = || NumericsError::Shape(text.to_owned());
-        let mut parts = text.split('/');
-        let (Some(precision), Some(order), Some(threads), kv, None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let mut parts = text.split('/').peekable();
+        let (Some(precision), Some(order), Some(threads)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(shape());
         };
-        let kv = kv.map(|kv| kv.strip_prefix(KV).ok_or_else(shape)?.parse().map_err(NumericsError::Kv));
+        let kv = parts.peek().and_then(|part| part.strip_prefix(KV)).map(str::parse::<Kv>);
+        parts.next_if(|_| kv.is_some());
+        let functions =
+            parts.peek().and_then(|part| part.strip_prefix(FUNCTIONS)).map(str::parse::<Functions>);
+        parts.next_if(|_| functions.is_some());
+        if parts.next().is_some() {
+            return Err(shape());
+        }
+        let kv = kv.transpose().map_err(NumericsError::Unusual)?.unwrap_or_default();
+        let functions = functions.transpose().map_err(NumericsError::Unusual)?.unwrap_or_default();
         let threads = threads.strip_prefix('t').and_then(|threads| threads.parse().ok()).ok_or_else(shape)?;
         let numerics = Numerics::new(precision.parse()?, order.parse()?, threads)?;
-        Ok(numerics.with_kv(kv.transpose()?.unwrap_or_default())?)
+        Ok(numerics.with_functions(functions).with_kv(kv)?)
     }
 }
 
@@ -252,6 +280,8 @@ mod tests {
             "lmul:m=4,scope=attention/split-k:rows/t16",
             "cast:e3m2,round=up/lanes:8/t2",
             "bf16/exact/t1/kv:int4:64,k-sort",
+            "bf16/exact/t1/fn:poly:5",
+            "bf16/exact/t1/kv:int4/fn:program:0123456789abcdef",
         ] {
             assert_eq!(text.parse::<Numerics>().unwrap().to_string(), text);
         }
@@ -262,6 +292,8 @@ mod tests {
             "fp32/exact/t1/x",
             "fp32/exat/t1",
             "fp32/exact/t1/kv:x",
+            "fp32/exact/t1/fn:x",
+            "fp32/exact/t1/fn:libm/kv:int4",
         ] {
             assert!(text.parse::<Numerics>().is_err(), "{text}");
         }

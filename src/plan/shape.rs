@@ -11,7 +11,7 @@ use toml::{
 use crate::{
     cell::{AXES, Axis, Cache, ENGINES, Name, server},
     name::{did_you_mean, nearest},
-    numerics::{choice::Choice, kv::Kv, order::ORDERS, precision::PRECISIONS},
+    numerics::{choice::Choice, functions::Functions, kv::Kv, order::ORDERS, precision::PRECISIONS},
     source::{Problems, misleads},
 };
 
@@ -315,6 +315,7 @@ fn names(axis: Axis) -> Vec<String> {
         Axis::Precision => PRECISIONS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::Order => ORDERS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::KvFormat => Kv::NAMES.map(str::to_owned).to_vec(),
+        Axis::Functions => Functions::NAMES.map(str::to_owned).to_vec(),
         Axis::Grouping => ["in-order", "by-length", "shuffled:0"].map(str::to_owned).to_vec(),
         Axis::Neighbors => ["own", "copies", "noise:0"].map(str::to_owned).to_vec(),
         Axis::Arrival => ["together", "staggered:0"].map(str::to_owned).to_vec(),

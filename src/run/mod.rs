@@ -39,7 +39,7 @@ use crate::{
     digest::Digest,
     engine::{Engine, EngineError, Observer, Opener, Prompt, Request, goes_with},
     model::{Cost, Subject},
-    numerics::{Numerics, order::Launch},
+    numerics::{Numerics, functions::Called, order::Launch},
     plan::{Generation, Plan},
     record::{About, Asked, Done, Elapsed, Failed, Model, Record},
     source::Blame,
@@ -447,6 +447,7 @@ impl<'a> Work<'a> {
         }
         if let Compute::Lab(numerics) = cell.compute {
             launches.tree = Some(tree(self.subject, numerics, &launches));
+            launches.functions = functions(self.subject, numerics);
         }
         let written = writer.finish()?;
         Ok(Done {
@@ -541,6 +542,15 @@ fn tree(subject: &Subject<'_>, numerics: Numerics, launches: &Launches) -> Diges
     let largest = [launches.prefill_rows, launches.decode_rows].map(launch);
     let prints = subject.sums.map(|terms| largest.map(|launch| numerics.order().fingerprint(terms, launch)));
     Digest::of(prints.as_flattened().as_flattened())
+}
+
+/// What the elementary functions are that the model calls; nothing where all of them are exact.
+fn functions(subject: &Subject<'_>, numerics: Numerics) -> Option<Digest> {
+    let of_gates = subject.shape.and_then(|shape| shape.activation.called());
+    let called = Called::BY_ALL.into_iter().chain(of_gates);
+    let meanings: Vec<_> = called.map(|called| numerics.functions().meaning(called)).collect();
+    let is_exact = meanings.iter().all(Option::is_none);
+    (!is_exact).then(|| Digest::of(&serde_json::to_vec(&meanings).expect("texts are JSON")))
 }
 
 /// How a cell is asked questions that share their calls, of which this is the first: the others end as it does.
