@@ -25,8 +25,12 @@ use crate::{
     source::Problems,
 };
 
+/// After so many problems no more is read: such a file is no program.
+const MOST_PROBLEMS: usize = 64;
+
 /// A function while it is read.
 struct Reading {
+    /// Which; nothing where its first line does not say, and then its other lines say nothing either.
     called: Option<Called>,
     /// Where its first line is.
     start: Range<usize>,
@@ -44,42 +48,56 @@ struct Reading {
 /// Everything that is wrong with its lines.
 pub fn read(file: &str, text: &str) -> Result<Program, Problems> {
     let mut problems = Problems::new(file, text);
-    let mut functions: Vec<(Called, Code)> = Vec::new();
     let mut all: Vec<Reading> = Vec::new();
     for line in text.lines() {
-        let start = line.as_ptr() as usize - text.as_ptr() as usize;
-        let code = line.split('#').next().unwrap_or_default();
-        let code = start + (code.len() - code.trim_start().len())..start + code.trim_end().len();
-        let words = &text[code.start.min(code.end)..code.end];
+        let words = line.split('#').next().unwrap_or_default().trim();
         if words.is_empty() {
             continue;
         }
-        let result = match words.strip_prefix("function ") {
-            Some(head) => begun(head, &code, &all).map(|reading| all.push(reading)),
-            None => match all.last_mut() {
-                None => Err((
-                    words,
-                    "a function begins with its name: write function exp(x) before it".to_owned(),
-                )),
-                Some(reading) => {
-                    let added = reading.add(words);
-                    reading.is_broken |= added.is_err();
-                    added
-                }
-            },
-        };
-        if let Err((part, sentence)) = result {
+        let place = |part: &str| {
             let start = part.as_ptr() as usize - text.as_ptr() as usize;
-            problems.add(start..start + part.len(), sentence);
+            start..start + part.len()
+        };
+        let wrong = match (words.strip_prefix("function "), all.last_mut()) {
+            (Some(head), _) => {
+                let (called, argument, wrong) = match begun(head, &all) {
+                    Ok((called, argument)) => (Some(called), argument, None),
+                    Err(wrong) => (None, "", Some(wrong)),
+                };
+                all.push(Reading {
+                    called,
+                    start: place(words),
+                    names: HashMap::from([(argument.to_owned(), Read::Argument)]),
+                    lines: Vec::new(),
+                    is_broken: false,
+                    result: None,
+                });
+                wrong
+            }
+            (None, Some(reading)) => {
+                let wrong = reading.called.and_then(|_| reading.add(words).err());
+                reading.is_broken |= wrong.is_some();
+                wrong
+            }
+            (None, None) => {
+                Some((words, "a function begins with its name: write function exp(x) before it".to_owned()))
+            }
+        };
+        if let Some((part, sentence)) = wrong {
+            problems.add(place(part), sentence);
+        }
+        if problems.count() == MOST_PROBLEMS {
+            break;
         }
     }
     if all.is_empty() && problems.count() == 0 {
         problems.add(None, "it gives no function: begin with a line such as function exp(x)");
     }
+    let mut functions: Vec<(Called, Code)> = Vec::new();
     for Reading { called, start, lines, is_broken, result, .. } in all {
         match (called, result) {
-            (_, None) => {
-                problems.add(start, "this function returns nothing: end it with a line such as return y")
+            (Some(_), None) => {
+                problems.add(start, "this function returns nothing: end it with a line such as return y");
             }
             (Some(called), Some(result)) if !is_broken => {
                 functions.extend(Code::new(&lines, result).map(|code| (called, code)));
@@ -93,30 +111,19 @@ pub fn read(file: &str, text: &str) -> Result<Program, Problems> {
     Program::learned(&sha256, text, functions).map_err(|error| nothing(file, error))
 }
 
-/// A function by what stands behind the word.
-fn begun<'t>(head: &'t str, place: &Range<usize>, before: &[Reading]) -> Result<Reading, (&'t str, String)> {
+/// A function and its argument, by what stands behind the word.
+fn begun<'t>(head: &'t str, before: &[Reading]) -> Result<(Called, &'t str), (&'t str, String)> {
     let head = head.trim_start();
     let (name, argument) = head
         .strip_suffix(')')
         .and_then(|head| head.split_once('('))
         .filter(|(_, argument)| is_name(argument))
         .ok_or_else(|| (head, "a function has one argument: write function exp(x)".to_owned()))?;
-    let called: Result<Called, _> = name.parse();
-    let given: Vec<_> = before.iter().filter_map(|reading| reading.called).collect();
-    match called {
-        Ok(called) if given.contains(&called) => {
-            Err((name, format!("`{name}` is given above: keep one of the two")))
-        }
-        // Its lines are read all the same.
-        called => Ok(Reading {
-            called: Some(called.map_err(|error| (name, format!("no model calls this ({error})")))?),
-            start: place.clone(),
-            names: HashMap::from([(argument.to_owned(), Read::Argument)]),
-            lines: Vec::new(),
-            is_broken: false,
-            result: None,
-        }),
+    let called: Called = name.parse().map_err(|error| (name, format!("no model calls this ({error})")))?;
+    if before.iter().any(|reading| reading.called == Some(called)) {
+        return Err((name, format!("`{name}` is given above: keep one of the two")));
     }
+    Ok((called, argument))
 }
 
 impl Reading {
