@@ -111,7 +111,8 @@
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
 //! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |
 //! | [`numerics::elementary`] | exp, tanh, sin and the like, with the same bits on every machine |
-//! | [`numerics::functions`] | which functions a model calls, and what they are: exact, a library's, polynomials, bits, or a program; how far each is from the exact one |
+//! | [`numerics::functions`] | which functions a model calls, and what they are: exact, a library's, polynomials, bits, or a program |
+//! | [`numerics::survey`] | how far a function is from the exact one, over all inputs |
 //! | [`numerics::kernel`] | [`Kernel`], the one door to arithmetic, and who stands behind it: [`Definition`], [`Fast`], and [`Faulty`] around either |
 //! | [`numerics::rotary`], [`numerics::activation`] | the angles of rotary embeddings; what a gate passes through |
 //! | [`numerics::choice`] | which token follows: candidates, and draws whose noise two cells share |

@@ -11,15 +11,13 @@ use crate::{
     numerics::{
         Numerics,
         error::ProductError,
-        functions::{
-            Called, FUNCTIONS, Functions,
-            survey::{PARTS, Survey},
-        },
+        functions::{Called, FUNCTIONS, Functions},
         kernel::{At, Fast},
         order::{Launch, Order},
         precision::{CodeSums, Precision, Product, Site, Storage},
         quantizer::{Quantizer, Side, Span},
         reveal::reveal,
+        survey::{PARTS, Survey},
     },
     plan::{
         Plan,

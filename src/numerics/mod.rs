@@ -28,6 +28,7 @@ pub mod reveal;
 pub mod rotary;
 pub mod smooth;
 pub mod special;
+pub mod survey;
 pub mod total;
 pub mod tree;
 

@@ -6,7 +6,6 @@
 mod poly;
 pub mod program;
 mod sets;
-pub mod survey;
 
 use std::{fmt, str::FromStr};
 

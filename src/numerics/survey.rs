@@ -4,8 +4,10 @@ use std::num::NonZeroUsize;
 
 use rayon::ThreadPoolBuildError;
 
-use super::{Called, Functions};
-use crate::numerics::kernel::Workers;
+use super::{
+    functions::{Called, Functions},
+    kernel::Workers,
+};
 
 /// Inputs that are evaluated together.
 const BLOCK: usize = 1 << 14;
