@@ -113,6 +113,8 @@
 //! | [`numerics::tree`] | a reduction tree as a value: printed, drawn, compared |
 //! | [`numerics::exact`] | sums rounded once: the accumulator that holds them, and the bounds that save its work |
 //! | [`numerics::elementary`] | exp, tanh, sin and the like, with the same bits on every machine |
+//! | [`numerics::functions`] | which functions a model calls, and what they are: exact, a library's, polynomials, bits, or a program |
+//! | [`numerics::survey`] | how far a function is from the exact one, over all inputs |
 //! | [`numerics::kernel`] | [`Kernel`], the one door to arithmetic, and who stands behind it: [`Definition`], [`Fast`], and [`Faulty`] around either |
 //! | [`numerics::rotary`], [`numerics::activation`] | the angles of rotary embeddings; what a gate passes through |
 //! | [`numerics::choice`] | which token follows: candidates, and draws whose noise two cells share |
@@ -131,7 +133,7 @@
 //! | [`suite::extract`], [`suite::answer`], [`suite::score`] | the answer in a text, whether it is right, what became of a question |
 //! | [`suite::compact`] | how a model of characters is asked, and the steps it writes |
 //! | [`source`] | which characters hide; a file that a person wrote, and what is wrong with it, each with its place; whose fault an error is |
-//! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served; [`cell::map`] reads and writes the files of maps, [`cell::calibration`] those of what was measured of activations |
+//! | [`cell`] | one point of a matrix: the tables [`AXES`] and [`ENGINES`], what computes, how it is served; [`cell::map`] reads and writes the files of maps, [`cell::calibration`] those of what was measured of activations, [`cell::program`] those of functions |
 //! | [`plan`] | what a matrix file means; [`plan::keys`] is all that may stand in one, [`plan::gate`] what must hold |
 //! | [`cause`] | why two cells part: [`cause::passage`] is what both have read, in whose calls; [`cause::tap`], [`cause::transplant`] and [`cause::watch`] are kernels around others; [`cause::search`] names operations, [`cause::attribution`] ranks parts of the model, [`cause::sensitivity`] finds what bears a lower precision, [`cause::likeness`] which declared order comes nearest to an engine whose operations cannot be seen |
 //! | [`engine`] | whatever continues a prompt: the lab, candle's own models in a child process, and the servers of [`engine::server`], each in its [`engine::server::dialect`]; [`engine::faulty`] is the lab with a defect |

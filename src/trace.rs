@@ -287,6 +287,10 @@ pub struct Launches {
     /// The digest of the trees by which sums of every length that the weights have were added in the largest calls: an order may have the tree of another,
     /// or follow the threads that were asked for. Nothing where the engine adds in an order of its own.
     pub tree: Option<Digest>,
+    /// The digest of what the elementary functions are that the model calls: two names may stand for the same. Nothing where all of them
+    /// are exact, or the engine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub functions: Option<Digest>,
 }
 
 impl Launches {
@@ -299,6 +303,7 @@ impl Launches {
             threads: Some(0),
             groups: Some(Digest([0; 32])),
             tree: None,
+            functions: None,
         }
     }
 
@@ -430,9 +435,9 @@ mod tests {
     fn what_one_engine_does_not_tell_is_missing_and_not_nought() {
         let mut told = Launches::none();
         told.add(&[sample(&[(7, &[1.0]), (8, &[1.0])])]);
-        let Launches { prefill_rows, decode_rows, chunks, threads, groups, tree } = told;
+        let Launches { prefill_rows, decode_rows, chunks, threads, groups, tree, functions } = told;
         assert_eq!((prefill_rows, decode_rows, chunks, threads), (Some(2), Some(1), Some(1), Some(1)));
-        assert!(groups.is_some() && tree.is_none());
+        assert!(groups.is_some() && tree.is_none() && functions.is_none());
         let mut silent = sample(&[(7, &[1.0]), (8, &[1.0])]);
         (silent.launch, silent.steps[1].rows) = (None, None);
         let mut launches = told;

@@ -8,10 +8,13 @@ use std::{
     thread,
 };
 
+use crate::functions::EVERY_OPERATION;
+use reprocheck::cell::program;
 use reprocheck::numerics::{
     Numerics, Reduction,
     activation::Activation,
     format::Format,
+    functions::Functions,
     kernel::{
         At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Step, Workers,
         matmul,
@@ -835,7 +838,10 @@ impl RowByRow {
                 })
                 .collect(),
             turns: (0..rows)
-                .map(|_| Rotary::new(2 * width, 1e4, Scaling::None).turn(random.below(5000) as usize))
+                .map(|_| {
+                    Rotary::new(2 * width, 1e4, Scaling::None)
+                        .turn(Functions::Exact, random.below(5000) as usize)
+                })
                 .collect(),
             launch: Launch { rows, threads: 2 },
         }
@@ -948,6 +954,34 @@ fn what_goes_row_by_row_is_its_definition() {
                     operations.into_iter().map(|(_, operation)| operation(&case, &definition)).collect();
                 for kernel in &kernels {
                     case.check(kernel, &expected, kind);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn functions_of_every_kind_are_the_definition_s_on_every_instruction_set() {
+    let mut random = Random(29);
+    let program = program::read("every.txt", EVERY_OPERATION).unwrap();
+    let all =
+        Functions::NAMES.map(|name| name.parse().unwrap()).into_iter().chain([Functions::Program(program)]);
+    let shapes = [(1, 1), (2, 8), (9, 21), (17, 35), (1, 150)];
+    for functions in all {
+        for (precision, order) in [("fp32", "sequential"), ("bf16", "pairwise"), ("cast:e5m2", "exact")] {
+            let plain = numerics(precision.parse().unwrap(), order.parse().unwrap(), 1);
+            let definition = Definition { numerics: plain.with_functions(functions) };
+            for isa in Isa::available() {
+                let kernel = Fast::on(isa, definition.numerics).unwrap();
+                for kind in
+                    [Kind::Random, Kind::Spread, Kind::Denormal, Kind::Huge, Kind::Special, Kind::Brink]
+                {
+                    let (rows, width) = shapes[random.below(5) as usize];
+                    let case = RowByRow::new(kind, rows, width, &mut random);
+                    let operations = RowByRow::operations::<Definition>();
+                    let expected: Vec<_> =
+                        operations.into_iter().map(|(_, operation)| operation(&case, &definition)).collect();
+                    case.check(&kernel, &expected, kind);
                 }
             }
         }
@@ -1074,7 +1108,7 @@ fn operations_round_where_the_models_of_a_16_bit_type_do() {
     assert_eq!(stream, [256.0]);
     // Both products stay in f32.
     let mut values = [1.0, 1.0];
-    let turn = Turn { cos: vec![1.0117], sin: vec![0.003] };
+    let turn = Turn::given(vec![1.0117], vec![0.003]);
     apply(Op::Rotate { values: &mut values, heads: 1, turns: &[&turn] });
     assert_eq!(values, [129.0 / 128.0, 130.0 / 128.0]);
     // Scores round before the softmax: 256.5 is 256 to it.

@@ -2,9 +2,11 @@
 
 use std::num::NonZeroUsize;
 
+use crate::functions::ROUGH;
 use crate::support::{Logits, facts, fixed_prompts, fixture, fixtures, request};
 use proptest::{prelude::*, test_runner::TestCaseError};
 use reprocheck::{
+    cell::program,
     digest::Digest,
     engine::{Engine, Prompt, Request, in_groups, lab::Lab},
     model::{
@@ -14,6 +16,7 @@ use reprocheck::{
     },
     numerics::{
         Numerics,
+        functions::Functions,
         kernel::{Definition, Fast, Kernel},
         kv::Kv,
         order::Order,
@@ -67,6 +70,22 @@ fn shared() -> Vec<Numerics> {
         "map:bf16;output=fp32;down@0=w8a16/dpbf16/t1/tp4/ring",
     ];
     at.map(|name| name.parse().unwrap()).into()
+}
+
+/// Functions of every kind, each in a precision and an order.
+fn called() -> Vec<Numerics> {
+    let program = program::read("softmax.txt", ROUGH).unwrap();
+    let all =
+        Functions::NAMES.map(|name| name.parse().unwrap()).into_iter().chain([Functions::Program(program)]);
+    let at = [
+        (Precision::Fp32, Order::SEQUENTIAL),
+        (Precision::Bf16, "exact".parse().unwrap()),
+        (Precision::Fp16, Order::PAIRWISE),
+    ];
+    let pairs = all.zip(at.into_iter().cycle());
+    pairs
+        .map(|(functions, (precision, order))| numerics(precision, order, 2).with_functions(functions))
+        .collect()
 }
 
 fn generate(
@@ -166,6 +185,9 @@ proptest! {
                     holds(&checkpoint, numerics(precision, order, 1), &prompts, &variations)?;
                 }
             }
+            for numerics in called() {
+                holds(&checkpoint, numerics.alone(), &prompts, &variations)?;
+            }
             for (precision, order, kv) in kept() {
                 holds(&checkpoint, numerics(precision, order, 1).with_kv(kv).unwrap(), &prompts, &variations)?;
             }
@@ -183,6 +205,11 @@ fn the_fast_decoder_gives_the_bits_of_the_definition() {
         let prompts = fixed_prompts(&checkpoint);
         for (precision, order) in pairs() {
             let numerics = numerics(precision, order, 2);
+            let definition = logits(Definition { numerics }, &checkpoint, &prompts);
+            let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
+            assert_eq!(definition, fast, "{name}: {numerics}");
+        }
+        for numerics in called() {
             let definition = logits(Definition { numerics }, &checkpoint, &prompts);
             let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
             assert_eq!(definition, fast, "{name}: {numerics}");

@@ -23,6 +23,7 @@ mod elementary;
 mod endurance;
 mod exact;
 mod formats;
+mod functions;
 mod fuzz;
 mod generate;
 mod gguf;

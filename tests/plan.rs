@@ -203,6 +203,7 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/bf16/pairwise/t2/tp4/b8",
         "lab/bf16/pairwise/t2/kv:int4/tp8/ring:bf16/b8/c16",
         "lab/bf16/pairwise/t2/tp2/tree:f16/b1",
+        "lab/bf16/pairwise/t2/kv:int4/fn:poly:5/b8/c16",
         "lab/lmul:m=4,scope=attention/split-k:rows/t1/b1/c16/by-length/s7/r2",
         "candle/fp16/t2/b4/by-length",
         "candle:cuda:0/bf16/t1/b1/shuffled:3/s1",
@@ -234,6 +235,9 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/int8/pairwise/t1/tp4/b1",
         "candle/bf16/t1/tp2/b1",
         "candle/bf16/t1/kv:fp8/b1",
+        "candle/bf16/t1/fn:libm/b1",
+        "lab/bf16/pairwise/t1/fn:exact/b1",
+        "lab/bf16/pairwise/t1/fn:libm/kv:int4/b1",
         "lab/fp32/sequential/t1/b1/T0",
         "lab/fp32/sequential/t1/b1/T0.60",
         "lab/fp32/sequential/t1/b1/T6e-1",
@@ -288,7 +292,7 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
 }
 
 /// A setting on every axis that is not the usual one.
-const OTHER: [&str; 19] = [
+const OTHER: [&str; 20] = [
     "candle",
     "fp16",
     "pairwise",
@@ -296,6 +300,7 @@ const OTHER: [&str; 19] = [
     "int4",
     "2",
     "ring:bf16",
+    "libm",
     "2",
     "3",
     "by-length",

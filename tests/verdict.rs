@@ -8,6 +8,7 @@ use crate::world::{
 use proptest::prelude::*;
 use reprocheck::{
     cell::{Axis, Cell},
+    digest::Digest,
     stats::proportion::Proportion,
     trace::{Launches, Sight},
     verdict::{Outcome, baseline::Baseline, judge, worst},
@@ -556,6 +557,18 @@ fn a_degree_is_exercised_under_every_order_and_a_reduction_where_it_makes_anothe
         world.traces = vec![Some(0), Some(1), Some(0)];
         assert_eq!(ruled(&world, other(1, (vec![(1, 0), (3, 9)], 2))).0, Outcome::Fail, "{matrix}");
     }
+}
+
+#[test]
+fn functions_are_exercised_where_the_model_calls_another_one() {
+    let gate = "[[gate]]\nvary = \"functions\"\nrequire = \"bits\"\n";
+    let mut world = World::new(&format!("[matrix]\nfunctions = [\"exact\", \"libm\"]\n{gate}"));
+    let (outcome, found) = ruled(&world, |_, _| same());
+    assert_eq!(outcome, Outcome::Unknown);
+    let idle = "`functions` was not exercised: whatever this model calls is one function under these names";
+    assert!(found.starts_with(idle), "{found}");
+    world.launches[1].functions = Some(Digest::of(b"libm"));
+    assert_eq!(ruled(&world, |_, _| same()).0, Outcome::Pass);
 }
 
 #[test]

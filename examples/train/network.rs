@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
 
 use candle_core::{Device, Tensor, Var};
 use reprocheck::numerics::{
+    functions::Functions,
     random::Stream,
     rotary::{Rotary, Scaling, Turn},
 };
@@ -146,7 +147,7 @@ impl Network {
             heads: recipe.heads,
             kv_heads: recipe.kv_heads,
             layers: recipe.layers,
-            turns: Arc::new((0..POSITIONS).map(|position| rotary.turn(position)).collect()),
+            turns: Arc::new((0..POSITIONS).map(|position| rotary.turn(Functions::Exact, position)).collect()),
         })
     }
 

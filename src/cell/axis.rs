@@ -24,6 +24,8 @@ pub enum Axis {
     Tp,
     /// How their partial sums come together.
     Reduce,
+    /// What the elementary functions are that a model calls.
+    Functions,
     /// How many prompts share a call.
     Batch,
     /// How many tokens of a prompt a call reads.
@@ -147,6 +149,17 @@ pub const AXES: &[AxisEntry] = &[
         tag: "",
         always: false,
         usual_elsewhere: true,
+    },
+    AxisEntry {
+        axis: Axis::Functions,
+        name: "functions",
+        sentence: "what exp, rsqrt, sin, cos and the functions of gates are: exact, a library's, polynomials, bits, or a program; other \
+                   engines than the lab have their own",
+        example: r#"["exact", "libm", "poly:5"]"#,
+        computes: true,
+        tag: "fn:",
+        always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Batch,

@@ -8,7 +8,9 @@ use super::{
     name::Name,
     server::{self, Settings},
 };
-use crate::numerics::{Numerics, kv::Kv, order::Order, parallel::Parallel, precision::Precision};
+use crate::numerics::{
+    Numerics, functions::Functions, kv::Kv, order::Order, parallel::Parallel, precision::Precision,
+};
 
 /// Who computes, as a setting of its axis.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -103,6 +105,7 @@ pub const ENGINES: &[EngineEntry] = &[
             Axis::KvFormat,
             Axis::Tp,
             Axis::Reduce,
+            Axis::Functions,
             Axis::Batch,
             Axis::PrefillChunk,
             Axis::Grouping,
@@ -304,6 +307,11 @@ impl Compute {
     /// How ranks share the model: other engines than the lab have one here.
     pub fn parallel(&self) -> Parallel {
         if let Compute::Lab(numerics) = self { numerics.parallel() } else { Parallel::NONE }
+    }
+
+    /// What its elementary functions are: those of other engines than the lab are their own.
+    pub fn functions(&self) -> Functions {
+        if let Compute::Lab(numerics) = self { numerics.functions() } else { Functions::Exact }
     }
 
     /// Who computes.

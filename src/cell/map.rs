@@ -11,9 +11,10 @@
 
 use std::{borrow::Cow, fs, ops::Range, path::Path};
 
-use super::calibration;
+use super::{calibration, program};
 use crate::{
     numerics::{
+        functions::program::file_of as program_of,
         kernel::Step,
         precision::{Layers, Map, MapError, Precision, Rule, Where, file_in, file_of, plain},
     },
@@ -167,6 +168,9 @@ pub fn in_its_words<'a>(text: &'a str, folder: &Path) -> Result<Cow<'a, str>, Pr
         return Ok(Cow::Owned(in_its_words(&words, folder)?.into_owned()));
     }
     let words = |part: &'a str| {
+        if let Some(words) = program::in_its_words(part, folder)? {
+            return Ok(Cow::Owned(words));
+        }
         Ok(match (file_of(part), part.parse::<Precision>()) {
             (Some(name), _) => Cow::Owned(open(folder, name)?.to_string()),
             // One map has many texts and one name.
@@ -175,7 +179,7 @@ pub fn in_its_words<'a>(text: &'a str, folder: &Path) -> Result<Cow<'a, str>, Pr
         })
     };
     // The name of a cell begins with its engine.
-    if text.starts_with("map:") {
+    if text.starts_with("map:") || program_of(text).is_some() {
         return words(text);
     }
     let parts = text.split('/').map(words).collect::<Result<Vec<_>, Problems>>()?;

@@ -8,6 +8,7 @@ pub mod calibration;
 mod engine;
 pub mod map;
 mod name;
+pub mod program;
 pub mod server;
 mod setting;
 
@@ -26,6 +27,7 @@ pub use self::{
 use crate::numerics::{
     Impossible, Numerics,
     choice::{Choice, Drawing},
+    functions::Functions,
     kv::Kv,
     order::Order,
     parallel::{Parallel, Reduce},
@@ -171,6 +173,7 @@ struct Parts {
     kv: Kv,
     ranks: NonZeroUsize,
     reduce: Reduce,
+    functions: Functions,
     settings: Settings,
     serving: Serving,
     repeat: NonZeroUsize,
@@ -191,9 +194,9 @@ impl From<Cell> for Parts {
             Compute::Server(served) => served.settings,
             _ => Settings::NONE,
         };
-        let (kv, parallel) = (compute.kv(), compute.parallel());
+        let (kv, parallel, functions) = (compute.kv(), compute.parallel(), compute.functions());
         let (ranks, reduce) = (parallel.ranks(), parallel.reduce());
-        Parts { engine, precision, order, threads, kv, ranks, reduce, settings, serving, repeat }
+        Parts { engine, precision, order, threads, kv, ranks, reduce, functions, settings, serving, repeat }
     }
 }
 
@@ -213,6 +216,7 @@ impl Parts {
             Setting::KvFormat(kv) => self.kv = kv,
             Setting::Tp(ranks) => self.ranks = ranks,
             Setting::Reduce(reduce) => self.reduce = reduce,
+            Setting::Functions(functions) => self.functions = functions,
             Setting::Batch(batch) => self.serving.batch = batch,
             Setting::PrefillChunk(chunk) => self.serving.prefill_chunk = chunk,
             Setting::Grouping(grouping) => self.serving.grouping = grouping,
@@ -231,7 +235,7 @@ impl Parts {
     }
 
     fn get(&self, axis: Axis) -> Setting {
-        let Parts { engine, precision, order, threads, kv, ranks, reduce, settings, serving, repeat } = *self;
+        let Parts { engine, precision, order, threads, kv, ranks, reduce, functions, settings, serving, repeat } = *self;
         match axis {
             Axis::Engine => Setting::Engine(engine),
             Axis::Precision => Setting::Precision(precision),
@@ -240,6 +244,7 @@ impl Parts {
             Axis::KvFormat => Setting::KvFormat(kv),
             Axis::Tp => Setting::Tp(ranks),
             Axis::Reduce => Setting::Reduce(reduce),
+            Axis::Functions => Setting::Functions(functions),
             Axis::Batch => Setting::Batch(serving.batch),
             Axis::PrefillChunk => Setting::PrefillChunk(serving.prefill_chunk),
             Axis::Grouping => Setting::Grouping(serving.grouping),
@@ -268,7 +273,7 @@ impl Parts {
             }
         }
         self.serving.asking = self.serving.asking.settled();
-        let Parts { engine, precision, order, threads, kv, ranks, reduce, settings, serving, repeat } = self;
+        let Parts { engine, precision, order, threads, kv, ranks, reduce, functions, settings, serving, repeat } = self;
         let impossible = |error: Impossible| match error {
             Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
             Impossible::Kv { .. } => Refusal { axis: Axis::KvFormat, sentence: error.to_string() },
@@ -281,7 +286,7 @@ impl Parts {
                 let numerics = Numerics::new(precision, order, threads)
                     .and_then(|numerics| numerics.with_kv(kv))
                     .and_then(|numerics| numerics.with_parallel(Parallel::new(ranks, reduce)));
-                Compute::Lab(numerics.map_err(impossible)?)
+                Compute::Lab(numerics.map_err(impossible)?.with_functions(functions))
             }
             EngineName::Candle(device) => Compute::Candle(Stock { precision, threads, device }),
             EngineName::Script(name) => Compute::Script(name),
@@ -338,13 +343,17 @@ impl Cell {
         self.with([Setting::Seed(seed)]).unwrap_or(self)
     }
 
-    /// The name of its precision, and of what it keeps keys and values in where that is another: `bf16`, `bf16/kv:int4`.
+    /// The name of its precision, of what it keeps keys and values in where that is another, and of its functions where they are not
+    /// exact: `bf16`, `bf16/kv:int4`, `bf16/fn:libm`.
     pub fn precision(&self) -> String {
-        let precision = self.get(Axis::Precision);
-        match self.compute.kv() {
-            Kv::Same => precision.to_string(),
-            kv => format!("{precision}/{}{kv}", Axis::KvFormat.entry().tag),
+        let mut name = self.get(Axis::Precision).to_string();
+        for axis in [Axis::KvFormat, Axis::Functions] {
+            let setting = Parts::from(*self).get(axis);
+            if setting != Parts::from(Cell::default()).get(axis) {
+                name += &format!("/{}{setting}", axis.entry().tag);
+            }
         }
+        name
     }
 
     /// What its name says of how it draws, such as `T0.6/k20`; nothing where it draws as the run says.
@@ -367,8 +376,9 @@ impl Cell {
     }
 }
 
-/// `lab/bf16/pairwise/t2/b8`. Before `b8` stand `kv:int4` where keys and values have a format of their own, and `tp4/ring:bf16` where
-/// ranks share a model; what is not as usual stands after it: `c16`, `by-length`, `T0.6`, `p0.95`, `k20`, `s7`, `r2`. Of a server
+/// `lab/bf16/pairwise/t2/b8`. Before `b8` stand `kv:int4` where keys and values have a format of their own, `tp4/ring:bf16` where ranks
+/// share a model, and `fn:libm` where functions are not exact; what is not as usual stands after it: `c16`, `by-length`, `T0.6`,
+/// `p0.95`, `k20`, `s7`, `r2`. Of a server
 /// `server:llama/kv=split/n4/copies/staggered:7/warm`.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -449,7 +459,7 @@ impl JsonSchema for Cell {
             let taken = AXES[1..].iter().filter(|entry| engine.takes(entry.axis));
             let parts = taken.map(|AxisEntry { axis, tag, always, .. }| {
                 // What is usual is left out.
-                let usual = ["same", "tree", "in-order", "own", "together", "off"];
+                let usual = ["same", "tree", "exact", "in-order", "own", "together", "off"];
                 let without = |pattern: String, usual: &str| pattern.replace(&format!("({usual}|"), "(");
                 let pattern = usual.into_iter().fold(axis.pattern(), without);
                 let part = format!("/{tag}{pattern}");
@@ -466,7 +476,8 @@ impl JsonSchema for Cell {
             "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
                             lab/bf16/pairwise/t2/b8, without what its engine cannot be told; before the batch what keys and values are kept \
                             in, where that is not what attention multiplies (kv:int4), how many ranks share the model, where that \
-                            is more than one (tp4), and how they reduce, where that is not the usual tree (ring:bf16); after it what is not as \
+                            is more than one (tp4), how they reduce, where that is not the usual tree (ring:bf16), and what \
+                            elementary functions are, where they are not exact (fn:libm); after it what is not as \
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
                             (by-length), at which temperature (T0.6) and from which of the best tokens one is drawn \
                             (p0.95, k20), the seed (s7), which of several equal cells (r2). A server is named with what the \

@@ -13,6 +13,7 @@ use super::{
 use crate::name::named;
 use crate::numerics::{
     choice::{Temperature, TopK, TopP},
+    functions::Functions,
     kv::Kv,
     order::{self, Order},
     parallel::Reduce,
@@ -37,6 +38,8 @@ pub enum Setting {
     Tp(NonZeroUsize),
     /// On [`Axis::Reduce`].
     Reduce(Reduce),
+    /// On [`Axis::Functions`].
+    Functions(Functions),
     /// On [`Axis::Batch`].
     Batch(NonZeroUsize),
     /// On [`Axis::PrefillChunk`]; all of a prompt where there is none.
@@ -78,6 +81,7 @@ impl Setting {
             Setting::KvFormat(_) => Axis::KvFormat,
             Setting::Tp(_) => Axis::Tp,
             Setting::Reduce(_) => Axis::Reduce,
+            Setting::Functions(_) => Axis::Functions,
             Setting::Batch(_) => Axis::Batch,
             Setting::PrefillChunk(_) => Axis::PrefillChunk,
             Setting::Grouping(_) => Axis::Grouping,
@@ -104,6 +108,7 @@ impl fmt::Display for Setting {
             Setting::Order(order) => order.fmt(f),
             Setting::KvFormat(kv) => kv.fmt(f),
             Setting::Reduce(reduce) => reduce.fmt(f),
+            Setting::Functions(functions) => functions.fmt(f),
             Setting::Own(_) => f.write_str("its own"),
             Setting::PrefillChunk(None) => f.write_str("all"),
             Setting::Threads(number)
@@ -305,6 +310,7 @@ impl Axis {
             Axis::Precision => precision::pattern(),
             Axis::Order => order::pattern(),
             Axis::KvFormat => Kv::pattern(),
+            Axis::Functions => Functions::pattern(),
             Axis::Reduce => Reduce::pattern(),
             Axis::Threads | Axis::Tp | Axis::Batch | Axis::Concurrency | Axis::Repeat => {
                 "[1-9][0-9]*".to_owned()
@@ -343,6 +349,7 @@ impl Axis {
             Axis::KvFormat => Setting::KvFormat(text.parse()?),
             Axis::Tp => Setting::Tp(count(text)?),
             Axis::Reduce => Setting::Reduce(text.parse()?),
+            Axis::Functions => Setting::Functions(text.parse()?),
             Axis::Batch => Setting::Batch(count(text)?),
             Axis::PrefillChunk if text == "all" => Setting::PrefillChunk(None),
             Axis::PrefillChunk => Setting::PrefillChunk(Some(count(text)?)),

@@ -1,21 +1,23 @@
 //! `reprocheck explain`: what a name means, shown rather than told.
 
-use std::{io::Write, num::NonZeroUsize};
+use std::{io::Write, num::NonZeroUsize, thread};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::{Ended, Exit, named, plan::Matrix, up_to};
+use super::{Ended, Exit, named, plan::Matrix, progress::Readings, up_to};
 use crate::{
     cell::map,
     numerics::{
         Numerics,
         error::ProductError,
+        functions::{Called, FUNCTIONS, Functions},
         kernel::{At, Fast},
         order::{Launch, Order},
         precision::{CodeSums, Precision, Product, Site, Storage},
         quantizer::{Quantizer, Side, Span},
         reveal::reveal,
+        survey::{PARTS, Survey},
     },
     plan::{
         Plan,
@@ -31,6 +33,8 @@ pub(super) enum Explain {
     Order(ExplainOrder),
     /// Print a precision's rounding points and the error of one product
     Precision(ExplainPrecision),
+    /// Say what the elementary functions are that a model calls, and how far one is from the exact one over all inputs
+    Functions(ExplainFunctions),
     /// Say what a gate of a matrix file compares, and when it holds
     Gate(ExplainGate),
     /// Say what a suite measures, where it comes from, and what its strata look like
@@ -67,6 +71,16 @@ pub(super) struct ExplainOrder {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct ExplainFunctions {
+    /// A setting of the axis `functions`, such as `poly:5` or `program:FILE`; all of them where it is left out
+    #[arg(value_parser = named::<Functions>)]
+    name: Option<Functions>,
+    /// One of its functions, to be compared with the exact one over all 2^32 inputs, on all cores
+    #[arg(value_parser = named::<Called>)]
+    function: Option<Called>,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct ExplainPrecision {
     /// The precision, see `reprocheck list precisions`
     #[arg(value_parser = named::<Precision>)]
@@ -82,6 +96,7 @@ impl Explain {
         match self {
             Explain::Order(order) => order.run(out),
             Explain::Precision(precision) => precision.run(out),
+            Explain::Functions(functions) => functions.run(out),
             Explain::Gate(gate) => gate.run(out),
             Explain::Suite(suite) => suite.run(out),
         }
@@ -227,6 +242,93 @@ impl ExplainPrecision {
         }
         Ok(Exit::Held)
     }
+}
+
+impl ExplainFunctions {
+    fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
+        match (self.name, self.function) {
+            (None, _) => {
+                for entry in FUNCTIONS {
+                    let sentence = wrapped(entry.sentence, LINE - 14).replace('\n', "\n              ");
+                    writeln!(out, "{:<14}{sentence}", entry.name)?;
+                }
+            }
+            (Some(functions), None) => {
+                writeln!(out, "function   called by       under {functions}")?;
+                for called in Called::ALL {
+                    let meaning = match (functions.meaning(called), functions.program()) {
+                        (None, _) => "exact".to_owned(),
+                        (Some(_), Some(_)) => "a program".to_owned(),
+                        (Some(meaning), None) => meaning,
+                    };
+                    writeln!(out, "{called:<10} {:<15} {meaning}", called.by())?;
+                }
+                let sentence = format!(
+                    "Name a function behind it, as in `reprocheck explain functions {functions} exp`, to compare all its values with the exact \
+                     ones."
+                );
+                writeln!(out, "\n{}", wrapped(&sentence, LINE))?;
+            }
+            (Some(functions), Some(called)) => {
+                let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+                let mut progress = Readings::of("part");
+                let survey = Survey::new(functions, called, threads, |done| progress.show(done, PARTS));
+                drop(progress);
+                surveyed(functions, called, &survey.map_err(Ended::environment)?, out)?;
+            }
+        }
+        Ok(Exit::Held)
+    }
+}
+
+fn surveyed(
+    functions: Functions,
+    called: Called,
+    survey: &Survey,
+    out: &mut impl Write,
+) -> Result<(), Ended> {
+    writeln!(out, "{called} of {functions} beside the exact one, over all 2^32 inputs\n")?;
+    writeln!(out, "error, in ulp                  inputs         share")?;
+    let all = survey.compared();
+    for (bucket, count) in survey.errors.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let errors = match Survey::between(bucket) {
+            (least, most) if least == most => grouped(least),
+            (least, most) => format!("{} to {}", grouped(least), grouped(most)),
+        };
+        let share = 100.0 * *count as f64 / all as f64;
+        writeln!(out, "{errors:<30} {:>13}  {share:>10.6} %", grouped(*count))?;
+    }
+    writeln!(out, "\nmean      {:.6} ulp", survey.sum as f64 / all as f64)?;
+    let beside = |x: f32| {
+        let (own, exact) = (functions.of(called, x), called.exact(x));
+        format!("{own:e} ({:#010x}), exact {exact:e} ({:#010x})", own.to_bits(), exact.to_bits())
+    };
+    match survey.largest {
+        (0, _) => writeln!(out, "largest   0 ulp")?,
+        (error, bits) => {
+            let x = f32::from_bits(bits);
+            writeln!(out, "largest   {} ulp, at {x:e} ({bits:#010x})", grouped(error.into()))?;
+            writeln!(out, "          {}", beside(x))?;
+        }
+    }
+    let [lost, made] = survey.nan.map(grouped);
+    writeln!(out, "NaN       {lost} where the exact one is a number, no NaN {made} where it is")?;
+    writeln!(out, "zero      {} of the other sign", grouped(survey.zeros))?;
+    match (survey.turns, survey.turn) {
+        (None, _) => writeln!(out, "order     it rises and falls, so nothing is said of that")?,
+        (Some(turns), Some(first)) => {
+            let x = f32::from_bits(first);
+            let places = plural(turns, "place");
+            writeln!(out, "order     it turns back in {places}, the first behind {x:e} ({first:#010x})")?;
+        }
+        (Some(_), None) => writeln!(out, "order     it rises and falls as the exact one")?,
+    }
+    writeln!(out, "\nspecial values")?;
+    let tiny = f32::from_bits(1);
+    for x in [f32::NAN, f32::NEG_INFINITY, f32::MIN, -tiny, -0.0, 0.0, tiny, f32::MAX, f32::INFINITY] {
+        writeln!(out, "  {x:>13e}  {}", beside(x))?;
+    }
+    Ok(())
 }
 
 /// So wide that text fits a terminal of 80 columns.

@@ -228,6 +228,11 @@ pub fn goes_with(compute: Compute, subject: &Subject<'_>) -> Result<(), EngineEr
             "{compute} reads calibration={calibration}, {sentence}"
         )));
     }
+    if let Some(program) = compute.functions().program().filter(|program| program.text().is_none()) {
+        return Err(EngineError::Unsupported(format!(
+            "{compute} calls program:{program}, whose file was not read here: write program:FILE, with the file that it was"
+        )));
+    }
     if precision.parts().contains(&Precision::Gguf) && !subject.is_gguf {
         return Err(EngineError::Unsupported(format!(
             "{compute} keeps weights as a file of GGUF stores them, and {} is not one: use fp32, or name such a file",

@@ -212,7 +212,9 @@ impl<K: Kernel> Decoder<K> {
         let Config { width, inner_width, activation, .. } = self.config;
         let tokens: Vec<u32> = spans.iter().flat_map(|span| span.tokens.iter().copied()).collect();
         let launch = self.launch(tokens.len());
-        let turns: Vec<Turn> = spans.iter().flat_map(positions).map(|at| self.rotary.turn(at)).collect();
+        let functions = self.kernel.numerics().functions();
+        let turns = spans.iter().flat_map(positions).map(|at| self.rotary.turn(functions, at));
+        let turns: Vec<Turn> = turns.collect();
         let turns: Vec<&Turn> = turns.iter().collect();
 
         let mut stream = vec![0.0; tokens.len() * width]; // [tokens, width]

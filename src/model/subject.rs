@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::{Checkpoint, CheckpointError, chat::ChatTemplate, checkpoint::Origin, tokenizer::Tokenizer};
-use crate::{digest::Digest, numerics::kernel::Step};
+use crate::{
+    digest::Digest,
+    numerics::{activation::Activation, kernel::Step},
+};
 
 /// What a subject without a model is called.
 pub const NO_MODEL: &str = "none";
@@ -52,6 +55,8 @@ pub struct Shape {
     pub layers: usize,
     /// The steps that none of them takes.
     pub never: &'static [Step],
+    /// What its gates pass through.
+    pub activation: Activation,
 }
 
 impl<'a> Subject<'a> {
@@ -84,6 +89,7 @@ impl<'a> Subject<'a> {
             shape: Some(Shape {
                 layers: config.layers,
                 never: if config.qk_norm { &[] } else { &[Step::QueryNorm, Step::KeyNorm] },
+                activation: config.activation,
             }),
             weights: Some(checkpoint),
         })

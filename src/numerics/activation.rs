@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{canonical, elementary};
+use super::{
+    canonical,
+    functions::{Called, Functions},
+};
 use crate::name::{did_you_mean, nearest};
 
 /// What a gate passes through.
@@ -39,26 +42,27 @@ impl Activation {
     pub const ALL: [Activation; 4] =
         [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
 
-    /// The function of one value, in f32.
-    #[inline(always)]
-    pub fn apply(self, x: f32) -> f32 {
+    /// The elementary function that it is; nothing where it is none.
+    pub fn called(self) -> Option<Called> {
         match self {
-            Activation::Silu => elementary::silu(x),
-            Activation::Gelu => elementary::gelu_erf(x),
-            Activation::GeluTanh => elementary::gelu_tanh(x),
-            Activation::Relu => relu(x),
+            Activation::Silu => Some(Called::Silu),
+            Activation::Gelu => Some(Called::GeluErf),
+            Activation::GeluTanh => Some(Called::GeluTanh),
+            Activation::Relu => None,
         }
+    }
+
+    /// The function of one value, in f32.
+    pub fn apply(self, functions: Functions, x: f32) -> f32 {
+        self.called().map_or_else(|| relu(x), |called| functions.of(called, x))
     }
 
     /// The function of every value, in place: the same bits, sooner.
     #[inline(always)]
-    pub fn apply_slice(self, xs: &mut [f32]) {
-        // One loop for each, so that each becomes vectors.
-        match self {
-            Activation::Silu => xs.iter_mut().for_each(|x| *x = elementary::silu(*x)),
-            Activation::Gelu => xs.iter_mut().for_each(|x| *x = elementary::gelu_erf(*x)),
-            Activation::GeluTanh => xs.iter_mut().for_each(|x| *x = elementary::gelu_tanh(*x)),
-            Activation::Relu => xs.iter_mut().for_each(|x| *x = relu(*x)),
+    pub fn apply_slice(self, functions: Functions, xs: &mut [f32]) {
+        match self.called() {
+            Some(called) => functions.each(called, 0.0, xs),
+            None => xs.iter_mut().for_each(|x| *x = relu(*x)),
         }
     }
 }
@@ -144,7 +148,7 @@ mod tests {
         ];
         for (activation, theirs) in theirs {
             for (x, theirs) in xs.into_iter().zip(theirs) {
-                let ours = activation.apply(x);
+                let ours = activation.apply(Functions::Exact, x);
                 assert!(
                     (ours - theirs).abs() <= 3e-7 * theirs.abs(),
                     "{activation}({x}) is {ours}, not {theirs}"
@@ -158,9 +162,10 @@ mod tests {
         let xs: Vec<f32> = (0..=u32::MAX).step_by(0x0010_0001).map(f32::from_bits).collect();
         for activation in Activation::ALL {
             let mut slice = xs.clone();
-            activation.apply_slice(&mut slice);
+            activation.apply_slice(Functions::Exact, &mut slice);
             for (x, y) in xs.iter().zip(&slice) {
-                assert_eq!(activation.apply(*x).to_bits(), y.to_bits(), "{activation}({x:e})");
+                let value = activation.apply(Functions::Exact, *x);
+                assert_eq!(value.to_bits(), y.to_bits(), "{activation}({x:e})");
             }
         }
     }
@@ -168,7 +173,8 @@ mod tests {
     #[test]
     fn what_is_not_a_number_stays_so() {
         for activation in Activation::ALL {
-            assert_eq!(activation.apply(f32::from_bits(0xFFA1_2345)).to_bits(), super::super::NAN.to_bits());
+            let value = activation.apply(Functions::Exact, f32::from_bits(0xFFA1_2345));
+            assert_eq!(value.to_bits(), super::super::NAN.to_bits());
         }
     }
 }

@@ -87,7 +87,7 @@ functions! {
 }
 
 /// The largest magnitude for which the bodies of `sin` and `cos` serve; beyond it their `far` forms do.
-const NEAR: f32 = 1_048_576.0;
+pub(super) const NEAR: f32 = 1_048_576.0;
 
 /// What computes the inputs beyond [`NEAR`], where the body does not.
 type Far = Option<fn(f32) -> f32>;

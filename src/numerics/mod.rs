@@ -13,8 +13,10 @@ pub mod choice;
 pub mod elementary;
 pub mod error;
 pub mod exact;
+pub mod file_key;
 mod flush;
 pub mod format;
+pub mod functions;
 pub mod kernel;
 pub mod kv;
 pub mod order;
@@ -27,6 +29,7 @@ pub mod reveal;
 pub mod rotary;
 pub mod smooth;
 pub mod special;
+pub mod survey;
 pub mod total;
 pub mod tree;
 pub mod unit;
@@ -35,6 +38,7 @@ use std::{fmt, iter::Peekable, num::NonZeroUsize, str::FromStr};
 
 use at::{At, Step};
 use format::Format;
+use functions::Functions;
 use kv::Kv;
 use order::{Launch, ORDERS, Order, OrderError, Rule};
 use parallel::{Parallel, Reduce};
@@ -60,6 +64,7 @@ pub struct Numerics {
     threads: NonZeroUsize,
     kv: Kv,
     parallel: Parallel,
+    functions: Functions,
 }
 
 /// What is added up.
@@ -143,8 +148,8 @@ impl Numerics {
     ///
     /// When that cannot be computed.
     pub fn new(precision: Precision, order: Order, threads: NonZeroUsize) -> Result<Numerics, Impossible> {
-        let parallel = Parallel::NONE;
-        Numerics { precision, order, threads: sharing(threads)?, kv: Kv::Same, parallel }.on_its_unit()
+        let (kv, parallel, functions) = (Kv::Same, Parallel::NONE, Functions::Exact);
+        Numerics { precision, order, threads: sharing(threads)?, kv, parallel, functions }.on_its_unit()
     }
 
     /// The same with keys and values kept so.
@@ -198,6 +203,12 @@ impl Numerics {
             Some(precision) => Err(Impossible::Ranks { precision }),
             None => Ok(Numerics { parallel, ..self }),
         }
+    }
+
+    /// The same with other elementary functions.
+    #[must_use]
+    pub fn with_functions(self, functions: Functions) -> Numerics {
+        Numerics { functions, ..self }
     }
 
     /// The same in another precision.
@@ -254,6 +265,11 @@ impl Numerics {
         (self.parallel != Parallel::NONE && Step::BY_TERMS.contains(&at.step)).then_some(self.parallel)
     }
 
+    /// What the functions are that a model calls.
+    pub fn functions(self) -> Functions {
+        self.functions
+    }
+
     /// All rounding points of a product at this place.
     pub fn recipe(self, at: At) -> Recipe {
         let recipe = self.precision.recipe(at);
@@ -301,7 +317,10 @@ impl fmt::Display for Numerics {
         if self.parallel != Parallel::NONE {
             write!(f, "/{TP}{ranks}")?;
         }
-        if reduce == Reduce::USUAL { Ok(()) } else { write!(f, "/{reduce}") }
+        if reduce != Reduce::USUAL {
+            write!(f, "/{reduce}")?;
+        }
+        if self.functions == Functions::Exact { Ok(()) } else { write!(f, "/{FUNCTIONS}{}", self.functions) }
     }
 }
 
@@ -309,6 +328,8 @@ impl fmt::Display for Numerics {
 const KV: &str = "kv:";
 /// What stands before the number of ranks.
 const TP: &str = "tp";
+/// What stands before other functions than the exact ones.
+const FUNCTIONS: &str = "fn:";
 
 /// Why a text does not name a [`Numerics`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -322,12 +343,9 @@ pub enum NumericsError {
     /// The second part.
     #[error(transparent)]
     Order(#[from] OrderError),
-    /// What keys and values are kept in.
+    /// A part that is left out where it is as usual.
     #[error("{0}")]
-    Kv(String),
-    /// How ranks reduce.
-    #[error("{0}")]
-    Reduce(String),
+    Unusual(String),
     /// All of them together.
     #[error(transparent)]
     Impossible(#[from] Impossible),
@@ -343,16 +361,19 @@ impl FromStr for Numerics {
             return Err(shape());
         };
         let (kv, ranks) = (tagged(&mut parts, KV), tagged(&mut parts, TP));
-        let reduce = if ranks.is_some() { parts.next() } else { None };
+        let reduce = parts.next_if(|part| ranks.is_some() && !part.starts_with(FUNCTIONS));
+        let functions = tagged(&mut parts, FUNCTIONS);
         if parts.next().is_some() {
             return Err(shape());
         }
         let count = |text: &str| text.parse::<NonZeroUsize>().map_err(|_| shape());
         let threads = threads.strip_prefix('t').ok_or_else(shape).and_then(count)?;
-        let kv = kv.map(str::parse).transpose().map_err(NumericsError::Kv)?.unwrap_or_default();
+        let unusual = NumericsError::Unusual;
+        let kv = kv.map(str::parse).transpose().map_err(unusual)?.unwrap_or_default();
         let ranks = ranks.map_or(Ok(NonZeroUsize::MIN), count)?;
-        let reduce = reduce.map_or(Ok(Reduce::USUAL), str::parse).map_err(NumericsError::Reduce)?;
-        let numerics = Numerics::new(precision.parse()?, order.parse()?, threads)?;
+        let reduce = reduce.map_or(Ok(Reduce::USUAL), str::parse).map_err(unusual)?;
+        let functions = functions.map_or(Ok(Functions::Exact), str::parse).map_err(unusual)?;
+        let numerics = Numerics::new(precision.parse()?, order.parse()?, threads)?.with_functions(functions);
         Ok(numerics.with_kv(kv)?.with_parallel(Parallel::new(ranks, reduce))?)
     }
 }
@@ -377,6 +398,8 @@ mod tests {
             "bf16/exact/t1/kv:int4:64,k-sort",
             "bf16/exact/t1/tp4",
             "bf16/exact/t1/kv:int4/tp8/ring:bf16",
+            "bf16/exact/t1/fn:poly:5",
+            "bf16/exact/t1/kv:int4/fn:program:0123456789abcdef",
         ] {
             assert_eq!(text.parse::<Numerics>().unwrap().to_string(), text);
         }
@@ -391,6 +414,8 @@ mod tests {
             "fp32/exact/t1/tp2/rink",
             "fp32/exact/t1/tp2/kv:int4",
             "fp32/exact/t1/ring",
+            "fp32/exact/t1/fn:x",
+            "fp32/exact/t1/fn:libm/kv:int4",
         ] {
             assert!(text.parse::<Numerics>().is_err(), "{text}");
         }

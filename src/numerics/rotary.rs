@@ -1,11 +1,11 @@
 //! Rotary position embeddings: by which angle every pair of features turns at a position.
 //!
 //! The angles are those of Hugging Face transformers, rounded to f32 where it rounds; only the elementary functions
-//! are our own, so that their bits are the same everywhere.
+//! are our own, or those that a cell names, so that their bits are the same everywhere.
 
-use std::f64::consts::PI;
+use std::{borrow::Cow, f64::consts::PI};
 
-use super::elementary;
+use super::functions::{Called, Functions};
 
 /// How a checkpoint stretches its positions.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -70,6 +70,45 @@ pub struct Turn {
     pub cos: Vec<f32>,
     /// The sine of each pair's angle.
     pub sin: Vec<f32>,
+    /// What made them, of which angles.
+    made: Option<Made>,
+}
+
+/// What a turn was made by.
+#[derive(Clone, PartialEq, Debug)]
+struct Made {
+    functions: Functions,
+    angles: Vec<f32>,
+    attention: f32,
+}
+
+impl Made {
+    fn turn(self) -> Turn {
+        let [mut cos, mut sin] = [self.angles.clone(), self.angles.clone()];
+        self.functions.slice(Called::Cos, &mut cos);
+        self.functions.slice(Called::Sin, &mut sin);
+        for value in cos.iter_mut().chain(&mut sin) {
+            *value *= self.attention;
+        }
+        Turn { cos, sin, made: Some(self) }
+    }
+}
+
+impl Turn {
+    /// One of these cosines and sines, whatever made them.
+    pub fn given(cos: Vec<f32>, sin: Vec<f32>) -> Turn {
+        Turn { cos, sin, made: None }
+    }
+
+    /// The same turn by other functions: a kernel that stands in for another one has its own.
+    pub(super) fn by(&self, functions: Functions) -> Cow<'_, Turn> {
+        match &self.made {
+            Some(made) if made.functions != functions => {
+                Cow::Owned(Made { functions, ..made.clone() }.turn())
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
 }
 
 impl Rotary {
@@ -143,16 +182,10 @@ impl Rotary {
         Rotary { frequencies, attention }
     }
 
-    /// By how much a head turns at a position.
-    pub fn turn(&self, position: usize) -> Turn {
-        let angles = self.frequencies.iter().map(|frequency| position as f32 * frequency);
-        let mut turn = Turn { cos: angles.clone().collect(), sin: angles.collect() };
-        elementary::cos_slice(&mut turn.cos);
-        elementary::sin_slice(&mut turn.sin);
-        for value in turn.cos.iter_mut().chain(&mut turn.sin) {
-            *value *= self.attention;
-        }
-        turn
+    /// By how much a head turns at a position, with these functions.
+    pub fn turn(&self, functions: Functions, position: usize) -> Turn {
+        let angles = self.frequencies.iter().map(|frequency| position as f32 * frequency).collect();
+        Made { functions, angles, attention: self.attention }.turn()
     }
 }
 
@@ -178,7 +211,7 @@ mod tests {
     impl<const PAIRS: usize> Theirs<PAIRS> {
         fn check(&self, theta: f64, scaling: Scaling) {
             let rotary = Rotary::new(2 * PAIRS, theta, scaling);
-            let turn = rotary.turn(self.position);
+            let turn = rotary.turn(Functions::Exact, self.position);
             let largest = f64::from(rotary.attention.max(1.0));
             for pair in 0..PAIRS {
                 let (ours, theirs) = (rotary.frequencies[pair], self.frequencies[pair]);
@@ -478,7 +511,7 @@ mod tests {
 
     #[test]
     fn nothing_turns_at_position_zero() {
-        let turn = Rotary::new(6, 1e4, Scaling::None).turn(0);
-        assert_eq!(turn, Turn { cos: vec![1.0; 3], sin: vec![0.0; 3] });
+        let turn = Rotary::new(6, 1e4, Scaling::None).turn(Functions::Exact, 0);
+        assert_eq!((turn.cos, turn.sin), (vec![1.0; 3], vec![0.0; 3]));
     }
 }

@@ -152,7 +152,8 @@ impl PrecisionRow {
     fn pattern() -> String {
         let (precision, kv) = (Axis::Precision.pattern(), Axis::KvFormat);
         let kv = format!("/{}{}", kv.entry().tag, kv.pattern());
-        format!("^({precision}({kv})?|{})$", Setting::Own(Axis::Precision))
+        let functions = format!("/{}{}", Axis::Functions.entry().tag, Axis::Functions.pattern());
+        format!("^({precision}({kv})?({functions})?|{})$", Setting::Own(Axis::Precision))
     }
 
     /// What it is called: a precision of the usual engine by itself, and an engine that takes none likewise.

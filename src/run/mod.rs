@@ -42,6 +42,7 @@ use crate::{
     numerics::{
         Numerics, Reduction,
         at::{At, Site},
+        functions::Called,
         order::Launch,
     },
     plan::{Generation, Plan},
@@ -451,6 +452,7 @@ impl<'a> Work<'a> {
         }
         if let Compute::Lab(numerics) = cell.compute {
             launches.tree = Some(tree(self.subject, numerics, &launches));
+            launches.functions = functions(self.subject, numerics);
         }
         let written = writer.finish()?;
         Ok(Done {
@@ -556,6 +558,15 @@ fn tree(subject: &Subject<'_>, numerics: Numerics, launches: &Launches) -> Diges
     let orders = sites.iter().map(|site| numerics.order_of(Reduction::Product(At::alone(*site))));
     let prints = orders.map(|order| sums.map(|terms| largest.map(|launch| order.fingerprint(terms, launch))));
     Digest::of(prints.collect::<Vec<_>>().as_flattened().as_flattened().as_flattened())
+}
+
+/// What the elementary functions are that the model calls; nothing where all of them are exact.
+fn functions(subject: &Subject<'_>, numerics: Numerics) -> Option<Digest> {
+    let of_gates = subject.shape.and_then(|shape| shape.activation.called());
+    let called = Called::BY_ALL.into_iter().chain(of_gates);
+    let meanings: Vec<_> = called.map(|called| numerics.functions().meaning(called)).collect();
+    let is_exact = meanings.iter().all(Option::is_none);
+    (!is_exact).then(|| Digest::of(&serde_json::to_vec(&meanings).expect("texts are JSON")))
 }
 
 /// How a cell is asked questions that share their calls, of which this is the first: the others end as it does.

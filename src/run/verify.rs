@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use super::{
     bisect::{BisectError, opened},
+    functions,
     groups::Layout,
     questions, request,
     reread::{Batch, Computed},
@@ -550,6 +551,7 @@ impl Check<'_> {
             launches.add(&group.into_iter().map(sample).collect::<Vec<_>>());
         }
         launches.tree = Some(tree(self.subject, numerics, &launches));
+        launches.functions = functions(self.subject, numerics);
         launches
     }
 

@@ -6,6 +6,7 @@
 //! | `items.jsonl` | a [`Question`] a line |
 //! | `vocabulary.json` | the text of every token |
 //! | `calibrations/NAME.jsonl` | what a cell's name calls `calibration=NAME`, as its file said it |
+//! | `programs/NAME.txt` | what a cell's name calls `program:NAME`, as its file said it |
 //! | `cells/CELL.json` | [`Record`]: what became of a cell, written after its trace |
 //! | `cells/CELL.partial` | what is done of a cell that still runs, see [`super::partial`] |
 //! | `traces/DIGEST/` | what cells left behind, see [`super::trace`] |
@@ -15,6 +16,7 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     fs::{self, File},
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -30,11 +32,14 @@ use super::{
     trace::{self, TreeFile, UNFINISHED},
 };
 use crate::{
-    cell::{Cell, calibration},
+    cell::{Cell, calibration, program},
     digest::Digest,
-    numerics::precision::{Calibration, Precision},
+    numerics::{
+        functions::{Functions, program::Program},
+        precision::{Calibration, Precision},
+    },
     record::{About, Explained, PROGRAM, Record, SelfTested},
-    source::Blame,
+    source::{Blame, Problems},
     suite::question::Question,
 };
 
@@ -53,6 +58,7 @@ const CELLS: &str = "cells";
 const PARTIAL: &str = ".partial";
 const SERVERS: &str = "servers";
 const CALIBRATIONS: &str = "calibrations";
+const PROGRAMS: &str = "programs";
 const LOCK: &str = ".lock";
 /// How the names of all files begin that are written of a run when it has been judged.
 const REPORT: &str = "report.";
@@ -314,9 +320,9 @@ impl Locked {
     fn about(&self, about: About) -> Result<Run, RunError> {
         write_sealed(&self.folder.join(RUN), &about)?;
         // Whoever computes a cell again needs them, wherever the folder is then.
-        for calibration in calibrations(&about.cells) {
-            if let Some(text) = calibration.text() {
-                super::write(&calibration_file(&self.folder, calibration), text.as_bytes())?;
+        for kept in kept(&about.cells) {
+            if let Some(text) = kept.text() {
+                super::write(&kept.path(&self.folder), text.as_bytes())?;
             }
         }
         Ok(Run { folder: self.folder.clone(), about })
@@ -382,16 +388,16 @@ impl Run {
                 return Err(RunError::Damaged { path, problem, way_out: AGAIN });
             }
         }
-        for calibration in calibrations(&about.cells).into_iter().filter(|own| own.text().is_none()) {
-            let path = calibration_file(folder, calibration);
+        for kept in kept(&about.cells).into_iter().filter(|kept| kept.text().is_none()) {
+            let path = kept.path(folder);
             let text = match fs::read_to_string(&path) {
                 // Nothing but an engine needs it, and that says so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 read => read.map_err(|error| RunError::Read { path: path.clone(), error })?,
             };
-            let problem = match calibration::read(&path.display().to_string(), &text) {
-                Ok(read) if read == calibration => continue,
-                Ok(read) => format!("it is not what was written: it is calibration={read}"),
+            let problem = match kept.read(&path.display().to_string(), &text) {
+                Ok(read) if read == kept => continue,
+                Ok(read) => format!("it is not what was written: it is {read}"),
                 Err(problems) => format!("it is not what was written: {problems}"),
             };
             return Err(RunError::Damaged { path, problem, way_out: AGAIN });
@@ -496,17 +502,56 @@ pub fn servers(folder: &Path) -> PathBuf {
     folder.join(SERVERS)
 }
 
-/// What cells read that was measured beforehand.
-fn calibrations(cells: &[Cell]) -> Vec<Calibration> {
-    let mut found: Vec<Calibration> =
-        cells.iter().filter_map(|cell| cell.compute.precision()).flat_map(Precision::calibrations).collect();
-    let mut seen = HashSet::new();
-    found.retain(|calibration| seen.insert(*calibration));
-    found
+/// A file that is part of what a cell is, and is kept with its run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kept {
+    Calibration(Calibration),
+    Program(Program),
 }
 
-fn calibration_file(folder: &Path, calibration: Calibration) -> PathBuf {
-    folder.join(CALIBRATIONS).join(format!("{calibration}.jsonl"))
+impl Kept {
+    fn path(self, folder: &Path) -> PathBuf {
+        match self {
+            Kept::Calibration(calibration) => folder.join(CALIBRATIONS).join(format!("{calibration}.jsonl")),
+            Kept::Program(program) => folder.join(PROGRAMS).join(format!("{program}.txt")),
+        }
+    }
+
+    fn text(self) -> Option<&'static str> {
+        match self {
+            Kept::Calibration(calibration) => calibration.text(),
+            Kept::Program(program) => program.text(),
+        }
+    }
+
+    /// What a text of its kind is.
+    fn read(self, file: &str, text: &str) -> Result<Kept, Problems> {
+        match self {
+            Kept::Calibration(_) => calibration::read(file, text).map(Kept::Calibration),
+            Kept::Program(_) => program::read(file, text).map(Kept::Program),
+        }
+    }
+}
+
+/// As the names of cells have it.
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kept::Calibration(calibration) => write!(f, "calibration={calibration}"),
+            Kept::Program(program) => Functions::Program(*program).fmt(f),
+        }
+    }
+}
+
+/// What is kept of these cells.
+fn kept(cells: &[Cell]) -> Vec<Kept> {
+    let of_cell = |cell: &Cell| {
+        let calibrations = cell.compute.precision().map(Precision::calibrations).unwrap_or_default();
+        let program = cell.compute.functions().program();
+        calibrations.into_iter().map(Kept::Calibration).chain(program.map(Kept::Program)).collect::<Vec<_>>()
+    };
+    let mut seen = HashSet::new();
+    cells.iter().flat_map(of_cell).filter(|kept| seen.insert(*kept)).collect()
 }
 
 /// The file of a cell.

@@ -443,6 +443,8 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
         Axis::Threads => either(differ(cells, |known| known.launches.threads), trees_differ(cells)),
         // Two names may stand for one tree.
         Axis::Order => trees_differ(cells),
+        // Two names may stand for one function, or for two of which a model calls neither.
+        Axis::Functions => differ(cells, |known| Some(known.launches.functions)),
         // Two names may stand for one format; sorted channels are added in another order.
         Axis::KvFormat => differ(cells, |known| {
             let Compute::Lab(numerics) = known.cell.compute else { return Some(None) };

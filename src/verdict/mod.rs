@@ -502,6 +502,7 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::Order => "these names stand for one tree",
         Axis::KvFormat => "these names stand for one format",
         Axis::Reduce => "two ranks add the same two parts, and one adds none",
+        Axis::Functions => "whatever this model calls is one function under these names",
         axis if axis.is_of_draws() => "the best token was taken, whatever it says",
         _ => "it made no difference to what ran",
     }

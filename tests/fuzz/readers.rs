@@ -8,7 +8,7 @@ use reprocheck::{
         envelope::Envelope,
         key::{PrivateKey, PublicKey},
     },
-    cell::{Cell, calibration, map},
+    cell::{Cell, calibration, map, program},
     digest::Digest,
     engine::{
         script::Script,
@@ -19,6 +19,7 @@ use reprocheck::{
         chat::{ChatTemplate, Message},
         tokenizer::Tokenizer,
     },
+    numerics::functions::{Called, Functions},
     plan::Plan,
     record::PROGRAM,
     store::{
@@ -88,6 +89,14 @@ pub(crate) const READERS: &[Reader] = &[
             && let Ok(read) = calibration::read("a.jsonl", text).map_err(said)
         {
             assert_eq!(read.text(), Some(text), "it is known by what its file says");
+        }
+    }),
+    reader("program", |bytes, _| {
+        if let Ok(text) = str::from_utf8(bytes)
+            && let Ok(read) = program::read("a.txt", text).map_err(said)
+        {
+            assert_eq!(read.text(), Some(text), "it is known by what its file says");
+            let _ = Called::ALL.map(|called| Functions::Program(read).of(called, 1.0));
         }
     }),
     reader("script", |bytes, _| {

@@ -109,6 +109,7 @@ impl World {
             threads: Some(at),
             groups: Some(Digest::of(&at.to_le_bytes())),
             tree: None,
+            functions: None,
         };
         let count = plan.cells.len();
         World {

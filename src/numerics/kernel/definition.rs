@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::{At, End, Job, Kernel, Op, Source, Workers, op::pairs};
 use crate::numerics::{
-    Numerics, Reduction, elementary, exact, flush,
+    Numerics, Reduction, exact, flush,
     format::Format,
+    functions::Called,
     order::{Adder, Launch, Order, Rule, Schedule},
     parallel::{Parallel, Reduce, Way},
     precision::{CodeSums, Precision, Product, Recipe, Site, Storage},
@@ -108,6 +109,7 @@ impl Kernel for Definition {
         op.check();
         let precision = self.numerics.precision();
         let (format, order) = (precision.activations(at), self.numerics.order_of(Reduction::Row));
+        let functions = self.numerics.functions();
         match op {
             Op::Product(jobs) => {
                 let recipe = self.numerics.recipe(at);
@@ -126,7 +128,7 @@ impl Kernel for Definition {
                 let width = weight.len().max(1);
                 for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                     let squares = sum_of_products(order, launch, width, |term| (row[term], row[term]));
-                    let scale = elementary::rsqrt(squares / width as f32 + epsilon);
+                    let scale = functions.of(Called::Rsqrt, squares / width as f32 + epsilon);
                     for ((out, x), weight) in out.iter_mut().zip(row).zip(weight) {
                         *out = format.round(weight * format.round(x * scale));
                     }
@@ -143,7 +145,7 @@ impl Kernel for Definition {
                         largest = largest.max(*score);
                     }
                     for score in visible.iter_mut() {
-                        *score = elementary::exp(*score - largest);
+                        *score = functions.of(Called::Exp, *score - largest);
                     }
                     let sum = sum_of_products(order, launch, seen.end, |term| (terms[term], 1.0));
                     for term in &mut terms[seen.start..] {
@@ -154,6 +156,7 @@ impl Kernel for Definition {
             Op::Rotate { values, heads, turns } => {
                 let half = pairs(turns);
                 for (token, turn) in values.chunks_exact_mut((2 * half * heads).max(1)).zip(turns) {
+                    let turn = turn.by(functions);
                     for head in token.chunks_exact_mut(2 * half) {
                         let (first, second) = head.split_at_mut(half);
                         for (((first, second), cos), sin) in
@@ -171,7 +174,7 @@ impl Kernel for Definition {
                 for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
                     let (gate, up) = row.split_at(width);
                     for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                        *out = format.round(format.round(activation.apply(gate)) * up);
+                        *out = format.round(format.round(activation.apply(functions, gate)) * up);
                     }
                 }
             }

@@ -18,8 +18,8 @@ use super::{
 use crate::numerics::{
     Numerics, Reduction,
     activation::Activation,
-    elementary,
     format::Format,
+    functions::Called,
     order::{Launch, Order, Rule, Shape},
     parallel::{Parallel, Reduce, Way},
     precision::{Product, Recipe},
@@ -243,7 +243,7 @@ impl Fast {
                 let each = &each[..rows.len() / width];
                 let mut scales = sums.of(Terms::Squares, each);
                 for scale in &mut scales[..each.len()] {
-                    *scale = elementary::rsqrt(*scale / width as f32 + epsilon);
+                    *scale = self.numerics.functions().of(Called::Rsqrt, *scale / width as f32 + epsilon);
                 }
                 rounded(self.isa, format, Normed { rows, scales: &scales, weight, out });
             }
@@ -259,7 +259,7 @@ impl Fast {
         seen: &[Range<usize>],
         scale: f32,
     ) {
-        let width = width.max(1);
+        let (width, functions) = (width.max(1), self.numerics.functions());
         let terms = seen.iter().map(|seen| seen.end).sum::<usize>();
         let share = self.share_of(seen.len(), COST_OF_EXP * terms);
         self.in_shares(scores.chunks_mut(share * width).zip(seen.chunks(share)), |(scores, seen)| {
@@ -274,7 +274,7 @@ impl Fast {
                         let (before, visible) = scores[row * width..][..end].split_at_mut(seen[row].start);
                         before.fill(0.0);
                         rounded(self.isa, format, Scaled { values: visible, scale });
-                        self.isa.dispatch(Exponentials(visible));
+                        self.isa.dispatch(Exponentials { functions, values: visible });
                     }
                     let mut each: [&[f32]; TOGETHER] = [&[]; TOGETHER];
                     each.iter_mut().zip(rows).for_each(|(each, row)| *each = &scores[row * width..][..end]);
@@ -289,20 +289,22 @@ impl Fast {
     }
 
     fn rotate(&self, format: Format, values: &mut [f32], heads: usize, turns: &[&Turn]) {
+        let half = pairs(turns);
+        let turns: Vec<_> = turns.iter().map(|turn| turn.by(self.numerics.functions())).collect();
         let share = self.share_of(turns.len(), values.len());
-        let shares = values.chunks_mut((share * heads * 2 * pairs(turns)).max(1)).zip(turns.chunks(share));
+        let shares = values.chunks_mut((share * heads * 2 * half).max(1)).zip(turns.chunks(share));
         self.in_shares(shares, |(values, turns)| rounded(self.isa, format, Turned { values, heads, turns }));
     }
 
     fn gate(&self, format: Format, activation: Activation, gate_up: &[f32], width: usize, out: &mut [f32]) {
-        let width = width.max(1);
+        let (width, functions) = (width.max(1), self.numerics.functions());
         let share = self.share_of(out.len() / width, COST_OF_EXP * out.len());
         let shares = gate_up.chunks(share * 2 * width).zip(out.chunks_mut(share * width));
         self.in_shares(shares, |(gate_up, out)| {
             for (row, values) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
                 let (gate, by) = row.split_at(width);
                 values.copy_from_slice(gate);
-                self.isa.dispatch(Activated { activation, values });
+                self.isa.dispatch(Activated { activation, functions, values });
                 rounded(self.isa, format, Gated { values, by });
             }
         });

@@ -5,7 +5,7 @@
 
 #![expect(clippy::needless_range_loop, reason = "the loops run over several arrays of registers at once")]
 
-use std::{array, marker::PhantomData, ops::Range, sync::Arc};
+use std::{array, borrow::Cow, marker::PhantomData, ops::Range, sync::Arc};
 
 use pulp::{Scalar, Simd, WithSimd};
 
@@ -15,9 +15,10 @@ use super::{
 };
 use crate::numerics::{
     activation::Activation,
-    canonical, elementary,
+    canonical,
     exact::{certify, dot, error_bound, norm_bound},
     format::{Format, Lanes, Rounding},
+    functions::{Called, Functions},
     order::{Adder, Leaves, Rule, Schedule, tree_of_leaves},
     rotary::Turn,
 };
@@ -352,14 +353,17 @@ impl Rounded for Divided<'_> {
 }
 
 /// The exponentials of the distances from the largest value.
-pub(super) struct Exponentials<'a>(pub(super) &'a mut [f32]);
+pub(super) struct Exponentials<'a> {
+    pub(super) functions: Functions,
+    pub(super) values: &'a mut [f32],
+}
 
 impl WithSimd for Exponentials<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let (chunks, rest) = self.0.as_chunks::<16>();
+        let (chunks, rest) = self.values.as_chunks::<16>();
         let larger = |largest: f32, value: f32| if value > largest { value } else { largest };
         let mut lanes = [f32::NEG_INFINITY; 16];
         for chunk in chunks {
@@ -368,7 +372,7 @@ impl WithSimd for Exponentials<'_> {
             }
         }
         let largest = lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger);
-        self.0.iter_mut().for_each(|value| *value = elementary::exp(*value - largest));
+        self.functions.each(Called::Exp, largest, self.values);
     }
 }
 
@@ -376,7 +380,7 @@ impl WithSimd for Exponentials<'_> {
 pub(super) struct Turned<'a> {
     pub(super) values: &'a mut [f32],
     pub(super) heads: usize,
-    pub(super) turns: &'a [&'a Turn],
+    pub(super) turns: &'a [Cow<'a, Turn>],
 }
 
 impl Rounded for Turned<'_> {
@@ -401,6 +405,7 @@ impl Rounded for Turned<'_> {
 /// The activation of values.
 pub(super) struct Activated<'a> {
     pub(super) activation: Activation,
+    pub(super) functions: Functions,
     pub(super) values: &'a mut [f32],
 }
 
@@ -409,7 +414,7 @@ impl WithSimd for Activated<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        self.activation.apply_slice(self.values);
+        self.activation.apply_slice(self.functions, self.values);
     }
 }
 

@@ -3,20 +3,23 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    num::NonZeroU64,
     str::FromStr,
     sync::{LazyLock, PoisonError, RwLock},
 };
 
 use crate::{
     name::shortened,
-    numerics::{at::At, quantizer::Limits},
+    numerics::{
+        at::At,
+        file_key::{DIGITS, FileKey},
+        quantizer::Limits,
+    },
 };
 
-/// What a file says that `reprocheck calibrate` has written. It is the beginning of the file's SHA-256, so that nothing else can be
-/// meant; where the file was read in this process, it is known what the file says.
+/// What a file says that `reprocheck calibrate` has written, by the file's key; where the file was read in this process, it is known
+/// what it says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Calibration(NonZeroU64);
+pub struct Calibration(FileKey);
 
 /// What a file says.
 struct Known {
@@ -61,8 +64,6 @@ static KNOWN: LazyLock<RwLock<HashMap<Calibration, &'static Known>>> = LazyLock:
 
 /// How a parameter begins that names one.
 pub(crate) const CALIBRATION: &str = "calibration=";
-/// How many digits of a SHA-256 name one.
-const DIGITS: usize = 16;
 
 /// Why a text names none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +85,8 @@ impl Calibration {
         model: &str,
         places: impl IntoIterator<Item = (At, Channels)>,
     ) -> Result<Calibration, CalibrationError> {
-        let calibration: Calibration = sha256.get(..DIGITS).unwrap_or(sha256).parse()?;
+        let key = FileKey::of(sha256).map_err(|_| CalibrationError(sha256.to_owned()))?;
+        let calibration = Calibration(key);
         KNOWN.write().unwrap_or_else(PoisonError::into_inner).entry(calibration).or_insert_with(|| {
             let places = places.into_iter().map(|(at, channels)| {
                 let (limits, depth) = (channels.limits(), channels.low.len());
@@ -132,13 +134,13 @@ impl Calibration {
 
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:0DIGITS$x}", self.0)
+        self.0.fmt(f)
     }
 }
 
 impl fmt::Debug for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        self.0.fmt(f)
     }
 }
 
@@ -146,14 +148,8 @@ impl FromStr for Calibration {
     type Err = CalibrationError;
 
     fn from_str(text: &str) -> Result<Calibration, CalibrationError> {
-        let digits = Some(text).filter(|text| is_name(text));
-        let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        number.and_then(NonZeroU64::new).map(Calibration).ok_or_else(|| CalibrationError(text.to_owned()))
+        text.parse().map(Calibration).map_err(|_| CalibrationError(text.to_owned()))
     }
-}
-
-fn is_name(text: &str) -> bool {
-    text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The first file in the name of a precision or a cell, or in a map, that stands where a calibration does, and how long what comes before it is.
@@ -165,5 +161,5 @@ pub fn file_in(name: &str) -> Option<(usize, &str)> {
         let ends = |character: char| matches!(character, '/' | ',' | ';' | '#') || character.is_whitespace();
         (start, &rest[..rest.find(ends).unwrap_or(rest.len())])
     });
-    files.into_iter().find(|(_, file)| !is_name(file))
+    files.into_iter().find(|(_, file)| file.parse::<FileKey>().is_err())
 }

@@ -1,4 +1,4 @@
-//! The maps and calibrations of a matrix file: what each says, or what stands for it, takes the place of the file, before anything else
+//! The maps, calibrations and programs of a matrix file: what each says, or what stands for it, takes the place of the file, before anything else
 //! is read.
 
 use std::{borrow::Cow, collections::BTreeMap, ops::Range, path::Path};
@@ -10,18 +10,21 @@ use toml::{
 
 use crate::{
     cell::{Axis, map},
-    numerics::precision::{file_in, file_of},
+    numerics::{
+        functions::program,
+        precision::{file_in, file_of},
+    },
     source::Problems,
 };
 
-/// The folder of a matrix file, and what was read in it: the words of each precision that names a file, or where it first stands and
+/// The folder of a matrix file, and what was read in it: the words of each setting that names a file, or where it first stands and
 /// what is wrong.
 struct Maps<'m> {
     folder: &'m Path,
     read: BTreeMap<String, Result<String, (Range<usize>, String)>>,
 }
 
-/// Puts the words of each such precision in its place, wherever a precision is set.
+/// Puts the words of each such setting in its place, wherever it stands.
 pub(super) fn in_their_words(file: &mut DeTable<'_>, folder: &Path, problems: &mut Problems) {
     let mut maps = Maps { folder, read: BTreeMap::new() };
     maps.table(file);
@@ -44,8 +47,10 @@ impl Maps<'_> {
     fn value(&mut self, name: &str, value: &mut Spanned<DeValue<'_>>) {
         let span = value.span();
         match value.get_mut() {
-            DeValue::String(text) if name == Axis::Precision.name() => {
-                if file_of(text).is_none() && file_in(text).is_none() {
+            DeValue::String(text)
+                if [Axis::Precision, Axis::Functions].iter().any(|axis| name == axis.name()) =>
+            {
+                if file_of(text).is_none() && file_in(text).is_none() && program::file_of(text).is_none() {
                     return;
                 }
                 let words = self.read.entry(text.as_ref().to_owned()).or_insert_with_key(|named| {
