@@ -144,6 +144,7 @@ fn precisions() -> Vec<Precision> {
         "bf16:sum=e8m7",
         "fp16:sum=e6m9",
         "layercast:sum=bf16",
+        "layercast:scope=layers",
         "tf32:sum=e8m23",
         "tf32:sum=e3m4",
     ];

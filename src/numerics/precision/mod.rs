@@ -40,7 +40,7 @@ pub enum Precision {
     /// IEEE half everywhere, running sums too.
     Fp16Acc16,
     /// Weights in bfloat16, all that is computed in f32.
-    LayerCast,
+    LayerCast(Stored),
     /// Operands of products rounded to 10 mantissa bits, all else in f32.
     Tf32,
     /// A minifloat everywhere, sums in f32.
@@ -74,7 +74,7 @@ pub struct Summed {
 enum Floats {
     Bf16,
     Fp16,
-    LayerCast,
+    LayerCast(Stored),
     Tf32,
     Minifloat(Format),
 }
@@ -85,7 +85,7 @@ impl Summed {
         match self.floats {
             Floats::Bf16 => Precision::Bf16,
             Floats::Fp16 => Precision::Fp16,
-            Floats::LayerCast => Precision::LayerCast,
+            Floats::LayerCast(stored) => Precision::LayerCast(stored),
             Floats::Tf32 => Precision::Tf32,
             Floats::Minifloat(format) => Precision::Minifloat(format),
         }
@@ -104,6 +104,17 @@ pub enum Scope {
 }
 
 named! { Scope, "scope": Attention = "attention", Linear = "linear", All = "all" }
+
+/// What LayerCast stores in bfloat16; the rest stays as the model's file has it, in f32.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stored {
+    /// Everything: the table, the head and the weights of norms, too.
+    All,
+    /// The products of layers, with their biases, as the paper has it.
+    Layers,
+}
+
+named! { Stored, "scope": All = "all", Layers = "layers" }
 
 /// How the terms of a sum come about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -300,9 +311,10 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
     PrecisionEntry {
         name: "layercast",
         sentence: "weights stored in bfloat16 and widened layer by layer, everything computed in f32",
-        rounds: "weights to bf16, once; each multiply-add to f32, and with sum= to that too",
-        parameters: &[SUM],
-        example: Precision::LayerCast,
+        rounds: "weights to bf16, once, with scope=layers those of layers' products alone; each multiply-add to f32, and with sum= \
+                 to that too",
+        parameters: &["scope=all|layers", SUM],
+        example: Precision::LayerCast(Stored::All),
     },
     PrecisionEntry {
         name: "tf32",
@@ -476,7 +488,7 @@ impl Precision {
             (Precision::Fp16, Format::F16) => return Some(Precision::Fp16Acc16),
             (Precision::Bf16, _) => Floats::Bf16,
             (Precision::Fp16, _) => Floats::Fp16,
-            (Precision::LayerCast, _) => Floats::LayerCast,
+            (Precision::LayerCast(stored), _) => Floats::LayerCast(stored),
             (Precision::Tf32, _) => Floats::Tf32,
             (Precision::Minifloat(format), _) => Floats::Minifloat(format),
             (Precision::Scaled(own), _) => return Some(Precision::Scaled(Scaled { sum, ..own })),
@@ -554,10 +566,10 @@ impl Precision {
             Precision::Bf16Acc16 => Recipe { sum: Format::BF16, ..uniform(Format::BF16) },
             Precision::Fp16 => uniform(Format::F16),
             Precision::Fp16Acc16 => Recipe { sum: Format::F16, ..uniform(Format::F16) },
-            Precision::LayerCast if linear => {
+            Precision::LayerCast(stored) if stored == Stored::All && linear || site == Site::Linear => {
                 Recipe { weights: Storage::Values(Format::BF16), ..uniform(Format::F32) }
             }
-            Precision::LayerCast => uniform(Format::F32),
+            Precision::LayerCast(_) => uniform(Format::F32),
             // What is read from it is not a factor of a product.
             Precision::Tf32 if site == Site::Table => uniform(Format::F32),
             Precision::Tf32 => Recipe {
@@ -611,7 +623,13 @@ impl Precision {
 
     /// What the small vectors of a place are stored in: the weights of its norm, the biases of its product.
     pub fn vectors(self, at: At) -> Format {
-        self.at(at).recipe(At::alone(Site::Table)).weights.format()
+        let own = self.at(at);
+        // A bias goes with the weights of its product.
+        let site = match own.with_sums_in_f32() {
+            Precision::LayerCast(Stored::Layers) if Step::PRODUCTS.contains(&at.step) => Site::Linear,
+            _ => Site::Table,
+        };
+        own.recipe(At::alone(site)).weights.format()
     }
 
     /// Where a checkpoint ties its embedding to its head: can one matrix, packed for the head, be both? Otherwise the
@@ -649,6 +667,7 @@ mod tests {
             ("layercast", Format::BF16),
             ("tf32", Format::F32),
             ("layercast:sum=e8m13", Format::BF16),
+            ("layercast:scope=layers", Format::F32),
             ("cast:e4m3", Format::E4M3),
             ("cast:e5m2", Format::E5M2),
             ("cast:e3m4", Format::E3M4),
@@ -676,7 +695,15 @@ mod tests {
 
     #[test]
     fn a_format_of_sums_is_all_that_it_changes() {
-        for name in ["bf16", "fp16", "layercast", "tf32", "cast:e4m3", "cast:e3m2,round=zero"] {
+        for name in [
+            "bf16",
+            "fp16",
+            "layercast",
+            "layercast:scope=layers",
+            "tf32",
+            "cast:e4m3",
+            "cast:e3m2,round=zero",
+        ] {
             let plain: Precision = name.parse().unwrap();
             let sum = Format::minifloat(6, 9).unwrap();
             let summed = plain.with_sum(sum).unwrap();
@@ -688,6 +715,27 @@ mod tests {
         }
         for name in ["fp32", "gguf", "bf16-acc16", "fp16-acc16", "lmul", "int8"] {
             assert_eq!(name.parse::<Precision>().unwrap().with_sum(Format::BF16), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_scope_of_layers_stores_their_products_and_biases_in_bfloat16_and_nothing_else() {
+        for name in ["layercast:scope=layers", "layercast:scope=layers,sum=e8m13"] {
+            let (own, all): (Precision, Precision) =
+                (name.parse().unwrap(), name.replace("scope=layers", "scope=all").parse().unwrap());
+            let fp32 = own.recipe(At::alone(Site::Attention));
+            for (layer, step) in Step::ALL.iter().map(|step| (step.is_of_layer().then_some(0), *step)) {
+                let at = At { layer, step };
+                let is_product = Step::PRODUCTS.contains(&step);
+                let vectors = if is_product { Format::BF16 } else { Format::F32 };
+                assert_eq!((own.vectors(at), all.vectors(at)), (vectors, Format::BF16), "{name} {at}");
+                if is_product {
+                    assert_eq!(own.recipe(at), all.recipe(at), "{name} {at}");
+                } else if at.site() != Site::Linear {
+                    assert_eq!(own.recipe(at), fp32, "{name} {at}");
+                }
+            }
+            assert!(own.head_is_table());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    ANY, CAST, MAP, PRECISIONS, Precision, PrecisionEntry, QUANTIZER, SCALED, Scaled, Scope,
+    ANY, CAST, MAP, PRECISIONS, Precision, PrecisionEntry, QUANTIZER, SCALED, Scaled, Scope, Stored,
     calibration::{CALIBRATION, Calibration, CalibrationError},
     map::{self, MapError},
     scaled::COMPUTE,
@@ -217,6 +217,9 @@ impl Precision {
                     parameters.push("subnormal=no".to_owned());
                 }
             }
+            Precision::LayerCast(stored) if stored != Stored::All => {
+                parameters.push(format!("scope={stored}"));
+            }
             Precision::LMul { product, scope } => {
                 if let Some(bits) = product.mantissa() {
                     parameters.push(format!("m={bits}"));
@@ -296,6 +299,9 @@ impl Precision {
             }
             (Precision::Minifloat(format), "subnormal") => {
                 Precision::Minifloat(format.with_subnormals(yes_or_no()?))
+            }
+            (Precision::LayerCast(_), "scope") => {
+                Precision::LayerCast(value.parse().map_err(|_| wrong("`all` or `layers`"))?)
             }
             (Precision::LMul { product, scope }, "m") => {
                 let product = value.parse().ok().and_then(|bits| product.with_mantissa(bits));
@@ -381,6 +387,8 @@ mod tests {
             "bf16:sum=e8m7",
             "fp16:sum=bf16",
             "layercast:sum=e8m23",
+            "layercast:scope=layers",
+            "layercast:scope=layers,sum=e8m13",
             "tf32:sum=e2m1",
         ];
         let examples = PRECISIONS.iter().map(|entry| entry.example);
@@ -394,6 +402,8 @@ mod tests {
         let name = |text: &str| text.parse::<Precision>().unwrap().to_string();
         assert_eq!(name("lmul:scope=attention,m=4"), "lmul:m=4,scope=attention");
         assert_eq!(name("lmul:m=23,scope=all,variant=bits"), "lmul");
+        assert_eq!(name("layercast:sum=e8m13,scope=layers"), "layercast:scope=layers,sum=e8m13");
+        assert_eq!(name("layercast:scope=all"), "layercast");
         assert_eq!(name("int8:threshold=6.0"), "int8");
         assert_eq!(name("w4a16:g128,compute=bf16"), "w4a16");
         assert_eq!(name("scaled:w=int4-f16-g64"), "w4a16:g64");
