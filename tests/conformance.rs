@@ -11,6 +11,7 @@ use std::{
 use reprocheck::numerics::{
     Numerics,
     activation::Activation,
+    elementary::{exp, rsqrt},
     format::Format,
     kernel::{
         At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Workers, matmul,
@@ -112,6 +113,8 @@ fn precisions() -> Vec<Precision> {
     let more = [
         "lmul:m=1",
         "lmul:m=4,scope=attention",
+        "lmul:scope=everything",
+        "lmul:m=3,scope=everything",
         "lmul:variant=formula",
         "lmul:m=3,variant=formula",
         "int8:threshold=0.9",
@@ -956,6 +959,60 @@ fn operations_round_where_the_models_of_a_16_bit_type_do() {
     let mut scores = [513.0, 512.0];
     softmax_of_one(&kernel, &mut scores, 0..2, 0.5);
     assert_eq!(scores, [0.5, 0.5]);
+}
+
+#[test]
+fn everything_by_lmul_is_every_product_of_two_values_and_nothing_else() {
+    // By hand: a product is the sum of both words less 0x3f780000.
+    let lmul = |x: f32, y: f32| {
+        let (x, y) = (x.to_bits(), y.to_bits());
+        let magnitude = (x & 0x7FFF_FFFF) + (y & 0x7FFF_FFFF) - 0x3F78_0000;
+        f32::from_bits(((x ^ y) & 0x8000_0000) | magnitude)
+    };
+    let kernel = |name: &str| Fast::new(format!("{name}/sequential/t1").parse().unwrap()).unwrap();
+    let (own, all, fp32) = (kernel("lmul:scope=everything"), kernel("lmul"), kernel("fp32"));
+    let apply = |kernel: &Fast, op: Op<'_, Packed>| kernel.apply(HERE, Launch::default(), op);
+    let (x, w) = ([1.3_f32, -2.7], [0.6_f32, 1.9]);
+    let norm = |kernel: &Fast| {
+        let mut out = [0.0; 2];
+        apply(kernel, Op::Norm { rows: &x, weight: &w, epsilon: 0.0, out: &mut out });
+        out
+    };
+    let scale = rsqrt((lmul(x[0], x[0]) + lmul(x[1], x[1])) / 2.0);
+    assert_eq!(norm(&own), [0, 1].map(|i| lmul(w[i], lmul(x[i], scale))));
+    let rotated = |kernel: &Fast| {
+        let mut values = x;
+        let turn = Turn { cos: vec![w[0]], sin: vec![w[1]] };
+        apply(kernel, Op::Rotate { values: &mut values, heads: 1, turns: &[&turn] });
+        values
+    };
+    let by_hand = [lmul(x[0], w[0]) - lmul(x[1], w[1]), lmul(x[1], w[0]) + lmul(x[0], w[1])];
+    assert_eq!(rotated(&own), by_hand);
+    let gated = |kernel: &Fast| {
+        let mut out = [0.0];
+        let gate_up = &[x[0], w[1]];
+        apply(kernel, Op::Gate { activation: Activation::Relu, gate_up, width: 1, out: &mut out });
+        out
+    };
+    assert_eq!(gated(&own), [lmul(x[0], w[1])]);
+    let softmax = |kernel: &Fast| {
+        let mut scores = x;
+        softmax_of_one(kernel, &mut scores, 0..2, 0.3);
+        scores
+    };
+    let terms = [1.0, exp(lmul(0.3, x[1]) - lmul(0.3, x[0]))];
+    assert_eq!(softmax(&own), terms.map(|term| term / (terms[0] + terms[1])));
+    // Additions have no product, and `all` leaves all of these alone.
+    let added = |kernel: &Fast| {
+        let mut stream = x;
+        apply(kernel, Op::Add { stream: &mut stream, update: &w });
+        stream
+    };
+    assert_eq!(added(&own), added(&fp32));
+    assert_eq!(
+        (norm(&all), rotated(&all), gated(&all), softmax(&all)),
+        (norm(&fp32), rotated(&fp32), gated(&fp32), softmax(&fp32))
+    );
 }
 
 #[test]

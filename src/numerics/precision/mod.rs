@@ -99,11 +99,19 @@ pub enum Scope {
     Attention,
     /// The products with weights.
     Linear,
-    /// All of them.
+    /// Both.
     All,
+    /// Those of two values, too, which stand between the products of matrices.
+    Everything,
 }
 
-named! { Scope, "scope": Attention = "attention", Linear = "linear", All = "all" }
+named! {
+    Scope, "scope":
+    Attention = "attention",
+    Linear = "linear",
+    All = "all",
+    Everything = "everything",
+}
 
 /// What LayerCast stores in bfloat16; the rest stays as the model's file has it, in f32.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -217,6 +225,15 @@ impl Recipe {
             false => CodeSums::Groups,
         })
     }
+}
+
+/// What happens to values one by one, between the products of matrices: in norms, softmax, rotations and gates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elementwise {
+    /// How two values are multiplied, if not as two f32 are.
+    pub product: Option<LMul>,
+    /// What a value rounds to when it is handed on.
+    pub result: Format,
 }
 
 /// How sums of products of codes are formed.
@@ -351,7 +368,7 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
         name: "lmul",
         sentence: "L-Mul: a product is one integer addition of the f32 words, less 0x3f780000",
         rounds: "inputs to m mantissa bits if m is given; the product as it falls; each addition to f32",
-        parameters: &["m=1..23", "scope=attention|linear|all", "variant=bits|formula"],
+        parameters: &["m=1..23", "scope=attention|linear|all|everything", "variant=bits|formula"],
         example: Precision::LMul { product: LMul::PUBLISHED, scope: Scope::All },
     },
     PrecisionEntry {
@@ -586,7 +603,7 @@ impl Precision {
             Precision::LMul { product, scope } => {
                 let inside = match scope {
                     _ if site == Site::Table => false,
-                    Scope::All => true,
+                    Scope::All | Scope::Everything => true,
                     Scope::Linear => linear,
                     Scope::Attention => !linear,
                 };
@@ -614,11 +631,21 @@ impl Precision {
         }
     }
 
-    /// What the values that this place hands on round to: those of norms, softmax, gates and the residual stream, as those
-    /// of the linear layers.
+    /// What this place does to values one by one. Those of norms, softmax, gates and the residual stream round to what those of
+    /// the linear layers do.
+    pub fn elementwise(self, at: At) -> Elementwise {
+        let own = self.at(at);
+        let product = match own {
+            Precision::LMul { product, scope: Scope::Everything } => Some(product),
+            _ => None,
+        };
+        let Recipe { result, .. } = own.recipe(At::alone(Site::Linear));
+        Elementwise { product, result }
+    }
+
+    /// What the values that this place hands on round to.
     pub fn activations(self, at: At) -> Format {
-        let Recipe { result, .. } = self.at(at).recipe(At::alone(Site::Linear));
-        result
+        self.elementwise(at).result
     }
 
     /// What the small vectors of a place are stored in: the weights of its norm, the biases of its product.
@@ -736,6 +763,28 @@ mod tests {
                 }
             }
             assert!(own.head_is_table());
+        }
+    }
+
+    #[test]
+    fn everything_is_all_and_the_products_of_two_values() {
+        for parameters in ["", "m=3,", "m=5,variant=formula,"] {
+            let [all, everything, fp32] = [
+                format!("lmul:{parameters}scope=all"),
+                format!("lmul:{parameters}scope=everything"),
+                "fp32".to_owned(),
+            ]
+            .map(|name| name.parse::<Precision>().unwrap());
+            for site in [Site::Linear, Site::Attention, Site::Head, Site::Table].map(At::alone) {
+                assert_eq!(everything.recipe(site), all.recipe(site));
+            }
+            let Precision::LMul { product, .. } = everything else { unreachable!("it was made so") };
+            let at = At::layer(0, Step::Gate);
+            assert_eq!(all.elementwise(at), fp32.elementwise(at));
+            assert_eq!(
+                everything.elementwise(at),
+                Elementwise { product: Some(product), ..all.elementwise(at) }
+            );
         }
     }
 

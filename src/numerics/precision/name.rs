@@ -309,7 +309,8 @@ impl Precision {
                 Precision::LMul { product, scope }
             }
             (Precision::LMul { product, .. }, "scope") => {
-                let scope = value.parse().map_err(|_| wrong("`attention`, `linear` or `all`"))?;
+                let scope =
+                    value.parse().map_err(|_| wrong("`attention`, `linear`, `all` or `everything`"))?;
                 Precision::LMul { product, scope }
             }
             (Precision::LMul { mut product, scope }, "variant") => {
@@ -364,6 +365,7 @@ mod tests {
         let more = [
             "lmul:m=4,scope=attention",
             "lmul:scope=linear",
+            "lmul:scope=everything",
             "lmul:m=7,scope=attention,variant=formula",
             "int8:threshold=4.5",
             "cast:e2m1",
@@ -451,7 +453,7 @@ mod tests {
         assert_eq!(error("bf16:sum=e8m24"), "a format cannot have 24 mantissa bits: choose 1 to 23");
         assert_eq!(
             error("lmul:bits=4"),
-            "precision `lmul` has no parameter `bits`: it takes m=1..23, scope=attention|linear|all, \
+            "precision `lmul` has no parameter `bits`: it takes m=1..23, scope=attention|linear|all|everything, \
              variant=bits|formula"
         );
         assert_eq!(
