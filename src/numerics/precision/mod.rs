@@ -213,12 +213,25 @@ impl Recipe {
         })
     }
 
+    /// How many of so many terms are added exactly, one after the other, before their sums are added in the order's way.
+    pub fn exact_terms(&self, terms: usize) -> usize {
+        let all = terms.max(1);
+        match (self.code_sums(), self.weights, self.product) {
+            (Some(CodeSums::Groups), Storage::Codes(weights), Product::Scaled(activations)) => {
+                weights.group(terms).min(activations.group(terms))
+            }
+            (Some(CodeSums::Exact), ..) | (None, _, Product::Int8(_)) => all,
+            _ => 1,
+        }
+    }
+
     /// How the sums of codes are formed; none where a product is one of values.
     pub fn code_sums(&self) -> Option<CodeSums> {
         let (Storage::Codes(weights), Product::Scaled(activations)) = (self.weights, self.product) else {
             return None;
         };
-        let floats = [weights, activations].iter().any(|one| matches!(one.grid, Grid::Floats(_)));
+        let floats =
+            [weights, activations].iter().any(|one| matches!(one.grid, Grid::Floats(_) | Grid::Lists(_)));
         Some(match weights.is_whole() && activations.is_whole() {
             true if floats => CodeSums::InOrder,
             true => CodeSums::Exact,
