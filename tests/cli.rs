@@ -187,6 +187,34 @@ fn every_order_is_explained_under_every_launch() {
 }
 
 #[test]
+fn an_order_is_explained_over_the_groups_that_a_precision_adds_exactly() {
+    let explained = |order: &str, precision: &str, terms: &str| {
+        held(&["explain", "order", order, "--precision", precision, "--terms", terms])
+    };
+    let out = explained("sequential", "nvfp4", "40");
+    assert!(out.contains("\ngroup   16 terms are added exactly; times their scales"), "{out}");
+    assert!(out.contains("depth   3 additions for the deepest term\n"), "{out}");
+    assert!(out.contains("+15)+(16+"), "{out}");
+    assert!(out.contains(", nvfp4) reveal the same tree.\n"), "{out}");
+    let out = explained("pairwise", "w8a8", "3");
+    assert!(
+        out.contains("\ngroup   all terms are added exactly: there is no other order to show\n"),
+        "{out}"
+    );
+    assert!(out.contains("tree    (0+1+2)\n"), "{out}");
+    // What adds every term in the order's way has no groups, and what leaves no room for masks says so.
+    assert_eq!(
+        explained("pairwise", "bf16", "9").replace("bf16", "fp32"),
+        explained("pairwise", "fp32", "9")
+    );
+    let out = explained("pairwise", "cast:e2m1", "9");
+    assert!(out.contains("\nNothing was revealed: masks do not fit 9 terms of cast:e2m1: "), "{out}");
+    assert!(
+        refused(&["explain", "order", "pairwise", "--precision", "bf61"]).contains("did you mean `bf16`?")
+    );
+}
+
+#[test]
 fn every_precision_is_explained() {
     let names = PRECISIONS.iter().map(|entry| entry.example.to_string());
     for name in names.chain(["lmul:m=4,scope=attention".to_owned(), "cast:e2m1".to_owned()]) {

@@ -370,6 +370,25 @@ fn the_fast_kernel_has_the_bits_of_the_definition_under_any_map() {
 }
 
 #[test]
+fn layercast_of_layers_is_f32_but_for_what_the_products_of_layers_store() {
+    // Stored in f32: tied and not, with biases of products and without.
+    for name in ["qwen3-tied", "qwen2-tied", "llama-plain"] {
+        let checkpoint = fixture(name);
+        let bits = |precision: &str| {
+            let numerics = numerics(precision);
+            let fast = logits(&checkpoint, Fast::new(numerics).unwrap(), None, &[]);
+            assert!(fast == logits(&checkpoint, Definition { numerics }, None, &[]), "{name}: {precision}");
+            fast
+        };
+        let own = bits("layercast:scope=layers");
+        assert!(own == bits("map:fp32;qkv,output,gate-up,down=layercast"), "{name}");
+        assert!(own != bits("layercast") && own != bits("fp32"), "{name}");
+        let summed = bits("layercast:scope=layers,sum=e8m13");
+        assert!(summed != own && summed != bits("layercast:sum=e8m13"), "{name}");
+    }
+}
+
+#[test]
 fn a_tied_table_is_stored_twice_where_head_and_embedding_differ() {
     let checkpoint = fixture("qwen2-tied");
     let fast = |precision: &str| Fast::new(numerics(precision)).unwrap();

@@ -9,14 +9,14 @@ use super::{Ended, Exit, named, plan::Matrix, progress::Readings, up_to};
 use crate::{
     cell::map,
     numerics::{
-        Numerics,
+        Numerics, Reduction,
         error::ProductError,
         functions::{Called, FUNCTIONS, Functions},
         kernel::{At, Fast},
-        order::{Launch, Order},
+        order::{Launch, Order, Rule},
         precision::{CodeSums, Precision, Product, Site, Storage},
         quantizer::{Quantizer, Side, Span},
-        reveal::reveal,
+        reveal::{RevealError, reveal},
         survey::{PARTS, Survey},
     },
     plan::{
@@ -62,6 +62,10 @@ pub(super) struct ExplainOrder {
     /// How many terms
     #[arg(long, default_value = "8", value_parser = up_to(MOST_TERMS))]
     terms: usize,
+    /// Whose products are added: some precisions add groups of them exactly first, and a matrix unit adds by what it multiplies.
+    /// fp32 if left out, and fp16 for a matrix unit
+    #[arg(long, value_parser = named::<Precision>)]
+    precision: Option<Precision>,
     /// Rows of the call
     #[arg(long, default_value = "1", value_parser = up_to(MOST_TERMS))]
     rows: usize,
@@ -105,13 +109,30 @@ impl Explain {
 
 impl ExplainOrder {
     fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
-        let ExplainOrder { name: order, terms, .. } = *self;
+        let ExplainOrder { name: order, terms, precision, .. } = *self;
+        let usual = if order.is_of_unit() { Precision::Fp16 } else { Precision::Fp32 };
+        let precision = precision.unwrap_or(usual);
         let launch = Launch { rows: self.rows, threads: self.threads };
-        let (entry, tree) = (order.entry(), order.tree(terms, launch));
+        let numerics = Numerics::new(precision, order, NonZeroUsize::MIN).map_err(Ended::usage)?;
+        let at = At::alone(precision.own_site());
+        let (entry, tree) = (order.entry(), numerics.tree(at, launch, terms));
         writeln!(out, "{order}: {}", entry.sentence)?;
         writeln!(out, "Found in {}.", entry.found_in)?;
         writeln!(out)?;
         writeln!(out, "terms   {}", grouped(terms as u64))?;
+        let exact = numerics.recipe(at).exact_terms(terms);
+        if exact >= terms.max(2) {
+            writeln!(out, "group   all terms are added exactly: there is no other order to show")?;
+        } else if exact > 1 {
+            let exact = grouped(exact as u64);
+            writeln!(
+                out,
+                "group   {exact} terms are added exactly; times their scales, that is a term of the order's"
+            )?;
+        }
+        if let Rule::Unit(unit) = numerics.order_of(Reduction::Product(at)).rule() {
+            writeln!(out, "block   {}", unit.sentence())?;
+        }
         writeln!(out, "depth   {} for the deepest term", plural(tree.depth() as u64, "addition"))?;
         if order.depends_on_launch() {
             let Launch { rows, threads } = launch;
@@ -134,11 +155,15 @@ impl ExplainOrder {
         }
         writeln!(out, "\n{}", tree.picture().trim_end())?;
 
-        let precision = if order.is_of_unit() { Precision::Fp16 } else { Precision::Fp32 };
-        let numerics = Numerics::new(precision, order, NonZeroUsize::MIN).map_err(Ended::usage)?;
         let kernel = Fast::new(numerics).map_err(Ended::environment)?;
-        let revealed = reveal(&kernel, Site::Linear, launch, terms).map_err(Ended::failed)?;
-        let expected = order.tree_seen_by_masks(terms, launch);
+        let revealed = match reveal(&kernel, precision.own_site(), launch, terms) {
+            Err(error @ RevealError::NoRoom { .. }) => {
+                writeln!(out, "\nNothing was revealed: {error}.")?;
+                return Ok(Exit::Held);
+            }
+            revealed => revealed.map_err(Ended::failed)?,
+        };
+        let expected = numerics.tree_seen_by_masks(at, launch, terms);
         if revealed != expected {
             let isa = kernel.isa();
             return Err(Ended::failed(anyhow!(

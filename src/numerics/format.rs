@@ -145,6 +145,11 @@ impl Format {
         Ok(Self::new(exponent, mantissa, specials, true))
     }
 
+    /// Zero and the powers of two that so many exponent bits hold, 2 to 6: no mantissa, and every code a number.
+    pub fn powers_of_two(exponent: u8) -> Option<Self> {
+        (2..=6).contains(&exponent).then_some(Self::new(exponent, 0, Specials::Finite, true))
+    }
+
     /// The same format with another rounding.
     #[must_use]
     pub const fn with_rounding(self, rounding: Rounding) -> Self {
@@ -273,16 +278,17 @@ impl Format {
         // a shift of 25 on it is less than half a unit, whatever the shift.
         let shift = (self.dropped() + target - exponent.max(1)).min(25);
         let (kept, rest, unit) = (significand >> shift, significand & ((1 << shift) - 1), 1 << shift);
+        // The leading bit of a normal number, and a carry, add one to the exponent, as they must.
+        let below = ((target - min_exponent) << self.mantissa) + kept;
         let increment = match self.rounding {
-            Rounding::NearestEven => 2 * rest > unit || (2 * rest == unit && kept & 1 == 1),
+            Rounding::NearestEven => 2 * rest > unit || (2 * rest == unit && below & 1 == 1),
             Rounding::NearestAway => 2 * rest >= unit,
             Rounding::NearestZero => 2 * rest > unit,
             Rounding::Up => rest > 0 && !negative,
             Rounding::Down => rest > 0 && negative,
             Rounding::Zero => false,
         };
-        // The leading bit of a normal number, and a carry, add one to the exponent, as they must.
-        let code = ((target - min_exponent) << self.mantissa) + kept + u32::from(increment);
+        let code = below + u32::from(increment);
         let sign = u32::from(negative) << (self.bits() - 1);
         if code <= self.max_code() {
             return code | sign;

@@ -1,6 +1,6 @@
 //! How one term of a sum is formed: L-Mul's addition of words, and the integers of LLM.int8().
 
-use super::format::{Format, INFINITY, LARGEST_FINITE, NAN, SIGN, SMALLEST_NORMAL};
+use super::format::{Format, INFINITY, LARGEST_FINITE, Lanes, NAN, SIGN, SMALLEST_NORMAL};
 use crate::name::named;
 
 /// L-Mul (Luo and Sun, 2024): a floating-point product approximated by one integer addition.
@@ -91,6 +91,18 @@ impl LMul {
             _ => LARGEST_FINITE,
         };
         f32::from_bits(sign | magnitude)
+    }
+
+    /// The product of two values as they come, which round first where the inputs have fewer mantissa bits.
+    #[inline(always)]
+    pub fn times(self, x: f32, y: f32) -> f32 {
+        match self.mantissa {
+            None => self.multiply(x, y),
+            Some(_) => {
+                let operands = Lanes::of(self.operands());
+                self.multiply(operands.round(x), operands.round(y))
+            }
+        }
     }
 }
 

@@ -32,8 +32,18 @@ pub enum Grid {
     Integers(u8),
     /// Odd numbers of so many bits: those of 2 bits are -3, -1, 1 and 3.
     Odd(u8),
-    /// The values of a float of at most 8 bits.
+    /// The values of a float of at most 8 bits; of one without a mantissa these are zero and powers of two.
     Floats(Format),
+    /// Whole numbers of so many bits, rounded once more to fewer: to whole multiples of the step that these have.
+    Twice {
+        /// The bits of what is rounded first.
+        first: u8,
+        /// The bits of the code.
+        bits: u8,
+    },
+    /// BitMoD's: a float of so many bits, 3 or 4, whose negative zero stands for one more number, in each group that of
+    /// [`extras`](Self::extras) under which the least is lost.
+    Lists(u8),
 }
 
 /// What a scale may be.
@@ -49,6 +59,8 @@ pub enum Scale {
     PowerAbove,
     /// An 8-bit float (e4m3) times an f32 that the whole tensor shares: a matrix of weights, or a token's activations.
     Nested,
+    /// Any f32: of the hundredths of what brings the largest value to the grid's, from 1 to 120, that under which the least is lost.
+    Fitted,
 }
 
 /// Which values share a scale.
@@ -120,7 +132,7 @@ impl Bits {
 pub struct Quantized {
     /// What each value is on the grid, the zero of its span taken away.
     pub codes: Vec<f32>,
-    /// The zero of each group.
+    /// The zero of each group; of a list, its extra number.
     pub zeros: Vec<f32>,
     /// What multiplies each group; 1 where there is one group alone. NaN where a value was not finite, so that nothing hides it.
     pub scales: Vec<f32>,
@@ -160,25 +172,51 @@ impl Grid {
     /// The bits of a code.
     pub fn bits(self) -> u32 {
         match self {
-            Grid::Integers(bits) | Grid::Odd(bits) => bits.into(),
+            Grid::Integers(bits) | Grid::Odd(bits) | Grid::Twice { bits, .. } | Grid::Lists(bits) => {
+                bits.into()
+            }
             Grid::Floats(format) => format.bits(),
         }
+    }
+
+    /// The numbers of a list that every group has.
+    pub fn common(self) -> Format {
+        match self {
+            Grid::Floats(format) => format,
+            Grid::Lists(3) => Format::powers_of_two(2).unwrap_or(Format::E2M1),
+            _ => Format::E2M1,
+        }
+    }
+
+    /// The numbers of which a group has one more, in the order in which they are tried.
+    pub fn extras(self) -> [f32; 4] {
+        if self == Grid::Lists(3) { [3.0, -3.0, 6.0, -6.0] } else { [5.0, -5.0, 8.0, -8.0] }
     }
 
     /// The largest value.
     pub fn reach(self) -> f32 {
         match self {
-            Grid::Integers(bits) => ((1 << (bits - 1)) - 1) as f32,
+            Grid::Integers(bits) | Grid::Twice { bits, .. } => ((1 << (bits - 1)) - 1) as f32,
             Grid::Odd(bits) => ((1 << bits) - 1) as f32,
             Grid::Floats(format) => format.max_finite(),
+            Grid::Lists(_) => self.extras()[2],
+        }
+    }
+
+    /// What a scale brings the largest value to: the largest of the grid, but where that is what it becomes when it is rounded
+    /// again.
+    fn filled(self) -> f32 {
+        match self {
+            Grid::Twice { first, bits } => Grid::Integers(first).reach() / (1_u32 << (first - bits)) as f32,
+            other => other.reach(),
         }
     }
 
     /// A power of two that divides all values.
     pub fn unit(self) -> f32 {
         match self {
-            Grid::Integers(_) | Grid::Odd(_) => 1.0,
-            Grid::Floats(format) => format.min_subnormal(),
+            Grid::Integers(_) | Grid::Odd(_) | Grid::Twice { .. } => 1.0,
+            Grid::Floats(_) | Grid::Lists(_) => self.common().min_subnormal(),
         }
     }
 
@@ -195,23 +233,44 @@ impl Grid {
                 *value = (2.0 * ((*value - 1.0) / 2.0).round_ties_even() + 1.0).clamp(-reach, reach);
             }),
             Grid::Floats(format) => format.round_slice(values),
+            Grid::Twice { first, bits } => {
+                let (steps, first) = ((1_u32 << (first - bits)) as f32, Grid::Integers(first).reach());
+                values.iter_mut().for_each(|value| {
+                    let once = (*value * steps).round_ties_even().clamp(-first, first);
+                    *value = (once / steps).round_ties_even().clamp(-reach, reach) + 0.0;
+                });
+            }
+            Grid::Lists(_) => unreachable!("which numbers a list has is a matter of the group"),
         }
+    }
+
+    /// The numbers of a list with this one, from the smallest on.
+    fn listed(self, extra: f32) -> Vec<f32> {
+        let (common, positive) = (self.common(), 1 << (self.bits() - 1));
+        let mut numbers: Vec<f32> = (0..positive).map(|code| common.decode(code)).collect();
+        numbers.extend((1..positive).map(|code| -common.decode(code)));
+        numbers.push(extra);
+        numbers.sort_by(f32::total_cmp);
+        numbers
     }
 
     /// The code of a value of the grid, its zero added, in the low [`bits`](Self::bits).
     pub fn encode(self, value: f32) -> u8 {
         match self {
-            Grid::Integers(_) => value as u8,
+            Grid::Integers(_) | Grid::Twice { .. } => value as u8,
             Grid::Odd(_) => ((value + self.reach()) / 2.0) as u8,
-            Grid::Floats(format) => format.encode(value) as u8,
+            // What is in no group's list but one stands where negative zero would.
+            Grid::Lists(bits) if self.extras().contains(&value) => 1 << (bits - 1),
+            Grid::Floats(_) | Grid::Lists(_) => self.common().encode(value) as u8,
         }
     }
 
     /// The zero of whole numbers that reach as far below it as above.
     fn middle(self) -> f32 {
         match self {
-            Grid::Integers(bits) => (1 << (bits - 1)) as f32,
+            Grid::Integers(bits) | Grid::Twice { bits, .. } => (1 << (bits - 1)) as f32,
             Grid::Odd(_) | Grid::Floats(_) => 0.0,
+            Grid::Lists(_) => self.extras()[0],
         }
     }
 }
@@ -236,10 +295,22 @@ impl Quantizer {
         }
     }
 
-    /// Can it be? A zero is a whole number, and a scale under another is one of several.
+    /// Can it be? A zero is a whole number, and a scale under another is one of several. What is chosen by its loss is chosen for one
+    /// output, and one thing at a time.
     pub fn is_possible(self) -> bool {
         let nested = self.scale == Scale::Nested;
-        (!self.zero || matches!(self.grid, Grid::Integers(_))) && !(nested && (self.zero || self.is_whole()))
+        let lists = matches!(self.grid, Grid::Lists(_));
+        let chosen = lists || self.scale == Scale::Fitted;
+        let one_output = matches!(self.span, Span::Line | Span::Group(_));
+        (!self.zero || matches!(self.grid, Grid::Integers(_)))
+            && !(nested && (self.zero || self.is_whole() || lists))
+            && !(chosen && (self.zero || !one_output))
+            && !(lists && self.scale == Scale::Fitted)
+    }
+
+    /// Does a byte beside the scale of a group say more of its codes?
+    pub fn has_byte(self) -> bool {
+        self.zero || matches!(self.grid, Grid::Lists(_))
     }
 
     /// Has a vector one scale, which multiplies its finished sums?
@@ -270,7 +341,7 @@ impl Quantizer {
     /// The bytes that a scale takes.
     pub fn scale_bytes(self) -> usize {
         match self.scale {
-            Scale::F32 => 4,
+            Scale::F32 | Scale::Fitted => 4,
             Scale::F16 => 2,
             Scale::PowerBelow | Scale::PowerAbove | Scale::Nested => 1,
         }
@@ -282,7 +353,7 @@ impl Quantizer {
             Span::Line | Span::Tensor | Span::Measured(_) => None,
             Span::Group(count) | Span::Square(count) => Some(count.into()),
         };
-        let scale = 8 * (self.scale_bytes() + usize::from(self.zero)) as u32;
+        let scale = 8 * (self.scale_bytes() + usize::from(self.has_byte())) as u32;
         Bits { code: self.grid.bits(), scale, shared_by }
     }
 
@@ -316,7 +387,7 @@ impl Quantizer {
         }
         let whole = if self.scale == Scale::Nested {
             let (low, high) = ranges.iter().flatten().copied().fold((0.0, 0.0), join);
-            high.max(-low) / (self.grid.reach() * Format::E4M3.max_finite())
+            high.max(-low) / (self.grid.filled() * Format::E4M3.max_finite())
         } else {
             1.0
         };
@@ -354,16 +425,24 @@ impl Quantizer {
             let (codes, zeros) = (vec![nothing; terms], vec![self.grid.middle(); groups]);
             return Quantized { codes, zeros, scales: vec![scale; groups], whole };
         }
-        let (scales, zeros): (Vec<f32>, Vec<f32>) =
-            ranges.iter().map(|&range| self.scale_of(range, whole)).unzip();
         let mut codes = values.to_vec();
+        let chosen = self.scale == Scale::Fitted || matches!(self.grid, Grid::Lists(_));
+        let of_group = |(group, &range): (usize, &(f32, f32))| match chosen {
+            true => self.chosen(values.chunks(self.group(terms)).nth(group).unwrap_or_default(), range),
+            false => self.scale_of(range, whole),
+        };
+        let (scales, zeros): (Vec<f32>, Vec<f32>) = ranges.iter().enumerate().map(of_group).unzip();
         for (codes, scale) in codes.chunks_mut(self.group(terms)).zip(&scales) {
             let scale = scale * whole;
             // A scale so small that it is zero leaves zeros.
             let divisor = if scale == 0.0 { f32::INFINITY } else { scale };
             codes.iter_mut().for_each(|code| *code /= divisor);
         }
-        if self.zero {
+        if let Grid::Lists(_) = self.grid {
+            for (codes, extra) in codes.chunks_mut(self.group(terms)).zip(&zeros) {
+                self.round_group(codes, *extra);
+            }
+        } else if self.zero {
             for (codes, zero) in codes.chunks_mut(self.group(terms)).zip(&zeros) {
                 let levels = self.levels();
                 codes.iter_mut().for_each(|code| {
@@ -379,13 +458,66 @@ impl Quantizer {
         Quantized { codes, zeros, scales, whole }
     }
 
+    /// Rounds what a scale has made of a group; of a list, that with this extra number.
+    fn round_group(self, codes: &mut [f32], extra: f32) {
+        let Grid::Lists(_) = self.grid else { return self.grid.round_slice(codes) };
+        let numbers = self.grid.listed(extra);
+        for code in codes {
+            // To the nearest, what is halfway to the smaller one, as the method's own code does.
+            let below = numbers.windows(2).filter(|pair| *code > f32::midpoint(pair[0], pair[1])).count();
+            *code = numbers[below];
+        }
+    }
+
+    /// The scale and the extra number of a group under which the least is lost, by the sum of its squares in f64, term after term; of
+    /// several alike the one that is tried first.
+    fn chosen(self, values: &[f32], range: (f32, f32)) -> (f32, f32) {
+        let plain =
+            Quantizer { scale: if self.scale == Scale::Fitted { Scale::F32 } else { self.scale }, ..self };
+        let candidates: Vec<(f32, f32)> = match self.grid {
+            Grid::Lists(_) => {
+                let reach = |extra: f32| extra.abs().max(self.grid.common().max_finite());
+                let scale = |extra: f32| plain.scale_to(range, reach(extra), 1.0);
+                self.grid.extras().map(|extra| (scale(extra), extra)).to_vec()
+            }
+            _ => {
+                let (scale, zero) = plain.scale_of(range, 1.0);
+                (1_u8..=120).map(|hundredths| (scale * (f32::from(hundredths) / 100.0), zero)).collect()
+            }
+        };
+        let mut codes = vec![0.0; values.len()];
+        let mut least = f64::INFINITY;
+        let mut best = candidates[0];
+        for (scale, zero) in candidates {
+            let divisor = if scale == 0.0 { f32::INFINITY } else { scale };
+            codes.iter_mut().zip(values).for_each(|(code, value)| *code = value / divisor);
+            self.round_group(&mut codes, zero);
+            let lost = |(code, value): (&f32, &f32)| f64::from(*value) - f64::from(code * scale);
+            let lost = codes.iter().zip(values).map(lost).fold(0.0, |sum, lost| sum + lost * lost);
+            if lost < least {
+                (least, best) = (lost, (scale, zero));
+            }
+        }
+        best
+    }
+
     /// The scale and the zero of a group of values from the smallest to the largest.
     fn scale_of(self, (low, high): (f32, f32), whole: f32) -> (f32, f32) {
+        let scale = self.scale_to((low, high), self.grid.filled(), whole);
+        let zero = match self.zero {
+            true if scale == 0.0 => 0.0,
+            true => (-low / scale).round_ties_even().min(self.levels()),
+            false => self.grid.middle(),
+        };
+        (scale, zero)
+    }
+
+    /// The scale that brings the largest of such a group to the reach.
+    fn scale_to(self, (low, high): (f32, f32), reach: f32, whole: f32) -> f32 {
         let largest = high.max(-low);
-        let reach = self.grid.reach();
         let wanted = if self.zero { (high - low) / self.levels() } else { largest / reach };
-        let scale = match self.scale {
-            Scale::F32 => wanted,
+        match self.scale {
+            Scale::F32 | Scale::Fitted => wanted,
             Scale::F16 => Format::F16.round(wanted).min(Format::F16.max_finite()),
             Scale::PowerBelow => power(exponent(largest.into()) - exponent(reach.into())),
             Scale::PowerAbove => {
@@ -395,13 +527,7 @@ impl Quantizer {
             }
             Scale::Nested if whole == 0.0 => 0.0,
             Scale::Nested => Format::E4M3.round(wanted / whole),
-        };
-        let zero = match self.zero {
-            true if scale == 0.0 => 0.0,
-            true => (-low / scale).round_ties_even().min(self.levels()),
-            false => self.grid.middle(),
-        };
-        (scale, zero)
+        }
     }
 }
 
@@ -459,6 +585,8 @@ impl fmt::Display for Grid {
             Grid::Integers(bits) => write!(f, "int{bits}"),
             Grid::Odd(bits) => write!(f, "odd{bits}"),
             Grid::Floats(format) => format.fmt(f),
+            Grid::Twice { first, bits } => write!(f, "int{bits}of{first}"),
+            Grid::Lists(bits) => write!(f, "bitmod{bits}"),
         }
     }
 }
@@ -475,15 +603,26 @@ impl FromStr for Grid {
             let number = text.parse().ok().filter(|number| (from..=to).contains(number));
             number.filter(|_| text.len() == 1).ok_or(NoGrid)
         };
+        if let Some((bits, first)) = text.strip_prefix("int").and_then(|rest| rest.split_once("of")) {
+            let first = digit(first, 3, 8)?;
+            return Ok(Grid::Twice { first, bits: digit(bits, 2, first - 1)? });
+        }
         if let Some(bits) = text.strip_prefix("int") {
             return Ok(Grid::Integers(digit(bits, 2, 8)?));
+        }
+        if let Some(bits) = text.strip_prefix("bitmod") {
+            return Ok(Grid::Lists(digit(bits, 3, 4)?));
         }
         if let Some(bits) = text.strip_prefix("odd") {
             return Ok(Grid::Odd(digit(bits, 1, 7)?));
         }
         let (exponent, mantissa) =
             text.strip_prefix('e').and_then(|rest| rest.split_once('m')).ok_or(NoGrid)?;
-        let format = Format::minifloat(digit(exponent, 2, 6)?, digit(mantissa, 1, 5)?).map_err(|_| NoGrid)?;
+        let exponent = digit(exponent, 2, 6)?;
+        let format = match digit(mantissa, 0, 5)? {
+            0 => Format::powers_of_two(exponent).ok_or(NoGrid)?,
+            mantissa => Format::minifloat(exponent, mantissa).map_err(|_| NoGrid)?,
+        };
         if format.bits() <= 8 { Ok(Grid::Floats(format)) } else { Err(NoGrid) }
     }
 }
@@ -495,6 +634,7 @@ crate::name::named! {
     PowerBelow = "e8m0",
     PowerAbove = "e8m0up",
     Nested = "e4m3",
+    Fitted = "fit",
 }
 
 impl Quantizer {
@@ -543,6 +683,10 @@ mod tests {
             "e2m1-e8m0up-g32",
             "e2m1-e4m3-g16",
             "int8-e8m0-g8",
+            "e3m0-f16-g32",
+            "int4of8-f32-channel",
+            "bitmod4-f16-g128",
+            "e2m1-fit-g32",
         ] {
             assert_eq!(quantizer(name).name(Side::Weights), name);
         }
@@ -558,6 +702,13 @@ mod tests {
             "e5m3-f32-channel",
             "int4-f32",
             "int4-f32-g32-g32",
+            "e7m0-f32-channel",
+            "int4of4-f32-channel",
+            "bitmod5-f16-g128",
+            "bitmod4-e4m3-g16",
+            "bitmod4-fit-g16",
+            "e2m1-fit-tensor",
+            "int4-fit-g16-zero",
             "",
         ] {
             assert_eq!(Quantizer::named(name, Side::Weights), None, "{name}");
@@ -635,11 +786,155 @@ mod tests {
         assert_eq!(scales("e4m3-f32-g8"), [1.0 / 448.0, 1.0, 2.0 / 448.0]);
     }
 
+    /// Numbers between -8 and 8, of which some are large.
+    fn spread_out(count: usize, seed: u32) -> Vec<f32> {
+        let value = |at: usize| {
+            let hash = (at as u32).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503)) >> 7;
+            let unit = (hash % 65_521) as f32 / 32_760.5 - 1.0;
+            if hash.is_multiple_of(13) { 8.0 * unit } else { unit }
+        };
+        (0..count).map(value).collect()
+    }
+
+    #[test]
+    fn a_float_without_a_mantissa_is_the_nearest_power_of_two_and_halfway_the_even_one() {
+        for (name, exponents) in [("e2m0", 3), ("e3m0", 7), ("e4m0", 15), ("e5m0", 31)] {
+            let grid: Grid = name.parse().unwrap();
+            let unit = f64::from(grid.unit());
+            // Code 0 is zero, and code c the power c - 1 of the unit.
+            let numbers: Vec<f64> =
+                [0.0].into_iter().chain((0..exponents).map(|power| unit * f64::powi(2.0, power))).collect();
+            assert_eq!(f64::from(grid.reach()), numbers[numbers.len() - 1], "{name}");
+            let nearest = |value: f64| {
+                let size = value.abs().min(numbers[exponents as usize]);
+                let away = |code: &usize| ((numbers[*code] - size).abs(), code % 2);
+                let codes = 0..numbers.len();
+                let code = codes.min_by(|one, other| away(one).partial_cmp(&away(other)).unwrap()).unwrap();
+                numbers[code].copysign(value) as f32
+            };
+            let middles = numbers.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0);
+            let around = middles.flat_map(|middle| {
+                let middle = middle as f32;
+                [middle, middle.next_up(), middle.next_down(), -middle]
+            });
+            let values: Vec<f32> = around.chain(spread_out(500, 1)).chain([1e30, -1e30]).collect();
+            let mut rounded = values.clone();
+            grid.round_slice(&mut rounded);
+            for (value, rounded) in values.iter().zip(rounded) {
+                assert_eq!(rounded, nearest((*value).into()), "{name} of {value}");
+                let Grid::Floats(format) = grid else { unreachable!("it is one of floats") };
+                assert_eq!(format.round(*value), rounded, "{name} of {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_twice_differs_where_the_first_rounding_ends_between_two_codes_and_nowhere_else() {
+        // Sixteenths of every step of 8 bits, under the scale under which these are whole.
+        let steps: Vec<f32> = (-127 * 16..=127 * 16).map(|sixteenth| sixteenth as f32 / 16.0).collect();
+        let Quantized { codes, whole, .. } = one("int4of8-f32-channel", &steps);
+        assert_eq!(whole, 16.0);
+        let mut differing = 0;
+        for (step, code) in steps.iter().zip(codes) {
+            let first = step.round_ties_even();
+            let direct = (step / 16.0).round_ties_even().clamp(-7.0, 7.0);
+            // Between two codes of 4 bits: all of these go to the even one, from wherever they came.
+            let is_between = first.rem_euclid(16.0) == 8.0 && first.abs() < 7.5 * 16.0;
+            let even = (first / 16.0).round_ties_even();
+            assert_eq!(code, if is_between { even } else { direct }, "{step}");
+            assert_eq!(code != direct, is_between && direct != even, "{step}");
+            differing += usize::from(code != direct);
+        }
+        // Eight sixteenths on one side of each of 14 such places; of those that go to even themselves, the last of them.
+        assert_eq!(differing, 14 * 8);
+    }
+
+    #[test]
+    fn bitmod_takes_the_first_of_four_lists_under_which_the_least_is_lost() {
+        for (name, common, extras, common_reach) in [
+            (
+                "bitmod4-f32-g16",
+                vec![0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0],
+                [10.0, -10.0, 16.0, -16.0],
+                12.0_f32,
+            ),
+            ("bitmod3-f32-g16", vec![0.0, 1.0, 2.0, 4.0], [3.0, -3.0, 6.0, -6.0], 4.0),
+        ] {
+            let mut taken = Vec::new();
+            for seed in 0..60 {
+                let group = spread_out(16, seed);
+                let largest = group.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                let mut best: Option<(f64, Vec<f32>, f32)> = None;
+                for extra in extras {
+                    let mut list: Vec<f32> = common.iter().flat_map(|number| [*number, -number]).collect();
+                    list.push(extra);
+                    list.sort_by(f32::total_cmp);
+                    list.dedup();
+                    let scale = largest / common_reach.max(extra.abs());
+                    let worth: Vec<f32> = group
+                        .iter()
+                        .map(|value| {
+                            // Of two that are as near the smaller, since that comes first.
+                            let away = |number: &f32| (f64::from(*number) - f64::from(value / scale)).abs();
+                            let nearest = list.iter().min_by(|one, other| away(one).total_cmp(&away(other)));
+                            nearest.unwrap() * scale
+                        })
+                        .collect();
+                    let lost =
+                        group.iter().zip(&worth).map(|(value, worth)| f64::from(*value) - f64::from(*worth));
+                    let lost = lost.fold(0.0, |sum, lost| sum + lost * lost);
+                    if best.as_ref().is_none_or(|(least, ..)| lost < *least) {
+                        best = Some((lost, worth, extra));
+                    }
+                }
+                let (_, worth, extra) = best.unwrap();
+                assert_eq!(values(name, &group), worth, "{name}, group {seed}");
+                taken.push(extra);
+            }
+            // Every list is somewhere the best.
+            assert!(extras.iter().all(|extra| taken.contains(extra)), "{name}: {taken:?}");
+        }
+        // What is halfway goes to the smaller number.
+        let halfway = [6.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.5, 0.0, 0.25, -0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(values("bitmod4-f32-g16", &halfway)[8..10], [0.0, -0.5]);
+    }
+
+    #[test]
+    fn a_scale_that_is_fitted_is_the_hundredth_of_the_usual_one_that_loses_the_least() {
+        let lost = |given: &[f32], worth: &[f32]| {
+            let lost = given.iter().zip(worth).map(|(value, worth)| f64::from(*value) - f64::from(*worth));
+            lost.fold(0.0, |sum, lost| sum + lost * lost)
+        };
+        let mut below = 0;
+        for seed in 0..20 {
+            let group = spread_out(32, seed);
+            let largest = group.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            let under = |hundredths: i32| -> Vec<f32> {
+                let scale = largest / 6.0 * (hundredths as f32 / 100.0);
+                group.iter().map(|value| Format::E2M1.round(value / scale) * scale).collect()
+            };
+            let best = (1..=120)
+                .min_by(|one, other| lost(&group, &under(*one)).total_cmp(&lost(&group, &under(*other))));
+            let fitted = values("e2m1-fit-g32", &group);
+            assert_eq!(fitted, under(best.unwrap()), "group {seed}");
+            below += usize::from(lost(&group, &fitted) < lost(&group, &values("e2m1-f32-g32", &group)));
+        }
+        assert!(below > 15, "only {below} of 20 groups lose less");
+    }
+
     #[test]
     fn zeros_stay_zeros_and_nothing_hides_a_nan() {
-        for name in
-            ["int4-f16-g8", "int4-f32-channel-zero", "e4m3-f32-tensor", "e2m1-e8m0-g8", "e2m1-e4m3-g8"]
-        {
+        for name in [
+            "int4-f16-g8",
+            "int4-f32-channel-zero",
+            "e4m3-f32-tensor",
+            "e2m1-e8m0-g8",
+            "e2m1-e4m3-g8",
+            "e3m0-f32-g8",
+            "int4of8-f16-g8",
+            "bitmod3-f16-g8",
+            "e2m1-fit-channel",
+        ] {
             assert_eq!(values(name, &[0.0; 16]), [0.0; 16], "{name}");
             for broken in [f32::NAN, f32::INFINITY] {
                 let mut given = [1.0; 16];

@@ -4,15 +4,21 @@
 //! huge one swallows every unit it is added to; what survives are the units that join after the place where
 //! they cancel. So the number of survivors tells how large the smallest subtree is that holds both, and that
 //! number for enough pairs gives the tree. Nothing of the kernel is known but its results.
+//!
+//! Where codes of both sides meet, a huge number changes what shares its scale. So it is found first which terms
+//! share both scales: one of them is huge where the other factor is 0, and what is left of another tells. Then the
+//! terms of each group are masked within what their codes reach, and of each group one, the others being 0, by its scale.
+//! A group whose codes leave no room for masks looks flat: its sum is exact.
 
 use std::{cmp::Ordering, num::NonZeroUsize};
 
 use super::{
-    Reduction,
+    Numerics, Reduction,
     format::Format,
     kernel::{At, Job, Kernel, Op},
     order::{Launch, Order, Rule, Shape},
-    precision::{Precision, Product, Recipe, Site, Storage},
+    precision::{CodeSums, Precision, Product, Recipe, Site, Storage},
+    quantizer::{Grid, Quantizer, Scale, Span},
     tree::Tree,
 };
 
@@ -45,15 +51,42 @@ pub enum RevealError {
 ///
 /// When the precision leaves no room for masks, or the answers fit no tree.
 pub fn reveal<K: Kernel>(kernel: &K, site: Site, launch: Launch, terms: usize) -> Result<Tree, RevealError> {
-    let (precision, at) = (kernel.numerics().precision, At::alone(site));
-    let order = kernel.numerics().order_of(Reduction::Product(at));
-    let masks =
-        Masks::new(&precision.recipe(at), order, terms).ok_or(RevealError::NoRoom { precision, terms })?;
-    let mut probes = Probes { kernel, site, launch, terms, masks };
-    if terms == 0 {
-        return Ok(Tree::node(Vec::new()));
+    let precision = kernel.numerics().precision;
+    let order = kernel.numerics().order_of(Reduction::Product(At::alone(site)));
+    let probe = Probe { kernel, site, launch, terms, recipe: precision.recipe(At::alone(site)) };
+    let tree = match (probe.recipe.code_sums(), probe.recipe.weights, probe.recipe.product) {
+        // What masks of codes leave of a matrix unit's digits was not worked out.
+        (Some(_), ..) if order.is_of_unit() => Err(None),
+        (Some(sums), Storage::Codes(weights), Product::Scaled(activations)) => {
+            probe.tree_of_codes(sums, activations, weights)
+        }
+        _ => match Masks::new(&probe.recipe, order, terms) {
+            None => Err(None),
+            Some(masks) => probe.tree(masks, &(0..terms).collect::<Vec<_>>()).map_err(Some),
+        },
+    };
+    tree.map(Tree::canonical).map_err(|error| error.unwrap_or(RevealError::NoRoom { precision, terms }))
+}
+
+impl Numerics {
+    /// The tree by which products of so many terms are added at a place: what is added exactly is one node.
+    pub fn tree(self, at: At, launch: Launch, terms: usize) -> Tree {
+        self.over_exact_sums(at, terms, |order, sums| order.tree(sums, launch))
     }
-    Ok(probes.build(&(0..terms).collect::<Vec<_>>())?.canonical())
+
+    /// What masks see of it, in canonical form.
+    pub fn tree_seen_by_masks(self, at: At, launch: Launch, terms: usize) -> Tree {
+        self.over_exact_sums(at, terms, |order, sums| order.tree_seen_by_masks(sums, launch)).canonical()
+    }
+
+    fn over_exact_sums(self, at: At, terms: usize, tree: impl Fn(Order, usize) -> Tree) -> Tree {
+        let exact = self.recipe(at).exact_terms(terms);
+        let order = self.order_of(Reduction::Product(at));
+        tree(order, terms.div_ceil(exact)).grown(&|sum| {
+            let leaves = sum * exact..terms.min((sum + 1) * exact);
+            Tree::node(leaves.map(Tree::Leaf).collect())
+        })
+    }
 }
 
 impl Order {
@@ -75,46 +108,87 @@ struct Masks {
     unit: (f32, f32),
     /// The product of the unit's factors, as the precision forms it.
     unit_product: f32,
+    /// How far from a whole number a count of them may be: a scale that is no power of two costs a little.
+    slack: f32,
 }
+
+/// The bits of a number of terms.
+fn bits(terms: usize) -> i32 {
+    (usize::BITS - terms.leading_zeros()) as i32
+}
+
+/// The exponent of the power of two that is not larger: by the bits, since a logarithm rounds up just below one; f64 holds f32's
+/// subnormals.
+fn exponent(value: f32) -> i32 {
+    (f64::from(value).to_bits() >> 52) as i32 - 1023
+}
+
+fn power(exponent: i32) -> f32 {
+    f64::from_bits(((exponent + 1023) as u64) << 52) as f32
+}
+
+fn digits(format: Format) -> i32 {
+    format.mantissa_bits() as i32 + 1
+}
+
+/// How many digits of a mask are kept where it meets another: a matrix unit keeps its own number of them, and what its sums round to
+/// is what two of them are added in.
+fn kept(recipe: &Recipe, order: Order) -> i32 {
+    match order.rule() {
+        Rule::Unit(unit) if order.shape() == Shape::Sequential => {
+            digits(unit.sum()).max(unit.digits() as i32 + 1)
+        }
+        Rule::Unit(unit) => digits(recipe.sum).max(unit.digits() as i32 + 1),
+        _ => digits(recipe.sum),
+    }
+}
+
+/// As many digits as a number has.
+fn digits_of(value: f32) -> i32 {
+    digits(Format::F32) - (value.to_bits() | 1 << f32::MANTISSA_DIGITS).trailing_zeros().min(23) as i32
+}
+
+/// The value under which a scale is 1, or the largest one beside the 1 of the whole.
+fn full(quantizer: Quantizer) -> f32 {
+    quantizer.reach() * if quantizer.scale == Scale::Nested { Format::E4M3.max_finite() } else { 1.0 }
+}
+
+/// Where counts of codes' products are taken for whole numbers.
+const SLACK: f32 = 0.125;
 
 impl Masks {
     fn new(recipe: &Recipe, order: Order, terms: usize) -> Option<Masks> {
-        // A scale that a mask has leaves nothing of the units beside it.
-        if let Storage::Codes(_) = recipe.weights {
-            return None;
-        }
-        // By the bits, since a logarithm rounds up just below a power of two; f64 holds f32's subnormals.
-        let exponent = |value: f32| (f64::from(value).to_bits() >> 52) as i32 - 1023;
-        let power = |exponent: i32| f64::from_bits(((exponent + 1023) as u64) << 52) as f32;
         // Far from where f32 itself ends; L-Mul knows no subnormal numbers.
-        let largest = |format: Format| exponent(format.max_finite()).min(50);
-        let smallest = |format: Format| exponent(format.min_normal()).max(-50);
-        let digits = |format: Format| format.mantissa_bits() as i32 + 1;
-        // What of the mask is kept where both meet: a matrix unit keeps its own number of digits, and what its sums round to is
-        // what two of them are added in.
-        let kept = match order.rule() {
-            Rule::Unit(unit) if order.shape() == Shape::Sequential => {
-                digits(unit.sum()).max(unit.digits() as i32 + 1)
-            }
-            Rule::Unit(unit) => digits(recipe.sum).max(unit.digits() as i32 + 1),
-            _ => digits(recipe.sum),
+        let ends =
+            |format: Format| (exponent(format.min_normal()).max(-50), exponent(format.max_finite()).min(50));
+        let (sum, result) = (recipe.sum, recipe.result);
+        // A scale that a mask has leaves nothing of the units beside it: so all weights are alike where they are codes, and worth what
+        // they are.
+        let code = match recipe.weights {
+            Storage::Codes(Quantizer { grid: Grid::Twice { .. }, .. }) => return None,
+            Storage::Codes(quantizer) => Some(full(quantizer)),
+            _ => None,
         };
-        let (x, w, sum, result) = (recipe.activations, recipe.weights.format(), recipe.sum, recipe.result);
-        let mask = (largest(x) + largest(w)).min(exponent(sum.max_finite()) - 1);
-        let unit = (smallest(x) + smallest(w))
+        let ends_of_code = |code| (exponent(code), exponent(code));
+        let of_weights = code.map_or_else(|| ends(recipe.weights.format()), ends_of_code);
+        let ((smallest_x, largest_x), (smallest_w, largest_w)) = (ends(recipe.activations), of_weights);
+        let kept = kept(recipe, order);
+        let mask = (largest_x + largest_w).min(exponent(sum.max_finite()) - 1);
+        let unit = (smallest_x + smallest_w)
             .max(exponent(sum.min_subnormal()))
             .max(exponent(result.min_subnormal()));
         // Every number of units is exact on its way and at the end, and all of them, were they twice as large,
         // stay below half of the mask's last digit.
-        let bits = (usize::BITS - terms.leading_zeros()) as i32;
-        if bits > digits(sum).min(digits(result)).min(kept) || unit + bits + 1 >= mask - kept {
+        let own = code.map_or(0, |code| digits_of(code) - 1);
+        let bits = bits(terms);
+        if bits + own > digits(sum).min(kept) || bits > digits(result) || unit + bits + 1 >= mask - kept {
             return None;
         }
         let factors = |total: i32| {
             // Each in the range of its own format, which may be the narrower one.
-            let least = smallest(x).max(total - largest(w));
-            let first = (total / 2).clamp(least, largest(x).min(total - smallest(w)));
-            (power(first), power(total - first))
+            let least = smallest_x.max(total - largest_w);
+            let first = (total / 2).clamp(least, largest_x.min(total - smallest_w));
+            (power(first), code.unwrap_or_else(|| power(total - first)))
         };
         let unit = factors(unit);
         let unit_product = match recipe.product {
@@ -123,21 +197,190 @@ impl Masks {
             // Integers are added exactly, in no order that could show.
             Product::Int8(_) | Product::Scaled(_) => return None,
         };
-        Some(Masks { mask: factors(mask), unit, unit_product })
+        Some(Masks {
+            mask: factors(mask),
+            unit,
+            unit_product,
+            slack: if code.is_some() { SLACK } else { 0.0 },
+        })
+    }
+
+    /// Those within what codes under one scale reach, for so many terms of it.
+    fn of_codes(recipe: &Recipe, sides: [Quantizer; 2], terms: usize) -> Option<Masks> {
+        let unit = |own: Quantizer| own.grid.unit() * (full(own) / own.reach());
+        let (mask, unit) = (sides.map(full), sides.map(unit));
+        let (sum, result, bits) = (recipe.sum, recipe.result, bits(terms));
+        let (largest, smallest) = (exponent(mask[0] * mask[1]), exponent(unit[0] * unit[1]));
+        let fits = bits <= digits(sum).min(digits(result))
+            && smallest + bits + 1 < largest - digits(sum)
+            && largest < exponent(sum.max_finite())
+            && smallest >= exponent(sum.min_subnormal()).max(exponent(result.min_subnormal()))
+            && recipe.activations.round(mask[0]) == mask[0];
+        let [mask, unit] = [mask, unit].map(|[x, w]| (x, w));
+        fits.then_some(Masks { mask, unit, unit_product: unit.0 * unit.1, slack: SLACK })
+    }
+
+    /// Those by the scales of groups, for one term of each of so many.
+    fn of_groups(recipe: &Recipe, spreads: [i32; 2], groups: usize) -> Option<Masks> {
+        let needed = digits(recipe.sum) + bits(groups) + 1;
+        let x = spreads[0].min(needed);
+        let w = spreads[1].min(needed - x);
+        let fits = x + w == needed && bits(groups) <= digits(recipe.result);
+        fits.then_some(Masks {
+            mask: (power(x), power(w)),
+            unit: (1.0, 1.0),
+            unit_product: 1.0,
+            slack: SLACK,
+        })
     }
 }
 
-struct Probes<'a, K> {
+/// How many powers of two may lie between a mask and a unit in groups of their own.
+fn spread(quantizer: Quantizer, format: Format) -> i32 {
+    let of_scale = match quantizer.scale {
+        Scale::F32 | Scale::PowerBelow | Scale::PowerAbove => 60,
+        // It is chosen by what it loses, and a mask has nothing to lose.
+        Scale::Fitted => 0,
+        // Where the smaller scale keeps its digits: 448 times 2^-15 is an e4m3.
+        Scale::F16 => 14,
+        Scale::Nested => 15,
+    };
+    of_scale.min(exponent(format.max_finite()))
+}
+
+/// Something that products are asked.
+struct Probe<'a, K> {
     kernel: &'a K,
     site: Site,
     launch: Launch,
     terms: usize,
-    masks: Masks,
+    recipe: Recipe,
 }
 
-impl<K: Kernel> Probes<'_, K> {
+impl<K: Kernel> Probe<'_, K> {
+    /// The tree over these terms where all others are 0.
+    fn tree(&self, masks: Masks, among: &[usize]) -> Result<Tree, RevealError> {
+        Masked { probe: self, masks, among }.build(among)
+    }
+
+    /// The same of all terms where codes meet codes; without an error of its own where there is no room.
+    fn tree_of_codes(
+        &self,
+        sums: CodeSums,
+        activations: Quantizer,
+        weights: Quantizer,
+    ) -> Result<Tree, Option<RevealError>> {
+        let sides = [activations, weights];
+        let formats = [self.recipe.activations, Format::F32];
+        let spreads = [0, 1].map(|side| spread(sides[side], formats[side]));
+        // What shares a scale with a mask is to be seen, so the mask has to reach beyond the grid. With a zero the negative of a
+        // mask is not as far from it. Odd numbers have no 0, and what is rounded twice has no largest value that stays what it is.
+        // Limits that were measured say nothing of scales.
+        let beyond = |(own, spread): (Quantizer, i32)| exponent(own.reach() / own.grid.unit()) + 2 <= spread;
+        let odd = |own: Quantizer| matches!(own.grid, Grid::Odd(_));
+        if activations.zero
+            || sides.into_iter().any(odd)
+            || sides.iter().any(|own| matches!(own.grid, Grid::Twice { .. }))
+            || matches!(activations.span, Span::Measured(_))
+            || !sides.into_iter().zip(spreads).all(beyond)
+        {
+            return Err(None);
+        }
+        let groups = self.groups(spreads)?;
+        let flat = |group: &[usize]| Tree::node(group.iter().copied().map(Tree::Leaf).collect());
+        let tree_of = |group: &Vec<usize>| match Masks::of_codes(&self.recipe, sides, group.len()) {
+            Some(masks) => Ok(self.tree(masks, group)?),
+            None if sums == CodeSums::InOrder && group.len() > 1 => Err(None),
+            None => Ok(flat(group)),
+        };
+        let mut trees = groups.iter().map(tree_of).collect::<Result<Vec<_>, _>>()?;
+        if trees.len() < 2 {
+            return Ok(trees.pop().unwrap_or_else(|| flat(&[])));
+        }
+        // A scale that several groups share cannot tell them apart.
+        let own = [0, 1].map(|side| {
+            let finest = sides.map(|side| side.group(self.terms)).into_iter().min();
+            if Some(sides[side].group(self.terms)) == finest { spreads[side] } else { 0 }
+        });
+        let masks = Masks::of_groups(&self.recipe, own, groups.len()).ok_or(None)?;
+        let firsts: Vec<usize> = groups.iter().map(|group| group[0]).collect();
+        let outer = self.tree(masks, &firsts)?;
+        let tree =
+            |first: usize| firsts.iter().position(|own| *own == first).map(|group| trees[group].clone());
+        Ok(outer.grown(&|first| tree(first).unwrap_or(Tree::Leaf(first))))
+    }
+
+    /// The terms that share the scales of both sides, group by group.
+    fn groups(&self, spreads: [i32; 2]) -> Result<Vec<Vec<usize>>, RevealError> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut left: Vec<usize> = (0..self.terms).collect();
+        while let Some((&first, others)) = left.split_first() {
+            let mut shares = vec![true; others.len()];
+            for (side, spread) in spreads.into_iter().enumerate() {
+                let huge = if side == 0 { (power(spread), 0.0) } else { (0.0, power(spread)) };
+                let place = |other: usize, term: usize| match term {
+                    _ if term == first => huge,
+                    _ if term == other => (1.0, 1.0),
+                    _ => (0.0, 0.0),
+                };
+                let found = self.ask(others, place);
+                shares
+                    .iter_mut()
+                    .zip(found)
+                    .for_each(|(shares, found)| *shares &= (found - 1.0).abs() > SLACK);
+            }
+            let (mut group, mut apart) = (vec![first], Vec::new());
+            for (&term, shares) in others.iter().zip(shares) {
+                if shares { group.push(term) } else { apart.push(term) }
+            }
+            groups.push(group);
+            left = apart;
+        }
+        Ok(groups)
+    }
+
+    /// The sums of as many probes as there are others; `place` gives the factors of a term where one of these is asked about. As many
+    /// probes go into one call as the launch has rows, since that shape may be what decides the order.
+    fn ask(&self, others: &[usize], place: impl Fn(usize, usize) -> (f32, f32)) -> Vec<f32> {
+        let at = At::alone(self.site);
+        let rows = NonZeroUsize::new(self.launch.rows).unwrap_or(NonZeroUsize::MIN).get();
+        // A probe must not change another's scales.
+        let alone = matches!(self.recipe.weights, Storage::Codes(weights) if weights.looks_across());
+        let mut sums = Vec::with_capacity(others.len());
+        for others in others.chunks(if alone { 1 } else { rows }) {
+            // Row r and column r belong together: they are the r-th probe. Rows beyond are like the last.
+            let probe = |row: usize| others[row.min(others.len() - 1)];
+            let mut x = vec![0.0; rows * self.terms];
+            for (index, x) in x.iter_mut().enumerate() {
+                *x = place(probe(index / self.terms), index % self.terms).0;
+            }
+            let weights =
+                self.kernel.pack(at, others.len(), self.terms, &mut |column: usize, terms: &mut [f32]| {
+                    for (term, w) in terms.iter_mut().enumerate() {
+                        *w = place(probe(column), term).1;
+                    }
+                });
+            // No kernel may leave it at that: zero would be the answer of a sum that swallows nothing.
+            let mut out = vec![f32::NAN; rows * others.len()];
+            let job = Job { activations: &x, rows, weights: &weights, start: None, out: &mut out };
+            self.kernel.apply(at, self.launch, Op::Product(vec![job]));
+            sums.extend((0..others.len()).map(|probe| out[probe * others.len() + probe]));
+        }
+        sums
+    }
+}
+
+/// Terms, of which two at a time are masked.
+struct Masked<'a, K> {
+    probe: &'a Probe<'a, K>,
+    masks: Masks,
+    /// Those that are not 0.
+    among: &'a [usize],
+}
+
+impl<K: Kernel> Masked<'_, K> {
     /// The tree over these terms, the only ones below some node.
-    fn build(&mut self, terms: &[usize]) -> Result<Tree, RevealError> {
+    fn build(&self, terms: &[usize]) -> Result<Tree, RevealError> {
         let Some((&first, others)) = terms.split_first() else { return Ok(Tree::node(Vec::new())) };
         let mut sizes: Vec<_> =
             others.iter().copied().zip(self.sizes_of_common_subtrees(first, others)?).collect();
@@ -172,46 +415,23 @@ impl<K: Kernel> Probes<'_, K> {
         Ok(tree)
     }
 
-    /// For each of `others`, how many terms the smallest subtree has that holds it and `i`. As many masks go
-    /// into one call as the launch has rows, since that shape may be what decides the order.
+    /// For each of `others`, how many terms the smallest subtree has that holds it and `i`.
     fn sizes_of_common_subtrees(&self, i: usize, others: &[usize]) -> Result<Vec<usize>, RevealError> {
-        let Masks { mask, unit, unit_product } = self.masks;
-        let rows = NonZeroUsize::new(self.launch.rows).unwrap_or(NonZeroUsize::MIN).get();
-        let mut sizes = Vec::with_capacity(others.len());
-        for others in others.chunks(rows) {
-            // Row r and column r belong together: they mask i and the r-th of the others.
-            let place = |row: usize, term: usize| match others.get(row) {
-                Some(&j) if term == j => (-mask.0, mask.1),
-                Some(_) if term == i => mask,
-                _ => unit,
-            };
-            let mut x = vec![0.0; rows * self.terms];
-            for (index, x) in x.iter_mut().enumerate() {
-                *x = place(index / self.terms, index % self.terms).0;
-            }
-            let weights = self.kernel.pack(
-                At::alone(self.site),
-                others.len(),
-                self.terms,
-                &mut |column: usize, terms: &mut [f32]| {
-                    for (term, w) in terms.iter_mut().enumerate() {
-                        *w = place(column, term).1;
-                    }
-                },
-            );
-            // No kernel may leave it at that: zero would be the answer of a sum that swallows nothing.
-            let mut out = vec![f32::NAN; rows * others.len()];
-            let job = Job { activations: &x, rows, weights: &weights, start: None, out: &mut out };
-            self.kernel.apply(At::alone(self.site), self.launch, Op::Product(vec![job]));
-            for (row, &j) in others.iter().enumerate() {
-                let survivors = out[row * others.len() + row] / unit_product;
-                if survivors.fract() != 0.0 || !(0.0..self.terms as f32).contains(&survivors) {
-                    return Err(RevealError::NoTree { i, j });
-                }
-                sizes.push(self.terms - survivors as usize);
-            }
-        }
-        Ok(sizes)
+        let Masks { mask, unit, unit_product, slack } = self.masks;
+        let place = |j: usize, term: usize| match term {
+            _ if term == j => (-mask.0, mask.1),
+            _ if term == i => mask,
+            _ if self.among.binary_search(&term).is_ok() => unit,
+            _ => (0.0, 0.0),
+        };
+        let size = |(&j, sum): (&usize, f32)| {
+            let survivors = sum / unit_product;
+            let whole = survivors.round();
+            let is_count =
+                (survivors - whole).abs() <= slack && (0.0..self.among.len() as f32).contains(&whole);
+            if is_count { Ok(self.among.len() - whole as usize) } else { Err(RevealError::NoTree { i, j }) }
+        };
+        others.iter().zip(self.probe.ask(others, place)).map(size).collect()
     }
 }
 

@@ -34,6 +34,15 @@ impl Tree {
         }
     }
 
+    /// The same tree with another in place of each term.
+    #[must_use]
+    pub fn grown(self, leaf: &impl Fn(usize) -> Tree) -> Tree {
+        match self {
+            Tree::Leaf(term) => leaf(term),
+            Tree::Node(children) => Tree::Node(children.into_iter().map(|child| child.grown(leaf)).collect()),
+        }
+    }
+
     /// The same tree with the children of every node sorted by their first term: addition commutes, so trees
     /// with one canonical form give the same bits.
     pub fn canonical(self) -> Tree {

@@ -230,6 +230,21 @@ impl Unit {
         self.in_two
     }
 
+    /// What a block keeps and what it loses, for `explain`.
+    pub fn sentence(self) -> String {
+        let Unit { operands, terms, digits, sum, in_two } = self;
+        let all = if in_two {
+            format!("{terms} products of {operands} in two blocks, whose sum is added to what was there, each block")
+        } else {
+            format!("{terms} products of {operands} and the sum so far")
+        };
+        let end = match sum {
+            Format::F16 => "to the nearest f16".to_owned(),
+            sum => format!("toward zero to {sum}"),
+        };
+        format!("{all} aligned to the largest and cut off behind {digits} digits; their exact sum rounds {end}")
+    }
+
     /// What a sum begins at, if it is to begin at `start`.
     pub fn begin(self, start: f32) -> f32 {
         if self.sum == Format::F16 { self.sum.round(start) } else { start }

@@ -48,7 +48,7 @@ impl Codes {
     /// The rows before a group's codes: of its scale, and of its zero.
     fn rows_before(&self) -> usize {
         let scale = if self.quantizer.is_whole() { 0 } else { self.quantizer.scale_bytes() };
-        scale + usize::from(self.quantizer.zero)
+        scale + usize::from(self.quantizer.has_byte())
     }
 
     /// The rows of so many terms' codes.
@@ -80,7 +80,8 @@ impl Codes {
         if rows > self.rows.len() {
             self.rows.resize(rows, ByteRow::zeroed());
         }
-        let Quantizer { grid, scale, zero: has_zero, .. } = self.quantizer;
+        let Quantizer { grid, scale, .. } = self.quantizer;
+        let has_byte = self.quantizer.has_byte();
         let (group, bits) = (self.group(), grid.bits() as usize);
         let groups = output.codes.chunks(group).zip(output.zeros.iter().zip(&output.scales));
         for (index, (codes, (&zero, &worth))) in groups.enumerate() {
@@ -89,19 +90,24 @@ impl Codes {
             let (before, own) = self.rows[first..].split_at_mut(rows_before);
             let scale = match scale {
                 _ if self.quantizer.is_whole() => 0,
-                Scale::F32 => worth.to_bits(),
+                Scale::F32 | Scale::Fitted => worth.to_bits(),
                 Scale::F16 => Format::F16.encode(worth),
                 Scale::PowerBelow | Scale::PowerAbove => encode_power(worth),
                 Scale::Nested => Format::E4M3.encode(worth),
             }
             .to_le_bytes();
-            let zero_byte = has_zero.then_some(zero as u8);
-            let shared = scale[..before.len() - usize::from(has_zero)].iter().copied().chain(zero_byte);
+            let byte = match grid {
+                Grid::Lists(_) => grid.extras().iter().position(|extra| *extra == zero).unwrap_or(0) as u8,
+                _ => zero as u8,
+            };
+            let byte = has_byte.then_some(byte);
+            let shared = scale[..before.len() - usize::from(has_byte)].iter().copied().chain(byte);
             before.iter_mut().zip(shared).for_each(|(row, byte)| row.0[lane] = byte);
             for (unit, codes) in own.chunks_mut(bits).zip(codes.chunks(UNIT)) {
                 for (term, &code) in codes.iter().enumerate() {
                     // A float keeps the sign of its zero.
-                    let code = if let Grid::Integers(_) = grid { code + zero } else { code };
+                    let counted = matches!(grid, Grid::Integers(_) | Grid::Twice { .. });
+                    let code = if counted { code + zero } else { code };
                     put(unit, lane, term, bits, grid.encode(code));
                 }
             }
@@ -186,7 +192,7 @@ impl Codes {
         }
         let row = |at: usize| move |lane: usize| u32::from(rows[at].0[lane]);
         match self.quantizer.scale {
-            Scale::F32 => all(move |lane| {
+            Scale::F32 | Scale::Fitted => all(move |lane| {
                 f32::from_bits(row(0)(lane) | row(1)(lane) << 8 | row(2)(lane) << 16 | row(3)(lane) << 24)
             }),
             Scale::F16 => all(move |lane| Format::F16.decode(row(0)(lane) | row(1)(lane) << 8)),
@@ -219,11 +225,12 @@ impl Codes {
             };
         }
         match self.quantizer.grid {
-            Grid::Integers(bits) => {
+            Grid::Integers(bits) | Grid::Twice { bits, .. } => {
                 widths!(Whole::<1>::from, -(1 << (bits - 1)); 2 3 4 5 6 7 8)
             }
             Grid::Odd(bits) => widths!(Whole::<2>::from, 1 - (1 << bits); 1 2 3 4 5 6 7),
-            Grid::Floats(format) => widths!(Floats, Lanes::of(format); 4 5 6 7 8),
+            Grid::Floats(format) => widths!(Floats, Lanes::of(format); 3 4 5 6 7 8),
+            Grid::Lists(bits) => widths!(Listed::of, (self.quantizer.grid, bits); 3 4),
         }
     }
 }
@@ -344,6 +351,31 @@ impl Worth for Floats {
     }
 }
 
+/// The value of a float, but of negative zero: the extra number of its group.
+#[derive(Clone, Copy)]
+struct Listed {
+    common: Lanes,
+    extra: u32,
+}
+
+impl Listed {
+    fn of((grid, bits): (Grid, u8)) -> Listed {
+        Listed { common: Lanes::of(grid.common()), extra: 1 << (bits - 1) }
+    }
+}
+
+impl Worth for Listed {
+    #[inline(always)]
+    fn origin(self) -> f32 {
+        0.0
+    }
+
+    #[inline(always)]
+    fn of(self, code: u32, origin: f32) -> f32 {
+        if code == self.extra { origin } else { self.common.number(code) }
+    }
+}
+
 /// Some terms of panels, one after the other.
 struct Terms<'a, G, const BITS: usize, const P: usize> {
     codes: &'a Codes,
@@ -409,6 +441,9 @@ impl<G: Worth> Shared<G> {
         let origins = if codes.quantizer.zero {
             let zeros = &rows[codes.rows_before() - 1];
             all(|lane| UNITS + f32::from(zeros.0[lane]))
+        } else if let Grid::Lists(_) = codes.quantizer.grid {
+            let (which, extras) = (&rows[codes.rows_before() - 1], codes.quantizer.grid.extras());
+            all(|lane| extras[usize::from(which.0[lane] & 3)])
         } else {
             FloatRow([grid.origin(); PANEL])
         };
@@ -481,7 +516,7 @@ mod tests {
     use super::*;
     use crate::numerics::quantizer::Side;
 
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 24] = [
         "int2-f32-channel",
         "int3-f16-g24",
         "int4-f16-g128",
@@ -499,6 +534,13 @@ mod tests {
         "e3m3-f16-channel",
         "e4m3-f32-channel",
         "e5m2-e8m0-g8",
+        "e2m0-f32-channel",
+        "e4m0-f16-g16",
+        "int4of8-f16-g24",
+        "bitmod3-f16-g16",
+        "bitmod4-f32-channel",
+        "bitmod4-e8m0up-g8",
+        "e2m1-fit-g16",
     ];
 
     fn values(columns: usize, depth: usize) -> Vec<Vec<f32>> {

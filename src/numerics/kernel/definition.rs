@@ -9,7 +9,7 @@ use crate::numerics::{
     functions::Called,
     order::{Adder, Launch, Order, Rule, Schedule},
     parallel::{Parallel, Reduce, Way},
-    precision::{CodeSums, Precision, Product, Recipe, Site, Storage},
+    precision::{CodeSums, Elementwise, Precision, Product, Recipe, Site, Storage},
     product::{Threshold, outlier_columns, outlier_weight, quantize_int8, rescale_codes, rescale_int8},
     quantizer::{Quantized, Quantizer},
 };
@@ -108,7 +108,11 @@ impl Kernel for Definition {
     fn apply(&self, at: At, launch: Launch, op: Op<'_, Plain>) {
         op.check();
         let precision = self.numerics.precision();
-        let (format, order) = (precision.activations(at), self.numerics.order_of(Reduction::Row));
+        let Elementwise { product: lmul, result: format } = precision.elementwise(at);
+        let order = self.numerics.order_of(Reduction::Row);
+        // A product of two values, on its own and as a term of a sum.
+        let times = |x: f32, y: f32| lmul.map_or(x * y, |lmul| lmul.times(x, y));
+        let square = |x: f32| lmul.map_or((x, x), |lmul| (lmul.times(x, x), 1.0));
         let functions = self.numerics.functions();
         match op {
             Op::Product(jobs) => {
@@ -127,10 +131,10 @@ impl Kernel for Definition {
             Op::Norm { rows, weight, epsilon, out } => {
                 let width = weight.len().max(1);
                 for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                    let squares = sum_of_products(order, launch, width, |term| (row[term], row[term]));
+                    let squares = sum_of_products(order, launch, width, |term| square(row[term]));
                     let scale = functions.of(Called::Rsqrt, squares / width as f32 + epsilon);
                     for ((out, x), weight) in out.iter_mut().zip(row).zip(weight) {
-                        *out = format.round(weight * format.round(x * scale));
+                        *out = format.round(times(*weight, format.round(times(*x, scale))));
                     }
                 }
             }
@@ -141,7 +145,7 @@ impl Kernel for Definition {
                     let visible = &mut terms[seen.start..];
                     let mut largest = f32::NEG_INFINITY;
                     for score in visible.iter_mut() {
-                        *score = format.round(scale * *score);
+                        *score = format.round(times(scale, *score));
                         largest = largest.max(*score);
                     }
                     for score in visible.iter_mut() {
@@ -163,8 +167,8 @@ impl Kernel for Definition {
                             first.iter_mut().zip(second).zip(&turn.cos).zip(&turn.sin)
                         {
                             let (x, y) = (*first, *second);
-                            *first = format.round(x * cos - y * sin);
-                            *second = format.round(y * cos + x * sin);
+                            *first = format.round(times(x, *cos) - times(y, *sin));
+                            *second = format.round(times(y, *cos) + times(x, *sin));
                         }
                     }
                 }
@@ -174,7 +178,7 @@ impl Kernel for Definition {
                 for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
                     let (gate, up) = row.split_at(width);
                     for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                        *out = format.round(format.round(activation.apply(functions, gate)) * up);
+                        *out = format.round(times(format.round(activation.apply(functions, gate)), *up));
                     }
                 }
             }

@@ -22,7 +22,7 @@ use crate::numerics::{
     functions::Called,
     order::{Launch, Order, Rule, Shape},
     parallel::{Parallel, Reduce, Way},
-    precision::{Product, Recipe},
+    precision::{Elementwise, Product, Recipe},
     product::{LMul, Variant},
     rotary::Turn,
 };
@@ -225,7 +225,7 @@ impl Fast {
 
     fn norm(
         &self,
-        format: Format,
+        by: Elementwise,
         launch: Launch,
         rows: &[f32],
         weight: &[f32],
@@ -238,21 +238,27 @@ impl Fast {
         let shares = rows.chunks(share * width).zip(out.chunks_mut(share * width));
         self.in_shares(shares, |(rows, out)| {
             for (rows, out) in rows.chunks(TOGETHER * width).zip(out.chunks_mut(TOGETHER * width)) {
+                let squares: Option<Vec<f32>> =
+                    by.product.map(|lmul| rows.iter().map(|&x| lmul.times(x, x)).collect());
+                let (terms, added) = match &squares {
+                    Some(squares) => (Terms::Values, squares.as_slice()),
+                    None => (Terms::Squares, rows),
+                };
                 let mut each: [&[f32]; TOGETHER] = [&[]; TOGETHER];
-                each.iter_mut().zip(rows.chunks_exact(width)).for_each(|(each, row)| *each = row);
+                each.iter_mut().zip(added.chunks_exact(width)).for_each(|(each, row)| *each = row);
                 let each = &each[..rows.len() / width];
-                let mut scales = sums.of(Terms::Squares, each);
+                let mut scales = sums.of(terms, each);
                 for scale in &mut scales[..each.len()] {
                     *scale = self.numerics.functions().of(Called::Rsqrt, *scale / width as f32 + epsilon);
                 }
-                rounded(self.isa, format, Normed { rows, scales: &scales, weight, out });
+                rounded(self.isa, by, Normed { rows, scales: &scales, weight, out });
             }
         });
     }
 
     fn softmax(
         &self,
-        format: Format,
+        by: Elementwise,
         launch: Launch,
         scores: &mut [f32],
         width: usize,
@@ -273,47 +279,47 @@ impl Fast {
                     for &row in rows {
                         let (before, visible) = scores[row * width..][..end].split_at_mut(seen[row].start);
                         before.fill(0.0);
-                        rounded(self.isa, format, Scaled { values: visible, scale });
+                        rounded(self.isa, by, Scaled { values: visible, scale });
                         self.isa.dispatch(Exponentials { functions, values: visible });
                     }
                     let mut each: [&[f32]; TOGETHER] = [&[]; TOGETHER];
                     each.iter_mut().zip(rows).for_each(|(each, row)| *each = &scores[row * width..][..end]);
                     let sums = sums.of(Terms::Values, &each[..rows.len()]);
-                    for (&row, &by) in rows.iter().zip(&sums) {
+                    for (&row, &sum) in rows.iter().zip(&sums) {
                         let values = &mut scores[row * width..][seen[row].clone()];
-                        rounded(self.isa, format, Divided { values, by });
+                        rounded(self.isa, by, Divided { values, by: sum });
                     }
                 }
             }
         });
     }
 
-    fn rotate(&self, format: Format, values: &mut [f32], heads: usize, turns: &[&Turn]) {
+    fn rotate(&self, by: Elementwise, values: &mut [f32], heads: usize, turns: &[&Turn]) {
         let half = pairs(turns);
         let turns: Vec<_> = turns.iter().map(|turn| turn.by(self.numerics.functions())).collect();
         let share = self.share_of(turns.len(), values.len());
         let shares = values.chunks_mut((share * heads * 2 * half).max(1)).zip(turns.chunks(share));
-        self.in_shares(shares, |(values, turns)| rounded(self.isa, format, Turned { values, heads, turns }));
+        self.in_shares(shares, |(values, turns)| rounded(self.isa, by, Turned { values, heads, turns }));
     }
 
-    fn gate(&self, format: Format, activation: Activation, gate_up: &[f32], width: usize, out: &mut [f32]) {
+    fn gate(&self, by: Elementwise, activation: Activation, gate_up: &[f32], width: usize, out: &mut [f32]) {
         let (width, functions) = (width.max(1), self.numerics.functions());
         let share = self.share_of(out.len() / width, COST_OF_EXP * out.len());
         let shares = gate_up.chunks(share * 2 * width).zip(out.chunks_mut(share * width));
         self.in_shares(shares, |(gate_up, out)| {
             for (row, values) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
-                let (gate, by) = row.split_at(width);
+                let (gate, up) = row.split_at(width);
                 values.copy_from_slice(gate);
                 self.isa.dispatch(Activated { activation, functions, values });
-                rounded(self.isa, format, Gated { values, by });
+                rounded(self.isa, by, Gated { values, by: up });
             }
         });
     }
 
-    fn add(&self, format: Format, stream: &mut [f32], update: &[f32]) {
+    fn add(&self, by: Elementwise, stream: &mut [f32], update: &[f32]) {
         let share = self.share_of(stream.len(), stream.len());
         self.in_shares(stream.chunks_mut(share).zip(update.chunks(share)), |(values, update)| {
-            rounded(self.isa, format, Updated { values, update });
+            rounded(self.isa, by, Updated { values, update });
         });
     }
 }
@@ -347,7 +353,7 @@ impl Kernel for Fast {
 
     fn apply(&self, at: At, launch: Launch, op: Op<'_, Packed>) {
         op.check();
-        let format = self.numerics.precision().activations(at);
+        let by = self.numerics.precision().elementwise(at);
         match op {
             Op::Product(jobs) => {
                 let recipe = self.recipe(at);
@@ -361,16 +367,16 @@ impl Kernel for Fast {
             }
             Op::Lookup { table, columns, out } => self.lookup(at, table, columns, out),
             Op::Norm { rows, weight, epsilon, out } => {
-                self.norm(format, launch, rows, weight, epsilon, out);
+                self.norm(by, launch, rows, weight, epsilon, out);
             }
             Op::Softmax { scores, width, seen, scale } => {
-                self.softmax(format, launch, scores, width, seen, scale);
+                self.softmax(by, launch, scores, width, seen, scale);
             }
-            Op::Rotate { values, heads, turns } => self.rotate(format, values, heads, turns),
+            Op::Rotate { values, heads, turns } => self.rotate(by, values, heads, turns),
             Op::Gate { activation, gate_up, width, out } => {
-                self.gate(format, activation, gate_up, width, out);
+                self.gate(by, activation, gate_up, width, out);
             }
-            Op::Add { stream, update } => self.add(format, stream, update),
+            Op::Add { stream, update } => self.add(by, stream, update),
         }
     }
 }

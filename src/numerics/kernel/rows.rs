@@ -20,6 +20,7 @@ use crate::numerics::{
     format::{Format, Lanes, Rounding},
     functions::{Called, Functions},
     order::{Adder, Leaves, Rule, Schedule, tree_of_leaves},
+    precision::Elementwise,
     rotary::Turn,
 };
 
@@ -263,17 +264,23 @@ impl WithSimd for WideSum<'_> {
 
 /// Something to do with values that round to a format.
 pub(super) trait Rounded {
-    /// Does it, given the rounding.
-    fn with(self, round: impl Fn(f32) -> f32 + Copy);
+    /// Does it, given the rounding, and how two values are multiplied.
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, times: impl Fn(f32, f32) -> f32 + Copy);
 }
 
-/// Does something on the vectors of an instruction set, rounding to a format.
-pub(super) fn rounded(isa: Isa, format: Format, work: impl Rounded) {
-    isa.dispatch(RoundedTo { format, work });
+/// Does something on the vectors of an instruction set, as values are multiplied and rounded there.
+pub(super) fn rounded(isa: Isa, values: Elementwise, work: impl Rounded) {
+    isa.dispatch(RoundedTo { values, work });
+}
+
+/// As two f32 are multiplied.
+#[inline(always)]
+fn times(x: f32, y: f32) -> f32 {
+    x * y
 }
 
 struct RoundedTo<W> {
-    format: Format,
+    values: Elementwise,
     work: W,
 }
 
@@ -282,24 +289,35 @@ impl<W: Rounded> WithSimd for RoundedTo<W> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let format = self.format;
+        let Elementwise { product, result: format } = self.values;
         // What is a constant in its loop takes fewer instructions.
         match format {
-            Format::F32 => self.work.with(canonical),
+            Format::F32 => match product {
+                None => self.work.with(canonical, times),
+                Some(lmul) => self.work.with(
+                    canonical,
+                    #[inline(always)]
+                    move |x, y| lmul.times(x, y),
+                ),
+            },
+            _ if product.is_some() => unreachable!("what L-Mul multiplies stays f32"),
             Format::BF16 => self.work.with(
                 #[inline(always)]
                 |x| const { Lanes::of(Format::BF16) }.round(x),
+                times,
             ),
             _ if format.rounding() == Rounding::NearestEven => {
                 let lanes = Lanes::of(format);
                 self.work.with(
                     #[inline(always)]
                     move |x| lanes.round(x),
+                    times,
                 );
             }
             _ => self.work.with(
                 #[inline(always)]
                 move |x| format.round(x),
+                times,
             ),
         }
     }
@@ -315,12 +333,12 @@ pub(super) struct Normed<'a> {
 
 impl Rounded for Normed<'_> {
     #[inline(always)]
-    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, times: impl Fn(f32, f32) -> f32 + Copy) {
         let width = self.weight.len();
         let rows = self.rows.chunks_exact(width).zip(self.out.chunks_exact_mut(width));
         for ((row, out), scale) in rows.zip(self.scales) {
             for ((out, x), weight) in out.iter_mut().zip(row).zip(self.weight) {
-                *out = round(weight * round(x * scale));
+                *out = round(times(*weight, round(times(*x, *scale))));
             }
         }
     }
@@ -334,8 +352,8 @@ pub(super) struct Scaled<'a> {
 
 impl Rounded for Scaled<'_> {
     #[inline(always)]
-    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
-        self.values.iter_mut().for_each(|value| *value = round(self.scale * *value));
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, times: impl Fn(f32, f32) -> f32 + Copy) {
+        self.values.iter_mut().for_each(|value| *value = round(times(self.scale, *value)));
     }
 }
 
@@ -347,7 +365,7 @@ pub(super) struct Divided<'a> {
 
 impl Rounded for Divided<'_> {
     #[inline(always)]
-    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, _: impl Fn(f32, f32) -> f32 + Copy) {
         self.values.iter_mut().for_each(|value| *value = round(*value / self.by));
     }
 }
@@ -385,7 +403,7 @@ pub(super) struct Turned<'a> {
 
 impl Rounded for Turned<'_> {
     #[inline(always)]
-    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, times: impl Fn(f32, f32) -> f32 + Copy) {
         let token = self.values.len() / self.turns.len().max(1);
         for (token, turn) in self.values.chunks_exact_mut(token.max(1)).zip(self.turns) {
             for head in token.chunks_exact_mut(token.len() / self.heads) {
@@ -394,8 +412,8 @@ impl Rounded for Turned<'_> {
                     first.iter_mut().zip(second).zip(&turn.cos).zip(&turn.sin)
                 {
                     let (x, y) = (*first, *second);
-                    *first = round(x * cos - y * sin);
-                    *second = round(y * cos + x * sin);
+                    *first = round(times(x, *cos) - times(y, *sin));
+                    *second = round(times(y, *cos) + times(x, *sin));
                 }
             }
         }
@@ -426,8 +444,8 @@ pub(super) struct Gated<'a> {
 
 impl Rounded for Gated<'_> {
     #[inline(always)]
-    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
-        self.values.iter_mut().zip(self.by).for_each(|(value, by)| *value = round(round(*value) * by));
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, times: impl Fn(f32, f32) -> f32 + Copy) {
+        self.values.iter_mut().zip(self.by).for_each(|(value, by)| *value = round(times(round(*value), *by)));
     }
 }
 
@@ -449,7 +467,7 @@ pub(super) struct Updated<'a> {
 
 impl Rounded for Updated<'_> {
     #[inline(always)]
-    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, _: impl Fn(f32, f32) -> f32 + Copy) {
         self.values.iter_mut().zip(self.update).for_each(|(value, update)| *value = round(*value + update));
     }
 }

@@ -172,7 +172,7 @@ impl GroupRows {
             Scale::PowerBelow | Scale::PowerAbove => 0,
             Scale::Nested => Format::E4M3.mantissa_bits() + 1,
             Scale::F16 => Format::F16.mantissa_bits() + 1,
-            Scale::F32 => Format::F32.mantissa_bits() + 1,
+            Scale::F32 | Scale::Fitted => Format::F32.mantissa_bits() + 1,
         };
         let scaled_bits = bits + scale_bits(quantizer) + scale_bits(weights);
         let narrow = bits <= f32::MANTISSA_DIGITS;

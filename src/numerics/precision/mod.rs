@@ -40,7 +40,7 @@ pub enum Precision {
     /// IEEE half everywhere, running sums too.
     Fp16Acc16,
     /// Weights in bfloat16, all that is computed in f32.
-    LayerCast,
+    LayerCast(Stored),
     /// Operands of products rounded to 10 mantissa bits, all else in f32.
     Tf32,
     /// A minifloat everywhere, sums in f32.
@@ -74,7 +74,7 @@ pub struct Summed {
 enum Floats {
     Bf16,
     Fp16,
-    LayerCast,
+    LayerCast(Stored),
     Tf32,
     Minifloat(Format),
 }
@@ -85,7 +85,7 @@ impl Summed {
         match self.floats {
             Floats::Bf16 => Precision::Bf16,
             Floats::Fp16 => Precision::Fp16,
-            Floats::LayerCast => Precision::LayerCast,
+            Floats::LayerCast(stored) => Precision::LayerCast(stored),
             Floats::Tf32 => Precision::Tf32,
             Floats::Minifloat(format) => Precision::Minifloat(format),
         }
@@ -99,11 +99,30 @@ pub enum Scope {
     Attention,
     /// The products with weights.
     Linear,
-    /// All of them.
+    /// Both.
     All,
+    /// Those of two values, too, which stand between the products of matrices.
+    Everything,
 }
 
-named! { Scope, "scope": Attention = "attention", Linear = "linear", All = "all" }
+named! {
+    Scope, "scope":
+    Attention = "attention",
+    Linear = "linear",
+    All = "all",
+    Everything = "everything",
+}
+
+/// What LayerCast stores in bfloat16; the rest stays as the model's file has it, in f32.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stored {
+    /// Everything: the table, the head and the weights of norms, too.
+    All,
+    /// The products of layers, with their biases, as the paper has it.
+    Layers,
+}
+
+named! { Stored, "scope": All = "all", Layers = "layers" }
 
 /// How the terms of a sum come about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -208,18 +227,40 @@ impl Recipe {
         }
     }
 
+    /// How many of so many terms are added exactly, one after the other, before their sums are added in the order's way.
+    pub fn exact_terms(&self, terms: usize) -> usize {
+        let all = terms.max(1);
+        match (self.code_sums(), self.weights, self.product) {
+            (Some(CodeSums::Groups), Storage::Codes(weights), Product::Scaled(activations)) => {
+                weights.group(terms).min(activations.group(terms))
+            }
+            (Some(CodeSums::Exact), ..) | (None, _, Product::Int8(_)) => all,
+            _ => 1,
+        }
+    }
+
     /// How the sums of codes are formed; none where a product is one of values.
     pub fn code_sums(&self) -> Option<CodeSums> {
         let (Storage::Codes(weights), Product::Scaled(activations)) = (self.weights, self.product) else {
             return None;
         };
-        let floats = [weights, activations].iter().any(|one| matches!(one.grid, Grid::Floats(_)));
+        let floats =
+            [weights, activations].iter().any(|one| matches!(one.grid, Grid::Floats(_) | Grid::Lists(_)));
         Some(match weights.is_whole() && activations.is_whole() {
             true if floats => CodeSums::InOrder,
             true => CodeSums::Exact,
             false => CodeSums::Groups,
         })
     }
+}
+
+/// What happens to values one by one, between the products of matrices: in norms, softmax, rotations and gates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elementwise {
+    /// How two values are multiplied, if not as two f32 are.
+    pub product: Option<LMul>,
+    /// What a value rounds to when it is handed on.
+    pub result: Format,
 }
 
 /// How sums of products of codes are formed.
@@ -314,9 +355,10 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
     PrecisionEntry {
         name: "layercast",
         sentence: "weights stored in bfloat16 and widened layer by layer, everything computed in f32",
-        rounds: "weights to bf16, once; each multiply-add to f32, and with sum= to that too",
-        parameters: &[SUM],
-        example: Precision::LayerCast,
+        rounds: "weights to bf16, once, with scope=layers those of layers' products alone; each multiply-add to f32, and with sum= \
+                 to that too",
+        parameters: &["scope=all|layers", SUM],
+        example: Precision::LayerCast(Stored::All),
     },
     PrecisionEntry {
         name: "tf32",
@@ -353,7 +395,7 @@ pub const PRECISIONS: &[PrecisionEntry] = &[
         name: "lmul",
         sentence: "L-Mul: a product is one integer addition of the f32 words, less 0x3f780000",
         rounds: "inputs to m mantissa bits if m is given; the product as it falls; each addition to f32",
-        parameters: &["m=1..23", "scope=attention|linear|all", "variant=bits|formula"],
+        parameters: &["m=1..23", "scope=attention|linear|all|everything", "variant=bits|formula"],
         example: Precision::LMul { product: LMul::PUBLISHED, scope: Scope::All },
     },
     PrecisionEntry {
@@ -490,7 +532,7 @@ impl Precision {
             (Precision::Fp16, Format::F16) => return Some(Precision::Fp16Acc16),
             (Precision::Bf16, _) => Floats::Bf16,
             (Precision::Fp16, _) => Floats::Fp16,
-            (Precision::LayerCast, _) => Floats::LayerCast,
+            (Precision::LayerCast(stored), _) => Floats::LayerCast(stored),
             (Precision::Tf32, _) => Floats::Tf32,
             (Precision::Minifloat(format), _) => Floats::Minifloat(format),
             (Precision::Scaled(own), _) => return Some(Precision::Scaled(Scaled { sum, ..own })),
@@ -573,10 +615,10 @@ impl Precision {
             Precision::Bf16Acc16 => Recipe { sum: Format::BF16, ..uniform(Format::BF16) },
             Precision::Fp16 => uniform(Format::F16),
             Precision::Fp16Acc16 => Recipe { sum: Format::F16, ..uniform(Format::F16) },
-            Precision::LayerCast if linear => {
+            Precision::LayerCast(stored) if stored == Stored::All && linear || site == Site::Linear => {
                 Recipe { weights: Storage::Values(Format::BF16), ..uniform(Format::F32) }
             }
-            Precision::LayerCast => uniform(Format::F32),
+            Precision::LayerCast(_) => uniform(Format::F32),
             // What is read from it is not a factor of a product.
             Precision::Tf32 if site == Site::Table => uniform(Format::F32),
             Precision::Tf32 => Recipe {
@@ -593,7 +635,7 @@ impl Precision {
             Precision::LMul { product, scope } => {
                 let inside = match scope {
                     _ if site == Site::Table => false,
-                    Scope::All => true,
+                    Scope::All | Scope::Everything => true,
                     Scope::Linear => linear,
                     Scope::Attention => !linear,
                 };
@@ -621,16 +663,32 @@ impl Precision {
         }
     }
 
-    /// What the values that this place hands on round to: those of norms, softmax, gates and the residual stream, as those
-    /// of the linear layers.
+    /// What this place does to values one by one. Those of norms, softmax, gates and the residual stream round to what those of
+    /// the linear layers do.
+    pub fn elementwise(self, at: At) -> Elementwise {
+        let own = self.at(at);
+        let product = match own {
+            Precision::LMul { product, scope: Scope::Everything } => Some(product),
+            _ => None,
+        };
+        let Recipe { result, .. } = own.recipe(At::alone(Site::Linear));
+        Elementwise { product, result }
+    }
+
+    /// What the values that this place hands on round to.
     pub fn activations(self, at: At) -> Format {
-        let Recipe { result, .. } = self.at(at).recipe(At::alone(Site::Linear));
-        result
+        self.elementwise(at).result
     }
 
     /// What the small vectors of a place are stored in: the weights of its norm, the biases of its product.
     pub fn vectors(self, at: At) -> Format {
-        self.at(at).recipe(At::alone(Site::Table)).weights.format()
+        let own = self.at(at);
+        // A bias goes with the weights of its product.
+        let site = match own.with_sums_in_f32() {
+            Precision::LayerCast(Stored::Layers) if Step::PRODUCTS.contains(&at.step) => Site::Linear,
+            _ => Site::Table,
+        };
+        own.recipe(At::alone(site)).weights.format()
     }
 
     /// Where a checkpoint ties its embedding to its head: can one matrix, packed for the head, be both? Otherwise the
@@ -668,6 +726,7 @@ mod tests {
             ("layercast", Format::BF16),
             ("tf32", Format::F32),
             ("layercast:sum=e8m13", Format::BF16),
+            ("layercast:scope=layers", Format::F32),
             ("cast:e4m3", Format::E4M3),
             ("cast:e5m2", Format::E5M2),
             ("cast:e3m4", Format::E3M4),
@@ -695,7 +754,15 @@ mod tests {
 
     #[test]
     fn a_format_of_sums_is_all_that_it_changes() {
-        for name in ["bf16", "fp16", "layercast", "tf32", "cast:e4m3", "cast:e3m2,round=zero"] {
+        for name in [
+            "bf16",
+            "fp16",
+            "layercast",
+            "layercast:scope=layers",
+            "tf32",
+            "cast:e4m3",
+            "cast:e3m2,round=zero",
+        ] {
             let plain: Precision = name.parse().unwrap();
             let sum = Format::minifloat(6, 9).unwrap();
             let summed = plain.with_sum(sum).unwrap();
@@ -707,6 +774,49 @@ mod tests {
         }
         for name in ["fp32", "gguf", "bf16-acc16", "fp16-acc16", "lmul", "int8"] {
             assert_eq!(name.parse::<Precision>().unwrap().with_sum(Format::BF16), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_scope_of_layers_stores_their_products_and_biases_in_bfloat16_and_nothing_else() {
+        for name in ["layercast:scope=layers", "layercast:scope=layers,sum=e8m13"] {
+            let (own, all): (Precision, Precision) =
+                (name.parse().unwrap(), name.replace("scope=layers", "scope=all").parse().unwrap());
+            let fp32 = own.recipe(At::alone(Site::Attention));
+            for (layer, step) in Step::ALL.iter().map(|step| (step.is_of_layer().then_some(0), *step)) {
+                let at = At { layer, step };
+                let is_product = Step::PRODUCTS.contains(&step);
+                let vectors = if is_product { Format::BF16 } else { Format::F32 };
+                assert_eq!((own.vectors(at), all.vectors(at)), (vectors, Format::BF16), "{name} {at}");
+                if is_product {
+                    assert_eq!(own.recipe(at), all.recipe(at), "{name} {at}");
+                } else if at.site() != Site::Linear {
+                    assert_eq!(own.recipe(at), fp32, "{name} {at}");
+                }
+            }
+            assert!(own.head_is_table());
+        }
+    }
+
+    #[test]
+    fn everything_is_all_and_the_products_of_two_values() {
+        for parameters in ["", "m=3,", "m=5,variant=formula,"] {
+            let [all, everything, fp32] = [
+                format!("lmul:{parameters}scope=all"),
+                format!("lmul:{parameters}scope=everything"),
+                "fp32".to_owned(),
+            ]
+            .map(|name| name.parse::<Precision>().unwrap());
+            for site in [Site::Linear, Site::Attention, Site::Head, Site::Table].map(At::alone) {
+                assert_eq!(everything.recipe(site), all.recipe(site));
+            }
+            let Precision::LMul { product, .. } = everything else { unreachable!("it was made so") };
+            let at = At::layer(0, Step::Gate);
+            assert_eq!(all.elementwise(at), fp32.elementwise(at));
+            assert_eq!(
+                everything.elementwise(at),
+                Elementwise { product: Some(product), ..all.elementwise(at) }
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    ANY, CAST, MAP, PRECISIONS, Precision, PrecisionEntry, QUANTIZER, SCALED, Scaled, Scope,
+    ANY, CAST, MAP, PRECISIONS, Precision, PrecisionEntry, QUANTIZER, SCALED, Scaled, Scope, Stored,
     calibration::{CALIBRATION, Calibration, CalibrationError},
     map::{self, MapError},
     scaled::COMPUTE,
@@ -217,6 +217,9 @@ impl Precision {
                     parameters.push("subnormal=no".to_owned());
                 }
             }
+            Precision::LayerCast(stored) if stored != Stored::All => {
+                parameters.push(format!("scope={stored}"));
+            }
             Precision::LMul { product, scope } => {
                 if let Some(bits) = product.mantissa() {
                     parameters.push(format!("m={bits}"));
@@ -297,13 +300,17 @@ impl Precision {
             (Precision::Minifloat(format), "subnormal") => {
                 Precision::Minifloat(format.with_subnormals(yes_or_no()?))
             }
+            (Precision::LayerCast(_), "scope") => {
+                Precision::LayerCast(value.parse().map_err(|_| wrong("`all` or `layers`"))?)
+            }
             (Precision::LMul { product, scope }, "m") => {
                 let product = value.parse().ok().and_then(|bits| product.with_mantissa(bits));
                 let product = product.ok_or_else(|| wrong("a number of mantissa bits from 1 to 23"))?;
                 Precision::LMul { product, scope }
             }
             (Precision::LMul { product, .. }, "scope") => {
-                let scope = value.parse().map_err(|_| wrong("`attention`, `linear` or `all`"))?;
+                let scope =
+                    value.parse().map_err(|_| wrong("`attention`, `linear`, `all` or `everything`"))?;
                 Precision::LMul { product, scope }
             }
             (Precision::LMul { mut product, scope }, "variant") => {
@@ -358,6 +365,7 @@ mod tests {
         let more = [
             "lmul:m=4,scope=attention",
             "lmul:scope=linear",
+            "lmul:scope=everything",
             "lmul:m=7,scope=attention,variant=formula",
             "int8:threshold=4.5",
             "cast:e2m1",
@@ -381,6 +389,8 @@ mod tests {
             "bf16:sum=e8m7",
             "fp16:sum=bf16",
             "layercast:sum=e8m23",
+            "layercast:scope=layers",
+            "layercast:scope=layers,sum=e8m13",
             "tf32:sum=e2m1",
         ];
         let examples = PRECISIONS.iter().map(|entry| entry.example);
@@ -394,6 +404,8 @@ mod tests {
         let name = |text: &str| text.parse::<Precision>().unwrap().to_string();
         assert_eq!(name("lmul:scope=attention,m=4"), "lmul:m=4,scope=attention");
         assert_eq!(name("lmul:m=23,scope=all,variant=bits"), "lmul");
+        assert_eq!(name("layercast:sum=e8m13,scope=layers"), "layercast:scope=layers,sum=e8m13");
+        assert_eq!(name("layercast:scope=all"), "layercast");
         assert_eq!(name("int8:threshold=6.0"), "int8");
         assert_eq!(name("w4a16:g128,compute=bf16"), "w4a16");
         assert_eq!(name("scaled:w=int4-f16-g64"), "w4a16:g64");
@@ -441,7 +453,7 @@ mod tests {
         assert_eq!(error("bf16:sum=e8m24"), "a format cannot have 24 mantissa bits: choose 1 to 23");
         assert_eq!(
             error("lmul:bits=4"),
-            "precision `lmul` has no parameter `bits`: it takes m=1..23, scope=attention|linear|all, \
+            "precision `lmul` has no parameter `bits`: it takes m=1..23, scope=attention|linear|all|everything, \
              variant=bits|formula"
         );
         assert_eq!(

@@ -101,7 +101,7 @@ impl Scaled {
 
     /// Are its sums of floats, added in the order's way?
     fn adds_in_order(self) -> bool {
-        let is_float = |quantizer: Quantizer| matches!(quantizer.grid, Grid::Floats(_));
+        let is_float = |quantizer: Quantizer| matches!(quantizer.grid, Grid::Floats(_) | Grid::Lists(_));
         self.activations.is_none_or(|activations| {
             !self.sums_groups() && (is_float(self.weights) || is_float(activations))
         })
