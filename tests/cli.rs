@@ -15,7 +15,7 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 use reprocheck::{
     cell::{AXES, ENGINES},
     model::embedded::MODELS,
-    numerics::{order::ORDERS, precision::PRECISIONS},
+    numerics::{format::Format, order::ORDERS, precision::PRECISIONS},
 };
 use serde_json::{Value, json};
 
@@ -638,6 +638,23 @@ fn integers_are_what_a_second_hand_computes() {
     dot("int8:threshold=9/sequential", line, together);
     // The threshold itself is an outlier.
     dot("int8/sequential", r#"{"a":[6,0.01],"b":[1,1]}"#, f16::from_f64(6.01).to_f32().to_bits());
+}
+
+#[test]
+fn a_sum_is_told_before_it_is_rounded_where_that_is_asked_for() {
+    // As it was recorded of a GPU.
+    let recorded = include_str!("gpu/recorded.txt").lines().find(|line| line.starts_with("h100 bf16 fp32 "));
+    let [.., a, b, c, sum] = recorded.unwrap().split(' ').collect::<Vec<_>>()[..] else { unreachable!() };
+    let words = |words: &str| words.split(',').map(|word| format!("0x{word:0<8}")).collect::<Vec<_>>();
+    let line = json!({ "a": words(a), "b": words(b), "c": words(c)[0] });
+    let arguments = ["dot", "--precision", "bf16", "--order", "mma:h100"];
+    let ran = run(&[&arguments[..], &["--sum"]].concat(), line.to_string());
+    let answer: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(answer["sum"], words(sum)[0], "{}", ran.err);
+    let bits = u32::from_str_radix(answer["bits"].as_str().unwrap().strip_prefix("0x").unwrap(), 16).unwrap();
+    let sum = u32::from_str_radix(&words(sum)[0][2..], 16).unwrap();
+    assert_eq!(f32::from_bits(bits), Format::BF16.round(f32::from_bits(sum)));
+    assert_eq!(answers(&arguments[1..], &[line]), [bits]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 use crate::functions::EVERY_OPERATION;
 use reprocheck::cell::program;
 use reprocheck::numerics::{
-    Numerics, Reduction,
+    Numerics,
     activation::Activation,
     elementary::{exp, rsqrt},
     format::Format,
@@ -1205,7 +1205,7 @@ fn everything_by_lmul_is_every_product_of_two_values_and_nothing_else() {
     assert_eq!(norm(&own), [0, 1].map(|i| lmul(w[i], lmul(x[i], scale))));
     let rotated = |kernel: &Fast| {
         let mut values = x;
-        let turn = Turn { cos: vec![w[0]], sin: vec![w[1]] };
+        let turn = Turn::given(vec![w[0]], vec![w[1]]);
         apply(kernel, Op::Rotate { values: &mut values, heads: 1, turns: &[&turn] });
         values
     };

@@ -235,7 +235,19 @@ impl Parts {
     }
 
     fn get(&self, axis: Axis) -> Setting {
-        let Parts { engine, precision, order, threads, kv, ranks, reduce, functions, settings, serving, repeat } = *self;
+        let Parts {
+            engine,
+            precision,
+            order,
+            threads,
+            kv,
+            ranks,
+            reduce,
+            functions,
+            settings,
+            serving,
+            repeat,
+        } = *self;
         match axis {
             Axis::Engine => Setting::Engine(engine),
             Axis::Precision => Setting::Precision(precision),
@@ -273,7 +285,19 @@ impl Parts {
             }
         }
         self.serving.asking = self.serving.asking.settled();
-        let Parts { engine, precision, order, threads, kv, ranks, reduce, functions, settings, serving, repeat } = self;
+        let Parts {
+            engine,
+            precision,
+            order,
+            threads,
+            kv,
+            ranks,
+            reduce,
+            functions,
+            settings,
+            serving,
+            repeat,
+        } = self;
         let impossible = |error: Impossible| match error {
             Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
             Impossible::Kv { .. } => Refusal { axis: Axis::KvFormat, sentence: error.to_string() },

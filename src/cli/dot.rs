@@ -22,12 +22,11 @@ use crate::numerics::{
 /// Compute dot products as JSON lines, in any precision and order
 ///
 /// Reads JSON lines such as {"a":[1,2],"b":[3,"0x3f800000"],"c":0} from stdin and answers each with
-/// {"bits":"0x…","value":…,"sum":"0x…"}.
+/// {"bits":"0x…","value":…}.
 ///
 /// Numbers are read as f32; a string is the bit pattern of an f32. Inputs are rounded to the precision first. `c`
 /// is what the sum begins at, 0 if left out. The answer is as the precision stores it, as the bit pattern of that
-/// value in f32; `value` is null where JSON has no number for it, and `sum` is the sum before it is rounded to what
-/// the precision stores. For a precision whose product is used in some
+/// value in f32; `value` is null where JSON has no number for it. For a precision whose product is used in some
 /// places only, it is the product where it is used.
 #[derive(Args, Debug)]
 pub(super) struct Dot {
@@ -43,6 +42,9 @@ pub(super) struct Dot {
     /// Threads that would share that call
     #[arg(long, default_value = "1", value_parser = up_to(usize::MAX))]
     threads: usize,
+    /// Tell the finished sum, too, before it is rounded to what the precision stores
+    #[arg(long)]
+    sum: bool,
 }
 
 #[derive(Deserialize)]
@@ -65,7 +67,8 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>,
 struct Answer {
     bits: String,
     value: Option<f64>,
-    sum: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sum: Option<String>,
 }
 
 impl Dot {
@@ -94,6 +97,7 @@ impl Dot {
                 Ok(sum) => {
                     let value = stored.round(sum);
                     let [bits, sum] = [value, sum].map(|number| format!("{:#010x}", number.to_bits()));
+                    let sum = self.sum.then_some(sum);
                     let value = value.is_finite().then(|| f64::from(value));
                     serde_json::to_writer(&mut *out, &Answer { bits, value, sum })
                         .map_err(std::io::Error::from)?;

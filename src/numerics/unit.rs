@@ -234,7 +234,9 @@ impl Unit {
     pub fn sentence(self) -> String {
         let Unit { operands, terms, digits, sum, in_two } = self;
         let all = if in_two {
-            format!("{terms} products of {operands} in two blocks, whose sum is added to what was there, each block")
+            format!(
+                "{terms} products of {operands} in two blocks, whose sum is added to what was there, each block"
+            )
         } else {
             format!("{terms} products of {operands} and the sum so far")
         };
@@ -242,7 +244,9 @@ impl Unit {
             Format::F16 => "to the nearest f16".to_owned(),
             sum => format!("toward zero to {sum}"),
         };
-        format!("{all} aligned to the largest and cut off behind {digits} digits; their exact sum rounds {end}")
+        format!(
+            "{all} aligned to the largest and cut off behind {digits} digits; their exact sum rounds {end}"
+        )
     }
 
     /// What a sum begins at, if it is to begin at `start`.

@@ -153,13 +153,13 @@ impl Fast {
         out: &mut [f32],
     ) {
         let add = |format, values: &mut [f32], update: &[f32]| {
-            rounded(self.isa, format, Updated { values, update });
+            rounded(self.isa, Elementwise::to(format), Updated { values, update });
         };
         match way {
             Way::OneShot => {
                 out.copy_from_slice(&parts[0]);
                 parts[1..].iter().for_each(|part| add(Format::F32, out, part));
-                rounded(self.isa, sent, Same(out));
+                rounded(self.isa, Elementwise::to(sent), Same(out));
             }
             Way::Ring => {
                 let width = columns.div_ceil(parts.len()).max(1);
@@ -178,7 +178,7 @@ impl Fast {
                 out.copy_from_slice(&parts[0]);
             }
         }
-        rounded(self.isa, result, Same(out));
+        rounded(self.isa, Elementwise::to(result), Same(out));
     }
 
     fn product(&self, recipe: Recipe, order: Order, launch: Launch, jobs: Vec<Job<'_, Packed>>) {

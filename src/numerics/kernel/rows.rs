@@ -454,7 +454,7 @@ pub(super) struct Same<'a>(pub(super) &'a mut [f32]);
 
 impl Rounded for Same<'_> {
     #[inline(always)]
-    fn with(self, round: impl Fn(f32) -> f32 + Copy) {
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, _: impl Fn(f32, f32) -> f32 + Copy) {
         self.0.iter_mut().for_each(|value| *value = round(*value));
     }
 }

@@ -263,6 +263,13 @@ pub struct Elementwise {
     pub result: Format,
 }
 
+impl Elementwise {
+    /// Values that round to this format.
+    pub fn to(result: Format) -> Elementwise {
+        Elementwise { product: None, result }
+    }
+}
+
 /// How sums of products of codes are formed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CodeSums {
