@@ -579,7 +579,7 @@ fn what_ranks_share_is_the_definition_s_in_every_precision_order_and_reduction_o
         };
         // The terms of a rank: whole groups, and no whole vector where there are none.
         let own = if group == 1 { 19 } else { group * if group > 64 { 1 } else { 3 } };
-        for order in orders() {
+        for order in orders_for(precision) {
             let ranks = [2, 3, 4, 8][at % 4];
             let reduce: Reduce = Reduce::NAMES[at % Reduce::NAMES.len()].parse().unwrap();
             let parallel = Parallel::new(NonZeroUsize::new(ranks).unwrap(), reduce);
@@ -734,6 +734,8 @@ fn the_revealed_tree_is_the_declared_one() {
                             let is_narrow = narrow.contains(&precision.entry().name)
                                 || name.contains("compute=fp16")
                                 || name.contains("calibration=")
+                                // Nor was it worked out what codes leave of a matrix unit's digits.
+                                || (order.is_of_unit() && matches!(precision, Precision::Scaled(_)))
                                 || precision.recipe(At::alone(site)).sum.bits() <= 8;
                             assert!(is_narrow, "{precision} has room");
                         }

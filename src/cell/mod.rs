@@ -324,7 +324,8 @@ impl Parts {
 /// draws, what one of them says otherwise.
 pub fn axes(cells: &[Cell]) -> Vec<Axis> {
     let taken = |axis: Axis| match axis {
-        Axis::Temperature | Axis::TopP | Axis::TopK => {
+        // What other engines call is their own affair, and part of another engine as long as nothing is said of it.
+        Axis::Temperature | Axis::TopP | Axis::TopK | Axis::Functions => {
             let usual = Parts::from(Cell::default()).get(axis);
             cells.iter().any(|cell| Parts::from(*cell).get(axis) != usual)
         }

@@ -95,7 +95,10 @@ impl FromStr for Order {
     type Err = OrderError;
 
     fn from_str(name: &str) -> Result<Self, OrderError> {
-        if let Some((shape, rule)) = name.split_once('+') {
+        // A number after it is one with a sign, and said to be none below.
+        let composed =
+            name.split_once('+').filter(|(_, rule)| !rule.starts_with(|c: char| c.is_ascii_digit()));
+        if let Some((shape, rule)) = composed {
             let (shape, rule): (Order, Order) = (shape.parse()?, rule.parse()?);
             // A matrix unit has no shape of its own; whatever else stands here has.
             return match (shape.rule, rule) {
