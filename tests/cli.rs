@@ -902,7 +902,8 @@ fn every_order_means_what_a_second_hand_wrote_down() {
     all.dedup();
     assert_eq!(all.len(), REFERENCES.len() - 1);
     let family = |name: &'static str| name.split(':').next();
-    for entry in ORDERS {
+    // What a matrix unit means was written down by GPUs: those answers are in tests/gpu.
+    for entry in ORDERS.iter().filter(|entry| !entry.example.is_of_unit()) {
         let has_another = REFERENCES.iter().any(|(name, _)| family(name) == family(entry.name));
         assert!(has_another, "{} has no second definition: give it one in REFERENCES", entry.name);
     }

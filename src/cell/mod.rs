@@ -301,7 +301,7 @@ impl Parts {
         let impossible = |error: Impossible| match error {
             Impossible::Threads(_) => Refusal { axis: Axis::Threads, sentence: error.to_string() },
             Impossible::Kv { .. } => Refusal { axis: Axis::KvFormat, sentence: error.to_string() },
-            Impossible::Unit { .. } => Refusal { axis: Axis::Order, sentence: error.to_string() },
+            Impossible::Unit(_) => Refusal { axis: Axis::Order, sentence: error.to_string() },
             Impossible::Ranks { .. } => Refusal { axis: Axis::Tp, sentence: error.to_string() },
         };
         sharing(threads).map_err(impossible)?;

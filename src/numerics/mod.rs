@@ -79,6 +79,25 @@ pub enum Reduction {
 /// More threads than any machine shares a call among.
 pub const MOST_THREADS: usize = 1024;
 
+/// What a GPU's matrix unit does not multiply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{order}` multiplies {}, and {} by {} for {at} of {precision}: choose among these, or leave such cells out",
+    .gpu.multiplies(), .factors[0], .factors[1]
+)]
+pub struct Unmultiplied {
+    /// The GPU.
+    pub gpu: Gpu,
+    /// The order of its unit.
+    pub order: Order,
+    /// What was to be multiplied.
+    pub precision: Precision,
+    /// Where.
+    pub at: &'static str,
+    /// Its factors there.
+    pub factors: [Format; 2],
+}
+
 /// Why something cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Impossible {
@@ -86,24 +105,8 @@ pub enum Impossible {
     #[error("no machine has {0} threads for one call: write up to {MOST_THREADS}")]
     Threads(NonZeroUsize),
     /// Products that a GPU's matrix unit has not.
-    #[error(
-        "`{order}` multiplies {}, and {left} by {right} for {at} of {precision}: choose among these, or leave such cells out",
-        .gpu.multiplies()
-    )]
-    Unit {
-        /// The unit.
-        gpu: Gpu,
-        /// The order of it.
-        order: Order,
-        /// What was to be multiplied.
-        precision: Precision,
-        /// Where.
-        at: &'static str,
-        /// Its left factors.
-        left: Format,
-        /// Its right factors.
-        right: Format,
-    },
+    #[error(transparent)]
+    Unit(Box<Unmultiplied>),
     /// Attention that keeps its keys and values as it must.
     #[error(
         "attention in {precision} multiplies keys and values in a format of its own, not in {kv}: let them be `{same}`, or leave such \
@@ -177,7 +180,7 @@ impl Numerics {
         });
         for at in places {
             let recipe = self.recipe(at);
-            let (Err(NoUnit), Some([left, right])) = (gpu.unit_for(&recipe), recipe.factors()) else {
+            let (Err(NoUnit), Some(factors)) = (gpu.unit_for(&recipe), recipe.factors()) else {
                 continue;
             };
             let (order, precision) = (self.order, self.precision);
@@ -186,7 +189,7 @@ impl Numerics {
                 Site::Head => "the logits",
                 Site::Linear | Site::Table => "the linear layers",
             };
-            return Err(Impossible::Unit { gpu, order, precision, at, left, right });
+            return Err(Impossible::Unit(Box::new(Unmultiplied { gpu, order, precision, at, factors })));
         }
         Ok(self)
     }

@@ -803,7 +803,7 @@ mod tests {
             let unit = f64::from(grid.unit());
             // Code 0 is zero, and code c the power c - 1 of the unit.
             let numbers: Vec<f64> =
-                [0.0].into_iter().chain((0..exponents).map(|power| unit * f64::powi(2.0, power))).collect();
+                [0.0].into_iter().chain((0..exponents).map(|power| unit * (1_u64 << power) as f64)).collect();
             assert_eq!(f64::from(grid.reach()), numbers[numbers.len() - 1], "{name}");
             let nearest = |value: f64| {
                 let size = value.abs().min(numbers[exponents as usize]);

@@ -302,7 +302,7 @@ impl Unit {
         let unit = largest - self.digits as i32;
         let sum: i64 = all.iter().map(|digits| digits.in_units(unit)).sum();
         // Fewer than 53 digits, and an exponent that a double has.
-        self.end(sum as f64 * 2_f64.powi(unit))
+        self.end(sum as f64 * f64::from_bits(((unit + 1023) as u64) << 52))
     }
 
     /// A sum, rounded as it is handed on.

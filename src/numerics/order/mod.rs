@@ -223,12 +223,28 @@ pub const ORDERS: &[OrderEntry] = &[
 
 /// Why there is no order of this shape and this rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{rule}` has a shape of its own and cannot be combined with `{shape}`: choose one of the two")]
+#[error("`{rule}` {why} `{shape}`: {way_out}", why = self.why(), way_out = self.way_out())]
 pub struct Unmatched {
     /// The order of this shape that adds and rounds.
     pub shape: Order,
     /// The order of this rule.
     pub rule: Order,
+}
+
+impl Unmatched {
+    fn why(&self) -> &'static str {
+        match self.rule.is_of_unit() {
+            true => "adds along a sum and cannot be combined with",
+            false => "has a shape of its own and cannot be combined with",
+        }
+    }
+
+    fn way_out(&self) -> &'static str {
+        match self.rule.is_of_unit() {
+            true => "write it alone, or behind blocks:64+ or split-k:4+ with any number",
+            false => "choose one of the two",
+        }
+    }
 }
 
 impl Order {
@@ -367,6 +383,11 @@ mod tests {
         assert_eq!(
             Order::new(Shape::Pairwise, Rule::Kahan).unwrap_err().to_string(),
             "`kahan` has a shape of its own and cannot be combined with `pairwise`: choose one of the two"
+        );
+        assert_eq!(
+            "pairwise+mma:a100".parse::<Order>().unwrap_err().to_string(),
+            "`mma:a100` adds along a sum and cannot be combined with `pairwise`: write it alone, or behind blocks:64+ or split-k:4+ with \
+             any number"
         );
     }
 }
