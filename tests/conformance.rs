@@ -713,7 +713,10 @@ fn packed_weights_take_their_own_bytes_and_nothing_twice() {
 #[test]
 fn the_revealed_tree_is_the_declared_one() {
     let (mut fitting, mut of_units) = (0, 0);
-    for precision in precisions() {
+    // What codes leave room for is a test of its own: of those with parameters, masks were not worked out for all.
+    let of_table = |own: &Precision| PRECISIONS.iter().any(|entry| entry.example == *own);
+    let tried = |own: &Precision| !matches!(own, Precision::Scaled(_)) || of_table(own);
+    for precision in precisions().into_iter().filter(tried) {
         let site = precision.own_site();
         for order in orders_for(precision) {
             for launch in [(1, 1), (2, 1), (5, 3)].map(|(rows, threads)| Launch { rows, threads }) {
@@ -728,14 +731,9 @@ fn the_revealed_tree_is_the_declared_one() {
                             assert_eq!(tree, declared, "{} {launch:?} {terms}", kernel.numerics());
                         }
                         Err(RevealError::NoRoom { .. }) => {
-                            let narrow = ["cast:e4m3", "cast:e5m2", "cast:eXmY", "int8", "scaled"];
-                            // A stream of 16 bits reaches no further than a code, and measured limits show no scale.
-                            let name = precision.to_string();
+                            let narrow = ["cast:e4m3", "cast:e5m2", "cast:eXmY", "int8"];
                             let is_narrow = narrow.contains(&precision.entry().name)
-                                || name.contains("compute=fp16")
-                                || name.contains("calibration=")
-                                // Nor was it worked out what codes leave of a matrix unit's digits.
-                                || (order.is_of_unit() && matches!(precision, Precision::Scaled(_)))
+                                || matches!(precision, Precision::Scaled(_))
                                 || precision.recipe(At::alone(site)).sum.bits() <= 8;
                             assert!(is_narrow, "{precision} has room");
                         }

@@ -166,6 +166,8 @@ impl Masks {
         // they are.
         let code = match recipe.weights {
             Storage::Codes(Quantizer { grid: Grid::Twice { .. }, .. }) => return None,
+            // Nor was it worked out what a narrower sum keeps of a count of codes.
+            Storage::Codes(_) if sum != Format::F32 => return None,
             Storage::Codes(quantizer) => Some(full(quantizer)),
             _ => None,
         };
@@ -179,9 +181,10 @@ impl Masks {
             .max(exponent(result.min_subnormal()));
         // Every number of units is exact on its way and at the end, and all of them, were they twice as large,
         // stay below half of the mask's last digit.
-        let own = code.map_or(0, |code| digits_of(code) - 1);
+        // So many more digits has a count of what is worth a code; none, where that is a power of two.
+        let own = code.map_or(0, |code| if digits_of(code) > 1 { digits_of(code) } else { 0 });
         let bits = bits(terms);
-        if bits + own > digits(sum).min(kept) || bits > digits(result) || unit + bits + 1 >= mask - kept {
+        if bits + own > digits(sum).min(kept).min(digits(result)) || unit + bits + 1 >= mask - kept {
             return None;
         }
         let factors = |total: i32| {
