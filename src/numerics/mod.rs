@@ -174,10 +174,9 @@ impl Numerics {
         let products = [Step::Qkv, Step::Scores, Step::Context, Step::Output, Step::GateUp, Step::Down];
         let in_layers =
             (0..=self.precision.alike_from()).flat_map(|layer| products.map(|step| At::layer(layer, step)));
-        let places = in_layers.chain([At::outside(Step::Head)]).chain(match self.precision {
-            Precision::Map(_) => None,
-            plain => Some(At::alone(plain.own_site())),
-        });
+        // What belongs to no forward pass, such as `dot` and the trees of a record, has the base of a map.
+        let alone = [Site::Linear, Site::Attention, Site::Head].map(At::alone);
+        let places = in_layers.chain([At::outside(Step::Head)]).chain(alone);
         for at in places {
             let recipe = self.recipe(at);
             let (Err(NoUnit), Some(factors)) = (gpu.unit_for(&recipe), recipe.factors()) else {
@@ -452,6 +451,7 @@ mod tests {
             "bf16/mma:h100/t1/kv:fp8",
             "bf16/mma:h100/t1/kv:f16",
             "map:bf16;down@3=w4a16/mma:h100/t1",
+            "map:fp32;qkv,output,gate-up,down,scores,context,head=bf16/mma:h100/t1",
         ] {
             assert!(text.parse::<Numerics>().is_err(), "{text}");
         }
