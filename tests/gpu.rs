@@ -183,3 +183,34 @@ fn what_a_block_cuts_off_tells_the_generations_apart() {
         assert_eq!(sum("fp16-acc16", Gpu::H100, &[60000.0, 60000.0]), f32::INFINITY);
     }
 }
+
+#[test]
+fn a_block_of_the_largest_products_fits() {
+    let precisions = ["fp16", "fp16-acc16", "bf16", "tf32", "cast:e4m3", "cast:e5m2", "cast:e4m3,sum=f16"];
+    let mut seen = 0;
+    for gpu in Gpu::ALL {
+        for precision in precisions.map(|name| name.parse::<Precision>().unwrap()) {
+            let Ok(Some(unit)) = gpu.unit_for(&precision.recipe(At::alone(Site::Linear))) else { continue };
+            // As near to two as each format comes: four blocks of them are more than an integer holds, and one may be.
+            let [format, _] = precision.recipe(At::alone(Site::Linear)).factors().unwrap();
+            let step = 1.0 / f32::powi(2.0, format.mantissa_bits().cast_signed());
+            let factors = [2.0 - step, step - 2.0, 1.0];
+            for terms in [8, 16, 17, 31, 32, 33, 64] {
+                for (a, b) in factors.into_iter().flat_map(|a| factors.map(|b| (a, b))) {
+                    for start in [0.0, 1.0, 3.75, -3.75, 61.0, -250.0] {
+                        let defined = unit.run(start, terms, |_| (a, b));
+                        for isa in Isa::available() {
+                            let (a, b) = (vec![a; terms], vec![b; terms]);
+                            let own = sum_on(isa, precision, order(gpu), &a, &b, start);
+                            let case =
+                                format!("{precision}/mma:{gpu} on {isa}: {terms} times {a:?}, {start}");
+                            assert_eq!(own.to_bits(), defined.to_bits(), "{case}: {own} for {defined}");
+                            seen += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen > 10_000, "{seen}");
+}

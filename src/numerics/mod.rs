@@ -171,13 +171,9 @@ impl Numerics {
     /// These, if the matrix unit of their order multiplies what their products are of.
     fn on_its_unit(self) -> Result<Numerics, Impossible> {
         let Rule::Mma(gpu) = self.order.rule() else { return Ok(self) };
-        let products = [Step::Qkv, Step::Scores, Step::Context, Step::Output, Step::GateUp, Step::Down];
-        let in_layers =
-            (0..=self.precision.alike_from()).flat_map(|layer| products.map(|step| At::layer(layer, step)));
-        // What belongs to no forward pass, such as `dot` and the trees of a record, has the base of a map.
+        // What belongs to no forward pass, such as `dot`, has the base of a map.
         let alone = [Site::Linear, Site::Attention, Site::Head].map(At::alone);
-        let places = in_layers.chain([At::outside(Step::Head)]).chain(alone);
-        for at in places {
+        for at in self.products().chain(alone) {
             let recipe = self.recipe(at);
             let (Err(NoUnit), Some(factors)) = (gpu.unit_for(&recipe), recipe.factors()) else {
                 continue;
@@ -191,6 +187,14 @@ impl Numerics {
             return Err(Impossible::Unit(Box::new(Unmultiplied { gpu, order, precision, at, factors })));
         }
         Ok(self)
+    }
+
+    /// Where a forward pass multiplies; of layers that are alike the first.
+    pub fn products(self) -> impl Iterator<Item = At> {
+        let products = [Step::Qkv, Step::Scores, Step::Context, Step::Output, Step::GateUp, Step::Down];
+        let layers = 0..=self.precision.alike_from();
+        let in_layers = layers.flat_map(move |layer| products.map(|step| At::layer(layer, step)));
+        in_layers.chain([At::outside(Step::Head)])
     }
 
     /// The same on ranks that share a model.

@@ -546,16 +546,16 @@ fn tree(subject: &Subject<'_>, numerics: Numerics, launches: &Launches) -> Diges
     let launch = |rows: Option<usize>| Launch { rows: rows.unwrap_or(1).max(1), threads };
     let largest = [launches.prefill_rows, launches.decode_rows].map(launch);
     // A matrix unit adds by the format of what it multiplies, and that may differ from place to place.
-    let sites: &[Site] = if numerics.order().is_of_unit() {
-        &[Site::Linear, Site::Attention, Site::Head]
+    let places = if numerics.order().is_of_unit() {
+        numerics.products().collect()
     } else {
-        &[Site::Linear]
+        vec![At::alone(Site::Linear)]
     };
     // The widths behind attention and behind the gate are those that ranks share.
     let [width, inner, heads, head] = subject.sums;
     let ranks = numerics.parallel().ranks();
     let sums = [width, inner / ranks, heads / ranks, head];
-    let orders = sites.iter().map(|site| numerics.order_of(Reduction::Product(At::alone(*site))));
+    let orders = places.into_iter().map(|at| numerics.order_of(Reduction::Product(at)));
     let prints = orders.map(|order| sums.map(|terms| largest.map(|launch| order.fingerprint(terms, launch))));
     Digest::of(prints.collect::<Vec<_>>().as_flattened().as_flattened().as_flattened())
 }

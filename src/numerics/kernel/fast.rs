@@ -395,7 +395,8 @@ fn join_halves(parts: &mut [Vec<f32>], add: &impl Fn(&mut [f32], &[f32])) {
 fn cost_of_step(recipe: &Recipe, order: Order) -> usize {
     let sum = match (order.rule(), order.shape()) {
         (Rule::Kahan | Rule::Neumaier, _) => 5,
-        (Rule::Exact | Rule::Mma(_) | Rule::Unit(_), _) | (Rule::Plain, Shape::Pairwise) => 3,
+        (Rule::Mma(_) | Rule::Unit(_), _) => 4,
+        (Rule::Exact, _) | (Rule::Plain, Shape::Pairwise) => 3,
         (Rule::Plain | Rule::DotBf16, _) => 1,
     };
     let term = match recipe.product {

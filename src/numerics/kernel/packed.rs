@@ -13,6 +13,7 @@ use super::{
     codes::Codes,
     panel::{Bf16Row, Bound, FloatRow, HALF, PANEL},
     source::Held,
+    tile::{Row, groups},
 };
 use crate::numerics::{
     format::{Format, Lanes, SIGN, SMALLEST_NORMAL},
@@ -695,30 +696,30 @@ fn lanes<T: Copy + Default>(terms: &[f32], code: impl Fn(f32) -> T) -> [T; PANEL
 /// Rows that are widened to f32; loops, because arrays' own `map` does not become vectors.
 pub(super) trait Widen {
     /// The 32 outputs in f32, given the constants of their format.
-    fn widen(&self, lanes: Lanes, out: &mut [f32; PANEL]);
+    fn widen<S: Simd>(&self, simd: S, lanes: Lanes, out: &mut [f32; PANEL]);
 }
 
 impl Widen for FloatRow {
     #[inline(always)]
-    fn widen(&self, _: Lanes, out: &mut [f32; PANEL]) {
+    fn widen<S: Simd>(&self, _: S, _: Lanes, out: &mut [f32; PANEL]) {
         *out = self.0;
     }
 }
 
 impl Widen for Bf16Row {
     #[inline(always)]
-    fn widen(&self, _: Lanes, out: &mut [f32; PANEL]) {
-        let (low, high) = out.split_at_mut(HALF);
-        for ((low, high), word) in low.iter_mut().zip(high).zip(self.0) {
-            *low = f32::from_bits(word << 16);
-            *high = f32::from_bits(word & 0xFFFF_0000);
+    fn widen<S: Simd>(&self, simd: S, _: Lanes, out: &mut [f32; PANEL]) {
+        // Of a loop the compiler makes gathers, at ten times the time.
+        let out = S::as_mut_simd_f32s(out).0;
+        for group in 0..groups::<S, 2>() {
+            [out[group], out[group + groups::<S, 2>()]] = self.load::<S, 2>(simd, group);
         }
     }
 }
 
 impl Widen for CodeRow16 {
     #[inline(always)]
-    fn widen(&self, lanes: Lanes, out: &mut [f32; PANEL]) {
+    fn widen<S: Simd>(&self, _: S, lanes: Lanes, out: &mut [f32; PANEL]) {
         for (out, &code) in out.iter_mut().zip(&self.0) {
             *out = lanes.decode(code.into());
         }
@@ -727,7 +728,7 @@ impl Widen for CodeRow16 {
 
 impl Widen for CodeRow8 {
     #[inline(always)]
-    fn widen(&self, lanes: Lanes, out: &mut [f32; PANEL]) {
+    fn widen<S: Simd>(&self, _: S, lanes: Lanes, out: &mut [f32; PANEL]) {
         for (out, &code) in out.iter_mut().zip(&self.0) {
             *out = lanes.decode(code.into());
         }

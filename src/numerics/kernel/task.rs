@@ -8,6 +8,7 @@ use super::{
     Isa, Packed,
     packed::{Store, Widen},
     panel::{FloatRow, PANEL},
+    tile::{AHEAD, prefetch},
 };
 use crate::numerics::{
     format::{Format, Lanes, Rounding},
@@ -216,9 +217,11 @@ impl<'r, R: Widen + 'r, I: Iterator<Item = &'r R>> WithSimd for WidenRows<'_, I>
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         for (row, float) in self.rows.zip(self.floats) {
-            row.widen(self.lanes, &mut float.0);
+            // This takes less time a row than what comes after.
+            prefetch(std::ptr::from_ref(row).wrapping_add(4 * AHEAD));
+            row.widen(simd, self.lanes, &mut float.0);
         }
     }
 }

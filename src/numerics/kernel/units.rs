@@ -6,6 +6,7 @@
 
 use std::{iter::Zip, ops::Range, slice::Iter};
 
+use bytemuck::{Pod, Zeroable};
 use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use super::{
@@ -22,6 +23,10 @@ use crate::numerics::{
 
 /// How many rows a tile takes at most.
 const ROWS: usize = 4;
+
+/// How many products an integer holds: each is less than four of the largest, which has 25 digits behind its first at most, and each is
+/// less by what its factors are below two.
+const AT_ONCE: usize = 16;
 
 /// The activations, in blocks of rows, and the exponents of each.
 pub(super) struct UnitRows<'a> {
@@ -43,7 +48,7 @@ impl<'a> UnitRows<'a> {
         for panel in panels {
             let rows = task.widened(panel, &mut widened);
             if is_fast(task.isa) {
-                marks.resize(rows.len(), FloatRow([0.0; PANEL]));
+                marks.resize(rows.len(), Marks([0; PANEL]));
                 task.isa.dispatch(Mark { rows, least: least(self.unit.operands()), marks: &mut marks });
             }
             let panel = Panel {
@@ -72,8 +77,7 @@ impl<'a> UnitRows<'a> {
 struct Panel<'a> {
     number: usize,
     rows: &'a [FloatRow],
-    /// The exponents of its values, as the bits of a float.
-    marks: &'a [FloatRow],
+    marks: &'a [Marks],
     start: [f32; PANEL],
 }
 
@@ -157,27 +161,50 @@ fn mark(value: f32, least: u32) -> u32 {
     }
 }
 
-/// The exponent of a product whose marks add up to this much, and that of a sum.
-const BIAS: u32 = 2 * NUMBER + 2 * 127;
+/// The mark of a sum is this much and its exponent, biased as in f32: so are those of two factors, added up, that of their product.
+const OF_SUM: u32 = 2 * NUMBER + 127;
+
+/// The marks of a panel's row.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Marks([u32; PANEL]);
+
+impl Marks {
+    /// Those of the outputs that [`Row::load`] gives.
+    #[inline(always)]
+    fn load<S: Simd, const V: usize>(&self, simd: S, group: usize) -> [S::u32s; V] {
+        let row = S::as_simd_u32s(&self.0).0;
+        let mut marks = [simd.splat_u32s(0); V];
+        for half in 0..V {
+            marks[half] = row[group + half * groups::<S, 2>()];
+        }
+        marks
+    }
+}
 
 /// Marks the values of a panel.
 struct Mark<'a> {
     rows: &'a [FloatRow],
     least: u32,
-    marks: &'a mut [FloatRow],
+    marks: &'a mut [Marks],
 }
 
 impl WithSimd for Mark<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         for (row, marks) in self.rows.iter().zip(self.marks) {
-            for (value, own) in row.0.iter().zip(&mut marks.0) {
-                let (magnitude, field) = (value.to_bits() & !SIGN, (value.to_bits() >> 23) & 0xFF);
-                let number = NUMBER + field.max(self.least);
-                let number = if field == 0xFF { ENDLESS } else { number };
-                *own = f32::from_bits(if magnitude == 0 { 0 } else { number });
+            let own = S::as_mut_simd_u32s(&mut marks.0).0;
+            for (value, own) in S::as_simd_f32s(&row.0).0.iter().zip(own) {
+                let size = simd.and_u32s(simd.transmute_u32s_f32s(*value), simd.splat_u32s(!SIGN));
+                let field = simd.wrapping_dyn_shr_u32s(size, simd.splat_u32s(23));
+                let exponent = simd.max_u32s(field, simd.splat_u32s(self.least));
+                let number = simd.add_u32s(exponent, simd.splat_u32s(NUMBER));
+                let is_zero = simd.equal_u32s(size, simd.splat_u32s(0));
+                let finite = simd.select_u32s(is_zero, simd.splat_u32s(0), number);
+                let is_endless = simd.equal_u32s(field, simd.splat_u32s(0xFF));
+                *own = simd.select_u32s(is_endless, simd.splat_u32s(ENDLESS), finite);
             }
         }
     }
@@ -188,25 +215,46 @@ fn is_fast(isa: Isa) -> bool {
     matches!(isa, Isa::Avx512 | Isa::Avx2)
 }
 
-/// Vectors that cut off to integers.
+/// Vectors that round toward zero.
 trait Cut: Simd {
-    /// The integer part of every number, in two's complement.
-    fn cut(self, values: Self::f32s) -> Self::u32s;
+    /// The integer part of every number.
+    fn cut(self, values: Self::f32s) -> Self::i32s;
+
+    /// Every integer, or the next number of f32 on the way to zero.
+    fn float(self, values: Self::i32s) -> Self::f32s;
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Cut for pulp::x86::V4 {
     #[inline(always)]
-    fn cut(self, values: Self::f32s) -> Self::u32s {
+    fn cut(self, values: Self::f32s) -> Self::i32s {
         bytemuck::cast(self.convert_f32x16_to_i32x16(values))
+    }
+
+    #[inline(always)]
+    fn float(self, values: Self::i32s) -> Self::f32s {
+        use std::arch::x86_64::{_MM_FROUND_NO_EXC, _MM_FROUND_TO_ZERO};
+        const TO_ZERO: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+        bytemuck::cast(self.avx512f._mm512_cvt_roundepi32_ps::<TO_ZERO>(bytemuck::cast(values)))
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Cut for pulp::x86::V3 {
     #[inline(always)]
-    fn cut(self, values: Self::f32s) -> Self::u32s {
+    fn cut(self, values: Self::f32s) -> Self::i32s {
         bytemuck::cast(self.convert_f32x8_to_i32x8(values))
+    }
+
+    #[inline(always)]
+    fn float(self, values: Self::i32s) -> Self::f32s {
+        let near = self.avx._mm256_cvtepi32_ps(bytemuck::cast(values));
+        // Without their signs, so that 2^31, which no integer is, is more than all of them.
+        let size = bytemuck::cast(self.avx2._mm256_abs_epi32(bytemuck::cast(values)));
+        let back = self.avx2._mm256_abs_epi32(self.avx._mm256_cvttps_epi32(near));
+        let is_too_far = self.greater_than_u32s(bytemuck::cast(back), size);
+        let next = self.sub_u32s(bytemuck::cast(near), one_where(self, is_too_far));
+        bytemuck::cast(next)
     }
 }
 
@@ -267,23 +315,22 @@ impl<const R: usize> Tiles<'_, R> {
     fn along<S: Cut, const V: usize>(self, simd: S) {
         let Tiles { unit, schedule, x, marks, panel, out, left } = self;
         let mut stack = Vec::new();
-        let mut seen = [[0.0; PANEL]; R];
+        let mut seen = [[0; PANEL]; R];
         for group in 0..groups::<S, V>() {
             let start = FloatRow(panel.start);
             let nothing = [[simd.splat_u32s(0); V]; R];
             let mut tile = Tile { simd, unit, x, marks, panel, group, start, seen: nothing };
             let sums = schedule.reduce(&mut tile, &mut stack);
-            let mut flags = Sums([[[simd.splat_f32s(0.0); V]; R]]);
+            store::<S, R, 1, V>(simd, &sums, group, std::array::from_mut(out));
             for row in 0..R {
                 for half in 0..V {
-                    flags.0[0][row][half] = simd.transmute_f32s_u32s(tile.seen[row][half]);
+                    let vectors = S::as_mut_simd_u32s(&mut seen[row]).0;
+                    vectors[group + half * groups::<S, 2>()] = tile.seen[row][half];
                 }
             }
-            store::<S, R, 1, V>(simd, &sums, group, std::array::from_mut(out));
-            store::<S, R, 1, V>(simd, &flags, group, std::array::from_mut(&mut seen));
         }
         for (left, seen) in left.as_flattened_mut().iter_mut().zip(seen.as_flattened()) {
-            *left = seen.to_bits() != 0;
+            *left = seen & SIGN != 0;
         }
     }
 }
@@ -297,13 +344,13 @@ struct Tile<'a, S: Simd, const R: usize, const V: usize> {
     panel: &'a Panel<'a>,
     group: usize,
     start: FloatRow,
-    /// Not zero where a sum came near the ends of f32.
+    /// Below zero, if it had a sign, where a sum came near the ends of f32 or of an integer.
     seen: [[S::u32s; V]; R],
 }
 
 /// The terms of a block: factors and their marks.
 type Terms<'a, const R: usize> =
-    Zip<Zip<Iter<'a, [f32; R]>, Iter<'a, [u32; R]>>, Zip<Iter<'a, FloatRow>, Iter<'a, FloatRow>>>;
+    Zip<Zip<Iter<'a, [f32; R]>, Iter<'a, [u32; R]>>, Zip<Iter<'a, FloatRow>, Iter<'a, Marks>>>;
 
 impl<S: Cut, const R: usize, const V: usize> Adder for Tile<'_, S, R, V> {
     type Sum = Sums<S, R, 1, V>;
@@ -344,8 +391,12 @@ impl<S: Cut, const R: usize, const V: usize> WithSimd for Run<'_, '_, S, R, V> {
             let block = first..positions.end.min(first + terms);
             sums = if in_two {
                 tile.simd.vectorize(Halves { tile, sums, block })
+            } else if terms > AT_ONCE {
+                let half = block.end.min(first + AT_ONCE);
+                let terms = [tile.terms(first..half), tile.terms(half..block.end)];
+                tile.fuse(sums, terms)
             } else {
-                let terms = tile.terms(block);
+                let terms = [tile.terms(block)];
                 tile.fuse(sums, terms)
             };
         }
@@ -368,7 +419,7 @@ impl<S: Cut, const R: usize, const V: usize> WithSimd for Halves<'_, '_, S, R, V
         let Halves { tile, sums, block } = self;
         let mut both = [[tile.simd.splat_f32s(0.0); V]; R];
         for part in 0..2 {
-            let terms = tile.part(block.clone(), part);
+            let terms = [tile.part(block.clone(), part)];
             both = tile.fuse(both, terms);
         }
         tile.each(both, sums)
@@ -407,57 +458,72 @@ impl<'a, S: Cut, const R: usize, const V: usize> Tile<'a, S, R, V> {
         sums
     }
 
-    /// One block, and what was there.
+    /// One block, no more than [`AT_ONCE`] products in a part, and what was there.
     #[inline(always)]
-    fn fuse(
+    fn fuse<const N: usize>(
         &mut self,
-        sums: [[S::f32s; V]; R],
-        terms: impl Iterator<Item = <Terms<'a, R> as Iterator>::Item> + Clone,
+        mut sums: [[S::f32s; V]; R],
+        terms: [impl Iterator<Item = <Terms<'a, R> as Iterator>::Item> + Clone; N],
     ) -> [[S::f32s; V]; R] {
         let (simd, group, unit) = (self.simd, self.group, self.unit);
         let mut largest = [[simd.splat_u32s(0); V]; R];
-        for ((_, marks), (_, marks_of_row)) in terms.clone() {
-            let own: [S::f32s; V] = marks_of_row.load(simd, group);
-            for row in 0..R {
-                let mark = simd.splat_u32s(marks[row]);
-                for half in 0..V {
-                    let both = simd.add_u32s(mark, simd.transmute_u32s_f32s(own[half]));
-                    largest[row][half] = simd.max_u32s(largest[row][half], both);
+        for row in 0..R {
+            for half in 0..V {
+                largest[row][half] = mark_of_sum(simd, unit, sums[row][half]);
+            }
+        }
+        for part in 0..N {
+            for ((_, marks), (_, marks_of_row)) in terms[part].clone() {
+                let own: [S::u32s; V] = marks_of_row.load(simd, group);
+                for row in 0..R {
+                    let mark = simd.splat_u32s(marks[row]);
+                    for half in 0..V {
+                        let both = simd.add_u32s(mark, own[half]);
+                        largest[row][half] = simd.max_u32s(largest[row][half], both);
+                    }
                 }
             }
         }
-        let mut aligned = [[Aligned::nought(simd); V]; R];
+        let mut scales = [[simd.splat_f32s(0.0); V]; R];
+        let mut units = [[simd.splat_i32s(0); V]; R];
         for row in 0..R {
             for half in 0..V {
-                let seen = &mut self.seen[row][half];
-                aligned[row][half] = Aligned::new(simd, unit, sums[row][half], largest[row][half], seen);
+                let scale = scale(simd, unit, largest[row][half], &mut self.seen[row][half]);
+                units[row][half] = simd.cut(simd.mul_f32s(sums[row][half], scale));
+                scales[row][half] = scale;
             }
         }
-        for ((x, _), (values, _)) in terms {
-            let own: [S::f32s; V] = values.load(simd, group);
+        for part in 0..N {
+            let mut added = [[simd.splat_i32s(0); V]; R];
+            for ((x, _), (values, _)) in terms[part].clone() {
+                let own: [S::f32s; V] = values.load(simd, group);
+                for row in 0..R {
+                    let x = simd.splat_f32s(x[row]);
+                    for half in 0..V {
+                        let product = simd.mul_f32s(simd.mul_f32s(x, own[half]), scales[row][half]);
+                        added[row][half] = simd.add_i32s(added[row][half], simd.cut(product));
+                    }
+                }
+            }
             for row in 0..R {
-                let x = simd.splat_f32s(x[row]);
                 for half in 0..V {
-                    let aligned = &mut aligned[row][half];
-                    let units = simd.mul_f32s(simd.mul_f32s(x, own[half]), aligned.scale);
-                    aligned.sum = simd.add_u32s(aligned.sum, simd.cut(units));
+                    let (one, other) = (added[row][half], units[row][half]);
+                    let sum = simd.add_i32s(one, other);
+                    // Where both have another sign than their sum it did not fit.
+                    let overflows = simd.and_i32s(simd.xor_i32s(one, sum), simd.xor_i32s(other, sum));
+                    let seen = &mut self.seen[row][half];
+                    *seen = simd.or_u32s(*seen, simd.transmute_u32s_i32s(overflows));
+                    units[row][half] = sum;
                 }
             }
         }
-        let mut sums = sums;
         for row in 0..R {
             for half in 0..V {
-                sums[row][half] = aligned[row][half].end(simd, unit);
+                sums[row][half] = end(simd, unit, units[row][half], scales[row][half]);
             }
         }
         sums
     }
-}
-
-/// The power of two with this exponent, biased as in f32.
-#[inline(always)]
-fn power<S: Simd>(simd: S, field: S::u32s) -> S::f32s {
-    simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(field, simd.splat_u32s(23)))
 }
 
 /// One where it is so, and zero elsewhere.
@@ -466,88 +532,54 @@ fn one_where<S: Simd>(simd: S, is_so: S::m32s) -> S::u32s {
     simd.select_u32s(is_so, simd.splat_u32s(1), simd.splat_u32s(0))
 }
 
-/// An integer below 2^23, less this much: behind the leading bit of 2^23 an integer is the end of a float.
+/// The mark of what was there, as those of two factors are added up.
 #[inline(always)]
-fn float<S: Simd>(simd: S, value: S::u32s, less: f32) -> S::f32s {
-    let shifted = simd.or_u32s(value, simd.splat_u32s(0x4B00_0000));
-    simd.sub_f32s(simd.transmute_f32s_u32s(shifted), simd.splat_f32s(8_388_608.0 + less))
+fn mark_of_sum<S: Simd>(simd: S, unit: Unit, sum: S::f32s) -> S::u32s {
+    let size = simd.and_u32s(simd.transmute_u32s_f32s(sum), simd.splat_u32s(!SIGN));
+    let mut field = simd.wrapping_dyn_shr_u32s(size, simd.splat_u32s(23));
+    if unit.sum() == Format::F16 {
+        field = simd.max_u32s(field, simd.splat_u32s(least(Format::F16)));
+    }
+    let is_zero = simd.equal_u32s(size, simd.splat_u32s(0));
+    // What a zero counts as moves nothing: a block without a larger one is left to the definition.
+    simd.select_u32s(is_zero, simd.splat_u32s(0), simd.add_u32s(field, simd.splat_u32s(OF_SUM)))
 }
 
-/// The sums of a block in units of their last digit.
-#[derive(Clone, Copy)]
-struct Aligned<S: Simd> {
-    /// How many units one is.
-    scale: S::f32s,
-    /// The products, in two's complement.
-    sum: S::u32s,
-    /// What was there before, in two's complement.
-    before: S::u32s,
-    /// What a unit is worth.
-    unit: S::f32s,
+/// How many units one is, in a block with marks up to `largest`.
+#[inline(always)]
+fn scale<S: Simd>(simd: S, unit: Unit, largest: S::u32s, seen: &mut S::u32s) -> S::f32s {
+    // From where on one is a normal number of units, and a unit is one; and up to where all products are numbers of f32.
+    let (low, high) = (OF_SUM + unit.digits() + 1, OF_SUM + 247);
+    let above = simd.sub_u32s(largest, simd.splat_u32s(low));
+    let is_beyond = simd.greater_than_u32s(above, simd.splat_u32s(high - low));
+    // Where there is nothing but zeros all is well, too.
+    let is_some = simd.greater_than_or_equal_u32s(largest, simd.splat_u32s(2 * NUMBER));
+    let is_lost = simd.and_m32s(is_beyond, is_some);
+    *seen = simd.select_u32s(is_lost, simd.splat_u32s(SIGN), *seen);
+    let held = simd.max_u32s(largest, simd.splat_u32s(low));
+    let field = simd.sub_u32s(simd.splat_u32s(OF_SUM + 2 * 127 + unit.digits()), held);
+    simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(field, simd.splat_u32s(23)))
 }
 
-impl<S: Cut> Aligned<S> {
-    #[inline(always)]
-    fn nought(simd: S) -> Self {
-        let (number, word) = (simd.splat_f32s(0.0), simd.splat_u32s(0));
-        Aligned { scale: number, sum: word, before: word, unit: number }
-    }
-
-    /// A block whose products have the marks up to `largest`, before any of them is added to `sum`.
-    #[inline(always)]
-    fn new(simd: S, unit: Unit, sum: S::f32s, largest: S::u32s, seen: &mut S::u32s) -> Self {
-        /// The exponent of a sum that is zero, biased as in f32.
-        const OF_ZERO: u32 = (Unit::OF_ZERO + 127).cast_unsigned();
-        let digits = unit.digits();
-        let magnitude = simd.and_u32s(simd.transmute_u32s_f32s(sum), simd.splat_u32s(!SIGN));
-        let is_zero = simd.equal_u32s(magnitude, simd.splat_u32s(0));
-        let of_zero = simd.splat_u32s(OF_ZERO);
-        let mut own = simd.max_u32s(simd.wrapping_dyn_shr_u32s(magnitude, simd.splat_u32s(23)), of_zero);
-        if unit.sum() == Format::F16 {
-            own = simd.max_u32s(own, simd.splat_u32s(least(Format::F16)));
-            own = simd.select_u32s(is_zero, of_zero, own);
-        }
-        let all = simd.max_u32s(largest, simd.add_u32s(own, simd.splat_u32s(BIAS - 127)));
-        // From where on one is a normal number of units, and a unit is one; and up to where all products are numbers of f32.
-        let low = simd.splat_u32s(BIAS + digits - 126);
-        let high = simd.splat_u32s(BIAS + 120);
-        let held = simd.min_u32s(simd.max_u32s(all, low), high);
-        // Where there is nothing but zeros all is well, too.
-        let has_none = one_where(simd, simd.less_than_u32s(largest, simd.splat_u32s(2 * NUMBER)));
-        let is_nothing = simd.and_u32s(one_where(simd, is_zero), has_none);
-        let is_beyond = simd.xor_u32s(one_where(simd, simd.equal_u32s(all, held)), simd.splat_u32s(1));
-        let is_lost = simd.and_u32s(is_beyond, simd.xor_u32s(is_nothing, simd.splat_u32s(1)));
-        *seen = simd.or_u32s(*seen, is_lost);
-        let scale = power(simd, simd.sub_u32s(simd.splat_u32s(127 + digits + BIAS), held));
-        let worth = power(simd, simd.sub_u32s(held, simd.splat_u32s(BIAS + digits - 127)));
-        let before = simd.cut(simd.mul_f32s(sum, scale));
-        Aligned { scale, sum: simd.splat_u32s(0), before, unit: worth }
-    }
-
-    /// Their sum, rounded as it is handed on.
-    #[inline(always)]
-    fn end(self, simd: S, unit: Unit) -> S::f32s {
-        // Both in two halves, so that their sum fits: 2^16 times an upper one, which has a sign, and a lower one, which has none.
-        let (sign, by, low) = (simd.splat_u32s(SIGN), simd.splat_u32s(16), simd.splat_u32s(0xFFFF));
-        let upper = simd.wrapping_dyn_shr_u32s(simd.xor_u32s(self.sum, sign), by);
-        let upper_before = simd.wrapping_dyn_shr_u32s(simd.xor_u32s(self.before, sign), by);
-        let lower = simd.add_u32s(simd.and_u32s(self.sum, low), simd.and_u32s(self.before, low));
-        let upper = float(simd, simd.add_u32s(upper, upper_before), 65_536.0);
-        let upper = simd.mul_f32s(upper, simd.splat_f32s(65_536.0));
-        let lower = float(simd, lower, 0.0);
-        let near = simd.add_f32s(upper, lower);
-        // What the nearest lacks, exactly: if it goes the other way, the nearest is too far from zero.
-        let lacking = simd.sub_f32s(lower, simd.sub_f32s(near, upper));
-        let is_too_far = simd.less_than_f32s(simd.mul_f32s(lacking, near), simd.splat_f32s(0.0));
-        let bits = simd.sub_u32s(simd.transmute_u32s_f32s(near), one_where(simd, is_too_far));
-        if unit.sum() == Format::F16 {
+/// The sum of a block in units, rounded as it is handed on.
+#[inline(always)]
+fn end<S: Cut>(simd: S, unit: Unit, sum: S::i32s, scale: S::f32s) -> S::f32s {
+    let cut = simd.float(sum);
+    let bits = simd.transmute_u32s_f32s(cut);
+    // What a unit is worth: one divided by a power of two.
+    let worth = simd.sub_u32s(simd.splat_u32s((2 * 127) << 23), simd.transmute_u32s_f32s(scale));
+    let worth = simd.transmute_f32s_u32s(worth);
+    match unit.sum() {
+        Format::F32 => simd.mul_f32s(cut, worth),
+        Format::F16 => {
             // An odd last digit says that there is more behind it.
-            let is_exact = one_where(simd, simd.equal_f32s(lacking, simd.splat_f32s(0.0)));
+            let is_exact = one_where(simd, simd.equal_i32s(simd.cut(cut), sum));
             let bits = simd.or_u32s(bits, simd.xor_u32s(is_exact, simd.splat_u32s(1)));
-            return FusedF16.round(simd, simd.mul_f32s(simd.transmute_f32s_u32s(bits), self.unit));
+            FusedF16.round(simd, simd.mul_f32s(simd.transmute_f32s_u32s(bits), worth))
         }
-        // All digits of f32, or as many as there are.
-        let kept = simd.splat_u32s(u32::MAX << (23 - unit.sum().mantissa_bits()));
-        simd.mul_f32s(simd.transmute_f32s_u32s(simd.and_u32s(bits, kept)), self.unit)
+        narrow => {
+            let kept = simd.splat_u32s(u32::MAX << (23 - narrow.mantissa_bits()));
+            simd.mul_f32s(simd.transmute_f32s_u32s(simd.and_u32s(bits, kept)), worth)
+        }
     }
 }
