@@ -39,7 +39,7 @@ pub use definition::Definition;
 pub use fast::Fast;
 pub use faulty::{Faulty, KernelFault};
 pub use isa::Isa;
-pub use op::{End, Job, Op};
+pub use op::{Attended, End, Job, Op};
 pub use packed::Packed;
 pub use source::{Copied, Encoding, Source};
 pub use workers::Workers;
