@@ -1074,6 +1074,25 @@ fn attention_is_its_definition_however_it_is_computed() {
 }
 
 #[test]
+fn attention_that_threads_share_has_the_bits_of_one() {
+    const CONTEXT: At = At::layer(0, Step::Context);
+    let mut random = Random(22);
+    let case = Attends {
+        scores: values(Kind::Random, 64 * 4 * 64, &mut random),
+        seen: (1..=64).map(|end| 0..end).collect(),
+        ..Attends::new(Kind::Random, [4, 64, 40], &mut random)
+    };
+    for attention in forms().filter(|attention| !attention.depends_on_launch()) {
+        let [one, three] = [1, 3].map(|threads| {
+            let own = numerics(Precision::Bf16, Order::SEQUENTIAL, threads).with_attention(attention);
+            let kernel = Fast::new(own).unwrap();
+            (case.run(&kernel, CONTEXT), kernel.workers().used())
+        });
+        assert_eq!((one.0, one.1, three.1), (three.0, 1, 3), "{attention}");
+    }
+}
+
+#[test]
 fn what_goes_row_by_row_is_its_definition() {
     let mut random = Random(10);
     let kinds = [
