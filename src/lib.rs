@@ -104,6 +104,7 @@
 //! | [`numerics::at`] | where in a forward pass an operation stands, and which [`Site`] that is |
 //! | [`numerics::precision`] | the table [`PRECISIONS`]; a [`Recipe`] names every rounding point at a place, a [`Map`] gives places their precisions, and a [`Calibration`] the limits of what they read |
 //! | [`numerics::kv`] | what keys and values are kept in, where that is not what attention multiplies |
+//! | [`numerics::attention`] | how attention is computed behind its scores: over all keys, in blocks of them, or in parts that are joined |
 //! | [`numerics::parallel`] | how many ranks share a model, and how the parts of a product come together that they share by its terms |
 //! | [`numerics::quantizer`] | how values become codes of a few bits, and the scales that bring them back |
 //! | [`numerics::smooth`] | what channels of activations are divided by, and the weights that meet them multiplied |

@@ -13,12 +13,13 @@ use reprocheck::cell::program;
 use reprocheck::numerics::{
     Numerics,
     activation::Activation,
+    attention::Attention,
     elementary::{exp, rsqrt},
     format::Format,
     functions::Functions,
     kernel::{
-        At, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Step, Workers,
-        matmul,
+        At, Attended, Definition, End, Fast, Faulty, Isa, Job, Kernel, KernelFault, Op, Packed, Source, Step,
+        Workers, matmul,
     },
     kv::Kv,
     order::{Launch, ORDERS, Order},
@@ -988,6 +989,106 @@ impl RowByRow {
                 );
             }
         }
+    }
+}
+
+/// Rows of scores, and a cache of values that grows by keys.
+struct Attends {
+    scores: Vec<f32>,
+    values: Vec<f32>,
+    rows: usize,
+    keys: usize,
+    columns: usize,
+    /// Of every group of rows.
+    seen: Vec<Range<usize>>,
+}
+
+impl Attends {
+    fn new(kind: Kind, [rows, keys, columns]: [usize; 3], random: &mut Random) -> Attends {
+        let end = 1 + random.below(keys as u64) as usize;
+        let seen = vec![0..keys, 0..end, random.below(end as u64) as usize..end];
+        Attends {
+            scores: values(kind, seen.len() * rows * keys, random),
+            values: values(kind, keys * columns, random),
+            rows,
+            keys,
+            columns,
+            seen,
+        }
+    }
+
+    fn run<K: Kernel>(&self, kernel: &K, at: At) -> Vec<u32> {
+        let mut values = kernel.pack(at, self.columns, 0, &mut |_: usize, _: &mut [f32]| {});
+        self.values.chunks(self.columns).for_each(|value| kernel.push(&mut values, End::Row(value)));
+        let launch = Launch { rows: self.rows, threads: kernel.numerics().threads().get() };
+        let mut out = vec![f32::NAN; self.seen.len() * self.rows * self.columns];
+        let groups = self.scores.chunks(self.rows * self.keys).zip(&self.seen);
+        let groups = groups.zip(out.chunks_mut(self.rows * self.columns)).map(|((scores, seen), out)| {
+            Attended { scores, rows: self.rows, seen: seen.clone(), values: &values, out }
+        });
+        kernel.apply(at, launch, Op::Attend { rows: groups.collect(), scale: 0.625 });
+        bits(&out)
+    }
+}
+
+/// Every form of attention, those that cut keys with numbers that divide nothing.
+fn forms() -> impl Iterator<Item = Attention> {
+    let more = ["online:5", "split-kv:3", "split-kv:rows+online:7", "split-kv:threads+online:1"];
+    Attention::NAMES.into_iter().chain(more).map(|name| name.parse().unwrap())
+}
+
+#[test]
+fn attention_is_its_definition_however_it_is_computed() {
+    const CONTEXT: At = At::layer(0, Step::Context);
+    let mut random = Random(21);
+    let kinds =
+        [Kind::Random, Kind::Spread, Kind::Special, Kind::Zeros, Kind::Huge, Kind::Denormal, Kind::Brink];
+    let (mut kinds, mut rarely) =
+        (kinds.into_iter().cycle(), forms().collect::<Vec<_>>().into_iter().cycle());
+    // Many precisions have one attention.
+    let mut known = Vec::new();
+    for precision in precisions() {
+        let own = (precision.recipe(CONTEXT), precision.elementwise(CONTEXT.weighing()));
+        if known.contains(&own) {
+            continue;
+        }
+        known.push(own);
+        for order in orders_for(precision) {
+            let own = numerics(precision, order, 2);
+            // What codes are worth is multiplied as any other value is: a form each.
+            let kept = ["int4:8", "fp8"].map(|kv| own.with_kv(kv.parse().unwrap())).into_iter().flatten();
+            let kept: Vec<_> = kept.map(|own| own.with_attention(rarely.next().unwrap())).collect();
+            for numerics in forms().map(|attention| own.with_attention(attention)).chain(kept) {
+                let kind = kinds.next().unwrap();
+                let shapes = [[1, 37, 33], [3, 19, 8]];
+                let case = Attends::new(kind, shapes[random.below(2) as usize], &mut random);
+                let expected = case.run(&Definition { numerics }, CONTEXT);
+                for isa in Isa::available() {
+                    let got = case.run(&Fast::on(isa, numerics).unwrap(), CONTEXT);
+                    assert_eq!(got, expected, "{numerics} on {isa}, {kind:?}, {} rows", case.rows);
+                }
+            }
+        }
+    }
+    assert!(known.len() > 25, "{}", known.len());
+}
+
+#[test]
+fn attention_that_threads_share_has_the_bits_of_one() {
+    const CONTEXT: At = At::layer(0, Step::Context);
+    let mut random = Random(22);
+    let case = Attends {
+        scores: values(Kind::Random, 64 * 4 * 64, &mut random),
+        seen: (1..=64).map(|end| 0..end).collect(),
+        ..Attends::new(Kind::Random, [4, 64, 40], &mut random)
+    };
+    for attention in forms().filter(|attention| !attention.depends_on_launch()) {
+        let [one, three] = [1, 3].map(|threads| {
+            let own = numerics(Precision::Bf16, Order::SEQUENTIAL, threads).with_attention(attention);
+            let kernel = Fast::new(own).unwrap();
+            (case.run(&kernel, CONTEXT), kernel.workers().used())
+        });
+        assert_eq!((one.0, one.1, three.1), (three.0, 1, 3), "{attention}");
     }
 }
 

@@ -72,6 +72,24 @@ fn shared() -> Vec<Numerics> {
     at.map(|name| name.parse().unwrap()).into()
 }
 
+/// Forms of attention that do not follow the launch, each in a precision and an order.
+fn attending() -> Vec<Numerics> {
+    let at = [
+        "fp32/sequential/t1/two-pass",
+        "fp32/sequential/t1/online:4",
+        "bf16/pairwise/t1/online:5",
+        "bf16/exact/t1/kv:int8/split-kv:3",
+        "fp16/lanes:4/t1/split-kv:4+online:3",
+        "bf16/mma:h100/t1/online:16",
+        "fp16/dpbf16/t1/kv:bf16/split-kv:2+online:5",
+        "fp8/kahan/t1/online:1/tp2/ring/fn:poly:5",
+        "lmul:scope=everything/sequential/t1/split-kv:5",
+        "cast:e4m3/blocks:64/t1/two-pass/fn:libm",
+        "map:bf16;softmax=fp32;context@0=fp16/neumaier/t1/online:7",
+    ];
+    at.map(|name| name.parse().unwrap()).into()
+}
+
 /// Functions of every kind, each in a precision and an order.
 fn called() -> Vec<Numerics> {
     let program = program::read("softmax.txt", ROUGH).unwrap();
@@ -191,7 +209,7 @@ proptest! {
             for (precision, order, kv) in kept() {
                 holds(&checkpoint, numerics(precision, order, 1).with_kv(kv).unwrap(), &prompts, &variations)?;
             }
-            for numerics in shared() {
+            for numerics in shared().into_iter().chain(attending()) {
                 holds(&checkpoint, numerics, &prompts, &variations)?;
             }
         }
@@ -224,6 +242,22 @@ fn the_fast_decoder_gives_the_bits_of_the_definition() {
             ["bf16/split-k:threads/t2/tp2/ring", "fp32/split-k:rows/t2/tp4/one-shot"]
                 .map(|name| name.parse().unwrap());
         for numerics in shared().into_iter().chain(follows) {
+            let definition = logits(Definition { numerics }, &checkpoint, &prompts);
+            let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
+            assert_eq!(definition, fast, "{name}: {numerics}");
+        }
+    }
+}
+
+#[test]
+fn the_fast_decoder_attends_as_the_definition_does() {
+    let follows: [Numerics; 2] =
+        ["bf16/sequential/t2/split-kv:threads", "fp32/split-k:rows/t2/split-kv:rows+online:3"]
+            .map(|name| name.parse().unwrap());
+    for name in ["qwen2-window", "qwen3-wide-heads", "llama-bias"] {
+        let checkpoint = fixture(name);
+        let prompts = fixed_prompts(&checkpoint);
+        for numerics in attending().into_iter().chain(follows) {
             let definition = logits(Definition { numerics }, &checkpoint, &prompts);
             let fast = logits(Fast::new(numerics).unwrap(), &checkpoint, &prompts);
             assert_eq!(definition, fast, "{name}: {numerics}");

@@ -1,5 +1,6 @@
 //! Every test but those of the Hub, in one binary: a file each, and what several of them share.
 
+mod attention;
 mod attest;
 mod attribution;
 mod bisect;

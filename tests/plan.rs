@@ -292,12 +292,13 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
 }
 
 /// A setting on every axis that is not the usual one.
-const OTHER: [&str; 20] = [
+const OTHER: [&str; 21] = [
     "candle",
     "fp16",
     "pairwise",
     "2",
     "int4",
+    "online:64",
     "2",
     "ring:bf16",
     "libm",

@@ -572,6 +572,41 @@ fn functions_are_exercised_where_the_model_calls_another_one() {
 }
 
 #[test]
+fn attention_is_exercised_where_a_call_cuts_keys_otherwise() {
+    let gate = "[[gate]]\nvary = \"attention\"\nrequire = \"bits\"\n";
+    let mut world = World::new(&format!(
+        "[matrix]\norder = \"pairwise\"\nattention = [\"split-kv:2\", \"split-kv:rows\"]\n{gate}"
+    ));
+    let mut launched = |rows: [Option<usize>; 2]| {
+        for launches in &mut world.launches {
+            [launches.prefill_rows, launches.decode_rows] = rows;
+        }
+        ruled(&world, |_, _| same())
+    };
+    let (outcome, found) = launched([Some(2), Some(2)]);
+    assert_eq!(outcome, Outcome::Unknown);
+    let idle = "`attention` was not exercised: these names stand for as many parts in every call";
+    assert!(found.starts_with(idle), "{found}");
+    assert_eq!(launched([Some(2), Some(3)]).0, Outcome::Pass);
+    assert_eq!(launched([Some(9), Some(2)]).0, Outcome::Pass);
+    // Calls that nobody tells of prove nothing.
+    assert_eq!(launched([None, Some(2)]).0, Outcome::Unknown);
+}
+
+#[test]
+fn threads_are_exercised_where_attention_follows_them() {
+    let gate = "[[gate]]\nvary = \"threads\"\nrequire = \"bits\"\n";
+    let ruled_with = |attention: &str| {
+        let mut world =
+            World::new(&format!("[matrix]\nthreads = [1, 2]\nattention = \"{attention}\"\n{gate}"));
+        world.launches.iter_mut().for_each(|launches| launches.threads = Some(1));
+        ruled(&world, |_, _| same()).0
+    };
+    assert_eq!(ruled_with("split-kv:threads"), Outcome::Pass);
+    assert_eq!(ruled_with("split-kv:rows"), Outcome::Unknown);
+}
+
+#[test]
 fn cells_that_keep_keys_and_values_otherwise_are_a_family_and_a_cost_of_their_own() {
     let world = World::new(
         "[matrix]\nprecision = \"bf16\"\nkv-format = [\"same\", \"int4\"]\norder = [\"sequential\", \"pairwise\"]\n",

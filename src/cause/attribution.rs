@@ -231,7 +231,8 @@ impl Panel<'_> {
 
     /// A decoder of one cell that can do what the other one does.
     pub(super) fn decoder(&self, side: usize) -> Result<Both, CauseError> {
-        Ok(Decoder::load(Transplant::of(self.numerics, side)?, self.checkpoint)?)
+        let decoder = Decoder::load(Transplant::of(self.numerics, side)?, self.checkpoint)?;
+        Ok(decoder.among(self.numerics))
     }
 
     /// What a cell makes of the passages, which must be what it made of them when it was recorded.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     model::Config,
-    numerics::kernel::{At, Job, Op, Step},
+    numerics::kernel::{At, Attended, Job, Op, Step},
 };
 
 /// The heads of a model: how many of queries and of keys, and how wide.
@@ -62,6 +62,12 @@ impl Heads {
                 };
                 jobs.iter().enumerate().map(of_job).collect()
             }
+            (Step::Context, Op::Attend { rows: all, .. }) => {
+                let of_rows = |(job, own): (usize, &Attended<'_, W>)| {
+                    rows(own.out.len(), own.rows, &|row| Some(job % kv_heads * group + row))
+                };
+                all.iter().enumerate().map(of_rows).collect()
+            }
             (Step::Qkv, Op::Product(jobs)) => {
                 let all = heads + 2 * kv_heads;
                 let of_job = |job: &Job<'_, W>| {
@@ -81,6 +87,7 @@ impl Heads {
             (_, Op::Lookup { out, .. } | Op::Norm { out, .. } | Op::Gate { out, .. }) => {
                 vec![vec![(0..out.len(), None)]]
             }
+            (_, Op::Attend { rows, .. }) => rows.iter().map(|own| vec![(0..own.out.len(), None)]).collect(),
             (_, Op::Softmax { scores, .. }) => vec![vec![(0..scores.len(), None)]],
             (_, Op::Rotate { values, .. }) => vec![vec![(0..values.len(), None)]],
             (_, Op::Add { stream, .. }) => vec![vec![(0..stream.len(), None)]],

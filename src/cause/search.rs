@@ -84,7 +84,8 @@ impl Case<'_> {
     /// A decoder of one cell that can do what the other one does.
     fn decoder(&self, side: usize) -> Result<Both, CauseError> {
         let both = Transplant::of(self.numerics, side)?;
-        Ok(Decoder::load(Tap::new(both, &self.checkpoint.config), self.checkpoint)?)
+        let tap = Tap::new(both, &self.checkpoint.config);
+        Ok(Decoder::load(tap, self.checkpoint)?.among(self.numerics))
     }
 
     /// Reads the passage as a cell does, which must be as it was recorded; with everything that its operations read and gave,

@@ -14,7 +14,7 @@ use crate::{
     model::Config,
     numerics::{
         Numerics,
-        kernel::{At, End, Job, Kernel, Op, Source, Step, Workers},
+        kernel::{At, Attended, End, Job, Kernel, Op, Source, Step, Workers},
         order::Launch,
     },
 };
@@ -172,6 +172,19 @@ impl<K> Tap<K> {
                 };
                 jobs.iter().enumerate().flat_map(of_job).collect()
             }
+            // Those of a token and a head of keys stand together.
+            Op::Attend { rows, .. } => {
+                let of_rows = |(job, own): (usize, &Attended<'_, Tapped<W>>)| {
+                    let (position, kv_head) = (first + job / self.kv_heads, job % self.kv_heads);
+                    let values = own.values.grown[position + 1];
+                    let of_row = |(row, scores): (usize, &[f32])| {
+                        let read = [mark(&scores[own.seen.start..]), values, own.seen.start as u64];
+                        (position, kv_head * group + row, marks(&read))
+                    };
+                    own.seen_rows().enumerate().map(of_row).collect::<Vec<_>>()
+                };
+                rows.iter().enumerate().flat_map(of_rows).collect()
+            }
             Op::Product(jobs) => {
                 of_tokens(jobs.iter().flat_map(|job| each(job.activations, job.rows)).collect())
             }
@@ -218,6 +231,7 @@ pub(super) fn given<'o, W>(
             }))
         }
         Op::Product(jobs) => Box::new(jobs.iter().flat_map(move |job| rows_of(job.out, job.rows))),
+        Op::Attend { rows, .. } => Box::new(rows.iter().flat_map(move |own| rows_of(own.out, own.rows))),
         Op::Softmax { scores, width, seen, .. } => {
             Box::new(scores.chunks_exact((*width).max(1)).zip(*seen).map(|(row, seen)| &row[..seen.end]))
         }

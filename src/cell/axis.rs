@@ -20,6 +20,8 @@ pub enum Axis {
     Threads,
     /// What keys and values are kept in.
     KvFormat,
+    /// How attention is computed behind its scores.
+    Attention,
     /// How many ranks share a model.
     Tp,
     /// How their partial sums come together.
@@ -127,6 +129,18 @@ pub const AXES: &[AxisEntry] = &[
         tag: "kv:",
         always: false,
         usual_elsewhere: true,
+    },
+    AxisEntry {
+        axis: Axis::Attention,
+        name: "attention",
+        sentence: "how attention is computed behind its scores: a softmax over all keys (three-pass), the same without a pass for the \
+                   largest (two-pass), blocks of keys with a running rescaling (online), or parts that are joined, so many, or as many as \
+                   the call has rows or threads (split-kv); other engines than the lab have their own",
+        example: r#"["three-pass", "online:64", "split-kv:rows"]"#,
+        computes: true,
+        tag: "",
+        always: false,
+        usual_elsewhere: false,
     },
     AxisEntry {
         axis: Axis::Tp,

@@ -9,7 +9,8 @@ use super::{
     server::{self, Settings},
 };
 use crate::numerics::{
-    Numerics, functions::Functions, kv::Kv, order::Order, parallel::Parallel, precision::Precision,
+    Numerics, attention::Attention, functions::Functions, kv::Kv, order::Order, parallel::Parallel,
+    precision::Precision,
 };
 
 /// Who computes, as a setting of its axis.
@@ -103,6 +104,7 @@ pub const ENGINES: &[EngineEntry] = &[
             Axis::Order,
             Axis::Threads,
             Axis::KvFormat,
+            Axis::Attention,
             Axis::Tp,
             Axis::Reduce,
             Axis::Functions,
@@ -302,6 +304,11 @@ impl Compute {
     /// How it keeps keys and values: other engines than the lab as they do.
     pub fn kv(&self) -> Kv {
         if let Compute::Lab(numerics) = self { numerics.kv() } else { Kv::Same }
+    }
+
+    /// How it computes attention: other engines than the lab have a way of their own.
+    pub fn attention(&self) -> Attention {
+        if let Compute::Lab(numerics) = self { numerics.attention() } else { Attention::ThreePass }
     }
 
     /// How ranks share the model: other engines than the lab have one here.

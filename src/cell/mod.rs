@@ -26,6 +26,7 @@ pub use self::{
 };
 use crate::numerics::{
     Impossible, Numerics,
+    attention::Attention,
     choice::{Choice, Drawing},
     functions::Functions,
     kv::Kv,
@@ -171,6 +172,7 @@ struct Parts {
     order: Order,
     threads: NonZeroUsize,
     kv: Kv,
+    attention: Attention,
     ranks: NonZeroUsize,
     reduce: Reduce,
     functions: Functions,
@@ -194,9 +196,22 @@ impl From<Cell> for Parts {
             Compute::Server(served) => served.settings,
             _ => Settings::NONE,
         };
-        let (kv, parallel, functions) = (compute.kv(), compute.parallel(), compute.functions());
-        let (ranks, reduce) = (parallel.ranks(), parallel.reduce());
-        Parts { engine, precision, order, threads, kv, ranks, reduce, functions, settings, serving, repeat }
+        let (kv, attention, functions) = (compute.kv(), compute.attention(), compute.functions());
+        let (ranks, reduce) = (compute.parallel().ranks(), compute.parallel().reduce());
+        Parts {
+            engine,
+            precision,
+            order,
+            threads,
+            kv,
+            attention,
+            ranks,
+            reduce,
+            functions,
+            settings,
+            serving,
+            repeat,
+        }
     }
 }
 
@@ -214,6 +229,7 @@ impl Parts {
             Setting::Order(order) => self.order = order,
             Setting::Threads(threads) => self.threads = threads,
             Setting::KvFormat(kv) => self.kv = kv,
+            Setting::Attention(attention) => self.attention = attention,
             Setting::Tp(ranks) => self.ranks = ranks,
             Setting::Reduce(reduce) => self.reduce = reduce,
             Setting::Functions(functions) => self.functions = functions,
@@ -241,6 +257,7 @@ impl Parts {
             order,
             threads,
             kv,
+            attention,
             ranks,
             reduce,
             functions,
@@ -254,6 +271,7 @@ impl Parts {
             Axis::Order => Setting::Order(order),
             Axis::Threads => Setting::Threads(threads),
             Axis::KvFormat => Setting::KvFormat(kv),
+            Axis::Attention => Setting::Attention(attention),
             Axis::Tp => Setting::Tp(ranks),
             Axis::Reduce => Setting::Reduce(reduce),
             Axis::Functions => Setting::Functions(functions),
@@ -291,6 +309,7 @@ impl Parts {
             order,
             threads,
             kv,
+            attention,
             ranks,
             reduce,
             functions,
@@ -310,7 +329,9 @@ impl Parts {
                 let numerics = Numerics::new(precision, order, threads)
                     .and_then(|numerics| numerics.with_kv(kv))
                     .and_then(|numerics| numerics.with_parallel(Parallel::new(ranks, reduce)));
-                Compute::Lab(numerics.map_err(impossible)?.with_functions(functions))
+                Compute::Lab(
+                    numerics.map_err(impossible)?.with_attention(attention).with_functions(functions),
+                )
             }
             EngineName::Candle(device) => Compute::Candle(Stock { precision, threads, device }),
             EngineName::Script(name) => Compute::Script(name),
@@ -324,8 +345,8 @@ impl Parts {
 /// draws, what one of them says otherwise.
 pub fn axes(cells: &[Cell]) -> Vec<Axis> {
     let taken = |axis: Axis| match axis {
-        // What other engines call is their own affair, and part of another engine as long as nothing is said of it.
-        Axis::Temperature | Axis::TopP | Axis::TopK | Axis::Functions => {
+        // How other engines attend and what they call is their own affair, and part of another engine as long as nothing is said of it.
+        Axis::Temperature | Axis::TopP | Axis::TopK | Axis::Attention | Axis::Functions => {
             let usual = Parts::from(Cell::default()).get(axis);
             cells.iter().any(|cell| Parts::from(*cell).get(axis) != usual)
         }
@@ -401,8 +422,8 @@ impl Cell {
     }
 }
 
-/// `lab/bf16/pairwise/t2/b8`. Before `b8` stand `kv:int4` where keys and values have a format of their own, `tp4/ring:bf16` where ranks
-/// share a model, and `fn:libm` where functions are not exact; what is not as usual stands after it: `c16`, `by-length`, `T0.6`,
+/// `lab/bf16/pairwise/t2/b8`. Before `b8` stand `kv:int4` where keys and values have a format of their own, `online:64` where attention is
+/// not computed in three passes, `tp4/ring:bf16` where ranks share a model, and `fn:libm` where functions are not exact; what is not as usual stands after it: `c16`, `by-length`, `T0.6`,
 /// `p0.95`, `k20`, `s7`, `r2`. Of a server
 /// `server:llama/kv=split/n4/copies/staggered:7/warm`.
 impl fmt::Display for Cell {
@@ -484,7 +505,7 @@ impl JsonSchema for Cell {
             let taken = AXES[1..].iter().filter(|entry| engine.takes(entry.axis));
             let parts = taken.map(|AxisEntry { axis, tag, always, .. }| {
                 // What is usual is left out.
-                let usual = ["same", "tree", "exact", "in-order", "own", "together", "off"];
+                let usual = ["same", "three-pass", "tree", "exact", "in-order", "own", "together", "off"];
                 let without = |pattern: String, usual: &str| pattern.replace(&format!("({usual}|"), "(");
                 let pattern = usual.into_iter().fold(axis.pattern(), without);
                 let part = format!("/{tag}{pattern}");
@@ -500,7 +521,8 @@ impl JsonSchema for Cell {
         json_schema!({
             "description": "A cell, one point of the matrix, by its name: engine/precision/order/threads/batch, such as \
                             lab/bf16/pairwise/t2/b8, without what its engine cannot be told; before the batch what keys and values are kept \
-                            in, where that is not what attention multiplies (kv:int4), how many ranks share the model, where that \
+                            in, where that is not what attention multiplies (kv:int4), how attention is computed, where that is not in \
+                            three passes (online:64), how many ranks share the model, where that \
                             is more than one (tp4), how they reduce, where that is not the usual tree (ring:bf16), and what \
                             elementary functions are, where they are not exact (fn:libm); after it what is not as \
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::name::named;
 use crate::numerics::{
+    attention::Attention,
     choice::{Temperature, TopK, TopP},
     functions::Functions,
     kv::Kv,
@@ -34,6 +35,8 @@ pub enum Setting {
     Threads(NonZeroUsize),
     /// On [`Axis::KvFormat`].
     KvFormat(Kv),
+    /// On [`Axis::Attention`].
+    Attention(Attention),
     /// On [`Axis::Tp`].
     Tp(NonZeroUsize),
     /// On [`Axis::Reduce`].
@@ -79,6 +82,7 @@ impl Setting {
             Setting::Order(_) => Axis::Order,
             Setting::Threads(_) => Axis::Threads,
             Setting::KvFormat(_) => Axis::KvFormat,
+            Setting::Attention(_) => Axis::Attention,
             Setting::Tp(_) => Axis::Tp,
             Setting::Reduce(_) => Axis::Reduce,
             Setting::Functions(_) => Axis::Functions,
@@ -107,6 +111,7 @@ impl fmt::Display for Setting {
             Setting::Precision(precision) => precision.fmt(f),
             Setting::Order(order) => order.fmt(f),
             Setting::KvFormat(kv) => kv.fmt(f),
+            Setting::Attention(attention) => attention.fmt(f),
             Setting::Reduce(reduce) => reduce.fmt(f),
             Setting::Functions(functions) => functions.fmt(f),
             Setting::Own(_) => f.write_str("its own"),
@@ -310,6 +315,7 @@ impl Axis {
             Axis::Precision => precision::pattern(),
             Axis::Order => order::pattern(),
             Axis::KvFormat => Kv::pattern(),
+            Axis::Attention => Attention::pattern(),
             Axis::Functions => Functions::pattern(),
             Axis::Reduce => Reduce::pattern(),
             Axis::Threads | Axis::Tp | Axis::Batch | Axis::Concurrency | Axis::Repeat => {
@@ -347,6 +353,7 @@ impl Axis {
             Axis::Order => Setting::Order(text.parse().map_err(|error| format!("{error}"))?),
             Axis::Threads => Setting::Threads(sharing(count(text)?).map_err(|error| error.to_string())?),
             Axis::KvFormat => Setting::KvFormat(text.parse()?),
+            Axis::Attention => Setting::Attention(text.parse()?),
             Axis::Tp => Setting::Tp(count(text)?),
             Axis::Reduce => Setting::Reduce(text.parse()?),
             Axis::Functions => Setting::Functions(text.parse()?),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::numerics::{
     Numerics,
-    kernel::{At, End, Kernel, Op, Source, Workers},
+    kernel::{At, Attended, End, Kernel, Op, Source, Workers},
     order::Launch,
     precision::{Bits, Site},
 };
@@ -206,6 +206,13 @@ impl Kernel for Counter {
                     products.macs += rows * weights.entries;
                     products.ace += rows * weights.codes * activation;
                     counted.vectors += self.vector(at, job.start.map_or(0, <[f32]>::len));
+                }
+            }
+            Op::Attend { rows, .. } => {
+                let activation = u64::from(self.numerics.recipe(at).activation_bits());
+                for Attended { rows, values, .. } in rows {
+                    counted.attention.macs += rows as u64 * values.entries;
+                    counted.attention.ace += rows as u64 * values.codes * activation;
                 }
             }
             Op::Lookup { table, columns, .. } => {

@@ -11,9 +11,10 @@ use super::{
     weights::WeightsError,
 };
 use crate::numerics::{
+    Numerics,
     elementary::rsqrt,
     format::Format,
-    kernel::{At, Encoding, End, Fast, Job, Kernel, Op, Source, Step},
+    kernel::{At, Attended, Encoding, End, Fast, Job, Kernel, Op, Source, Step},
     kv::k_sort,
     order::Launch,
     precision::{Calibration, Site},
@@ -33,6 +34,8 @@ pub struct Decoder<K: Kernel = Fast> {
     norm: Vec<f32>,
     /// [vocabulary, width]; none where the embedding is the head.
     head: Option<K::Weights>,
+    /// Is everything behind the scores one operation, and not a softmax and a product?
+    attends: bool,
 }
 
 #[derive(Debug)]
@@ -176,7 +179,16 @@ impl<K: Kernel> Decoder<K> {
         let layers = (0..config.layers).map(layer).collect::<Result<_, CheckpointError>>()?;
         let norm = load.vector(At::outside(Step::Norm), "model.norm.weight", width)?;
         let rotary = Rotary::new(config.head_width, config.rope_theta, config.rope_scaling);
-        Ok(Decoder { kernel, config, rotary, embedding, layers, norm, head })
+        let attends = kernel.numerics().attention().is_cut();
+        Ok(Decoder { kernel, config, rotary, embedding, layers, norm, head, attends })
+    }
+
+    /// The same by the operations that it has under each of these numerics: two cells are compared operation by operation. It moves no
+    /// bit.
+    #[must_use]
+    pub fn among(self, numerics: [Numerics; 2]) -> Self {
+        let attends = numerics.iter().any(|own| own.attention().is_cut());
+        Decoder { attends, ..self }
     }
 
     /// The kernel it computes with.
@@ -327,13 +339,32 @@ impl<K: Kernel> Decoder<K> {
         self.kernel.apply(at(Step::Scores), launch, Op::Product(jobs));
 
         let scale = rsqrt(head_width as f32);
+        let first_seen = |end: usize| layer.window.map_or(0, |window| end.saturating_sub(window));
+        let mut out = context.chunks_exact_mut(group * head_width);
+        const OUT: &str = "there is a context for every token and head of keys";
+        if self.attends {
+            let mut rows = Vec::new();
+            for span in &spans {
+                let length = span.before + span.tokens;
+                for token in 0..span.tokens {
+                    let end = span.before + token + 1;
+                    for (head, memory) in span.memories.iter().enumerate() {
+                        let scores = &span.scores[(head * span.tokens + token) * group * length..];
+                        let (scores, seen) = (&scores[..group * length], first_seen(end)..end);
+                        let out = out.next().expect(OUT);
+                        rows.push(Attended { scores, rows: group, seen, values: &memory.values, out });
+                    }
+                }
+            }
+            self.kernel.apply(at(Step::Context), launch, Op::Attend { rows, scale });
+            return context;
+        }
         for span in &mut spans {
             let length = span.before + span.tokens;
             seen.clear();
             for _ in 0..kv_heads {
                 for end in span.before + 1..=length {
-                    let start = layer.window.map_or(0, |window| end.saturating_sub(window));
-                    seen.extend((0..group).map(|_| start..end));
+                    seen.extend((0..group).map(|_| first_seen(end)..end));
                 }
             }
             // [kv_heads, tokens, group, length]
@@ -345,14 +376,13 @@ impl<K: Kernel> Decoder<K> {
         }
 
         let mut jobs = Vec::new();
-        let mut out = context.chunks_exact_mut(group * head_width);
         for span in &spans {
             let length = span.before + span.tokens;
             for token in 0..span.tokens {
                 for (head, memory) in span.memories.iter().enumerate() {
                     let first = (head * span.tokens + token) * group * length;
                     let activations = &span.scores[first..][..group * (span.before + token + 1)];
-                    let out = out.next().expect("there is a context for every token and head of keys");
+                    let out = out.next().expect(OUT);
                     jobs.push(Job { activations, rows: group, weights: &memory.values, start: None, out });
                 }
             }

@@ -53,6 +53,14 @@ impl At {
         (layer, self.step)
     }
 
+    /// Where scores become the weights of a sum that stands here: the softmax before it, which has a place of its own.
+    pub const fn weighing(self) -> At {
+        match self.step {
+            Step::Context => At { step: Step::Softmax, ..self },
+            _ => self,
+        }
+    }
+
     /// Whose recipe holds here. What goes row by row rounds to what the linear layers give, and so stands with them.
     pub const fn site(self) -> Site {
         match self.step {

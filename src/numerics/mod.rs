@@ -8,6 +8,7 @@ pub mod activation;
 pub mod agreement;
 pub mod apart;
 pub mod at;
+pub mod attention;
 pub mod block;
 pub mod choice;
 pub mod elementary;
@@ -37,6 +38,7 @@ pub mod unit;
 use std::{fmt, iter::Peekable, num::NonZeroUsize, str::FromStr};
 
 use at::{At, Step};
+use attention::Attention;
 use format::Format;
 use functions::Functions;
 use kv::Kv;
@@ -63,6 +65,7 @@ pub struct Numerics {
     order: Order,
     threads: NonZeroUsize,
     kv: Kv,
+    attention: Attention,
     parallel: Parallel,
     functions: Functions,
 }
@@ -152,7 +155,8 @@ impl Numerics {
     /// When that cannot be computed.
     pub fn new(precision: Precision, order: Order, threads: NonZeroUsize) -> Result<Numerics, Impossible> {
         let (kv, parallel, functions) = (Kv::Same, Parallel::NONE, Functions::Exact);
-        Numerics { precision, order, threads: sharing(threads)?, kv, parallel, functions }.on_its_unit()
+        let (threads, attention) = (sharing(threads)?, Attention::ThreePass);
+        Numerics { precision, order, threads, kv, attention, parallel, functions }.on_its_unit()
     }
 
     /// The same with keys and values kept so.
@@ -211,6 +215,12 @@ impl Numerics {
         }
     }
 
+    /// The same with attention computed so.
+    #[must_use]
+    pub fn with_attention(self, attention: Attention) -> Numerics {
+        Numerics { attention, ..self }
+    }
+
     /// The same with other elementary functions.
     #[must_use]
     pub fn with_functions(self, functions: Functions) -> Numerics {
@@ -261,6 +271,11 @@ impl Numerics {
         self.kv
     }
 
+    /// How attention is computed.
+    pub fn attention(self) -> Attention {
+        self.attention
+    }
+
     /// How many ranks share a model, and how they reduce.
     pub fn parallel(self) -> Parallel {
         self.parallel
@@ -285,16 +300,21 @@ impl Numerics {
     /// The same on so many threads, where these move no bit; where they do, as it is.
     #[must_use]
     pub fn on_threads(self, threads: NonZeroUsize) -> Numerics {
-        let under = |threads| self.order.under(Launch { rows: 1, threads });
+        let under = |threads| self.under(Launch { rows: 1, threads });
         if under(1) != under(2) {
             return self;
         }
         sharing(threads).map_or(self, |threads| Numerics { threads, ..self })
     }
 
+    /// What follows the launch, as it is under this one.
+    fn under(self, launch: Launch) -> (Order, Attention) {
+        (self.order.under(launch), self.attention.under(launch))
+    }
+
     /// Does what it makes of a row depend on how many rows the call has, or on what they hold?
     pub fn minds_its_rows(self) -> bool {
-        let under = |rows| self.order.under(Launch { rows, threads: self.threads.get() });
+        let under = |rows| self.under(Launch { rows, threads: self.threads.get() });
         under(1) != under(2) || self.precision.sees_other_rows()
     }
 
@@ -318,6 +338,9 @@ impl fmt::Display for Numerics {
         write!(f, "{}/{}/t{}", self.precision, self.order, self.threads)?;
         if self.kv != Kv::Same {
             write!(f, "/{KV}{}", self.kv)?;
+        }
+        if self.attention != Attention::ThreePass {
+            write!(f, "/{}", self.attention)?;
         }
         let (ranks, reduce) = (self.parallel.ranks(), self.parallel.reduce());
         if self.parallel != Parallel::NONE {
@@ -366,7 +389,12 @@ impl FromStr for Numerics {
         let (Some(precision), Some(order), Some(threads)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(shape());
         };
-        let (kv, ranks) = (tagged(&mut parts, KV), tagged(&mut parts, TP));
+        let kv = tagged(&mut parts, KV);
+        let attention = parts.peek().and_then(|part| part.parse().ok());
+        if attention.is_some() {
+            parts.next();
+        }
+        let ranks = tagged(&mut parts, TP);
         let reduce = parts.next_if(|part| ranks.is_some() && !part.starts_with(FUNCTIONS));
         let functions = tagged(&mut parts, FUNCTIONS);
         if parts.next().is_some() {
@@ -380,6 +408,7 @@ impl FromStr for Numerics {
         let reduce = reduce.map_or(Ok(Reduce::USUAL), str::parse).map_err(unusual)?;
         let functions = functions.map_or(Ok(Functions::Exact), str::parse).map_err(unusual)?;
         let numerics = Numerics::new(precision.parse()?, order.parse()?, threads)?.with_functions(functions);
+        let numerics = numerics.with_attention(attention.unwrap_or_default());
         Ok(numerics.with_kv(kv)?.with_parallel(Parallel::new(ranks, reduce))?)
     }
 }
@@ -405,6 +434,8 @@ mod tests {
             "bf16/exact/t1/tp4",
             "bf16/exact/t1/kv:int4/tp8/ring:bf16",
             "bf16/exact/t1/fn:poly:5",
+            "bf16/split-k:rows/t2/split-kv:rows",
+            "bf16/exact/t1/kv:int8/split-kv:threads+online:16/tp4/ring/fn:libm",
             "bf16/exact/t1/kv:int4/fn:program:0123456789abcdef",
         ] {
             assert_eq!(text.parse::<Numerics>().unwrap().to_string(), text);
@@ -421,6 +452,8 @@ mod tests {
             "fp32/exact/t1/tp2/kv:int4",
             "fp32/exact/t1/ring",
             "fp32/exact/t1/fn:x",
+            "fp32/exact/t1/online:0",
+            "fp32/exact/t1/online:64/kv:int4",
             "fp32/exact/t1/fn:libm/kv:int4",
         ] {
             assert!(text.parse::<Numerics>().is_err(), "{text}");

@@ -12,7 +12,8 @@ use crate::{
     cell::{AXES, Axis, Cache, ENGINES, Name, server},
     name::{did_you_mean, nearest},
     numerics::{
-        choice::Choice, functions::Functions, kv::Kv, order::ORDERS, parallel::Reduce, precision::PRECISIONS,
+        attention::Attention, choice::Choice, functions::Functions, kv::Kv, order::ORDERS, parallel::Reduce,
+        precision::PRECISIONS,
     },
     source::{Problems, misleads},
 };
@@ -317,6 +318,7 @@ fn names(axis: Axis) -> Vec<String> {
         Axis::Precision => PRECISIONS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::Order => ORDERS.iter().map(|entry| entry.example.to_string()).collect(),
         Axis::KvFormat => Kv::NAMES.map(str::to_owned).to_vec(),
+        Axis::Attention => Attention::NAMES.map(str::to_owned).to_vec(),
         Axis::Reduce => Reduce::NAMES.map(str::to_owned).to_vec(),
         Axis::Functions => Functions::NAMES.map(str::to_owned).to_vec(),
         Axis::Grouping => ["in-order", "by-length", "shuffled:0"].map(str::to_owned).to_vec(),

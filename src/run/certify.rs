@@ -57,9 +57,16 @@ use crate::{
     verdict::Outcome,
 };
 
-/// What may differ between cells of a family: how sums are added, and in which calls.
-pub const FAMILY: &[Axis] =
-    &[Axis::Order, Axis::Threads, Axis::Batch, Axis::PrefillChunk, Axis::Grouping, Axis::Repeat];
+/// What may differ between cells of a family: how sums are added and attention is brought together, and in which calls.
+pub const FAMILY: &[Axis] = &[
+    Axis::Order,
+    Axis::Attention,
+    Axis::Threads,
+    Axis::Batch,
+    Axis::PrefillChunk,
+    Axis::Grouping,
+    Axis::Repeat,
+];
 
 /// A rival that has come nearer by this part of its margin has lost too much of it.
 pub const PART: f64 = 1.0 / 3.0;

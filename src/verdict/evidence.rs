@@ -19,6 +19,7 @@ use crate::{
     numerics::{
         at::{At, Step},
         choice::{Drawing, TopK},
+        order::Launch,
         total::Mean,
     },
     plan::{
@@ -439,8 +440,11 @@ pub(crate) fn one_more(count: Option<usize>, is_so: Option<bool>) -> Option<usiz
 /// where they do not tell.
 fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
     match axis {
-        // An order may follow the threads that were asked for, whether or not all had work.
-        Axis::Threads => either(differ(cells, |known| known.launches.threads), trees_differ(cells)),
+        // An order may follow the threads that were asked for, whether or not all had work, and so may attention.
+        Axis::Threads => either(
+            differ(cells, |known| known.launches.threads),
+            either(trees_differ(cells), attentions_differ(cells)),
+        ),
         // Two names may stand for one tree.
         Axis::Order => trees_differ(cells),
         // Two names may stand for one function, or for two of which a model calls neither.
@@ -454,6 +458,8 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
             let kept: Vec<_> = (0..=numerics.precision().alike_from()).map(kept_in).collect();
             Some(Some((kept, numerics.kv().sorts_keys())))
         }),
+        // Two names may stand for as many parts.
+        Axis::Attention => attentions_differ(cells),
         // Every degree is other launches, even where all of them add in one tree.
         Axis::Tp => differ(cells, |known| Some(known.cell.compute.parallel().ranks())),
         // Two ranks have one tree, whatever its name.
@@ -494,6 +500,21 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
         // Who computes, and in which precision, is what the cell says; a repeat is a run of its own.
         Axis::Engine | Axis::Precision | Axis::Repeat | Axis::Server(_) => Some(true),
     }
+}
+
+/// How attention was computed in the largest calls. An engine that has a way of its own is told by its name.
+fn attentions_differ(cells: &[&Known]) -> Option<bool> {
+    differ(cells, |known| {
+        let Compute::Lab(numerics) = known.cell.compute else { return Some(None) };
+        let attention = numerics.attention();
+        let under = |rows: Option<usize>| {
+            let launch = |rows: usize| Launch { rows: rows.max(1), threads: numerics.threads().get() };
+            let fixed = (!attention.depends_on_launch()).then_some(attention);
+            fixed.or_else(|| Some(attention.under(launch(rows?))))
+        };
+        let Launches { prefill_rows, decode_rows, .. } = known.launches;
+        Some(Some([under(prefill_rows)?, under(decode_rows)?]))
+    })
 }
 
 /// An engine that adds in an order of its own has no tree on record, and that is told.

@@ -501,6 +501,7 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::Cache => "the server read as much of every prompt",
         Axis::Order => "these names stand for one tree",
         Axis::KvFormat => "these names stand for one format",
+        Axis::Attention => "these names stand for as many parts in every call",
         Axis::Reduce => "two ranks add the same two parts, and one adds none",
         Axis::Functions => "whatever this model calls is one function under these names",
         axis if axis.is_of_draws() => "the best token was taken, whatever it says",

@@ -136,12 +136,12 @@ impl Codes {
         self.dispatch(isa, [panel], first..first + terms, Out(out));
     }
 
-    /// The same of a matrix whose terms are the outputs here, and its outputs the terms, from its first term on.
-    pub(super) fn widen_turned(&self, isa: Isa, panel: usize, out: &mut [FloatRow]) {
+    /// The same of a matrix whose terms are the outputs here, and its outputs the terms, from a term on that begins a panel here.
+    pub(super) fn widen_turned(&self, isa: Isa, panel: usize, from: usize, out: &mut [FloatRow]) {
         let first = panel * PANEL;
         let mut turned = [FloatRow([0.0; PANEL]); PANEL];
         let turned = &mut turned[..PANEL.min(self.depth - first)];
-        for (own, out) in out.chunks_mut(PANEL).enumerate() {
+        for (own, out) in (from / PANEL..).zip(out.chunks_mut(PANEL)) {
             self.widen(isa, own, first, turned);
             for (term, row) in out.iter_mut().enumerate() {
                 row.0.iter_mut().zip(&*turned).for_each(|(value, turned)| *value = turned.0[term]);

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use super::{At, End, Job, Kernel, Op, Source, Workers, op::pairs};
+use super::{At, Attended, End, Job, Kernel, Op, Source, Workers, op::pairs};
 use crate::numerics::{
-    Numerics, Reduction, exact, flush,
+    Numerics, Reduction,
+    attention::{Attention, base, times_power, without_power},
+    exact, flush,
     format::Format,
     functions::Called,
     order::{Adder, Launch, Order, Rule, Schedule},
@@ -39,12 +41,13 @@ impl Plain {
             Storage::Codes(quantizer) => own.stretch(terms.clone(), quantizer.group(self.depth)),
             _ => unreachable!("only codes are stored as codes"),
         };
-        Plain {
-            stored: self.stored,
-            depth: terms.len(),
-            columns: self.columns.iter().map(|column| column[terms.clone()].to_vec()).collect(),
-            codes: self.codes.iter().map(codes).collect(),
-        }
+        Plain { codes: self.codes.iter().map(codes).collect(), ..self.worth(terms.clone()) }
+    }
+
+    /// What these terms are worth: a cache is multiplied as that.
+    fn worth(&self, terms: Range<usize>) -> Plain {
+        let columns = self.columns.iter().map(|column| column[terms.clone()].to_vec());
+        Plain { stored: self.stored, depth: terms.len(), columns: columns.collect(), codes: Vec::new() }
     }
 
     /// What a key or a value is worth once it is kept.
@@ -140,22 +143,11 @@ impl Kernel for Definition {
             }
             Op::Softmax { scores, width, seen, scale } => {
                 for (row, seen) in scores.chunks_exact_mut(width.max(1)).zip(seen) {
-                    let terms = &mut row[..seen.end];
-                    terms[..seen.start].fill(0.0);
-                    let visible = &mut terms[seen.start..];
-                    let mut largest = f32::NEG_INFINITY;
-                    for score in visible.iter_mut() {
-                        *score = format.round(times(scale, *score));
-                        largest = largest.max(*score);
-                    }
-                    for score in visible.iter_mut() {
-                        *score = functions.of(Called::Exp, *score - largest);
-                    }
-                    let sum = sum_of_products(order, launch, seen.end, |term| (terms[term], 1.0));
-                    for term in &mut terms[seen.start..] {
-                        *term = format.round(*term / sum);
-                    }
+                    self.softmax(precision.elementwise(at), launch, &mut row[..seen.end], seen.start, scale);
                 }
+            }
+            Op::Attend { rows, scale } => {
+                rows.into_iter().for_each(|own| self.attend(at, launch, own, scale));
             }
             Op::Rotate { values, heads, turns } => {
                 let half = pairs(turns);
@@ -188,6 +180,112 @@ impl Kernel for Definition {
                 }
             }
         }
+    }
+}
+
+impl Definition {
+    /// The softmax of a row; the keys before the first that is seen have a probability of 0.
+    fn softmax(&self, by: Elementwise, launch: Launch, terms: &mut [f32], first: usize, scale: f32) {
+        let (order, functions) = (self.numerics.order_of(Reduction::Row), self.numerics.functions());
+        let format = by.result;
+        let times = |x: f32, y: f32| by.product.map_or(x * y, |lmul| lmul.times(x, y));
+        terms[..first].fill(0.0);
+        terms[first..].iter_mut().for_each(|score| *score = format.round(times(scale, *score)));
+        let width = terms.len();
+        if self.numerics.attention() == Attention::TwoPass {
+            let (left, powers): (Vec<_>, Vec<_>) = terms[first..].iter().copied().map(without_power).unzip();
+            let largest = powers.iter().fold(f32::NEG_INFINITY, |largest: f32, power| largest.max(*power));
+            for (term, left) in terms[first..].iter_mut().zip(left) {
+                *term = functions.of(Called::Exp, left);
+            }
+            let term = |term: usize| match term.checked_sub(first) {
+                Some(seen) => times_power(terms[term], powers[seen] - largest),
+                None => 0.0,
+            };
+            let reciprocal = 1.0 / sum_of_products(order, launch, width, |at| (term(at), 1.0));
+            for (term, power) in terms[first..].iter_mut().zip(&powers) {
+                *term = format.round(times_power(times(*term, reciprocal), power - largest));
+            }
+            return;
+        }
+        let largest = terms[first..].iter().fold(f32::NEG_INFINITY, |largest, score| largest.max(*score));
+        terms[first..].iter_mut().for_each(|score| *score = functions.of(Called::Exp, *score - largest));
+        let sum = sum_of_products(order, launch, width, |term| (terms[term], 1.0));
+        terms[first..].iter_mut().for_each(|term| *term = format.round(*term / sum));
+    }
+
+    /// What rows of scores make of the values.
+    fn attend(&self, at: At, launch: Launch, attended: Attended<'_, Plain>, scale: f32) {
+        let by = self.numerics.precision().elementwise(at.weighing());
+        let recipe = self.numerics.recipe(at);
+        let order = self.numerics.order_of(Reduction::Product(at));
+        let parts = self.numerics.attention().parts(&attended.seen, launch);
+        let width = attended.values.columns.len();
+        let rows: Vec<Vec<f32>> = attended.seen_rows().map(<[f32]>::to_vec).collect();
+        let Attended { seen, values, out, .. } = attended;
+        for (mut row, out) in rows.into_iter().zip(out.chunks_exact_mut(width.max(1))) {
+            let Some(parts) = &parts else {
+                self.softmax(by, launch, &mut row, seen.start, scale);
+                let job = Job { activations: &row, rows: 1, weights: values, start: None, out };
+                product(&recipe, order, launch, job);
+                continue;
+            };
+            let times = |x: f32, y: f32| by.product.map_or(x * y, |lmul| lmul.times(x, y));
+            row.iter_mut().for_each(|score| *score = by.result.round(times(scale, *score)));
+            let part = |blocks: &Vec<Range<usize>>| {
+                let mut largest = f32::NEG_INFINITY;
+                let block = |keys: &Range<usize>| {
+                    let hidden = seen.start.saturating_sub(keys.start);
+                    let mut weights = row[keys.clone()].to_vec();
+                    largest = weights[hidden..].iter().fold(largest, |largest, score| largest.max(*score));
+                    weights[..hidden].fill(0.0);
+                    weights[hidden..].iter_mut().for_each(|weight| *weight = self.fade(*weight, largest));
+                    let order_of_row = self.numerics.order_of(Reduction::Row);
+                    let sum = sum_of_products(order_of_row, launch, keys.len(), |term| (weights[term], 1.0));
+                    let (values, mut context) = (values.worth(keys.clone()), vec![0.0; width]);
+                    let out = &mut context;
+                    let job = Job { activations: &weights, rows: 1, weights: &values, start: None, out };
+                    // What is not brought together yet is not rounded yet.
+                    product(&Recipe { result: Format::F32, ..recipe }, order, launch, job);
+                    Stretch { largest, sum, context }
+                };
+                let joined = blocks.iter().map(block).reduce(|before, block| {
+                    // Its weights are already those of the largest score as far as its end.
+                    let (largest, fade) = (block.largest, self.fade(before.largest, block.largest));
+                    before.join(largest, block, |before, own| times(before, fade) + own)
+                });
+                joined.expect("a part has a block")
+            };
+            let joined = parts.iter().map(part).reduce(|before, part| {
+                let largest = before.largest.max(part.largest);
+                let [fade, own_fade] = [before.largest, part.largest].map(|own| self.fade(own, largest));
+                before.join(largest, part, |before, own| times(before, fade) + times(own, own_fade))
+            });
+            let Stretch { sum, context, .. } = joined.expect("a row sees a key");
+            for (out, context) in out.iter_mut().zip(context) {
+                *out = recipe.result.round(context / sum);
+            }
+        }
+    }
+
+    /// What a score weighs where this is the largest one; what all is multiplied by whose largest one it was.
+    fn fade(&self, score: f32, largest: f32) -> f32 {
+        self.numerics.functions().of(Called::Exp, score - base(largest))
+    }
+}
+
+/// What is known of a row over a stretch of keys.
+struct Stretch {
+    largest: f32,
+    sum: f32,
+    context: Vec<f32>,
+}
+
+impl Stretch {
+    /// Both together, each number of the one and of the other as `add` has it.
+    fn join(self, largest: f32, other: Stretch, add: impl Fn(f32, f32) -> f32) -> Stretch {
+        let context = self.context.into_iter().zip(other.context).map(|(before, own)| add(before, own));
+        Stretch { largest, sum: add(self.sum, other.sum), context: context.collect() }
     }
 }
 

@@ -5,19 +5,20 @@ use std::ops::Range;
 use rayon::ThreadPoolBuildError;
 
 use super::{
-    At, End, Isa, Job, Kernel, Op, Packed, Source, Workers,
+    At, Attended, End, Isa, Job, Kernel, Op, Packed, Source, Workers,
     op::pairs,
     panel::PANEL,
     prepared::Prepared,
     rows::{
-        Activated, Divided, Exponentials, Gated, Normed, RowSums, Same, Scaled, TOGETHER, Terms, Turned,
-        Updated, rounded,
+        Activated, Divided, Exponentials, Gated, Joined, Largest, Normed, Powered, RowSums, Same, Scaled,
+        TOGETHER, Terms, Turned, Updated, WithoutPowers, rounded,
     },
     schedules::Schedules,
 };
 use crate::numerics::{
     Numerics, Reduction,
     activation::Activation,
+    attention::{Attention, base},
     format::Format,
     functions::Called,
     order::{Launch, Order, Rule, Shape},
@@ -139,7 +140,7 @@ impl Fast {
             let start = start.filter(|_| rank == 0);
             Job { activations, rows, weights, start, out }
         });
-        self.product(parallel.of_rank(recipe), order, launch, jobs.collect());
+        self.product(parallel.of_rank(recipe), order, launch, jobs.map(|job| (0, job)).collect());
         self.reduce(parallel.reduce(), recipe.result, columns, parts, out);
     }
 
@@ -181,8 +182,10 @@ impl Fast {
         rounded(self.isa, Elementwise::to(result), Same(out));
     }
 
-    fn product(&self, recipe: Recipe, order: Order, launch: Launch, jobs: Vec<Job<'_, Packed>>) {
-        let prepare = |job| Prepared::new(self.isa, recipe, order, launch, &self.schedules, job);
+    /// Jobs, each with the term of its matrix that its activations begin to meet.
+    fn product(&self, recipe: Recipe, order: Order, launch: Launch, jobs: Vec<(usize, Job<'_, Packed>)>) {
+        let prepare =
+            |first, job| Prepared::new(self.isa, recipe, order, launch, &self.schedules, first, job);
         let panels = |job: &Job<'_, Packed>| job.weights.columns.div_ceil(PANEL);
         let step = cost_of_step(&recipe, order);
         let cost = |job: &Job<'_, Packed>| {
@@ -190,21 +193,21 @@ impl Fast {
             depth * job.weights.columns * (COST_OF_WEIGHT + job.rows * step)
         };
         let threads = self.workers.threads();
-        if threads == 1 || jobs.iter().map(cost).sum::<usize>() < WORTH_SHARING {
-            for job in jobs {
+        if threads == 1 || jobs.iter().map(|(_, job)| cost(job)).sum::<usize>() < WORTH_SHARING {
+            for (first, job) in jobs {
                 let whole = 0..panels(&job);
-                let (product, out) = prepare(job);
+                let (product, out) = prepare(first, job);
                 product.panels(whole, out);
             }
             return;
         }
-        self.workers.note(jobs.iter().map(panels).sum());
+        self.workers.note(jobs.iter().map(|(_, job)| panels(job)).sum());
         // Few jobs are shared by their outputs, many by their number.
         let shares = if jobs.len() >= 4 * threads { 1 } else { threads };
-        self.workers.share(jobs, |job| {
+        self.workers.share(jobs, |(first, job)| {
             let (panels, columns) = (panels(&job), job.weights.columns);
             let bounds: Vec<usize> = (0..=shares).map(|share| panels * share / shares).collect();
-            let (product, out) = prepare(job);
+            let (product, out) = prepare(first, job);
             let ends = bounds[1..].iter().map(|&panel| columns.min(panel * PANEL));
             let outs = split_columns(out, columns, ends);
             self.workers.share(outs.into_iter().zip(bounds.windows(2)).collect(), |(out, bounds)| {
@@ -266,6 +269,7 @@ impl Fast {
         scale: f32,
     ) {
         let (width, functions) = (width.max(1), self.numerics.functions());
+        let is_two_pass = self.numerics.attention() == Attention::TwoPass;
         let terms = seen.iter().map(|seen| seen.end).sum::<usize>();
         let share = self.share_of(seen.len(), COST_OF_EXP * terms);
         self.in_shares(scores.chunks_mut(share * width).zip(seen.chunks(share)), |(scores, seen)| {
@@ -276,22 +280,174 @@ impl Fast {
                 let end = seen[rows[0]].end;
                 let sums = self.row_sums(end, launch);
                 for rows in rows.chunks(TOGETHER) {
+                    let mut numbers = Vec::new();
                     for &row in rows {
                         let (before, visible) = scores[row * width..][..end].split_at_mut(seen[row].start);
                         before.fill(0.0);
                         rounded(self.isa, by, Scaled { values: visible, scale });
-                        self.isa.dispatch(Exponentials { functions, values: visible });
+                        if is_two_pass {
+                            numbers.push(self.numbers(visible));
+                        } else {
+                            let less = self.isa.dispatch(Largest(visible));
+                            self.isa.dispatch(Exponentials { functions, less, values: visible });
+                        }
                     }
                     let mut each: [&[f32]; TOGETHER] = [&[]; TOGETHER];
                     each.iter_mut().zip(rows).for_each(|(each, row)| *each = &scores[row * width..][..end]);
                     let sums = sums.of(Terms::Values, &each[..rows.len()]);
                     for (&row, &sum) in rows.iter().zip(&sums) {
                         let values = &mut scores[row * width..][seen[row].clone()];
-                        rounded(self.isa, by, Divided { values, by: sum });
+                        if !is_two_pass {
+                            rounded(self.isa, by, Divided { values, by: sum });
+                        }
+                    }
+                    for ((numbers, &row), sum) in numbers.iter().zip(rows).zip(sums) {
+                        let values = &mut scores[row * width..][seen[row].clone()];
+                        values.copy_from_slice(&numbers.left);
+                        rounded(self.isa, by, numbers.times(values, Some(1.0 / sum)));
                     }
                 }
             }
         });
+    }
+
+    /// What exponentials of scores are as numbers and powers; the scores become terms of their sum.
+    fn numbers(&self, scores: &mut [f32]) -> Numbers {
+        let mut powers = vec![0.0; scores.len()];
+        self.isa.dispatch(WithoutPowers { values: scores, powers: &mut powers });
+        self.isa.dispatch(Exponentials { functions: self.numerics.functions(), less: 0.0, values: scores });
+        let numbers = Numbers { largest: self.isa.dispatch(Largest(&powers)), left: scores.to_vec(), powers };
+        rounded(self.isa, Elementwise::to(Format::F32), numbers.times(scores, None));
+        numbers
+    }
+
+    fn attend(&self, at: At, launch: Launch, rows: Vec<Attended<'_, Packed>>, scale: f32) {
+        let by = self.numerics.precision().elementwise(at.weighing());
+        let (recipe, order) = (self.recipe(at), self.numerics.order_of(Reduction::Product(at)));
+        let attention = self.numerics.attention();
+        if !attention.is_cut() {
+            let mut weights: Vec<Vec<f32>> =
+                rows.iter().map(|own| own.seen_rows().flatten().copied().collect()).collect();
+            for (own, weights) in rows.iter().zip(&mut weights) {
+                let seen = vec![own.seen.clone(); own.rows];
+                self.softmax(by, launch, weights, own.seen.end, &seen, scale);
+            }
+            let jobs = rows.into_iter().zip(&weights).map(|(own, activations)| {
+                let Attended { rows, values: weights, out, .. } = own;
+                (0, Job { activations, rows, weights, start: None, out })
+            });
+            return self.product(recipe, order, launch, jobs.collect());
+        }
+        let mut stretches: Vec<Vec<Stretch>> = rows
+            .iter()
+            .map(|own| {
+                let parts = attention.parts(&own.seen, launch).expect("it cuts the keys");
+                stretches_of(parts, own.rows, own.values.columns)
+            })
+            .collect();
+        let cost = COST_OF_EXP * rows.iter().map(|own| own.rows * own.seen.end).sum::<usize>();
+        let share = self.share_of(rows.len(), cost);
+        self.in_shares(rows.chunks(share).zip(stretches.chunks_mut(share)), |(rows, stretches)| {
+            rows.iter().zip(stretches).for_each(|(own, all)| self.weigh(by, launch, own, scale, all));
+        });
+        // What is not brought together yet is not rounded yet.
+        let jobs = rows.iter().zip(&mut stretches).flat_map(|(own, all)| {
+            all.iter_mut().map(|stretch| {
+                let Stretch { keys, weights: activations, context: out, .. } = stretch;
+                let job = Job {
+                    activations,
+                    rows: own.rows,
+                    weights: own.values,
+                    start: None,
+                    out: out.as_mut_slice(),
+                };
+                (keys.start, job)
+            })
+        });
+        self.product(Recipe { result: Format::F32, ..recipe }, order, launch, jobs.collect());
+        let mut shares: Vec<_> = rows.into_iter().zip(stretches).collect();
+        self.in_shares(shares.chunks_mut(share), |shares| {
+            for (own, all) in shares {
+                let columns = own.values.columns;
+                for (row, out) in own.out.chunks_exact_mut(columns.max(1)).enumerate() {
+                    let sum = self.join(by, all, row, out);
+                    rounded(self.isa, Elementwise::to(recipe.result), Divided { values: out, by: sum });
+                }
+            }
+        });
+    }
+
+    /// The weights of every stretch, and their sums.
+    fn weigh(
+        &self,
+        by: Elementwise,
+        launch: Launch,
+        own: &Attended<'_, Packed>,
+        scale: f32,
+        all: &mut [Stretch],
+    ) {
+        let functions = self.numerics.functions();
+        let mut largest = vec![f32::NEG_INFINITY; own.rows];
+        for Stretch { keys, begins, weights, sums, largest: of_stretch, .. } in all {
+            if *begins {
+                largest.fill(f32::NEG_INFINITY);
+            }
+            let hidden = own.seen.start.saturating_sub(keys.start);
+            let rows = weights.chunks_exact_mut(keys.len()).zip(own.seen_rows());
+            for ((weights, scores), largest) in rows.zip(&mut largest) {
+                weights.copy_from_slice(&scores[keys.clone()]);
+                let (before, values) = weights.split_at_mut(hidden);
+                before.fill(0.0);
+                rounded(self.isa, by, Scaled { values, scale });
+                let own = self.isa.dispatch(Largest(values));
+                *largest = if own > *largest { own } else { *largest };
+                self.isa.dispatch(Exponentials { functions, less: base(*largest), values });
+            }
+            of_stretch.copy_from_slice(&largest);
+            let of_row = self.row_sums(keys.len(), launch);
+            for (weights, sums) in weights.chunks(TOGETHER * keys.len()).zip(sums.chunks_mut(TOGETHER)) {
+                let mut each: [&[f32]; TOGETHER] = [&[]; TOGETHER];
+                each.iter_mut().zip(weights.chunks_exact(keys.len())).for_each(|(each, row)| *each = row);
+                let found = of_row.of(Terms::Values, &each[..sums.len()]);
+                sums.copy_from_slice(&found[..sums.len()]);
+            }
+        }
+    }
+
+    /// Brings the stretches of a row together in `out`; tells the sum of all weights.
+    fn join<'a>(&self, by: Elementwise, all: &'a [Stretch], row: usize, out: &mut [f32]) -> f32 {
+        let by = Elementwise { result: Format::F32, ..by };
+        let fade = |own: f32, largest: f32| self.numerics.functions().of(Called::Exp, own - base(largest));
+        // A sum is joined as every value of the context is.
+        let join = |(sum, out): (&mut f32, &mut [f32]), fade, (own, update): (f32, &[f32]), update_fade| {
+            rounded(self.isa, by, Joined { values: out, fade, update, update_fade });
+            let values = std::slice::from_mut(sum);
+            rounded(self.isa, by, Joined { values, fade, update: &[own], update_fade });
+        };
+        let width = out.len();
+        let mut part = vec![0.0; width];
+        let (mut sum, mut largest) = (0.0, f32::NEG_INFINITY);
+        for (number, blocks) in all.chunk_by(|_, next| !next.begins).enumerate() {
+            let of_row = |block: &'a Stretch| (block.sums[row], &block.context[row * width..][..width]);
+            let (mut own_sum, context) = of_row(&blocks[0]);
+            let mut own_largest = blocks[0].largest[row];
+            part.copy_from_slice(context);
+            for block in &blocks[1..] {
+                let fade = fade(own_largest, block.largest[row]);
+                join((&mut own_sum, &mut part), fade, of_row(block), None);
+                own_largest = block.largest[row];
+            }
+            if number == 0 {
+                out.copy_from_slice(&part);
+                (sum, largest) = (own_sum, own_largest);
+                continue;
+            }
+            let both = if own_largest > largest { own_largest } else { largest };
+            let own_fade = Some(fade(own_largest, both));
+            join((&mut sum, out), fade(largest, both), (own_sum, &part), own_fade);
+            largest = both;
+        }
+        sum
     }
 
     fn rotate(&self, by: Elementwise, values: &mut [f32], heads: usize, turns: &[&Turn]) {
@@ -359,7 +515,10 @@ impl Kernel for Fast {
                 let recipe = self.recipe(at);
                 let order = self.numerics.order_of(Reduction::Product(at));
                 match self.numerics.ranks(at) {
-                    None => self.product(recipe, order, launch, jobs),
+                    None => {
+                        let jobs = jobs.into_iter().map(|job| (0, job)).collect();
+                        self.product(recipe, order, launch, jobs);
+                    }
                     Some(parallel) => {
                         jobs.into_iter().for_each(|job| self.shared(recipe, order, launch, parallel, job));
                     }
@@ -372,6 +531,7 @@ impl Kernel for Fast {
             Op::Softmax { scores, width, seen, scale } => {
                 self.softmax(by, launch, scores, width, seen, scale);
             }
+            Op::Attend { rows, scale } => self.attend(at, launch, rows, scale),
             Op::Rotate { values, heads, turns } => self.rotate(by, values, heads, turns),
             Op::Gate { activation, gate_up, width, out } => {
                 self.gate(by, activation, gate_up, width, out);
@@ -379,6 +539,47 @@ impl Kernel for Fast {
             Op::Add { stream, update } => self.add(by, stream, update),
         }
     }
+}
+
+/// Exponentials of a row as numbers and powers of two.
+struct Numbers {
+    left: Vec<f32>,
+    powers: Vec<f32>,
+    largest: f32,
+}
+
+impl Numbers {
+    /// What their powers make of values.
+    fn times<'a>(&'a self, values: &'a mut [f32], by: Option<f32>) -> Powered<'a> {
+        Powered { values, powers: &self.powers, largest: self.largest, by }
+    }
+}
+
+/// What rows make of a stretch of keys.
+struct Stretch {
+    keys: Range<usize>,
+    /// Does a part begin with it?
+    begins: bool,
+    /// Of every row the weights, their sum, the largest score behind them, and what they make of the values.
+    weights: Vec<f32>,
+    sums: Vec<f32>,
+    largest: Vec<f32>,
+    context: Vec<f32>,
+}
+
+/// Room for so many rows of every stretch, block after block and part after part.
+fn stretches_of(parts: Vec<Vec<Range<usize>>>, rows: usize, columns: usize) -> Vec<Stretch> {
+    let of_part = |blocks: Vec<Range<usize>>| {
+        blocks.into_iter().enumerate().map(move |(number, keys)| Stretch {
+            begins: number == 0,
+            weights: vec![0.0; rows * keys.len()],
+            sums: vec![0.0; rows],
+            largest: vec![0.0; rows],
+            context: vec![0.0; rows * columns],
+            keys,
+        })
+    };
+    parts.into_iter().flat_map(of_part).collect()
 }
 
 /// Adds up a balanced tree of parts, in the first of them.

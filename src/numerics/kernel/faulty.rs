@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{At, Copied, End, Job, Kernel, Op, Source, Step, Workers};
+use super::{At, Attended, Copied, End, Job, Kernel, Op, Source, Step, Workers};
 use crate::numerics::{
     Numerics,
     format::Format,
@@ -56,18 +56,19 @@ impl KernelFault {
     fn concerns<W>(self, at: At, op: &Op<'_, W>) -> bool {
         match self {
             KernelFault::AddsInAnotherOrder | KernelFault::DropsLastTerm => {
-                matches!(op, Op::Product(_) | Op::Norm { .. } | Op::Softmax { .. })
+                matches!(op, Op::Product(_) | Op::Norm { .. } | Op::Softmax { .. } | Op::Attend { .. })
             }
             KernelFault::SkipsOperation
             | KernelFault::IgnoresLaunch
             | KernelFault::ComputesInBf16
             | KernelFault::FlushesSubnormals => true,
-            KernelFault::CountsLastTermTwice | KernelFault::RoundsTowardZero | KernelFault::FlipsBit => {
+            KernelFault::CountsLastTermTwice | KernelFault::RoundsTowardZero => {
                 matches!(op, Op::Product(_))
             }
+            KernelFault::FlipsBit => matches!(op, Op::Product(_) | Op::Attend { .. }),
             KernelFault::LosesUpdate => matches!(op, Op::Add { .. }),
             KernelFault::ReadsNeighbor => matches!(op, Op::Product(_)) && at.step == Step::Scores,
-            KernelFault::LooksAhead => matches!(op, Op::Softmax { .. }),
+            KernelFault::LooksAhead => matches!(op, Op::Softmax { .. } | Op::Attend { .. }),
             KernelFault::TurnsLate => matches!(op, Op::Rotate { .. }),
             KernelFault::LosesEpsilon => matches!(op, Op::Norm { .. }),
             // These are in what is packed.
@@ -232,10 +233,10 @@ impl<K: Kernel> Kernel for Faulty<K> {
             }
             KernelFault::FlipsBit => {
                 own(launch, op.lend(|weights| &weights.own));
-                let rows = if let Op::Product(jobs) = &op {
-                    jobs.iter().map(|job| job.rows).collect()
-                } else {
-                    Vec::new()
+                let rows: Vec<usize> = match &op {
+                    Op::Product(jobs) => jobs.iter().map(|job| job.rows).collect(),
+                    Op::Attend { rows, .. } => rows.iter().map(|own| own.rows).collect(),
+                    _ => Vec::new(),
                 };
                 for (out, rows) in op.outputs().into_iter().zip(rows) {
                     let width = out.len().checked_div(rows).unwrap_or(0);
@@ -285,6 +286,27 @@ fn spoiled<W>(fault: KernelFault, op: Op<'_, W>, apply: impl FnOnce(Op<'_, W>)) 
                 }
             }
             apply(Op::Softmax { scores, width, seen, scale });
+        }
+        (KernelFault::DropsLastTerm, Op::Attend { rows, scale }) => {
+            let without_last = |own: &Attended<'_, W>| {
+                let width = own.scores.len() / own.rows;
+                let mut scores = own.scores.to_vec();
+                // As above.
+                let last = own.seen.end - 1;
+                let hidden = scores.chunks_exact_mut(width).filter(|_| own.seen.len() > 1);
+                hidden.for_each(|row| row[last] = f32::NEG_INFINITY);
+                scores
+            };
+            let others: Vec<_> = rows.iter().map(without_last).collect();
+            let rows = rows.into_iter().zip(&others).map(|(own, scores)| Attended { scores, ..own });
+            apply(Op::Attend { rows: rows.collect(), scale });
+        }
+        (KernelFault::LooksAhead, Op::Attend { rows, scale }) => {
+            let rows = rows.into_iter().map(|mut own| {
+                own.seen.end = (own.seen.end + 1).min(own.scores.len() / own.rows);
+                own
+            });
+            apply(Op::Attend { rows: rows.collect(), scale });
         }
         (KernelFault::LooksAhead, Op::Softmax { scores, width, seen, scale }) => {
             let seen: Vec<_> = seen.iter().map(|seen| seen.start..(seen.end + 1).min(width)).collect();

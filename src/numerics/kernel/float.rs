@@ -100,7 +100,7 @@ impl<'a> FloatRows<'a> {
             let begin = std::array::from_fn(|slot| task.begin(panel(slot)));
             let rows = match &task.weights.store {
                 Store::Bf16(panels) if direct => {
-                    PanelRows::Bf16(std::array::from_fn(|slot| panels.panel(panel(slot), task.depth)))
+                    PanelRows::Bf16(std::array::from_fn(|slot| task.rows_of(panels, panel(slot))))
                 }
                 _ => {
                     let mut scratch = scratch.iter_mut();

@@ -2,7 +2,8 @@
 //!
 //! Products with weights and attention's two products over a growing cache are one operation, [`Op::Product`]:
 //! activations times a matrix that is either packed once or grows, by a column for every key, by a row for
-//! every value. What stands between products (norms, softmax, gates) goes row by row.
+//! every value. What stands between products (norms, softmax, gates) goes row by row. Where attention cuts the keys, all
+//! that is behind its scores is one operation, [`Op::Attend`].
 //! [`Definition`] says in plain scalar code what every bit must be. [`Fast`] gives the same bits
 //! on vectors: one lane per output element, so that no width, tile or batch changes the order of one output.
 //! [`Faulty`] is a kernel with a defect, for showing that an audit sees it.
@@ -39,7 +40,7 @@ pub use definition::Definition;
 pub use fast::Fast;
 pub use faulty::{Faulty, KernelFault};
 pub use isa::Isa;
-pub use op::{End, Job, Op};
+pub use op::{Attended, End, Job, Op};
 pub use packed::Packed;
 pub use source::{Copied, Encoding, Source};
 pub use workers::Workers;

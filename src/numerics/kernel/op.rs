@@ -20,6 +20,29 @@ pub struct Job<'a, W> {
     pub out: &'a mut [f32],
 }
 
+/// Rows of scores that see the same keys, and the values of these.
+#[derive(Debug)]
+pub struct Attended<'a, W> {
+    /// The scores, row after row; a row may be longer than what is seen.
+    pub scores: &'a [f32],
+    /// How many rows.
+    pub rows: usize,
+    /// The keys that they see, at least one.
+    pub seen: Range<usize>,
+    /// The values: a term for every key.
+    pub values: &'a W,
+    /// The results, row after row.
+    pub out: &'a mut [f32],
+}
+
+impl<W> Attended<'_, W> {
+    /// The scores of each row up to the last key that is seen.
+    pub fn seen_rows(&self) -> impl Iterator<Item = &[f32]> {
+        let width = self.scores.len().checked_div(self.rows).unwrap_or(0);
+        self.scores.chunks_exact(width.max(1)).map(|row| &row[..self.seen.end])
+    }
+}
+
 /// One operation.
 ///
 /// F is the format of [`Precision::activations`](crate::numerics::precision::Precision::activations); what goes row by row
@@ -59,6 +82,11 @@ pub enum Op<'a, W> {
     /// A score times the scale rounds to F, as a model's own type does; its distance from the largest, its exponential
     /// and their sum in the kernel's order stay in f32; the quotient rounds to F. Where no rounded score seen is above
     /// minus infinity, or one is NaN or plus infinity, every probability seen is NaN.
+    ///
+    /// Where attention is [two-pass](crate::numerics::attention::Attention::TwoPass), an exponential is m 2^n, of the score and not of
+    /// its distance from the largest: n is the score times log2(e), rounded to f32 and then to a whole number, and m the exponential of
+    /// what is left. Terms of the sum are m 2^(n - the largest n), rounded to f32; a probability is m times the reciprocal of the
+    /// sum, both rounded to f32, times that power of two, rounded to f32 and then to F.
     Softmax {
         /// The scores, row after row.
         scores: &'a mut [f32],
@@ -66,6 +94,25 @@ pub enum Op<'a, W> {
         width: usize,
         /// What each row sees.
         seen: &'a [Range<usize>],
+        /// What the scores are scaled by.
+        scale: f32,
+    },
+    /// Attention behind its scores, as [`Attention`](crate::numerics::attention::Attention) computes it.
+    ///
+    /// Where that cuts no keys, it is [`Op::Softmax`] at the place of [`At::weighing`](crate::numerics::at::At::weighing), and
+    /// [`Op::Product`] behind it. Where it does, a score times the scale rounds to F as there. Of every stretch of keys there is then the
+    /// largest score m, the weights e^(s - m), their sum d in the order of rows, in f32, and the product o of the weights, rounded as
+    /// the activations that they are, with the values, in the order of products, with sums as these have them. A row's stretches come
+    /// together from the first to the last; every product and every sum rounds to f32:
+    ///
+    /// * blocks: m is the largest score of the part as far as the block's end; d is d before e^(m before - m) + d of the block.
+    /// * parts: m is the larger of both; d is d before e^(m before - m) + d of the part e^(m of the part - m).
+    ///
+    /// So is o. The end is o / d, rounded as a finished product is. Where m is minus infinity, 0 is taken from scores in its place: such a
+    /// stretch weighs nothing, and where all do the result is NaN.
+    Attend {
+        /// All rows, which share one launch.
+        rows: Vec<Attended<'a, W>>,
         /// What the scores are scaled by.
         scale: f32,
     },
@@ -121,6 +168,16 @@ impl<'a, W> Op<'a, W> {
             Op::Softmax { scores, width, seen, scale } => {
                 Op::Softmax { scores, width: *width, seen, scale: *scale }
             }
+            Op::Attend { rows, scale } => {
+                let lent = |own: &'s mut Attended<'a, W>| Attended {
+                    scores: own.scores,
+                    rows: own.rows,
+                    seen: own.seen.clone(),
+                    values: inner(own.values),
+                    out: &mut *own.out,
+                };
+                Op::Attend { rows: rows.iter_mut().map(lent).collect(), scale: *scale }
+            }
             Op::Rotate { values, heads, turns } => Op::Rotate { values, heads: *heads, turns },
             Op::Gate { activation, gate_up, width, out } => {
                 Op::Gate { activation: *activation, gate_up, width: *width, out }
@@ -135,6 +192,7 @@ impl<'a, W> Op<'a, W> {
             Op::Product(jobs) => jobs.iter_mut().map(|job| &mut *job.out).collect(),
             Op::Lookup { out, .. } | Op::Norm { out, .. } | Op::Gate { out, .. } => vec![out],
             Op::Softmax { scores, .. } => vec![scores],
+            Op::Attend { rows, .. } => rows.iter_mut().map(|own| &mut *own.out).collect(),
             Op::Rotate { values, .. } => vec![values],
             Op::Add { stream, .. } => vec![stream],
         }
@@ -156,6 +214,16 @@ impl<'a, W> Op<'a, W> {
                     seen.iter().all(|seen| seen.start <= seen.end && seen.end <= *width),
                     "a row sees keys that are there"
                 );
+            }
+            Op::Attend { rows, .. } => {
+                for own in rows {
+                    let width = own.scores.len().checked_div(own.rows).unwrap_or(0);
+                    check_rows(own.scores.len(), width, own.rows * width);
+                    assert!(
+                        own.seen.start < own.seen.end && own.seen.end <= width,
+                        "a row sees a key, and only keys that are there"
+                    );
+                }
             }
             Op::Rotate { values, heads, turns } => {
                 let half = pairs(turns);

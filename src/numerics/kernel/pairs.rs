@@ -64,7 +64,7 @@ impl PairRows {
             unreachable!("a matrix of bfloat16 is packed as one");
         };
         for panel in panels {
-            let rows = stored.panel(panel, task.depth);
+            let rows = task.rows_of(stored, panel);
             let begin = task.begin(panel).0.map(flush::flush);
             for block in &self.blocks {
                 let mut put = |sums: &mut [[f32; PANEL]]| {

@@ -40,13 +40,14 @@ enum Rows<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Packs the activations; what is left of the job are the rows of its output.
+    /// Packs the activations, which meet the matrix from its term `first` on; what is left of the job are the rows of its output.
     pub(super) fn new(
         isa: Isa,
         recipe: Recipe,
         order: Order,
         launch: Launch,
         schedules: &Schedules,
+        first: usize,
         job: Job<'a, Packed>,
     ) -> (Self, Vec<&'a mut [f32]>) {
         let Job { activations, rows, weights, start, out } = job;
@@ -54,7 +55,7 @@ impl<'a> Prepared<'a> {
         let columns = weights.columns;
         assert_eq!(activations.len(), rows * depth, "every row of activations has the same length");
         assert_eq!(out.len(), rows * columns, "there is room for every result");
-        assert!(depth <= weights.depth, "the activations are no longer than the matrix is deep");
+        assert!(first + depth <= weights.depth, "the activations are no longer than the matrix is deep");
         assert!(
             !weights.walked || depth == weights.depth,
             "weights are met from their first term to their last"
@@ -112,7 +113,7 @@ impl<'a> Prepared<'a> {
             }
             Product::Fused | Product::LMul(_) => Rows::Float(FloatRows::new(activations, tallest)),
         };
-        let task = Task { isa, recipe, rule, rows, depth, weights, schedule, start };
+        let task = Task { isa, recipe, rule, rows, depth, first, weights, schedule, start };
         (Prepared { task, rows: packed, rescaled }, out)
     }
 

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::numerics::{
     activation::Activation,
+    attention::{times_power, without_power},
     canonical,
     exact::{certify, dot, error_bound, norm_bound},
     format::{Format, Lanes, Rounding},
@@ -370,9 +371,30 @@ impl Rounded for Divided<'_> {
     }
 }
 
-/// The exponentials of the distances from the largest value.
+/// The largest value; minus infinity where there is none.
+pub(super) struct Largest<'a>(pub(super) &'a [f32]);
+
+impl WithSimd for Largest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let (chunks, rest) = self.0.as_chunks::<16>();
+        let larger = |largest: f32, value: f32| if value > largest { value } else { largest };
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        for chunk in chunks {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                *lane = larger(*lane, value);
+            }
+        }
+        lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
+    }
+}
+
+/// The exponentials of values less this.
 pub(super) struct Exponentials<'a> {
     pub(super) functions: Functions,
+    pub(super) less: f32,
     pub(super) values: &'a mut [f32],
 }
 
@@ -381,16 +403,64 @@ impl WithSimd for Exponentials<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let (chunks, rest) = self.values.as_chunks::<16>();
-        let larger = |largest: f32, value: f32| if value > largest { value } else { largest };
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        for chunk in chunks {
-            for (lane, &value) in lanes.iter_mut().zip(chunk) {
-                *lane = larger(*lane, value);
-            }
+        self.functions.each(Called::Exp, self.less, self.values);
+    }
+}
+
+/// Exponentials as numbers and powers: what is left of the values in their place, and the powers.
+pub(super) struct WithoutPowers<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) powers: &'a mut [f32],
+}
+
+impl WithSimd for WithoutPowers<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (value, power) in self.values.iter_mut().zip(self.powers) {
+            (*value, *power) = without_power(*value);
         }
-        let largest = lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger);
-        self.functions.each(Called::Exp, largest, self.values);
+    }
+}
+
+/// Values times powers of two that are so much less than the largest.
+pub(super) struct Powered<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) powers: &'a [f32],
+    pub(super) largest: f32,
+    /// What multiplies them first.
+    pub(super) by: Option<f32>,
+}
+
+impl Rounded for Powered<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, times: impl Fn(f32, f32) -> f32 + Copy) {
+        let Powered { values, powers, largest, by } = self;
+        for (value, power) in values.iter_mut().zip(powers) {
+            let number = by.map_or(*value, |by| times(*value, by));
+            *value = round(times_power(number, power - largest));
+        }
+    }
+}
+
+/// What was weighed, multiplied by this, and what comes to it, multiplied by that.
+pub(super) struct Joined<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) fade: f32,
+    pub(super) update: &'a [f32],
+    /// Nothing where it comes as it is.
+    pub(super) update_fade: Option<f32>,
+}
+
+impl Rounded for Joined<'_> {
+    #[inline(always)]
+    fn with(self, round: impl Fn(f32) -> f32 + Copy, times: impl Fn(f32, f32) -> f32 + Copy) {
+        let Joined { values, fade, update, update_fade } = self;
+        for (value, own) in values.iter_mut().zip(update) {
+            let own = update_fade.map_or(*own, |fade| times(*own, fade));
+            *value = round(times(*value, fade) + own);
+        }
     }
 }
 

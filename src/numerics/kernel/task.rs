@@ -1,12 +1,12 @@
 //! What every share of a job reads: the matrix, the schedule, and rows of activations in walking order.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use pulp::{Simd, WithSimd};
 
 use super::{
     Isa, Packed,
-    packed::{Store, Widen},
+    packed::{Panels, Store, Widen},
     panel::{FloatRow, PANEL},
     tile::{AHEAD, prefetch},
 };
@@ -23,6 +23,8 @@ pub(super) struct Task<'a> {
     pub(super) rule: Rule,
     pub(super) rows: usize,
     pub(super) depth: usize,
+    /// The term of the matrix that is the first here.
+    pub(super) first: usize,
     pub(super) weights: &'a Packed,
     pub(super) schedule: Arc<Schedule>,
     /// What each output's sum begins at, instead of +0.
@@ -55,21 +57,24 @@ impl Task<'_> {
     pub(super) fn widened<'s>(&'s self, panel: usize, scratch: &'s mut Vec<FloatRow>) -> &'s [FloatRow] {
         let depth = self.weights.depth;
         match &self.weights.store {
-            Store::Float(panels) if self.in_order() => return panels.panel(panel, self.depth),
-            Store::Float(panels) => self.widen(panels.panel(panel, depth), Format::F32, scratch),
-            Store::Bf16(panels) => self.widen(panels.panel(panel, depth), Format::BF16, scratch),
-            Store::Code16(format, panels) => self.widen(panels.panel(panel, depth), *format, scratch),
-            Store::Code8(format, panels) => self.widen(panels.panel(panel, depth), *format, scratch),
+            Store::Float(panels) if self.in_order() => return self.rows_of(panels, panel),
+            Store::Float(panels) => self.widen(self.rows_of(panels, panel), Format::F32, scratch),
+            Store::Bf16(panels) => self.widen(self.rows_of(panels, panel), Format::BF16, scratch),
+            Store::Code16(format, panels) => self.widen(self.rows_of(panels, panel), *format, scratch),
+            Store::Code8(format, panels) => self.widen(self.rows_of(panels, panel), *format, scratch),
             Store::Integer(..) => unreachable!("integers are multiplied as integers"),
             Store::Ranks(_) => unreachable!("every rank has a product of its own"),
             Store::Kept(kept) => {
-                return self.in_walk(scratch, |own| kept.widen(self.isa, panel, own));
+                return self.in_walk(scratch, 0..depth, |own| kept.widen(self.isa, panel, own));
             }
             Store::Codes(codes) => {
-                return self.in_walk(scratch, |own| codes.widen(self.isa, panel, 0, own));
+                return self.in_walk(scratch, 0..depth, |own| codes.widen(self.isa, panel, 0, own));
             }
             Store::Turned(codes) => {
-                return self.in_walk(scratch, |own| codes.widen_turned(self.isa, panel, own));
+                // Terms are outputs there: whole panels of them.
+                let terms = self.first / PANEL * PANEL..self.first + self.depth;
+                let first = terms.start;
+                return self.in_walk(scratch, terms, |own| codes.widen_turned(self.isa, panel, first, own));
             }
         }
         scratch
@@ -87,20 +92,26 @@ impl Task<'_> {
         }
     }
 
-    /// Behind the panel in walking order, if that is another, is room for it in its own.
+    /// The rows of a panel that stand as they came, or in walking order.
+    pub(super) fn rows_of<'s, R: Copy>(&self, panels: &'s Panels<R>, panel: usize) -> &'s [R] {
+        &panels.panel(panel, self.first + self.depth)[self.first..]
+    }
+
+    /// Behind the panel in walking order, if that is another, is room for these terms in their own.
     fn in_walk<'s>(
         &self,
         scratch: &'s mut Vec<FloatRow>,
+        terms: Range<usize>,
         widen: impl FnOnce(&mut [FloatRow]),
     ) -> &'s [FloatRow] {
-        let depth = self.weights.depth;
         let visit = self.visit();
         let walked = visit.map_or(0, <[u32]>::len);
-        scratch.resize(walked + depth, FloatRow([0.0; PANEL]));
+        scratch.resize(walked + terms.len(), FloatRow([0.0; PANEL]));
         let (in_walk, own) = scratch.split_at_mut(walked);
         widen(own);
+        let own = &own[self.first - terms.start..][..self.depth];
         match visit {
-            None => &own[..self.depth],
+            None => own,
             Some(visit) => {
                 in_walk.iter_mut().zip(visit).for_each(|(row, &term)| *row = own[term as usize]);
                 in_walk

@@ -13,6 +13,7 @@ mod symbols;
 
 use std::{mem::discriminant, num::NonZeroUsize};
 
+pub(super) use self::name::plain_number;
 pub use self::{
     leaves::{LEAVES, Leaves, tree_of_leaves},
     name::OrderError,
@@ -65,7 +66,7 @@ pub enum Shape {
     Shuffled(u64),
 }
 
-/// Into how many parts `split-k` cuts a sum.
+/// Into how many parts a sum is cut, or what attention sees.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Parts {
     /// Always so many.
@@ -357,7 +358,7 @@ impl Order {
 
 impl Parts {
     /// How many these are under `launch`.
-    fn under(self, launch: Launch) -> NonZeroUsize {
+    pub(super) fn under(self, launch: Launch) -> NonZeroUsize {
         match self {
             Parts::Fixed(parts) => parts,
             Parts::Threads => count(launch.threads),
