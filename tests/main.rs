@@ -29,6 +29,7 @@ mod generate;
 mod gguf;
 mod golden;
 mod gpu;
+mod history;
 mod invariance;
 mod likeness;
 mod lm_eval;

@@ -56,7 +56,7 @@ use crate::{
         trace::{self, Line, Reader, TraceError},
     },
     suite::{Suite, question::Question},
-    trace::{Finish, Launched, Launches, Sample, Seen, Sight, Step, Token, chain},
+    trace::{Finish, History, Launched, Launches, Sample, Seen, Sight, Step, Token, chain},
     verdict::Outcome,
 };
 
@@ -545,6 +545,7 @@ impl Check<'_> {
                         prefill: calls[..prompt].chunks(chunk).map(|call| call[0].layers).collect(),
                         threads,
                         has_unlike_copy: false,
+                        history: History::default(),
                     }),
                 }
             };
