@@ -88,7 +88,7 @@ fn moves_no_bit(checkpoint: &Checkpoint, numerics: Numerics, number: usize) {
     let prompts = prompts(checkpoint);
     let mut lab = Lab::load(checkpoint, numerics).unwrap();
     let plain = answers(&samples(&mut lab, &asked("", 3, None), &prompts));
-    for (at, (settings, batches)) in HISTORIES.iter().cycle().skip(3 * number).take(3).enumerate() {
+    for (at, (settings, batches)) in HISTORIES.iter().cycle().skip(2 * number).take(2).enumerate() {
         let (batch, chunk) = (batches[number % batches.len()], [None, Some(3)][(number + at) % 2]);
         let read = samples(&mut lab, &asked(settings, batch, chunk), &prompts);
         assert_eq!(answers(&read), plain, "{}: {numerics}{settings}/b{batch} {chunk:?}", checkpoint.name);
