@@ -267,12 +267,12 @@ pub struct Launched {
     /// Was a copy of the prompt, asked beside it, answered otherwise?
     #[serde(default, skip_serializing_if = "Not::not")]
     pub has_unlike_copy: bool,
-    /// What became of it otherwise than to be read once, token after token.
+    /// What became of it beside being read once, token after token.
     #[serde(default, skip_serializing_if = "History::is_none")]
     pub history: History,
 }
 
-/// What became of sequences otherwise than to be read once, token after token.
+/// What became of sequences beside being read once, token after token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct History {
@@ -326,7 +326,7 @@ pub struct Launches {
     /// are exact, or the engine's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub functions: Option<Digest>,
-    /// What became of all sequences otherwise than to be read once; nothing where that is all that happened.
+    /// What became of all sequences beside being read once; nothing where that is all that happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
 }

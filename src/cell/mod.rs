@@ -131,7 +131,7 @@ impl Serving {
         }
     }
 
-    /// Is a sequence read otherwise than once, in its place among those of its suite: so that its calls do not follow from how long
+    /// Is a sequence read in more calls than its own among those of its suite, or in others: so that they do not follow from how long
     /// all are?
     pub fn has_history(&self) -> bool {
         let Asking { neighbors, cache, verify, rebuild, .. } = self.asking;
