@@ -244,6 +244,11 @@
 //! 33. **What was measured beforehand is the same bytes however it is run, and whoever reads it has the bits of the definition**
 //!     (`one_seed_gives_one_file_and_a_run_keeps_what_its_cells_read`, `cells_with_a_calibration_have_the_bits_of_the_definition`); a
 //!     transform moves f32 by a few steps alone (`in_f32_a_transform_moves_logits_by_a_few_steps_alone`).
+//! 34. **What was read before a token, and who is beside it, moves no bit** of an order that ignores its launch: pages of a prefix cache,
+//!     drafted tokens, keys and values that are built again, neighbors
+//!     (`nothing_that_was_read_before_moves_a_bit_of_an_order_that_ignores_its_launch`); in an order that follows its rows all of it does
+//!     (`everything_that_was_read_before_moves_bits_of_an_order_that_follows_its_rows`) but for what neighbors hold
+//!     (`what_is_beside_a_prompt_moves_no_bit_unless_a_precision_looks_at_other_rows`).
 //!
 //! The tests walk [`PRECISIONS`] and [`ORDERS`], so a new row is held to all of this without a new test.
 //!

@@ -267,6 +267,41 @@ pub struct Launched {
     /// Was a copy of the prompt, asked beside it, answered otherwise?
     #[serde(default, skip_serializing_if = "Not::not")]
     pub has_unlike_copy: bool,
+    /// What became of it beside being read once, token after token.
+    #[serde(default, skip_serializing_if = "History::is_none")]
+    pub history: History,
+}
+
+/// What became of sequences beside being read once, token after token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Tokens of prompts whose keys and values came from a prefix cache, so that they were not read.
+    pub cached: usize,
+    /// Drafted tokens that the model would have chosen as well.
+    pub accepted: usize,
+    /// Drafted tokens that it would not have chosen: their keys and values were dropped.
+    pub rejected: usize,
+    /// Tokens that were read again, because their keys and values had been dropped.
+    pub rebuilt: usize,
+}
+
+impl History {
+    /// Was all read once?
+    pub fn is_none(&self) -> bool {
+        *self == History::default()
+    }
+
+    /// Of both.
+    #[must_use]
+    pub fn and(self, other: History) -> History {
+        History {
+            cached: self.cached + other.cached,
+            accepted: self.accepted + other.accepted,
+            rejected: self.rejected + other.rejected,
+            rebuilt: self.rebuilt + other.rebuilt,
+        }
+    }
 }
 
 /// The launches of all samples of a cell: the evidence that its settings made a difference to what ran. What an engine
@@ -291,6 +326,9 @@ pub struct Launches {
     /// are exact, or the engine's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub functions: Option<Digest>,
+    /// What became of all sequences beside being read once; nothing where that is all that happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
 }
 
 impl Launches {
@@ -304,6 +342,7 @@ impl Launches {
             groups: Some(Digest([0; 32])),
             tree: None,
             functions: None,
+            history: None,
         }
     }
 
@@ -322,6 +361,9 @@ impl Launches {
                 self.decode_rows = most(self.decode_rows, step.rows);
             }
             self.groups = self.groups.filter(|_| launch.is_some());
+            if let Some(history) = launch.map(|launch| launch.history).filter(|history| !history.is_none()) {
+                self.history = Some(self.history.unwrap_or_default().and(history));
+            }
         }
         let members: Vec<u8> = members.into_iter().flat_map(u64::to_le_bytes).collect();
         if let Some(groups) = &mut self.groups {
@@ -357,7 +399,12 @@ mod tests {
             steps: steps.iter().map(step).collect(),
             text: "x".to_owned(),
             finish: Finish::Length,
-            launch: Some(Launched { prefill: vec![2], threads: Some(1), has_unlike_copy: false }),
+            launch: Some(Launched {
+                prefill: vec![2],
+                threads: Some(1),
+                has_unlike_copy: false,
+                history: History::default(),
+            }),
         }
     }
 
@@ -435,9 +482,9 @@ mod tests {
     fn what_one_engine_does_not_tell_is_missing_and_not_nought() {
         let mut told = Launches::none();
         told.add(&[sample(&[(7, &[1.0]), (8, &[1.0])])]);
-        let Launches { prefill_rows, decode_rows, chunks, threads, groups, tree, functions } = told;
+        let Launches { prefill_rows, decode_rows, chunks, threads, groups, tree, functions, history } = told;
         assert_eq!((prefill_rows, decode_rows, chunks, threads), (Some(2), Some(1), Some(1), Some(1)));
-        assert!(groups.is_some() && tree.is_none() && functions.is_none());
+        assert!(groups.is_some() && tree.is_none() && functions.is_none() && history.is_none());
         let mut silent = sample(&[(7, &[1.0]), (8, &[1.0])]);
         (silent.launch, silent.steps[1].rows) = (None, None);
         let mut launches = told;

@@ -33,19 +33,19 @@ fn numerics(precision: Precision, order: Order, threads: usize) -> Numerics {
 }
 
 /// Precisions under which a row's bits do not depend on its batch.
-fn invariant_precisions() -> Vec<Precision> {
+pub(crate) fn invariant_precisions() -> Vec<Precision> {
     let more = ["lmul:m=4,scope=attention", "cast:e3m2,round=zero"].map(|name| name.parse().unwrap());
     let examples = PRECISIONS.iter().map(|entry| entry.example);
     examples.filter(|precision| !matches!(precision, Precision::Int8(_))).chain(more).collect()
 }
 
-fn invariant_orders(precision: Precision) -> impl Iterator<Item = Order> {
+pub(crate) fn invariant_orders(precision: Precision) -> impl Iterator<Item = Order> {
     let of_table = pairs().into_iter().filter_map(move |(own, order)| (own == precision).then_some(order));
     of_table.filter(|order| !order.depends_on_launch())
 }
 
 /// Formats of keys and values, each in a precision and an order.
-fn kept() -> Vec<(Precision, Order, Kv)> {
+pub(crate) fn kept() -> Vec<(Precision, Order, Kv)> {
     let names = Kv::NAMES.into_iter().chain(["bfp12:8", "bfp12:8,k-sort", "int4:8,k-sort"]);
     let kvs = names.map(|name| name.parse::<Kv>().unwrap());
     let at = [
@@ -58,7 +58,7 @@ fn kept() -> Vec<(Precision, Order, Kv)> {
 }
 
 /// Ranks that share a model, each in a precision and an order.
-fn shared() -> Vec<Numerics> {
+pub(crate) fn shared() -> Vec<Numerics> {
     let at = [
         "fp32/sequential/t1/tp2",
         "bf16/pairwise/t1/tp4/ring:bf16",
@@ -91,7 +91,7 @@ fn attending() -> Vec<Numerics> {
 }
 
 /// Functions of every kind, each in a precision and an order.
-fn called() -> Vec<Numerics> {
+pub(crate) fn called() -> Vec<Numerics> {
     let program = program::read("softmax.txt", ROUGH).unwrap();
     let all =
         Functions::NAMES.map(|name| name.parse().unwrap()).into_iter().chain([Functions::Program(program)]);

@@ -30,6 +30,7 @@ mod generate;
 mod gguf;
 mod golden;
 mod gpu;
+mod history;
 mod invariance;
 mod likeness;
 mod lm_eval;

@@ -208,6 +208,9 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "candle/fp16/t2/b4/by-length",
         "candle:cuda:0/bf16/t1/b1/shuffled:3/s1",
         "lab/bf16/pairwise/t1/b1/c16/by-length/T0.6/p0.95/k20/s7/r2",
+        "lab/bf16/pairwise/t1/b8/noise:7/warm:16/v3/re-prefill:8/s7",
+        "lab/bf16/pairwise/t1/b1/c16/cold",
+        "lab/bf16/pairwise/t1/b2/copies/re-decode:1/r2",
         "candle/fp32/t1/b1/T1/p1/kall",
         "lab/fp32/sequential/t1/b1/T0.000001/k1",
         "script:before.jsonl/b2/r2",
@@ -246,6 +249,22 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
         "lab/fp32/sequential/t1/b1/k0",
         "lab/fp32/sequential/t1/b1/p0.95/T0.6",
         "lab/fp32/sequential/t1/b1/s7/T0.6",
+        "lab/fp32/sequential/t1/b1/copies",
+        "lab/fp32/sequential/t1/b4/own",
+        "lab/fp32/sequential/t1/b4/off",
+        "lab/fp32/sequential/t1/b4/warm:1",
+        "lab/fp32/sequential/t1/b4/warm:0",
+        "lab/fp32/sequential/t1/b4/warm:+2",
+        "lab/fp32/sequential/t1/b4/warm/copies",
+        "lab/fp32/sequential/t1/b4/voff",
+        "lab/fp32/sequential/t1/b4/v0",
+        "lab/fp32/sequential/t1/b4/re-off",
+        "lab/fp32/sequential/t1/b4/re-prefill",
+        "lab/fp32/sequential/t1/b4/re-decode:8/v3",
+        "candle/fp32/t1/b4/by-length/copies",
+        "candle/fp32/t1/b1/warm",
+        "candle/fp32/t1/b1/v3",
+        "server:llama/n1/v3",
         "server:llama/n1/T0.6",
         "script:before.jsonl/b2/T0.6",
         "server:llama",
@@ -292,7 +311,7 @@ fn a_cell_has_one_name_and_every_axis_shows_in_it() {
 }
 
 /// A setting on every axis that is not the usual one.
-const OTHER: [&str; 21] = [
+const OTHER: [&str; 23] = [
     "candle",
     "fp16",
     "pairwise",
@@ -309,6 +328,8 @@ const OTHER: [&str; 21] = [
     "noise:7",
     "staggered:7",
     "warm",
+    "3",
+    "prefill:8",
     "0.7",
     "0.9",
     "40",
@@ -325,6 +346,7 @@ fn usual(axis: Axis) -> Cell {
     match axis {
         // One rank has nothing to reduce.
         Axis::Reduce => "lab/fp32/sequential/t1/tp4/b1".parse().unwrap(),
+        Axis::Neighbors => "lab/fp32/sequential/t1/b4".parse().unwrap(),
         axis if ENGINES[0].takes(axis) => Cell::default(),
         _ => server(),
     }
@@ -378,6 +400,7 @@ fn examples_of_the_table_of_axes_are_read() {
             Axis::Engine => "",
             Axis::Concurrency => "engine = \"server:it\"\n",
             Axis::Reduce => "tp = 4\n",
+            Axis::Neighbors => "batch = 4\n",
             axis if !ENGINES[0].takes(axis) => "engine = \"server:it\"\nconcurrency = 4\n",
             _ => "threads = 2\n",
         };

@@ -19,7 +19,7 @@ use reprocheck::{
         score::{Outcome, Score, Scores},
         style::Style,
     },
-    trace::{Finish, Launched, Sample, Seen, Sight, Step, Token},
+    trace::{Finish, History, Launched, Sample, Seen, Sight, Step, Token},
 };
 use safetensors::SafeTensors;
 
@@ -57,7 +57,12 @@ fn seen(sight: Sight, item: u64, tokens: &[u32], text: &str) -> Sample {
         steps: tokens.iter().enumerate().map(step).collect(),
         text: text.to_owned(),
         finish: Finish::Stop,
-        launch: Some(Launched { prefill: vec![1], threads: Some(1), has_unlike_copy: false }),
+        launch: Some(Launched {
+            prefill: vec![1],
+            threads: Some(1),
+            has_unlike_copy: false,
+            history: History::default(),
+        }),
     }
 }
 

@@ -10,7 +10,7 @@ use reprocheck::{
     cell::{Axis, Cell},
     digest::Digest,
     stats::proportion::Proportion,
-    trace::{Launches, Sight},
+    trace::{History, Launches, Sight},
     verdict::{Outcome, baseline::Baseline, judge, worst},
 };
 
@@ -604,6 +604,40 @@ fn threads_are_exercised_where_attention_follows_them() {
     };
     assert_eq!(ruled_with("split-kv:threads"), Outcome::Pass);
     assert_eq!(ruled_with("split-kv:rows"), Outcome::Unknown);
+}
+
+#[test]
+fn what_was_read_before_is_exercised_where_anything_was() {
+    let nothing = History::default();
+    let cases = [
+        (
+            "cache",
+            "\"off\", \"warm:16\"",
+            History { cached: 16, ..nothing },
+            "as much of every prompt was read",
+        ),
+        ("verify", "\"off\", 3", History { rejected: 3, ..nothing }, "no token was drafted"),
+        (
+            "rebuild",
+            "\"off\", \"decode:8\"",
+            History { rebuilt: 9, ..nothing },
+            "no answer was long enough for it",
+        ),
+    ];
+    for (axis, settings, history, idle) in cases {
+        let gate = format!("[[gate]]\nvary = \"{axis}\"\nrequire = \"bits\"\n");
+        let mut world = World::new(&format!("[matrix]\nbatch = 4\n{axis} = [{settings}]\n{gate}"));
+        world.launches[1] = world.launches[0].clone();
+        let (outcome, found) = ruled(&world, |_, _| same());
+        assert_eq!(outcome, Outcome::Unknown, "{axis}");
+        assert!(found.starts_with(&format!("`{axis}` was not exercised: {idle}")), "{found}");
+        world.launches[1].history = Some(history);
+        assert_eq!(ruled(&world, |_, _| same()).0, Outcome::Pass, "{axis}");
+    }
+    // Neighbors are what the cell says, where there are any.
+    let gate = "[[gate]]\nvary = \"neighbors\"\nrequire = \"bits\"\n";
+    let world = World::new(&format!("[matrix]\nbatch = 4\nneighbors = [\"copies\", \"noise:1\"]\n{gate}"));
+    assert_eq!(ruled(&world, |_, _| same()).0, Outcome::Pass);
 }
 
 #[test]

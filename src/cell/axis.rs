@@ -36,12 +36,16 @@ pub enum Axis {
     Grouping,
     /// How many prompts a server is asked at the same time.
     Concurrency,
-    /// Who is asked beside a prompt.
+    /// Who is beside a prompt.
     Neighbors,
     /// When the prompts of a group arrive.
     Arrival,
-    /// What a server has read of a prompt before it is asked.
+    /// What of a prompt comes from a prefix cache.
     Cache,
+    /// How many drafted tokens a call verifies.
+    Verify,
+    /// How what a sequence remembers is built again.
+    Rebuild,
     /// What differences of logits are divided by before a draw.
     Temperature,
     /// From which share of the probability a token is drawn.
@@ -219,7 +223,8 @@ pub const AXES: &[AxisEntry] = &[
     AxisEntry {
         axis: Axis::Neighbors,
         name: "neighbors",
-        sentence: "who is in flight beside a prompt: others of its suite (own), random tokens (noise), or copies of it",
+        sentence: "who shares a batch with a prompt, or is in flight beside it: others of its suite (own), random tokens \
+                   (noise), or copies of it",
         example: r#"["own", "noise:7", "copies"]"#,
         computes: false,
         tag: "",
@@ -239,13 +244,36 @@ pub const AXES: &[AxisEntry] = &[
     AxisEntry {
         axis: Axis::Cache,
         name: "cache",
-        sentence: "what a server may take from its prefix cache: nothing (off), nothing yet (cold), or a prompt that it has \
-                   just read (warm)",
-        example: r#"["off", "warm"]"#,
+        sentence: "what of a prompt comes from a prefix cache: nothing (off), what others of its group have read since they came \
+                   (cold), or all but its end, which was just read (warm); the lab's has pages of so many tokens, of one where \
+                   there is no number",
+        example: r#"["off", "cold", "warm", "warm:16"]"#,
         computes: false,
         tag: "",
         always: false,
         usual_elsewhere: false,
+    },
+    AxisEntry {
+        axis: Axis::Verify,
+        name: "verify",
+        sentence: "how many drafted tokens each call reads behind the last one of an answer, which stay if the model would have \
+                   chosen them (speculative decoding); other engines than the lab take none",
+        example: r#"["off", 3]"#,
+        computes: false,
+        tag: "v",
+        always: false,
+        usual_elsewhere: true,
+    },
+    AxisEntry {
+        axis: Axis::Rebuild,
+        name: "rebuild",
+        sentence: "how keys and values are built again after so many tokens of an answer, as if they had been dropped: in one \
+                   prefill of prompt and answer, or token by token (decode); other engines than the lab keep them",
+        example: r#"["off", "prefill:8", "decode:8"]"#,
+        computes: false,
+        tag: "re-",
+        always: false,
+        usual_elsewhere: true,
     },
     AxisEntry {
         axis: Axis::Temperature,

@@ -3,7 +3,7 @@
 use std::{fmt, mem::discriminant, num::NonZeroUsize, str::FromStr};
 
 use super::{
-    Cell, Refusal,
+    Asking, Cell, Refusal,
     axis::{AXES, Axis},
     name::Name,
     server::{self, Settings},
@@ -111,6 +111,10 @@ pub const ENGINES: &[EngineEntry] = &[
             Axis::Batch,
             Axis::PrefillChunk,
             Axis::Grouping,
+            Axis::Neighbors,
+            Axis::Cache,
+            Axis::Verify,
+            Axis::Rebuild,
             Axis::Temperature,
             Axis::TopP,
             Axis::TopK,
@@ -213,13 +217,21 @@ fn candle_refuses(cell: &Cell) -> Vec<Refusal> {
 fn server_refuses(cell: &Cell) -> Vec<Refusal> {
     /// Each is a thread and a connection.
     const MOST: usize = 1024;
-    if cell.serving.asking.concurrency.get() <= MOST {
-        return Vec::new();
+    let Asking { concurrency, cache, .. } = cell.serving.asking;
+    let mut refusals = Vec::new();
+    if concurrency.get() > MOST {
+        let sentence = format!(
+            "no server is asked more than {MOST} prompts at the same time: set concurrency = {MOST} or less"
+        );
+        refusals.push(Refusal { axis: Axis::Concurrency, sentence });
     }
-    let sentence = format!(
-        "no server is asked more than {MOST} prompts at the same time: set concurrency = {MOST} or less"
-    );
-    vec![Refusal { axis: Axis::Concurrency, sentence }]
+    if cache.page().is_some_and(|page| page.get() > 1) {
+        let sentence = format!(
+            "a server has pages of its own: write cold or warm, and leave `{cache}` to the lab with `exclude`"
+        );
+        refusals.push(Refusal { axis: Axis::Cache, sentence });
+    }
+    refusals
 }
 
 fn script(file: Option<&str>) -> Result<EngineName, String> {

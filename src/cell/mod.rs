@@ -22,7 +22,7 @@ pub use self::{
     axis::{AXES, Axis, AxisEntry},
     engine::{Compute, Device, DeviceError, ENGINES, EngineEntry, EngineName, Served, Stock},
     name::Name,
-    setting::{Arrival, Cache, Grouping, Neighbors, Setting},
+    setting::{Arrival, Cache, Grouping, Neighbors, Rebuild, Setting, Verify},
 };
 use crate::numerics::{
     Impossible, Numerics,
@@ -56,7 +56,7 @@ pub struct Serving {
     pub prefill_chunk: Option<NonZeroUsize>,
     /// Which prompts share a batch.
     pub grouping: Grouping,
-    /// How a server is asked.
+    /// Who is asked beside a prompt, and what comes of what was read before.
     pub asking: Asking,
     /// What its draws do otherwise than the run says.
     pub drawing: Drawing,
@@ -64,35 +64,22 @@ pub struct Serving {
     pub seed: u64,
 }
 
-/// How a server is asked.
+/// Who is asked beside a prompt, and what comes of what was read before.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Asking {
-    /// How many prompts it is asked at the same time.
+    /// How many prompts are asked at the same time: of a server, and in a [`Request`](crate::engine::Request) those that share a
+    /// batch as well.
     pub concurrency: NonZeroUsize,
     /// Who is asked beside a prompt.
     pub neighbors: Neighbors,
     /// When they arrive.
     pub arrival: Arrival,
-    /// What it may take from its prefix cache.
+    /// What comes from a prefix cache.
     pub cache: Cache,
-}
-
-impl Asking {
-    /// Whoever is asked alone has no neighbors, and nobody to arrive with: one setting stands for all.
-    fn settled(self) -> Asking {
-        if self.concurrency.get() > 1 {
-            return self;
-        }
-        Asking { neighbors: Neighbors::Own, arrival: Arrival::Together, ..self }
-    }
-
-    /// How many prompts a server reads and answers for one of ours.
-    pub fn answers(&self) -> usize {
-        match self.neighbors {
-            Neighbors::Own => 1,
-            Neighbors::Noise(_) | Neighbors::Copies => self.concurrency.get(),
-        }
-    }
+    /// How many drafted tokens a call verifies.
+    pub verify: Verify,
+    /// How keys and values are built again.
+    pub rebuild: Rebuild,
 }
 
 impl Default for Asking {
@@ -102,6 +89,8 @@ impl Default for Asking {
             neighbors: Neighbors::Own,
             arrival: Arrival::Together,
             cache: Cache::Off,
+            verify: None,
+            rebuild: Rebuild::Off,
         }
     }
 }
@@ -117,14 +106,46 @@ impl Serving {
         self.grouping == Grouping::ByLength
     }
 
-    /// How many prompts an engine is given at once: those that share its calls, or those that a server is asked together. One
-    /// that has noise or copies for neighbors is given alone.
+    /// How many prompts share a call, or are asked at the same time: an engine takes one of both, and the other one is 1.
+    pub fn company(&self) -> NonZeroUsize {
+        self.batch.max(self.asking.concurrency)
+    }
+
+    /// How an engine is asked, which is told how many share a call as well.
+    pub fn asking(&self) -> Asking {
+        Asking { concurrency: self.company(), ..self.asking }
+    }
+
+    /// How many prompts an engine is given at once. One that has noise or copies for neighbors is given alone.
     pub fn together(&self) -> NonZeroUsize {
-        // An engine takes one of both, and the other one is 1.
         match self.asking.neighbors {
-            Neighbors::Own => self.batch.max(self.asking.concurrency),
+            Neighbors::Own => self.company(),
             Neighbors::Noise(_) | Neighbors::Copies => NonZeroUsize::MIN,
         }
+    }
+
+    /// How many prompts an engine reads and answers for one of ours.
+    pub fn answers(&self) -> usize {
+        match self.asking.neighbors {
+            Neighbors::Own => 1,
+            Neighbors::Noise(_) | Neighbors::Copies => self.company().get(),
+        }
+    }
+
+    /// Is a sequence read in more calls than its own among those of its suite, or in others: so that they do not follow from how long
+    /// all are?
+    pub fn has_history(&self) -> bool {
+        let Asking { neighbors, cache, verify, rebuild, .. } = self.asking;
+        (neighbors, cache, verify, rebuild) != (Neighbors::Own, Cache::Off, None, Rebuild::Off)
+    }
+
+    /// Whoever is alone has no neighbors, and nobody to arrive with: one setting stands for all.
+    fn settled(self) -> Serving {
+        if self.company().get() > 1 {
+            return self;
+        }
+        let asking = Asking { neighbors: Neighbors::Own, arrival: Arrival::Together, ..self.asking };
+        Serving { asking, ..self }
     }
 }
 
@@ -244,6 +265,8 @@ impl Parts {
             Setting::Neighbors(neighbors) => self.serving.asking.neighbors = neighbors,
             Setting::Arrival(arrival) => self.serving.asking.arrival = arrival,
             Setting::Cache(cache) => self.serving.asking.cache = cache,
+            Setting::Verify(verify) => self.serving.asking.verify = verify,
+            Setting::Rebuild(rebuild) => self.serving.asking.rebuild = rebuild,
             Setting::Repeat(repeat) => self.repeat = repeat,
             Setting::Server(axis, word) => self.settings = self.settings.with(axis, word),
             Setting::Own(_) => {}
@@ -282,6 +305,8 @@ impl Parts {
             Axis::Neighbors => Setting::Neighbors(serving.asking.neighbors),
             Axis::Arrival => Setting::Arrival(serving.asking.arrival),
             Axis::Cache => Setting::Cache(serving.asking.cache),
+            Axis::Verify => Setting::Verify(serving.asking.verify),
+            Axis::Rebuild => Setting::Rebuild(serving.asking.rebuild),
             Axis::Temperature => Setting::Temperature(serving.drawing.temperature),
             Axis::TopP => Setting::TopP(serving.drawing.top_p),
             Axis::TopK => Setting::TopK(serving.drawing.top_k),
@@ -302,7 +327,7 @@ impl Parts {
                 self.set(usual.get(*axis));
             }
         }
-        self.serving.asking = self.serving.asking.settled();
+        self.serving = self.serving.settled();
         let Parts {
             engine,
             precision,
@@ -342,14 +367,20 @@ impl Parts {
 }
 
 /// The axes on which cells can be compared: those of our decoder, and what else one of them takes; of what a run says of its
-/// draws, what one of them says otherwise.
+/// draws, and of what our decoder has read before, what one of them says otherwise.
 pub fn axes(cells: &[Cell]) -> Vec<Axis> {
+    let is_unusual = |axis: Axis| {
+        let usual = Parts::from(Cell::default()).get(axis);
+        cells.iter().any(|cell| Parts::from(*cell).get(axis) != usual)
+    };
+    let of_others = |axis: Axis| {
+        let others = cells.iter().filter(|cell| cell.compute.engine() != EngineName::Lab);
+        others.into_iter().any(|cell| cell.compute.takes(axis))
+    };
     let taken = |axis: Axis| match axis {
         // How other engines attend and what they call is their own affair, and part of another engine as long as nothing is said of it.
-        Axis::Temperature | Axis::TopP | Axis::TopK | Axis::Attention | Axis::Functions => {
-            let usual = Parts::from(Cell::default()).get(axis);
-            cells.iter().any(|cell| Parts::from(*cell).get(axis) != usual)
-        }
+        Axis::Temperature | Axis::TopP | Axis::TopK | Axis::Attention | Axis::Functions => is_unusual(axis),
+        Axis::Neighbors | Axis::Cache | Axis::Verify | Axis::Rebuild => is_unusual(axis) || of_others(axis),
         _ => Cell::default().compute.takes(axis) || cells.iter().any(|cell| cell.compute.takes(axis)),
     };
     let mut axes: Vec<Axis> = AXES.iter().map(|entry| entry.axis).filter(|axis| taken(*axis)).collect();
@@ -423,8 +454,9 @@ impl Cell {
 }
 
 /// `lab/bf16/pairwise/t2/b8`. Before `b8` stand `kv:int4` where keys and values have a format of their own, `online:64` where attention is
-/// not computed in three passes, `tp4/ring:bf16` where ranks share a model, and `fn:libm` where functions are not exact; what is not as usual stands after it: `c16`, `by-length`, `T0.6`,
-/// `p0.95`, `k20`, `s7`, `r2`. Of a server
+/// not computed in three passes, `tp4/ring:bf16` where ranks share a model, and `fn:libm` where functions are not exact; what is not as
+/// usual stands after it: `c16`, `by-length`, `T0.6`, `p0.95`, `k20`, `s7`, `r2`, and of the lab `noise:7`, `warm:16`, `v3`,
+/// `re-prefill:8`. Of a server
 /// `server:llama/kv=split/n4/copies/staggered:7/warm`.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -526,7 +558,8 @@ impl JsonSchema for Cell {
                             is more than one (tp4), how they reduce, where that is not the usual tree (ring:bf16), and what \
                             elementary functions are, where they are not exact (fn:libm); after it what is not as \
                             usual: how many tokens of a prompt a call reads (c16), which prompts share a batch \
-                            (by-length), at which temperature (T0.6) and from which of the best tokens one is drawn \
+                            (by-length), who else does (noise:7), what comes from a prefix cache (warm:16), how many drafted \
+                            tokens a call verifies (v3), how keys and values are built again (re-prefill:8), at which temperature (T0.6) and from which of the best tokens one is drawn \
                             (p0.95, k20), the seed (s7), which of several equal cells (r2). A server is named with what the \
                             matrix file declares of it and how many prompts it is asked at the same time: \
                             server:llama/kv=split/n4, and after that who is asked beside a prompt (noise:7), when they \

@@ -10,7 +10,6 @@ use super::{
     name::Name,
     server,
 };
-use crate::name::named;
 use crate::numerics::{
     attention::Attention,
     choice::{Temperature, TopK, TopP},
@@ -57,6 +56,10 @@ pub enum Setting {
     Arrival(Arrival),
     /// On [`Axis::Cache`].
     Cache(Cache),
+    /// On [`Axis::Verify`].
+    Verify(Verify),
+    /// On [`Axis::Rebuild`].
+    Rebuild(Rebuild),
     /// On [`Axis::Temperature`]; what `[generate]` says where there is none.
     Temperature(Option<Temperature>),
     /// On [`Axis::TopP`], the same.
@@ -93,6 +96,8 @@ impl Setting {
             Setting::Neighbors(_) => Axis::Neighbors,
             Setting::Arrival(_) => Axis::Arrival,
             Setting::Cache(_) => Axis::Cache,
+            Setting::Verify(_) => Axis::Verify,
+            Setting::Rebuild(_) => Axis::Rebuild,
             Setting::Temperature(_) => Axis::Temperature,
             Setting::TopP(_) => Axis::TopP,
             Setting::TopK(_) => Axis::TopK,
@@ -116,16 +121,19 @@ impl fmt::Display for Setting {
             Setting::Functions(functions) => functions.fmt(f),
             Setting::Own(_) => f.write_str("its own"),
             Setting::PrefillChunk(None) => f.write_str("all"),
+            Setting::Verify(None) => f.write_str("off"),
             Setting::Threads(number)
             | Setting::Tp(number)
             | Setting::Batch(number)
             | Setting::PrefillChunk(Some(number))
             | Setting::Concurrency(number)
+            | Setting::Verify(Some(number))
             | Setting::Repeat(number) => number.fmt(f),
             Setting::Grouping(grouping) => grouping.fmt(f),
             Setting::Neighbors(neighbors) => neighbors.fmt(f),
             Setting::Arrival(arrival) => arrival.fmt(f),
             Setting::Cache(cache) => cache.fmt(f),
+            Setting::Rebuild(rebuild) => rebuild.fmt(f),
             Setting::Server(_, word) => word.fmt(f),
             Setting::Temperature(Some(temperature)) => temperature.fmt(f),
             Setting::TopP(Some(share)) => share.fmt(f),
@@ -176,7 +184,7 @@ impl FromStr for Grouping {
     }
 }
 
-/// Who is in flight beside a prompt that a server is asked, where it is asked more than one at a time.
+/// Who is beside a prompt that shares its calls, or is asked of a server beside others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Neighbors {
@@ -264,20 +272,121 @@ fn seed_after(word: &str, text: &str) -> Option<Result<u64, String>> {
     Some(seed.ok_or_else(|| format!("`{text}` has no seed: write {word}:7 with any whole number from 0 up")))
 }
 
-/// What a server may take from its prefix cache.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+/// What of a prompt comes from a prefix cache: by single tokens, or by whole pages of so many. A server has pages of its own, of
+/// which it does not matter here how long they are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
-    /// Nothing: it is told to read every prompt anew.
+    /// Nothing: every prompt is read anew.
     #[default]
     Off,
-    /// It may, and has forgotten all before every prompt.
-    Cold,
-    /// All of a prompt, which it has just read.
-    Warm,
+    /// What was read since the prompts of its group came, and nothing of before.
+    Cold(NonZeroUsize),
+    /// All of a prompt, which has just been read.
+    Warm(NonZeroUsize),
 }
 
-named! { Cache, "cache": Off = "off", Cold = "cold", Warm = "warm" }
+impl Cache {
+    /// Settings to show.
+    pub const NAMES: [&str; 5] = ["off", "cold", "cold:16", "warm", "warm:16"];
+
+    /// How many tokens a page has, where anything comes from the cache.
+    pub fn page(self) -> Option<NonZeroUsize> {
+        match self {
+            Cache::Off => None,
+            Cache::Cold(page) | Cache::Warm(page) => Some(page),
+        }
+    }
+}
+
+impl fmt::Display for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cache::Off => "off",
+            Cache::Cold(_) => "cold",
+            Cache::Warm(_) => "warm",
+        })?;
+        match self.page() {
+            Some(page) if page.get() > 1 => write!(f, ":{page}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Cache {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Cache, String> {
+        let (word, page) = text.split_once(':').map_or((text, None), |(word, page)| (word, Some(page)));
+        let page = page.map_or(Some(NonZeroUsize::MIN), count);
+        match (word, page) {
+            ("off", _) if text == word => Ok(Cache::Off),
+            ("cold", Some(page)) => Ok(Cache::Cold(page)),
+            ("warm", Some(page)) => Ok(Cache::Warm(page)),
+            _ => Err(format!(
+                "there is no cache `{text}`: write off, cold or warm, and for the lab cold:16 or warm:16 with any number of tokens \
+                 that make a page"
+            )),
+        }
+    }
+}
+
+/// How many drafted tokens a call verifies of each answer, behind the one that it would read anyway: none where there is no number.
+pub type Verify = Option<NonZeroUsize>;
+
+/// How the keys and values of a sequence are built again, once so many tokens more have followed: as after a server has dropped them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rebuild {
+    /// Never: they stay.
+    #[default]
+    Off,
+    /// From prompt and answer together, as a prompt is read.
+    Prefill(NonZeroUsize),
+    /// Token by token.
+    Decode(NonZeroUsize),
+}
+
+impl Rebuild {
+    /// After how many tokens, if ever.
+    pub fn after(self) -> Option<NonZeroUsize> {
+        match self {
+            Rebuild::Off => None,
+            Rebuild::Prefill(tokens) | Rebuild::Decode(tokens) => Some(tokens),
+        }
+    }
+}
+
+impl fmt::Display for Rebuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rebuild::Off => f.write_str("off"),
+            Rebuild::Prefill(tokens) => write!(f, "prefill:{tokens}"),
+            Rebuild::Decode(tokens) => write!(f, "decode:{tokens}"),
+        }
+    }
+}
+
+impl FromStr for Rebuild {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rebuild, String> {
+        let after = |word| text.strip_prefix(word).and_then(count);
+        match (text, after("prefill:"), after("decode:")) {
+            ("off", ..) => Ok(Rebuild::Off),
+            (_, Some(tokens), _) => Ok(Rebuild::Prefill(tokens)),
+            (_, _, Some(tokens)) => Ok(Rebuild::Decode(tokens)),
+            _ => Err(format!(
+                "there is no rebuild `{text}`: write off, or prefill:8 or decode:8 with any number of tokens after which it happens"
+            )),
+        }
+    }
+}
+
+/// A whole number from 1 up, of digits alone.
+fn count(text: &str) -> Option<NonZeroUsize> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 impl Axis {
     /// Are its settings whole numbers?
@@ -289,6 +398,7 @@ impl Axis {
                 | Axis::Batch
                 | Axis::PrefillChunk
                 | Axis::Concurrency
+                | Axis::Verify
                 | Axis::TopK
                 | Axis::Seed
                 | Axis::Repeat
@@ -326,7 +436,9 @@ impl Axis {
             Axis::Grouping => "(in-order|by-length|shuffled:[0-9]+)".to_owned(),
             Axis::Neighbors => "(own|copies|noise:[0-9]+)".to_owned(),
             Axis::Arrival => "(together|staggered:[0-9]+)".to_owned(),
-            Axis::Cache => format!("({})", Cache::NAMES.join("|")),
+            Axis::Cache => "(off|cold(:[1-9][0-9]*)?|warm(:[1-9][0-9]*)?)".to_owned(),
+            Axis::Verify => "(off|[1-9][0-9]*)".to_owned(),
+            Axis::Rebuild => "(off|(prefill|decode):[1-9][0-9]*)".to_owned(),
             Axis::Seed => "[0-9]+".to_owned(),
             Axis::Server(_) => server::WORD.to_owned(),
         }
@@ -380,7 +492,10 @@ impl Axis {
             Axis::Concurrency => Setting::Concurrency(count(text)?),
             Axis::Neighbors => Setting::Neighbors(text.parse()?),
             Axis::Arrival => Setting::Arrival(text.parse()?),
-            Axis::Cache => Setting::Cache(text.parse().map_err(|error| format!("{error}"))?),
+            Axis::Cache => Setting::Cache(text.parse()?),
+            Axis::Verify if text == "off" => Setting::Verify(None),
+            Axis::Verify => Setting::Verify(Some(count(text)?)),
+            Axis::Rebuild => Setting::Rebuild(text.parse()?),
             Axis::Repeat => Setting::Repeat(count(text)?),
             Axis::Server(name) if server::is_word(text) => Setting::Server(name, Name::new(text)),
             Axis::Server(_) => {

@@ -238,7 +238,7 @@ impl Generate {
     fn request(&self, subject: &Subject<'_>, cell: Cell) -> Request {
         Request {
             prefill_chunk: cell.serving.prefill_chunk,
-            asking: cell.serving.asking,
+            asking: cell.serving.asking(),
             max_new_tokens: self.max_new_tokens,
             stop_tokens: subject.stop_tokens.to_vec(),
             stop_strings: self.stop.clone(),

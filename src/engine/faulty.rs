@@ -1,6 +1,9 @@
 //! The lab with a defect, in its kernel or in how it serves, for showing that an audit sees it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    num::NonZeroUsize,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     Engine, EngineError, Engines, Observer, Opener, Prompt, Request, environment::Environment, lab::Lab,
@@ -40,6 +43,9 @@ pub enum EngineFault {
     FilesLateDigest,
     /// A second start computes otherwise than the first.
     RemembersStart,
+    /// Pages of the prefix cache are found by their place: every prompt that is as long gets those of the first one, whatever it begins
+    /// with.
+    KeepsPages,
 }
 
 /// When a fault shows.
@@ -53,6 +59,8 @@ pub enum When {
     OnThreads,
     /// Where a prompt is read in parts.
     InParts,
+    /// Where a prompt begins with pages of a prefix cache.
+    FromPages,
 }
 
 impl When {
@@ -62,6 +70,7 @@ impl When {
             When::InCompany => prompts.len() > 1,
             When::OnThreads => numerics.threads().get() > 1,
             When::InParts => request.prefill_chunk.is_some(),
+            When::FromPages => request.asking.cache.page().is_some(),
         }
     }
 }
@@ -123,6 +132,7 @@ impl Opener for FaultyEngines<'_> {
             },
             numerics,
             strikes: 0,
+            first: None,
             of: self,
         }))
     }
@@ -136,6 +146,8 @@ struct FaultyLab<'a> {
     numerics: Numerics,
     /// How often the kernel's fault had been carried out when that was told last; packing comes before the first call.
     strikes: u64,
+    /// The first prompt whose pages were filled.
+    first: Option<Vec<u32>>,
     of: &'a FaultyEngines<'a>,
 }
 
@@ -239,6 +251,21 @@ impl FaultyLab<'_> {
                     if sample.finish == Finish::Length {
                         sample.steps.pop();
                     }
+                }
+            }
+            // What follows pages of another prompt is what follows its tokens.
+            EngineFault::KeepsPages => {
+                let page = request.asking.cache.page().map_or(1, NonZeroUsize::get);
+                let first = self.first.get_or_insert_with(|| prompts[0].tokens.clone());
+                let stale = |prompt: &Prompt| {
+                    let kept = first.len().min(prompt.tokens.len() - 1) / page * page;
+                    let tokens = [&first[..kept], &prompt.tokens[kept..]].concat();
+                    Prompt { tokens, ..prompt.clone() }
+                };
+                let stale: Vec<_> = prompts.iter().map(stale).collect();
+                samples = again(&mut self.sound, &stale, request)?;
+                for (sample, prompt) in samples.iter_mut().zip(prompts) {
+                    sample.prompt.clone_from(&prompt.tokens);
                 }
             }
             EngineFault::FilesLateDigest => {

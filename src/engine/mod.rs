@@ -2,6 +2,7 @@
 
 pub mod candle;
 pub mod child;
+mod company;
 pub mod ending;
 pub mod environment;
 pub mod faulty;
@@ -49,7 +50,7 @@ pub struct Prompt {
 pub struct Request {
     /// How many tokens of one prompt a call reads at most; all of them where there is none.
     pub prefill_chunk: Option<NonZeroUsize>,
-    /// How a server is asked.
+    /// Who is asked beside a prompt, and what comes of what was read before.
     pub asking: Asking,
     /// How many tokens may follow.
     pub max_new_tokens: usize,

@@ -28,7 +28,7 @@ use crate::{
     model::{Subject, tokenizer::Tokenizer},
     numerics::choice::Candidate,
     source::Problems,
-    trace::{Launched, Sample, Seen, Sight, Step, Token},
+    trace::{History, Launched, Sample, Seen, Sight, Step, Token},
 };
 
 /// What a file says, before any tokenizer has read it.
@@ -315,7 +315,12 @@ impl Engine for Scripted<'_> {
                 steps,
                 text: ending.text(),
                 finish: ending.finish().unwrap_or(crate::trace::Finish::Stop),
-                launch: Some(Launched { prefill: prefill.clone(), threads: Some(1), has_unlike_copy: false }),
+                launch: Some(Launched {
+                    prefill: prefill.clone(),
+                    threads: Some(1),
+                    has_unlike_copy: false,
+                    history: History::default(),
+                }),
             });
         }
         Ok(())

@@ -76,6 +76,15 @@ pub struct Cache<W> {
     /// [layers][kv_heads]
     heads: Vec<Vec<Memory<W>>>,
     length: usize,
+    /// [layers], of one that others may begin with.
+    came: Option<Vec<Came>>,
+}
+
+/// The keys and values of a layer as they came, before they were kept: [tokens, kv_heads * head_width] each.
+#[derive(Debug, Default)]
+struct Came {
+    keys: Vec<f32>,
+    values: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -118,6 +127,17 @@ pub enum Wanted {
     Last,
     /// After every one.
     All,
+}
+
+impl Wanted {
+    /// After how many of so many, of which there is one.
+    pub fn of(self, tokens: usize) -> usize {
+        match self {
+            Wanted::None => 0,
+            Wanted::Last => 1,
+            Wanted::All => tokens,
+        }
+    }
 }
 
 impl<K: Kernel> Decoder<K> {
@@ -212,7 +232,45 @@ impl<K: Kernel> Decoder<K> {
                 |_| Memory { keys: grows(Step::Scores, 0, width), values: grows(Step::Context, width, 0) };
             (0..self.config.kv_heads).map(memory).collect()
         };
-        Cache { heads: (0..self.config.layers).map(layer).collect(), length: 0 }
+        Cache { heads: (0..self.config.layers).map(layer).collect(), length: 0, came: None }
+    }
+
+    /// The same of which [`Decoder::beginning`] can be taken: what comes is kept beside it as it comes, in f32.
+    pub fn divisible_cache(&self) -> Cache<K::Weights> {
+        let came = std::iter::repeat_with(Came::default).take(self.config.layers).collect();
+        Cache { came: Some(came), ..self.cache() }
+    }
+
+    /// The first so many tokens of a sequence, as it has read them: the same keys and values, kept in the same way.
+    ///
+    /// # Panics
+    ///
+    /// If it has no so many, or is none that can be divided.
+    pub fn beginning(&self, cache: &Cache<K::Weights>, tokens: usize) -> Cache<K::Weights> {
+        assert!(tokens <= cache.length, "a sequence of {} tokens does not begin with {tokens}", cache.length);
+        let width = self.config.kv_heads * self.config.head_width;
+        let mut beginning = self.divisible_cache();
+        let all = cache.came.as_deref().expect("only what was made for it is divided");
+        for (layer, Came { keys, values }) in all.iter().enumerate() {
+            self.remember(&mut beginning, layer, &keys[..tokens * width], &values[..tokens * width]);
+        }
+        beginning.length = tokens;
+        beginning
+    }
+
+    /// Keeps the keys and values of a layer's next tokens: [tokens, kv_heads * head_width] each.
+    fn remember(&self, cache: &mut Cache<K::Weights>, layer: usize, keys: &[f32], values: &[f32]) {
+        let heads = cache.heads[layer].len();
+        let ends = keys.chunks_exact(self.config.head_width).zip(values.chunks_exact(self.config.head_width));
+        for (head, (key, value)) in ends.enumerate() {
+            let memory = &mut cache.heads[layer][head % heads];
+            self.kernel.push(&mut memory.keys, End::Column(key));
+            self.kernel.push(&mut memory.values, End::Row(value));
+        }
+        if let Some(came) = &mut cache.came {
+            came[layer].keys.extend_from_slice(keys);
+            came[layer].values.extend_from_slice(values);
+        }
     }
 
     /// Reads the spans' tokens, extends their caches, and gives the logits that are wanted: [wanted, vocabulary].
@@ -307,16 +365,9 @@ impl<K: Kernel> Decoder<K> {
             .map(|span| {
                 let rows = row..row + span.tokens.len();
                 row = rows.end;
-                let memories = &mut span.cache.heads[index];
-                for row in rows.clone() {
-                    for (head, memory) in memories.iter_mut().enumerate() {
-                        let part = (row * kv_heads + head) * head_width..;
-                        let key = End::Column(&keys[part.clone()][..head_width]);
-                        let value = End::Row(&values[part][..head_width]);
-                        self.kernel.push(&mut memory.keys, key);
-                        self.kernel.push(&mut memory.values, value);
-                    }
-                }
+                let part = rows.start * kv_heads * head_width..rows.end * kv_heads * head_width;
+                self.remember(span.cache, index, &keys[part.clone()], &values[part]);
+                let memories = &span.cache.heads[index];
                 let tokens = rows.len();
                 let length = span.cache.length + tokens;
                 // [kv_heads, tokens, group, head_width]: the rows that meet the same keys stand together.

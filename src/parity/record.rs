@@ -114,7 +114,7 @@ pub fn record(
     let mut writer = OpenWriter::new(&path, shows, engine.about())?;
     let request = Request {
         prefill_chunk: cell.serving.prefill_chunk,
-        asking: cell.serving.asking,
+        asking: cell.serving.asking(),
         max_new_tokens,
         stop_tokens: subject.stop_tokens.to_vec(),
         stop_strings: Vec::new(),

@@ -102,7 +102,7 @@ impl Plan {
     /// How many tokens all cells may have an engine choose, those of neighbors that nobody reads included.
     pub fn most_tokens_of_all(&self) -> u64 {
         let (_, tokens) = self.cost();
-        let of_cell = |cell: &Cell| tokens.saturating_mul(cell.serving.asking.answers() as u64);
+        let of_cell = |cell: &Cell| tokens.saturating_mul(cell.serving.answers() as u64);
         self.cells.iter().map(of_cell).fold(0, u64::saturating_add)
     }
 

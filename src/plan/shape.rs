@@ -324,7 +324,8 @@ fn names(axis: Axis) -> Vec<String> {
         Axis::Grouping => ["in-order", "by-length", "shuffled:0"].map(str::to_owned).to_vec(),
         Axis::Neighbors => ["own", "copies", "noise:0"].map(str::to_owned).to_vec(),
         Axis::Arrival => ["together", "staggered:0"].map(str::to_owned).to_vec(),
-        Axis::Cache => Cache::NAMES.iter().map(|name| (*name).to_owned()).collect(),
+        Axis::Cache => Cache::NAMES.map(str::to_owned).to_vec(),
+        Axis::Rebuild => ["off", "prefill:8", "decode:8"].map(str::to_owned).to_vec(),
         _ => Vec::new(),
     }
 }
@@ -334,6 +335,7 @@ fn axis_schema(axis: Axis, many: bool) -> Value {
         Axis::PrefillChunk | Axis::TopK => {
             json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "all" }] })
         }
+        Axis::Verify => json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "off" }] }),
         Axis::Temperature => json!({ "type": "number", "exclusiveMinimum": 0 }),
         Axis::TopP => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }),
         Axis::Seed => json!({ "type": "integer", "minimum": 0 }),

@@ -234,6 +234,12 @@ pub(super) fn side(run: &Run, cell: Cell) -> Result<Side, BisectError> {
              comes nearest to it"
         )));
     };
+    if cell.serving.has_history() && numerics.minds_its_rows() {
+        return Err(BisectError::Refused(format!(
+            "which calls {cell} had does not follow from how long its answers are, and its bits follow its calls: name cells without \
+             neighbors, cache, verify and rebuild, or of an order that ignores the launch"
+        )));
+    }
     Ok(Side { numerics, trace: trace(run, cell)? })
 }
 

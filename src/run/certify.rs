@@ -373,6 +373,11 @@ fn certifiable(run: &Run, cell: Cell) -> Result<(), BisectError> {
     if generation.replay && run.about.reference != Some(cell) {
         return refused("was given its tokens and chose none: name the reference");
     }
+    if cell.serving.has_history() {
+        return refused(
+            "has other calls than those of its own suite, read once: name the cell without neighbors, cache, verify and rebuild",
+        );
+    }
     if numerics.precision().sees_other_rows() {
         return refused(
             "minds who shares a batch with a prompt, so no sample can be read alone: run its cells instead",

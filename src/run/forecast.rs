@@ -129,7 +129,7 @@ fn measure<'o>(
     let prompts: Vec<_> = (0..cell.serving.together().get() as u64).map(prompt).collect();
     let request = Request {
         prefill_chunk: cell.serving.prefill_chunk,
-        asking: cell.serving.asking,
+        asking: cell.serving.asking(),
         max_new_tokens: question.max_new_tokens.min(1 + MORE),
         // Nothing ends it early.
         stop_tokens: Vec::new(),

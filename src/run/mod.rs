@@ -573,7 +573,7 @@ fn functions(subject: &Subject<'_>, numerics: Numerics) -> Option<Digest> {
 fn request(cell: Cell, first: &Question, generation: &Generation, subject: &Subject<'_>) -> Request {
     Request {
         prefill_chunk: cell.serving.prefill_chunk,
-        asking: cell.serving.asking,
+        asking: cell.serving.asking(),
         max_new_tokens: first.max_new_tokens,
         stop_tokens: subject.stop_tokens.to_vec(),
         stop_strings: first.stop.clone(),

@@ -334,6 +334,13 @@ pub const FAULTS: &[FaultEntry] = &[
         When::Always,
         Observer::Alike(Axis::Repeat),
     ),
+    engine(
+        "stale-page",
+        "pages of a prefix cache are used again for prompts that begin otherwise",
+        EngineFault::KeepsPages,
+        When::FromPages,
+        Observer::Alike(Axis::Cache),
+    ),
     store("trace-cut", "a trace ends before its end", StoreFault::EndsEarly, Observer::Reading),
     store("byte-flipped", "a bit of a trace is flipped", StoreFault::FlipsBit, Observer::Reading),
     store(
@@ -548,6 +555,7 @@ impl FaultEntry {
                     When::InCompany => "no cell has prompts in company: vary `batch`",
                     When::OnThreads => "no cell has several threads: vary `threads`",
                     When::InParts => "no cell reads prompts in parts: vary `prefill-chunk`",
+                    When::FromPages => "no cell has a prefix cache: vary `cache`",
                     When::Always => "no cell is computed by the lab: add one",
                 };
                 format!("it is not tried whether {sentence}, because {when}")

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{RunFailure, groups::Layout, questions, request};
 use crate::{
-    cell::{Cell, Compute},
+    cell::{Asking, Cell, Compute},
     compare::{Measure, measured},
     digest::Digest,
     engine::{Engine as _, EngineError, Observer, Prompt, Request, lab::Lab},
@@ -378,7 +378,7 @@ fn refused(sentence: &str) -> RunFailure {
 fn distinct(cells: &[Cell], reference: Cell, wanted: Wanted<'_>) -> Vec<(Cell, u64)> {
     let computes = |cell: Cell| match cell.compute {
         Compute::Lab(numerics) => {
-            let batch = numerics.minds_its_rows().then_some(cell.serving.batch);
+            let batch = numerics.minds_its_rows().then_some((cell.serving.batch, cell.serving.asking));
             Some((numerics.on_threads(NonZeroUsize::MIN), batch))
         }
         _ => None,
@@ -486,7 +486,8 @@ impl Reader<'_> {
 
     /// Prompt and answer at once, which has the same bits where no row minds the others.
     fn at_once<K: Kernel>(&self, lab: &mut Lab<'_, K>, cell: Cell) -> Result<Vec<Vec<Token>>, EngineError> {
-        let request = Request { max_new_tokens: 1, ..self.request(cell, 0) };
+        let asking = Asking::default();
+        let request = Request { max_new_tokens: 1, asking, ..self.request(cell, 0) };
         let mut rows = Rows { of: self, candidates: request.candidates, cell, rows: Vec::new(), error: None };
         rows.rows.resize_with(self.questions.len(), Vec::new);
         let (mut group, mut tokens) = (Vec::new(), 0);

@@ -56,7 +56,7 @@ use crate::{
         trace::{self, Line, Reader, TraceError},
     },
     suite::{Suite, question::Question},
-    trace::{Finish, Launched, Launches, Sample, Seen, Sight, Step, Token, chain},
+    trace::{Finish, History, Launched, Launches, Sample, Seen, Sight, Step, Token, chain},
     verdict::Outcome,
 };
 
@@ -266,9 +266,11 @@ pub fn verify(
     let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let mut left: Vec<_> =
         of_lab.iter().map(|(cell, numerics, done)| (*cell, numerics.on_threads(threads), *done)).collect();
-    while let Some((_, numerics, _)) = left.first().copied() {
-        let alike: Vec<_> = left.extract_if(.., |(_, other, _)| *other == numerics).collect();
-        let mut reading = Reading::open(checkpoint, numerics)?;
+    while let Some((first, numerics, _)) = left.first().copied() {
+        let history = first.serving.has_history();
+        let is_alike = |cell: Cell, other| other == numerics && cell.serving.has_history() == history;
+        let alike: Vec<_> = left.extract_if(.., |(cell, other, _)| is_alike(*cell, *other)).collect();
+        let mut reading = Reading::open(checkpoint, numerics, history)?;
         for (cell, _, done) in alike {
             let Some(lengths) = check.recorded(cell, done)? else { continue };
             let drawn = drawn_by(&format!("{digest}\n{}\n{cell}\n", wanted.seed), draw.drawn, items);
@@ -431,8 +433,13 @@ enum Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn open(checkpoint: &'a Checkpoint, numerics: Numerics) -> Result<Reading<'a>, BisectError> {
-        if numerics.precision().sees_other_rows() {
+    /// `history` says whether calls follow from more than how long all sequences are.
+    fn open(
+        checkpoint: &'a Checkpoint,
+        numerics: Numerics,
+        history: bool,
+    ) -> Result<Reading<'a>, BisectError> {
+        if numerics.precision().sees_other_rows() || (history && numerics.minds_its_rows()) {
             return Ok(Reading::Groups(Lab::load(checkpoint, numerics)?));
         }
         let decoder =
@@ -517,7 +524,11 @@ impl Check<'_> {
             self.found.add(Some(cell), None, [Difference::new("what is seen", sight, Sight::Logits)]);
             return Ok(None);
         }
-        let launches = self.launches(cell, numerics, &lengths, &done.launches);
+        // Which calls there were does not follow from lengths where something was read before.
+        let launches = match cell.serving.has_history() {
+            true => done.launches.clone(),
+            false => self.launches(cell, numerics, &lengths, &done.launches),
+        };
         self.found.add(Some(cell), None, Difference::between("launches", &done.launches, &launches));
         Ok(Some(lengths))
     }
@@ -545,6 +556,7 @@ impl Check<'_> {
                         prefill: calls[..prompt].chunks(chunk).map(|call| call[0].layers).collect(),
                         threads,
                         has_unlike_copy: false,
+                        history: History::default(),
                     }),
                 }
             };

@@ -477,7 +477,7 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
         Axis::Concurrency => differ(cells, |known| known.launches.decode_rows),
         // Who is beside a prompt, and since when, counts where anybody was. Whoever is asked alone is as the cell says.
         Axis::Neighbors | Axis::Arrival => {
-            let is_alone = |known: &Known| known.cell.serving.asking.concurrency.get() == 1;
+            let is_alone = |known: &Known| known.cell.serving.company().get() == 1;
             let taken = cells.iter().copied().filter(|known| known.cell.compute.takes(axis));
             let told: Vec<_> =
                 taken.filter(|known| is_alone(known) || company(known) != Company::None).collect();
@@ -486,8 +486,20 @@ fn launched_otherwise(axis: Axis, cells: &[&Known]) -> Option<bool> {
                 is_told.then(|| known.cell.get(axis))
             })
         }
-        // What was in a cache is not read again.
-        Axis::Cache => differ(cells, |known| known.launches.prefill_rows),
+        // What was in a cache is not read again; in a batch that may leave the largest call as it was.
+        Axis::Cache => either(
+            differ(cells, |known| known.launches.prefill_rows),
+            differ(cells, |known| Some(known.launches.history.map(|history| history.cached))),
+        ),
+        // However many of them stay.
+        Axis::Verify => differ(cells, |known| {
+            let drafted = known.launches.history.map(|history| history.accepted + history.rejected);
+            Some((known.launches.decode_rows, drafted))
+        }),
+        Axis::Rebuild => differ(cells, |known| {
+            let rebuilt = known.launches.history.map_or(0, |history| history.rebuilt);
+            Some((rebuilt, Some(known.cell.serving.asking.rebuild).filter(|_| rebuilt > 0)))
+        }),
         // How a token is drawn is nothing to a cell that takes the best.
         Axis::Temperature | Axis::TopP | Axis::TopK | Axis::Seed => differ(cells, |known| {
             let top_k = known.cell.serving.drawing.top_k;

@@ -498,7 +498,9 @@ fn idle_sentence(axis: Axis) -> &'static str {
         Axis::Grouping => "the same prompts shared their calls",
         Axis::Concurrency => "the server decoded as many rows at a time",
         Axis::Neighbors | Axis::Arrival => "under one setting or more the server decoded one row at a time",
-        Axis::Cache => "the server read as much of every prompt",
+        Axis::Cache => "as much of every prompt was read",
+        Axis::Verify => "no token was drafted",
+        Axis::Rebuild => "no answer was long enough for it",
         Axis::Order => "these names stand for one tree",
         Axis::KvFormat => "these names stand for one format",
         Axis::Attention => "these names stand for as many parts in every call",
@@ -518,7 +520,11 @@ fn idle_way_out(axis: Axis) -> &'static str {
         Axis::Concurrency | Axis::Neighbors | Axis::Arrival => {
             "give it slots for several prompts, and longer answers"
         }
-        Axis::Cache => "let its cache be on",
+        Axis::Cache => {
+            "let a server's cache be on, and in the lab let prompts of a batch begin alike, in smaller pages"
+        }
+        Axis::Verify => "let more tokens follow",
+        Axis::Rebuild => "let more tokens follow, or let it happen after fewer",
         Axis::Reduce => "set tp above 2, or let other formats be sent",
         axis if axis.is_of_draws() => "set top-k above 1",
         _ => "vary something else",

@@ -110,6 +110,7 @@ impl World {
             groups: Some(Digest::of(&at.to_le_bytes())),
             tree: None,
             functions: None,
+            history: None,
         };
         let count = plan.cells.len();
         World {

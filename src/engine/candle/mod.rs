@@ -19,7 +19,7 @@ use crate::{
     cell::{Device, Stock},
     model::Checkpoint,
     numerics::precision::Precision,
-    trace::{Launched, Sample, Sight, Step},
+    trace::{History, Launched, Sample, Sight, Step},
 };
 
 /// In which type candle computes; none where a file's blocks are multiplied as they are.
@@ -212,7 +212,8 @@ impl<'a> Candle<'a> {
             }
             observer.chose(chosen);
         }
-        let launch = Launched { prefill, threads: Some(self.stock.threads.get()), has_unlike_copy: false };
+        let threads = Some(self.stock.threads.get());
+        let launch = Launched { prefill, threads, has_unlike_copy: false, history: History::default() };
         for sequence in sequences {
             observer.finished(sequence.into_sample(launch.clone()));
         }

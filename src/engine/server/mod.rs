@@ -4,7 +4,6 @@
 //! whoever is asked eight things at once may well do one after the other. So a setting of ours that a server does not prove is no
 //! setting, and what it says that cannot be true ends its cell.
 
-mod company;
 mod contact;
 mod declaration;
 pub mod dialect;

@@ -9,7 +9,6 @@ use std::{
 };
 
 use super::{
-    company::{self, Member},
     contact::{Contact, Opening, random},
     dialect::{Answer, Ask, Counts, Identity},
 };
@@ -17,11 +16,12 @@ use crate::{
     cell::{Cache, Neighbors},
     engine::{
         Engine, EngineError, Observer, Prompt, Request, check,
+        company::{self, Member},
         ending::{Decode, Endings},
         environment::Environment,
     },
     model::{Subject, tokenizer::Tokenizer},
-    trace::{Finish, Launched, Sample, Seen, Sight, Step, Token},
+    trace::{Finish, History, Launched, Sample, Seen, Sight, Step, Token},
 };
 
 /// A server that can be asked.
@@ -116,10 +116,7 @@ impl<'a> Serving<'a> {
 
     /// The tokens that noise is made of.
     fn ordinary(&self) -> &[u32] {
-        self.ordinary.get_or_init(|| {
-            let ordinary = self.tokenizer.ordinary();
-            if ordinary.is_empty() { (0..self.vocabulary as u32).collect() } else { ordinary }
-        })
+        self.ordinary.get_or_init(|| company::ordinary(Some(self.tokenizer), self.vocabulary))
     }
 
     /// A word that no other request has.
@@ -182,18 +179,18 @@ impl<'a> Serving<'a> {
         let beside = if member.is_ours { "" } else { "a neighbor of " };
         let item = format!("{beside}item {}", member.item);
         let sentence = match (cache, answer.cached) {
-            (Cache::Warm, Some(0)) => format!(
+            (Cache::Warm(_), Some(0)) => format!(
                 "{item} was read a moment before, and nothing of it was in the cache: give each prompt a slot, and let \
                  prompts be as long as what it caches at once"
             ),
-            (Cache::Off | Cache::Cold, Some(cached @ 1..)) => {
+            (Cache::Off | Cache::Cold(_), Some(cached @ 1..)) => {
                 let way_out = match cache {
-                    Cache::Cold => self.contact.dialect.forgets,
+                    Cache::Cold(_) => self.contact.dialect.forgets,
                     _ => "let the server have none, or leave such cells out",
                 };
                 format!("{cached} tokens of {item} were in a cache that should be {cache}: {way_out}")
             }
-            (Cache::Warm | Cache::Cold, None) => {
+            (Cache::Warm(_) | Cache::Cold(_), None) => {
                 format!("it does not tell what of {item} was in its cache: leave such cells out")
             }
             _ => return Ok(()),
@@ -283,8 +280,8 @@ impl<'a> Serving<'a> {
             .collect();
         match cache {
             Cache::Off => {}
-            Cache::Cold => self.contact.forget(&self.identity)?,
-            Cache::Warm => {
+            Cache::Cold(_) => self.contact.forget(&self.identity)?,
+            Cache::Warm(_) => {
                 let first: Vec<_> = asks
                     .iter()
                     .map(|(ask, _)| (Ask { new_tokens: 1, must_show: false, ..*ask }, Duration::ZERO))
@@ -389,6 +386,7 @@ impl Engine for Serving<'_> {
                     prefill: vec![read],
                     threads: None,
                     has_unlike_copy: answer.has_unlike_copy,
+                    history: History::default(),
                 }),
             });
         }

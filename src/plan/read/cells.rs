@@ -134,10 +134,11 @@ impl Reader<'_, '_> {
                 self.problems.add(matrix.get_key_value(axis.name()).map(|(name, _)| name.span()), sentence);
             }
             let is_alone = is_taken && matches!(axis, Axis::Neighbors | Axis::Arrival);
+            let company = company(*axis, &cells);
             for (place, setting) in settings.iter().filter(|_| is_alone) {
                 if !cells.iter().any(|cell| cell.get(*axis) == *setting) {
                     let sentence = format!(
-                        "`{setting}` changes nothing where prompts are asked alone: set concurrency = 2 or more, or take this out"
+                        "`{setting}` changes nothing where prompts are asked alone: set {company} = 2 or more, or take this out"
                     );
                     self.problems.add(place.clone(), sentence);
                 }
@@ -279,8 +280,9 @@ impl Reader<'_, '_> {
             } else if matches!(axis, Axis::Neighbors | Axis::Arrival)
                 && settings.iter().any(|(_, setting)| cell.get(*axis) != *setting)
             {
+                let company = company(*axis, &[cell]);
                 let sentence = format!(
-                    "a prompt that is asked alone has no neighbors: set concurrency = 2 or more here, or take `{axis}` out"
+                    "a prompt that is asked alone has no neighbors: set {company} = 2 or more here, or take `{axis}` out"
                 );
                 self.problems.add(place.clone(), sentence);
             }
@@ -357,4 +359,12 @@ impl Reader<'_, '_> {
         }
         Filter(filter)
     }
+}
+
+/// By what those of these cells that take an axis of company have some.
+fn company(axis: Axis, cells: &[Cell]) -> String {
+    let of =
+        |company: &Axis| cells.iter().any(|cell| cell.compute.takes(axis) && cell.compute.takes(*company));
+    let company = [Axis::Batch, Axis::Concurrency].into_iter().filter(of);
+    company.map(Axis::name).collect::<Vec<_>>().join(" or ")
 }

@@ -1,10 +1,11 @@
-//! Who is asked beside a prompt, and when: functions of the settings, the item and the place, the same in every run.
+//! Who is beside a prompt, and when: functions of the settings, the item and the place, the same in every run.
 
 use std::{borrow::Cow, num::NonZeroU64, time::Duration};
 
 use crate::{
     cell::{Arrival, Asking, Neighbors},
     engine::Prompt,
+    model::tokenizer::Tokenizer,
     numerics::random::Stream,
 };
 
@@ -29,29 +30,20 @@ pub(super) fn groups<'p>(prompts: &'p [Prompt], asking: &Asking, ordinary: &[u32
         delay: Duration::ZERO,
         is_ours: true,
     };
-    let beside = asking.concurrency.get() as u64 - 1;
+    let among = |prompt: &'p Prompt| {
+        let (place, others) = beside(prompt.item, prompt.tokens.len(), asking, ordinary);
+        let other = |tokens: Option<Vec<u32>>| Member {
+            tokens: tokens.map_or(Cow::Borrowed(&prompt.tokens[..]), Cow::Owned),
+            is_ours: false,
+            ..member(prompt)
+        };
+        let mut group: Vec<_> = others.into_iter().map(other).collect();
+        group.insert(place, member(prompt));
+        group
+    };
     let mut groups: Vec<Vec<_>> = match asking.neighbors {
         Neighbors::Own => vec![prompts.iter().map(member).collect()],
-        Neighbors::Noise(seed) => {
-            let noise = |prompt: &'p Prompt| {
-                let (item, length) = (prompt.item, prompt.tokens.len());
-                let noise = move |number| noise(seed, item, number, length, ordinary);
-                let neighbors = (0..beside).map(move |number| Member {
-                    tokens: Cow::Owned(noise(number)),
-                    is_ours: false,
-                    ..member(prompt)
-                });
-                among(neighbors.collect(), member(prompt), seed)
-            };
-            prompts.iter().map(noise).collect()
-        }
-        Neighbors::Copies => {
-            let copies = |prompt| {
-                let copy = |_| Member { is_ours: false, ..member(prompt) };
-                among((0..beside).map(copy).collect(), member(prompt), 0)
-            };
-            prompts.iter().map(copies).collect()
-        }
+        Neighbors::Noise(_) | Neighbors::Copies => prompts.iter().map(among).collect(),
     };
     if let Arrival::Staggered(seed) = asking.arrival {
         for group in &mut groups {
@@ -63,12 +55,31 @@ pub(super) fn groups<'p>(prompts: &'p [Prompt], asking: &Asking, ordinary: &[u32
     groups
 }
 
-/// One among its neighbors, at a place that a seed draws for its item.
-fn among<'p>(mut neighbors: Vec<Member<'p>>, ours: Member<'p>, seed: u64) -> Vec<Member<'p>> {
-    let places = NonZeroU64::MIN.saturating_add(neighbors.len() as u64);
-    let place = Stream::new(seed ^ u64::from_le_bytes(*b"at place"), ours.item).below(places);
-    neighbors.insert(place as usize, ours);
-    neighbors
+/// Who is beside a prompt of an item: at which place that is among them, which a seed draws, and of each its first tokens, so many;
+/// of a copy nothing. Nobody, where the neighbors are its suite's own.
+pub(super) fn beside(
+    item: u64,
+    length: usize,
+    asking: &Asking,
+    ordinary: &[u32],
+) -> (usize, Vec<Option<Vec<u32>>>) {
+    let others = 0..asking.concurrency.get() as u64 - 1;
+    let (seed, others): (u64, Vec<_>) = match asking.neighbors {
+        Neighbors::Own => return (0, Vec::new()),
+        Neighbors::Copies => (0, others.map(|_| None).collect()),
+        Neighbors::Noise(seed) => {
+            (seed, others.map(|number| Some(noise(seed, item, number, length, ordinary))).collect())
+        }
+    };
+    let places = NonZeroU64::MIN.saturating_add(others.len() as u64);
+    let place = Stream::new(seed ^ u64::from_le_bytes(*b"at place"), item).below(places);
+    (place as usize, others)
+}
+
+/// The tokens that noise is made of.
+pub(super) fn ordinary(tokenizer: Option<&Tokenizer>, vocabulary: usize) -> Vec<u32> {
+    let ordinary = tokenizer.map(Tokenizer::ordinary).unwrap_or_default();
+    if ordinary.is_empty() { (0..vocabulary as u32).collect() } else { ordinary }
 }
 
 /// The tokens of a neighbor of an item. Those of a longer one begin with those of a shorter one.
