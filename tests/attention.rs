@@ -1,6 +1,6 @@
 //! Attention as it is computed: what every form is held to, what moves its bits, and what finds it as a cause.
 
-use std::{collections::BTreeSet, num::NonZeroUsize};
+use std::{collections::BTreeSet, fs, num::NonZeroUsize, path::Path};
 
 use reprocheck::{
     cause::{
@@ -24,6 +24,7 @@ use reprocheck::{
         order::Launch,
         random::Stream,
     },
+    plan::Plan,
 };
 
 use crate::support::{fixed_prompts, fixture};
@@ -363,5 +364,15 @@ fn what_a_form_multiplies_is_counted() {
     };
     for name in Attention::NAMES {
         assert_eq!(cost(name), cost("three-pass"), "{name}");
+    }
+}
+
+#[test]
+fn the_matrix_of_all_forms_is_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/attention.toml");
+    for profile in [None, Some("replay")] {
+        let plan = Plan::read(&path, &fs::read_to_string(&path).unwrap(), profile);
+        let plan = plan.unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!((plan.cells.len(), plan.gates.len()), (51, 5));
     }
 }
