@@ -322,10 +322,10 @@ impl<const R: usize> Tiles<'_, R> {
             let mut tile = Tile { simd, unit, x, marks, panel, group, start, seen: nothing };
             let sums = schedule.reduce(&mut tile, &mut stack);
             store::<S, R, 1, V>(simd, &sums, group, std::array::from_mut(out));
-            for row in 0..R {
+            for (seen, own) in seen.iter_mut().zip(&tile.seen) {
+                let vectors = S::as_mut_simd_u32s(seen).0;
                 for half in 0..V {
-                    let vectors = S::as_mut_simd_u32s(&mut seen[row]).0;
-                    vectors[group + half * groups::<S, 2>()] = tile.seen[row][half];
+                    vectors[group + half * groups::<S, 2>()] = own[half];
                 }
             }
         }
@@ -472,8 +472,8 @@ impl<'a, S: Cut, const R: usize, const V: usize> Tile<'a, S, R, V> {
                 largest[row][half] = mark_of_sum(simd, unit, sums[row][half]);
             }
         }
-        for part in 0..N {
-            for ((_, marks), (_, marks_of_row)) in terms[part].clone() {
+        for terms in &terms {
+            for ((_, marks), (_, marks_of_row)) in terms.clone() {
                 let own: [S::u32s; V] = marks_of_row.load(simd, group);
                 for row in 0..R {
                     let mark = simd.splat_u32s(marks[row]);
@@ -493,9 +493,9 @@ impl<'a, S: Cut, const R: usize, const V: usize> Tile<'a, S, R, V> {
                 scales[row][half] = scale;
             }
         }
-        for part in 0..N {
+        for terms in &terms {
             let mut added = [[simd.splat_i32s(0); V]; R];
-            for ((x, _), (values, _)) in terms[part].clone() {
+            for ((x, _), (values, _)) in terms.clone() {
                 let own: [S::f32s; V] = values.load(simd, group);
                 for row in 0..R {
                     let x = simd.splat_f32s(x[row]);
