@@ -28,7 +28,7 @@ fn says(page: &str, sentence: &str) {
     assert!(words(page).contains(&words(sentence)), "the page does not say\n{sentence}");
 }
 
-const RUNS: [&str; 11] = [
+const RUNS: [&str; 17] = [
     "paper",
     "approximate",
     "formats",
@@ -36,6 +36,12 @@ const RUNS: [&str; 11] = [
     "served/free",
     "served/replayed",
     "smollm2",
+    "causes/bf16",
+    "causes/fp32",
+    "causes/layercast",
+    "causes/smollm2-bf16",
+    "causes/smollm2-fp32",
+    "causes/smollm2-layercast",
     "ladders",
     "candle",
     "serving/vllm",
@@ -719,4 +725,76 @@ fn what_is_said_of_formats_on_a_real_model_is_so() {
     }
     let right = counted(&cell(&free, "lab/fp32/sequential/t2/b16")["accuracy"]);
     says(&page, &format!("{} of {} answers is right under f32", right.hits, right.of));
+}
+
+/// One cause alone: what it is, and the cells that have it, under a GPU's matrix unit and in ordinary sums. `R` is how many ranks share
+/// the model.
+const CAUSES: [(&str, &str, &str); 15] = [
+    ("another unit, `mma:a100`; `lanes:32`", "mma:a100/t2/b8", "lanes:32/t2/b8"),
+    ("K in 4 parts, `split-k:4`", "split-k:4+mma:h100/t2/b8", "split-k:4/t2/b8"),
+    ("K by the rows, `split-k:rows`", "split-k:rows+mma:h100/t2/b8", "split-k:rows/t2/b8"),
+    ("the same at batch 1", "split-k:rows+mma:h100/t2/b1", "split-k:rows/t2/b1"),
+    ("nothing but batch 1", "mma:h100/t2/b1", "sequential/t2/b1"),
+    ("ranks, `tree`", "mma:h100/t2/tpR/b8", "sequential/t2/tpR/b8"),
+    ("ranks, `ring`", "mma:h100/t2/tpR/ring/b8", "sequential/t2/tpR/ring/b8"),
+    ("ranks, `one-shot`", "mma:h100/t2/tpR/one-shot/b8", "sequential/t2/tpR/one-shot/b8"),
+    ("ranks, `ring:bf16`", "mma:h100/t2/tpR/ring:bf16/b8", "sequential/t2/tpR/ring:bf16/b8"),
+    ("`functions = libm`", "mma:h100/t2/fn:libm/b8", "sequential/t2/fn:libm/b8"),
+    ("`functions = poly:5`", "mma:h100/t2/fn:poly:5/b8", "sequential/t2/fn:poly:5/b8"),
+    ("`functions = exp2-fast`", "mma:h100/t2/fn:exp2-fast/b8", "sequential/t2/fn:exp2-fast/b8"),
+    ("`attention = online:64`", "mma:h100/t2/online:64/b8", "sequential/t2/online:64/b8"),
+    ("`attention = split-kv:4`", "mma:h100/t2/split-kv:4/b8", "sequential/t2/split-kv:4/b8"),
+    ("`attention = split-kv:rows`", "mma:h100/t2/split-kv:rows/b8", "sequential/t2/split-kv:rows/b8"),
+];
+
+#[test]
+fn what_one_cause_alone_moves_is_what_the_runs_said() {
+    let page = read("results/README.md");
+    // The share that is not the same, in percent, and where it may lie.
+    let moved = |share: &Value| {
+        let same = counted(share);
+        let moved = Proportion { hits: same.of - same.hits, of: same.of };
+        let interval = moved.wilson(CONFIDENCE).unwrap();
+        let [lower, upper] = [interval.lower, interval.upper].map(percent);
+        format!("{} ({lower} to {upper})", percent(moved.rate().unwrap()))
+    };
+    for (model, ranks) in [("", "4"), ("smollm2-", "3")] {
+        let reports = ["bf16", "fp32", "layercast"]
+            .map(|precision| (precision, report(&format!("causes/{model}{precision}"))));
+        let against = |precision: usize, (_, of_unit, ordinary): (&str, &str, &str)| {
+            let (name, report) = &reports[precision];
+            let rest = if *name == "bf16" { of_unit } else { ordinary };
+            &cell(report, &format!("lab/{name}/{}", rest.replace("tpR", &format!("tp{ranks}"))))["against"]
+        };
+        for cause in CAUSES {
+            let cells = [0, 1, 2].map(|precision| {
+                let against = against(precision, cause);
+                let logits = counted(&against["places"]);
+                let [tokens, answers] = ["tokens", "answers"].map(|level| moved(&against["items"][level]));
+                format!("{} | {tokens} | {answers}", percent(1.0 - logits.rate().unwrap()))
+            });
+            let row = format!("| {} | {} |", cause.0, cells.join(" | "));
+            assert!(page.contains(&row), "the page lacks\n{row}");
+        }
+        let others = |precision: usize, cause| {
+            let same = counted(&against(precision, cause)["items"]["tokens"]);
+            Proportion { hits: same.of - same.hits, of: same.of }
+        };
+        // Without rounding to 16 bits on the way, and but for an exponential that is none, no text moves in f32.
+        for cause in CAUSES {
+            let is_coarse = cause.0.contains("ring:bf16") || cause.0.contains("exp2-fast");
+            let moves = [0, 1, 2].map(|precision| others(precision, cause).hits > 0);
+            assert_eq!(moves, [!cause.0.contains("nothing but"), is_coarse, is_coarse], "{}", cause.0);
+        }
+        if model == "smollm2-" {
+            let causes = CAUSES.into_iter().filter(|cause| !cause.0.contains("nothing but"));
+            let shares: Vec<_> = causes.map(|cause| others(0, cause)).collect();
+            let rates = shares.iter().map(|share| share.rate().unwrap());
+            let [low, high] = [rates.clone().fold(1.0, f64::min), rates.fold(0.0, f64::max)].map(percent);
+            says(&page, &format!("each cause moves from {low} to {high} % of these texts"));
+            let intervals: Vec<_> = shares.iter().map(|share| share.wilson(CONFIDENCE).unwrap()).collect();
+            let lowest = intervals.iter().map(|interval| interval.upper).fold(1.0, f64::min);
+            assert!(intervals.iter().all(|interval| interval.lower < lowest), "two intervals are apart");
+        }
+    }
 }
