@@ -145,6 +145,20 @@ fn what_cannot_be_done_is_a_sentence_with_the_way_out_and_an_exit_code() {
             2,
             "candle/fp32/t1/b1 tells the logits after 16 of 17 tokens read: add --prefill-chunk 1",
         ),
+        (
+            &[
+                "--model",
+                "qwen",
+                "--prompt",
+                "ab",
+                "--cell",
+                "lab/fp32/exact/t1/b1/warm",
+                "--logits",
+                "/no/where",
+            ],
+            2,
+            "tokens read: name a cell without a cache",
+        ),
     ] {
         let (code, out, err) = run(arguments);
         assert_eq!((code, out.as_str()), (exit, ""), "{arguments:?}: {err}");

@@ -197,6 +197,15 @@ fn a_healthy_run_holds_in_full_whatever_moves_its_bits() {
             "replay = true\n[reference]\norder = \"exact\"\n[matrix]\nprecision = [\"cast:e4m3\", \"int8\"]\nbatch = [1, 3]\n",
             5,
         ),
+        (
+            "[matrix]\norder = [\"pairwise\", \"split-k:rows\"]\ncache = [\"off\", \"warm:4\"]\nverify = [\"off\", 2]\n\
+             rebuild = [\"off\", \"prefill:2\"]\nbatch = 3\n",
+            16,
+        ),
+        (
+            "[matrix]\nprecision = [\"int8\", \"bf16\"]\norder = \"split-k:rows\"\nneighbors = [\"copies\", \"noise:1\"]\nbatch = 2\n",
+            4,
+        ),
     ] {
         let place = Place::new(&format!("{head}{matrix}"));
         let verified = place.checked(100.0);
@@ -370,6 +379,10 @@ fn a_change_is_found_however_a_cell_is_read_again() {
     for (matrix, changes) in [
         ("[matrix]\norder = \"split-k:rows\"", &[Change::Token, Change::Digest, Change::Margin][..]),
         ("[matrix]\nprecision = \"int8\"", &[Change::Token, Change::Digest, Change::Candidate]),
+        (
+            "[matrix]\norder = \"split-k:rows\"\ncache = \"warm:4\"\nverify = 2",
+            &[Change::Token, Change::Digest, Change::Margin],
+        ),
         (
             "choice = \"sampled:temperature=1.5\"\n[matrix]\nprecision = \"w8a8\"",
             &[Change::Token, Change::Logit],
@@ -625,6 +638,17 @@ fn what_cannot_be_checked_is_said_and_never_verified() {
     let json: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &json["verdict"], &json["unchecked"][0]["cells"]), (3, &"unknown".into(), &2.into()));
     assert_eq!(json["samples"], 0);
+}
+
+#[test]
+fn of_cells_that_have_read_before_launches_are_said_to_be_taken_as_they_were_told() {
+    const TOLD: &str = "Of 1 cell the launches are taken as they were told";
+    for (cache, is_told) in [("\"off\"", false), ("[\"off\", \"warm\"]", true)] {
+        let place = Place::new(&format!("{SMALL}cache = {cache}\nbatch = 2\n"));
+        let (code, out, err) = place.program(&["verify", "r"]);
+        let text = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!((code, text.contains(TOLD)), (0, is_told), "{out}{err}");
+    }
 }
 
 #[test]

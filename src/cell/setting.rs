@@ -15,7 +15,7 @@ use crate::numerics::{
     choice::{Temperature, TopK, TopP},
     functions::Functions,
     kv::Kv,
-    order::{self, Order},
+    order::{self, Order, plain_number},
     parallel::Reduce,
     precision::{self, Precision},
     sharing,
@@ -318,7 +318,7 @@ impl FromStr for Cache {
 
     fn from_str(text: &str) -> Result<Cache, String> {
         let (word, page) = text.split_once(':').map_or((text, None), |(word, page)| (word, Some(page)));
-        let page = page.map_or(Some(NonZeroUsize::MIN), count);
+        let page = page.map_or(Some(NonZeroUsize::MIN), plain_number);
         match (word, page) {
             ("off", _) if text == word => Ok(Cache::Off),
             ("cold", Some(page)) => Ok(Cache::Cold(page)),
@@ -348,6 +348,9 @@ pub enum Rebuild {
 }
 
 impl Rebuild {
+    /// Settings to show.
+    pub const NAMES: [&str; 3] = ["off", "prefill:8", "decode:8"];
+
     /// After how many tokens, if ever.
     pub fn after(self) -> Option<NonZeroUsize> {
         match self {
@@ -371,7 +374,7 @@ impl FromStr for Rebuild {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Rebuild, String> {
-        let after = |word| text.strip_prefix(word).and_then(count);
+        let after = |word| text.strip_prefix(word).and_then(plain_number);
         match (text, after("prefill:"), after("decode:")) {
             ("off", ..) => Ok(Rebuild::Off),
             (_, Some(tokens), _) => Ok(Rebuild::Prefill(tokens)),
@@ -381,11 +384,6 @@ impl FromStr for Rebuild {
             )),
         }
     }
-}
-
-/// A whole number from 1 up, of digits alone.
-fn count(text: &str) -> Option<NonZeroUsize> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl Axis {

@@ -179,9 +179,12 @@ impl Generate {
             let answer = sample.steps[..read].iter().map(|step| step.token.id);
             let read: Vec<u32> = sample.prompt.iter().copied().chain(answer).collect();
             if kept.positions != read.len() {
+                let way_out = match cell.serving.asking.cache.page() {
+                    Some(_) => "name a cell without a cache, which takes tokens as they were read before",
+                    None => "add --prefill-chunk 1 for those after every token, and let at least one follow",
+                };
                 return Err(Ended::usage(anyhow!(
-                    "{cell} tells the logits after {} of {} tokens read: add --prefill-chunk 1 for those after every token, \
-                     and let at least one follow",
+                    "{cell} tells the logits after {} of {} tokens read: {way_out}",
                     kept.positions,
                     read.len(),
                 )));

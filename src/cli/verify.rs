@@ -154,6 +154,14 @@ fn checked(verified: &Verified, said: &dyn Fn(String) -> String) -> String {
             plural(of_lab.saturating_mul(*items), "sample"),
             plural(of_lab, "cell"),
         ));
+        let told = cells.iter().filter(|cell| cell.serving.has_history()).count() as u64;
+        if told > 0 {
+            lines += &said(format!(
+                "Of {} the launches are taken as they were told: in which calls a sequence is read follows there from what was read \
+                 before, and not from how long all are.",
+                plural(told, "cell"),
+            ));
+        }
         lines += &said(format!(
             "With the model, of {} (drawn: {} of the {} of every cell): the logits, candidates, margin and probability of each of {}, and, \
              where the cell chose the token, that it follows from the logits and the noise.",

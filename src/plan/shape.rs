@@ -9,7 +9,7 @@ use toml::{
 };
 
 use crate::{
-    cell::{AXES, Axis, Cache, ENGINES, Name, server},
+    cell::{AXES, Axis, Cache, ENGINES, Name, Rebuild, server},
     name::{did_you_mean, nearest},
     numerics::{
         attention::Attention, choice::Choice, functions::Functions, kv::Kv, order::ORDERS, parallel::Reduce,
@@ -325,7 +325,7 @@ fn names(axis: Axis) -> Vec<String> {
         Axis::Neighbors => ["own", "copies", "noise:0"].map(str::to_owned).to_vec(),
         Axis::Arrival => ["together", "staggered:0"].map(str::to_owned).to_vec(),
         Axis::Cache => Cache::NAMES.map(str::to_owned).to_vec(),
-        Axis::Rebuild => ["off", "prefill:8", "decode:8"].map(str::to_owned).to_vec(),
+        Axis::Rebuild => Rebuild::NAMES.map(str::to_owned).to_vec(),
         _ => Vec::new(),
     }
 }

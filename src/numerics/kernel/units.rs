@@ -6,7 +6,6 @@
 
 use std::{iter::Zip, ops::Range, slice::Iter};
 
-use bytemuck::{Pod, Zeroable};
 use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use super::{
@@ -24,8 +23,8 @@ use crate::numerics::{
 /// How many rows a tile takes at most.
 const ROWS: usize = 4;
 
-/// How many products an integer holds: each is less than four of the largest, which has 25 digits behind its first at most, and each is
-/// less by what its factors are below two.
+/// How many products an integer can hold. The largest exponent is worth 2^25 units at most, and a product is that
+/// times less than (2 - 2^-10)^2: 16 of them are less than 2^31.
 const AT_ONCE: usize = 16;
 
 /// The activations, in blocks of rows, and the exponents of each.
@@ -48,7 +47,7 @@ impl<'a> UnitRows<'a> {
         for panel in panels {
             let rows = task.widened(panel, &mut widened);
             if is_fast(task.isa) {
-                marks.resize(rows.len(), Marks([0; PANEL]));
+                marks.resize(rows.len(), FloatRow([0.0; PANEL]));
                 task.isa.dispatch(Mark { rows, least: least(self.unit.operands()), marks: &mut marks });
             }
             let panel = Panel {
@@ -77,7 +76,8 @@ impl<'a> UnitRows<'a> {
 struct Panel<'a> {
     number: usize,
     rows: &'a [FloatRow],
-    marks: &'a [Marks],
+    /// The marks of its values, as the bits of floats.
+    marks: &'a [FloatRow],
     start: [f32; PANEL],
 }
 
@@ -164,29 +164,11 @@ fn mark(value: f32, least: u32) -> u32 {
 /// The mark of a sum is this much and its exponent, biased as in f32: so are those of two factors, added up, that of their product.
 const OF_SUM: u32 = 2 * NUMBER + 127;
 
-/// The marks of a panel's row.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Marks([u32; PANEL]);
-
-impl Marks {
-    /// Those of the outputs that [`Row::load`] gives.
-    #[inline(always)]
-    fn load<S: Simd, const V: usize>(&self, simd: S, group: usize) -> [S::u32s; V] {
-        let row = S::as_simd_u32s(&self.0).0;
-        let mut marks = [simd.splat_u32s(0); V];
-        for half in 0..V {
-            marks[half] = row[group + half * groups::<S, 2>()];
-        }
-        marks
-    }
-}
-
 /// Marks the values of a panel.
 struct Mark<'a> {
     rows: &'a [FloatRow],
     least: u32,
-    marks: &'a mut [Marks],
+    marks: &'a mut [FloatRow],
 }
 
 impl WithSimd for Mark<'_> {
@@ -195,7 +177,7 @@ impl WithSimd for Mark<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for (row, marks) in self.rows.iter().zip(self.marks) {
-            let own = S::as_mut_simd_u32s(&mut marks.0).0;
+            let own = S::as_mut_simd_f32s(&mut marks.0).0;
             for (value, own) in S::as_simd_f32s(&row.0).0.iter().zip(own) {
                 let size = simd.and_u32s(simd.transmute_u32s_f32s(*value), simd.splat_u32s(!SIGN));
                 let field = simd.wrapping_dyn_shr_u32s(size, simd.splat_u32s(23));
@@ -204,7 +186,8 @@ impl WithSimd for Mark<'_> {
                 let is_zero = simd.equal_u32s(size, simd.splat_u32s(0));
                 let finite = simd.select_u32s(is_zero, simd.splat_u32s(0), number);
                 let is_endless = simd.equal_u32s(field, simd.splat_u32s(0xFF));
-                *own = simd.select_u32s(is_endless, simd.splat_u32s(ENDLESS), finite);
+                let mark = simd.select_u32s(is_endless, simd.splat_u32s(ENDLESS), finite);
+                *own = simd.transmute_f32s_u32s(mark);
             }
         }
     }
@@ -350,7 +333,7 @@ struct Tile<'a, S: Simd, const R: usize, const V: usize> {
 
 /// The terms of a block: factors and their marks.
 type Terms<'a, const R: usize> =
-    Zip<Zip<Iter<'a, [f32; R]>, Iter<'a, [u32; R]>>, Zip<Iter<'a, FloatRow>, Iter<'a, Marks>>>;
+    Zip<Zip<Iter<'a, [f32; R]>, Iter<'a, [u32; R]>>, Zip<Iter<'a, FloatRow>, Iter<'a, FloatRow>>>;
 
 impl<S: Cut, const R: usize, const V: usize> Adder for Tile<'_, S, R, V> {
     type Sum = Sums<S, R, 1, V>;
@@ -474,11 +457,11 @@ impl<'a, S: Cut, const R: usize, const V: usize> Tile<'a, S, R, V> {
         }
         for terms in &terms {
             for ((_, marks), (_, marks_of_row)) in terms.clone() {
-                let own: [S::u32s; V] = marks_of_row.load(simd, group);
+                let own: [S::f32s; V] = marks_of_row.load(simd, group);
                 for row in 0..R {
                     let mark = simd.splat_u32s(marks[row]);
                     for half in 0..V {
-                        let both = simd.add_u32s(mark, own[half]);
+                        let both = simd.add_u32s(mark, simd.transmute_u32s_f32s(own[half]));
                         largest[row][half] = simd.max_u32s(largest[row][half], both);
                     }
                 }

@@ -13,7 +13,7 @@ mod symbols;
 
 use std::{mem::discriminant, num::NonZeroUsize};
 
-pub(super) use self::name::plain_number;
+pub(crate) use self::name::plain_number;
 pub use self::{
     leaves::{LEAVES, Leaves, tree_of_leaves},
     name::OrderError,

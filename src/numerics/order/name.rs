@@ -160,7 +160,7 @@ impl FromStr for Order {
 }
 
 /// A number without sign or leading zeros, so that one value has one name.
-pub(in crate::numerics) fn plain_number<T: FromStr + fmt::Display>(text: &str) -> Option<T> {
+pub(crate) fn plain_number<T: FromStr + fmt::Display>(text: &str) -> Option<T> {
     text.parse::<T>().ok().filter(|value| value.to_string() == text)
 }
 
