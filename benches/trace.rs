@@ -18,7 +18,7 @@ use reprocheck::{
     model::{Checkpoint, embedded::MODELS},
     numerics::choice::{Choice, rank},
     store::{
-        partial::{Maker, Partial},
+        partial::{Maker, Partial, Traits},
         trace::Writer,
     },
     suite::{Suite, item::Item, style::Style},
@@ -84,6 +84,8 @@ fn main() {
                 work: Digest::of(b""),
                 replays: None,
                 environment: lab.about(),
+                sight: Sight::Logits,
+                traits: Traits { sums: [1; 4], functions: None, cost: None },
             };
             let start = Instant::now();
             let mut partial = Partial::open(folder.path(), maker).expect("a file");
@@ -97,7 +99,7 @@ fn main() {
                 let scores = suite.score(item, Style::Compact, &sample.text, sample.finish == Finish::Length);
                 writer.add(sample, scores).expect("it is written");
             }
-            writer.finish().expect("it is written");
+            writer.finish(store.path()).expect("it is written");
             let written = start.elapsed();
             for (times, time) in times.iter_mut().zip([generated + kept + written, hashed, kept, written]) {
                 times.push(time);

@@ -1,6 +1,6 @@
 //! What is known of a run: what it is about, and what became of each cell.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,78 @@ pub struct About {
     pub scripts: BTreeMap<String, Digest>,
     /// What must hold.
     pub gates: Vec<Gate>,
+}
+
+/// A part of a run that several machines share.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Part {
+    /// What the others need before they begin: the reference, whose tokens they read.
+    Reference,
+    /// One of so many, counted from 1.
+    Of(usize, usize),
+}
+
+/// How the name of the folder of a part begins.
+pub(crate) const PART: &str = "part-";
+
+impl Part {
+    /// The name of its folder, which lies in that of the run.
+    pub fn folder(self) -> String {
+        match self {
+            Part::Reference => format!("{PART}reference"),
+            Part::Of(part, of) => format!("{PART}{part}-of-{of}"),
+        }
+    }
+}
+
+impl From<Part> for String {
+    fn from(part: Part) -> String {
+        part.to_string()
+    }
+}
+
+impl TryFrom<String> for Part {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Part, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Reference => f.write_str("reference"),
+            Part::Of(part, of) => write!(f, "{part}/{of}"),
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Part, String> {
+        let numbers = || {
+            let (part, of) = text.split_once('/')?;
+            let (part, of) = (part.parse().ok()?, of.parse().ok()?);
+            (1..=of).contains(&part).then_some(Part::Of(part, of))
+        };
+        let part = if text == "reference" { Some(Part::Reference) } else { numbers() };
+        part.ok_or_else(|| format!("`{text}` is not a part: write 1/3 for the first of three, or reference"))
+    }
+}
+
+/// What a part of a run took, which no digest and no report holds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Took {
+    /// From the opening of its folder to the end of its last cell, all tries together.
+    pub milliseconds: u64,
+    /// How many items were answered in that time.
+    pub items: u64,
+    /// The most memory that the process had at once, where the system tells.
+    pub peak_bytes: Option<u64>,
 }
 
 /// A model, as it answered.

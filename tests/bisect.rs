@@ -79,10 +79,10 @@ fn a_profile_may_say_otherwise_and_a_part_looks_for_no_cause() {
     fs::write(place.path().join("m.toml"), matrix + "\n[profile.quick]\nbisect = false\n").unwrap();
     place.run("r", &["--profile", "quick"]);
     assert!(!place.cause("r").exists());
-    let (_, err) = place.run("part", &["--partition", "slice:1/2"]);
-    assert!(!place.cause("part").exists());
+    let (_, err) = place.run("part", &["--part", "1/2"]);
+    assert!(!place.cause("part/part-1-of-2").exists());
     assert!(err.contains("`bisect` in m.toml is not followed by a part"), "{err}");
-    let (_, err) = place.run("other", &["--partition", "slice:2/2", "--profile", "quick"]);
+    let (_, err) = place.run("other", &["--part", "2/2", "--profile", "quick"]);
     assert!(!err.contains("`bisect`"), "{err}");
 }
 

@@ -392,16 +392,7 @@ fn every_report_of_a_run_tells_the_cause_that_was_looked_for() {
     assert!(err.contains("cause.json") && err.contains("run `reprocheck bisect` again"), "{err}");
     // A part of the cells is judged by nobody, and has no first two that part.
     let (code, _, err) = place.program(&[
-        "run",
-        "--model",
-        "qwen",
-        "--matrix",
-        "m.toml",
-        "--out",
-        "part",
-        "--partition",
-        "slice:1/2",
-        "--bisect",
+        "run", "--model", "qwen", "--matrix", "m.toml", "--out", "part", "--part", "1/2", "--bisect",
     ]);
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("cannot be used with"), "{err}");

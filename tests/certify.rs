@@ -5,7 +5,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, atomic::AtomicBool},
 };
 
 use reprocheck::{
@@ -19,7 +18,7 @@ use reprocheck::{
     plan::Plan,
     record::Record,
     run::{
-        self, Options, Part, Present,
+        self, Options, Present, Which,
         certify::{Certificate, PART, Wanted, certify, firsts},
     },
     store::{
@@ -63,7 +62,7 @@ impl Place {
     }
 
     /// Runs a part of the cells, with a fault in the kernel from the second cell on, if there is to be one.
-    fn run(&self, part: Part, fault: Option<KernelFault>) {
+    fn run(&self, which: Which, fault: Option<KernelFault>) {
         let matrix = fs::read_to_string(self.path("m.toml")).unwrap();
         let plan =
             Plan::read(&self.path("m.toml"), &matrix, None).unwrap_or_else(|problems| panic!("{problems}"));
@@ -76,13 +75,8 @@ impl Place {
             logs: &folder,
             subject: &subject,
         };
-        let options = Options {
-            out: folder.clone(),
-            present: Present::Resume,
-            part,
-            matrix: ("m.toml".to_owned(), None),
-            stop: Arc::new(AtomicBool::new(false)),
-        };
+        let all = Options::of_all(folder.clone(), Present::Resume, ("m.toml".to_owned(), None));
+        let options = Options { which, ..all };
         let faulty = fault.map(|fault| FaultyEngines {
             engines,
             fault: EngineFault::Kernel(fault),
@@ -121,7 +115,7 @@ impl Place {
 #[test]
 fn where_every_cell_of_a_family_parts_is_told_from_one_of_them() {
     let place = Place::new(BF16);
-    place.run(Part::Firsts, None);
+    place.run(Which::Firsts, None);
     let run = Run::open(&place.path("r")).unwrap();
     let cells = run.about.cells.clone();
     let before = place.usual();
@@ -134,7 +128,7 @@ fn where_every_cell_of_a_family_parts_is_told_from_one_of_them() {
         .collect();
     assert_eq!(done, firsts(&cells), "the first of the family alone");
 
-    place.run(Part::All, None);
+    place.run(Which::All, None);
     let after = place.usual();
     assert_eq!(Certificate { scored: Vec::new(), ..after.clone() }, before, "what ran moves nothing of it");
     assert_eq!(after.scored.len(), cells.len() - 1);
@@ -172,7 +166,7 @@ fn where_every_cell_of_a_family_parts_is_told_from_one_of_them() {
 #[test]
 fn a_changed_answer_goes_on_as_the_cell_that_changes_it_went_on() {
     let place = Place::new(BF16);
-    place.run(Part::All, None);
+    place.run(Which::All, None);
     let certificate = place.usual();
     let tokenizer = place.checkpoint.tokenizer.as_ref().unwrap();
     let mut held = 0;
@@ -202,8 +196,8 @@ fn a_changed_answer_goes_on_as_the_cell_that_changes_it_went_on() {
 #[test]
 fn a_kernel_that_adds_otherwise_than_it_says_refutes_the_certificate() {
     let place = Place::new(BF16);
-    place.run(Part::Firsts, None);
-    place.run(Part::All, Some(KernelFault::DropsLastTerm));
+    place.run(Which::Firsts, None);
+    place.run(Which::All, Some(KernelFault::DropsLastTerm));
     let certificate = place.usual();
     assert_eq!(certificate.verdict(), Outcome::Fail);
     assert!(certificate.scored.iter().all(|scored| scored.missed > 0), "{:?}", certificate.scored);
@@ -215,7 +209,7 @@ fn a_kernel_that_adds_otherwise_than_it_says_refutes_the_certificate() {
 #[test]
 fn nothing_changes_in_fp32_and_a_bound_stands_above_what_was_measured() {
     let place = Place::new(&BF16.replace("bf16", "fp32"));
-    place.run(Part::All, None);
+    place.run(Which::All, None);
     let certificate = place.usual();
     assert_eq!((certificate.verdict(), certificate.settled), (Outcome::Pass, certificate.items));
     assert!(certificate.nearer > 0.0 && certificate.bound > 0.0, "{certificate:?}");
@@ -281,7 +275,7 @@ fn what_has_no_certificate_is_refused_with_the_reason() {
         ("precision = \"fp32\"", Some("lab/bf16/sequential/t1/b1"), "lab/bf16/sequential/t1/b1"),
     ] {
         let place = Place::new(&format!("suites = [\"carry_chain\"]\nitems = 2\n[matrix]\n{matrix}\n"));
-        place.run(Part::All, None);
+        place.run(Which::All, None);
         let cell = cell.map(|cell| cell.parse().unwrap());
         let error = place.certified(Wanted { cell, percent: 100.0, ..Wanted::default() }).unwrap_err();
         assert!(error.contains(why), "{error}");
@@ -290,7 +284,7 @@ fn what_has_no_certificate_is_refused_with_the_reason() {
         "suites = [\"carry_chain\"]\nitems = 2\n[generate]\nmax-new-tokens = 3\nreplay = true\n[reference]\nprecision = \"fp32\"\n\
          [matrix]\nprecision = [\"bf16\"]\n",
     );
-    place.run(Part::All, None);
+    place.run(Which::All, None);
     let cells = Run::open(&place.path("r")).unwrap().about.cells;
     let given = cells.iter().find(|cell| cell.to_string().contains("bf16")).copied();
     let error = place.certified(Wanted { cell: given, ..Wanted::default() }).unwrap_err();

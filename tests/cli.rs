@@ -375,27 +375,13 @@ fn shells_and_man_know_every_verb() {
 
 #[test]
 fn a_job_learns_which_parts_there_are() {
-    let place = tempfile::tempdir().unwrap();
-    let outputs = place.path().join("outputs");
-    std::fs::write(&outputs, "before=1\n").unwrap();
-    let plan = |jobs: &str| {
-        let mut command = assert_cmd::Command::new(BINARY);
-        let matrix = concat!(env!("CARGO_MANIFEST_DIR"), "/suites/smoke.toml");
-        command.args(["plan", "--matrix", matrix, "--github-output", jobs]).env_remove("GITHUB_OUTPUT");
-        command
-    };
-    plan("2").env("GITHUB_OUTPUT", &outputs).assert().success();
-    let lines = "before=1\nparts=[\"slice:1/2\",\"slice:2/2\"]\ncells=5\nsamples=240\n";
-    assert_eq!(std::fs::read_to_string(&outputs).unwrap(), lines);
-    // No part is without cells.
-    std::fs::remove_file(&outputs).unwrap();
-    plan("200").env("GITHUB_OUTPUT", &outputs).assert().success();
-    assert!(std::fs::read_to_string(&outputs).unwrap().contains("\"slice:5/5\"]\n"));
-    for (jobs, sentence) in [("2", "GITHUB_OUTPUT names no file"), ("0", "write a number from 1 to 256")] {
-        let refused = plan(jobs).output().unwrap();
-        assert_eq!(refused.status.code(), Some(2));
-        assert!(String::from_utf8_lossy(&refused.stderr).contains(sentence), "{jobs}");
-    }
+    let matrix = concat!(env!("CARGO_MANIFEST_DIR"), "/suites/smoke.toml");
+    let plan = ["plan", "--matrix", matrix, "--format", "github", "--parts"];
+    let outputs = held(&[&plan[..], &["2"]].concat());
+    assert_eq!(outputs, "parts=[\"1/2\",\"2/2\"]\ncells=5\nsamples=240\n");
+    let refused = assert_cmd::Command::new(BINARY).args([&plan[..], &["0"]].concat()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("write a number from 1 to 10000"));
 }
 
 // ------------------------------------------------------------------------------------------------------ suites

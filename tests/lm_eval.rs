@@ -171,7 +171,7 @@ impl Made {
             };
             writer.add(&sample, scores).unwrap();
         }
-        let written = writer.finish().unwrap();
+        let written = writer.finish(self.folder.path()).unwrap();
         let done = Done {
             cell: self.cells[number],
             trace: written.digest,

@@ -40,6 +40,7 @@ mod operations;
 mod page;
 mod parallel;
 mod parity;
+mod parts;
 mod plan;
 mod quantized;
 mod quantizers;

@@ -1,4 +1,4 @@
-//! Runs from a matrix file to an exit code: what they say, what a kill or a damage leaves, and what shards add up to.
+//! Runs from a matrix file to an exit code: what they say, and what a kill or a damage leaves.
 
 use std::{
     collections::BTreeMap,
@@ -233,14 +233,8 @@ fn what_is_wrong_with_the_usage_or_the_plan_is_exit_code_2() {
         (&["run", "--model", "qwen", "--matrix", "none.toml"], "cannot read none.toml"),
         (&["run", "--matrix", "m.toml"], "no model is named: add --model qwen"),
         (&["run", "--model", "qwne", "--matrix", "m.toml"], "did you mean `qwen`?"),
-        (
-            &["run", "--model", "qwen", "--matrix", "m.toml", "--partition", "slice:4/3"],
-            "`slice:4/3` is not a part",
-        ),
-        (
-            &["run", "--model", "qwen", "--matrix", "m.toml", "--partition", "slice:0/3"],
-            "`slice:0/3` is not a part",
-        ),
+        (&["run", "--model", "qwen", "--matrix", "m.toml", "--part", "4/3"], "`4/3` is not a part"),
+        (&["run", "--model", "qwen", "--matrix", "m.toml", "--part", "0/3"], "`0/3` is not a part"),
         (
             &["run", "--model", "qwen", "--matrix", "m.toml", "--baseline", "none.json"],
             "cannot read none.json",
@@ -360,21 +354,13 @@ fn files_that_no_run_has_written_are_left_alone() {
 fn a_run_that_goes_on_has_no_report_until_it_has_ended() {
     let place = Place::new(MATRIX);
     assert_eq!(place.run(&[]).code, 0);
-    fs::remove_file(place.path("out/cells/lab_bf16_sequential_t1_b1.json")).unwrap();
-    let part = [
-        "run",
-        "--model",
-        "qwen",
-        "--matrix",
-        "m.toml",
-        "--out",
-        "out",
-        "--resume",
-        "--partition",
-        "slice:3/5",
-    ];
-    assert_eq!(place.call(&part).code, 0);
+    // Nobody, whatever he may do, puts a file in the place of a folder that holds something.
+    let cell = place.path("out/cells/lab_bf16_sequential_t1_b1.json");
+    fs::remove_file(&cell).unwrap();
+    fs::create_dir_all(cell.join("in the way")).unwrap();
+    assert_eq!(place.run(&["--resume"]).code, 4);
     assert!(!place.path("out/report.json").exists() && !place.path("out/report.txt").exists());
+    fs::remove_dir_all(&cell).unwrap();
     assert_eq!(place.call(&["report", "out"]).code, 3);
 }
 
@@ -880,73 +866,6 @@ fn another_plan_another_model_and_another_version_are_refused() {
     assert_eq!(place.run(&["--fresh"]).code, 0);
 }
 
-// ------------------------------------------------------------------------------------------------------- shards
-
-#[test]
-fn shards_that_are_merged_give_the_report_of_one_run() {
-    let place = Place::new(MATRIX);
-    assert_eq!(place.run(&[]).code, 0);
-    let report = place.report("out");
-    for by in ["slice", "hash"] {
-        let mut cells = 0;
-        for part in 1..=3 {
-            let (name, part) = (format!("{by}{part}"), format!("{by}:{part}/3"));
-            let ran = place.call(&[
-                "run",
-                "--model",
-                "qwen",
-                "--matrix",
-                "m.toml",
-                "--out",
-                &name,
-                "--partition",
-                &part,
-            ]);
-            assert_eq!(ran.code, 0, "{}", ran.err);
-            assert!(ran.out.contains("has run: join the parts with `reprocheck merge"), "{}", ran.out);
-            cells += ran.cells();
-        }
-        assert_eq!(cells, 5, "every cell runs once");
-        let parts: Vec<_> = (1..=3).map(|part| format!("{by}{part}")).collect();
-        let whole = format!("whole-{by}");
-        let arguments = |parts: &[String]| {
-            let parts = parts.iter().map(String::as_str);
-            ["merge"]
-                .into_iter()
-                .chain(parts)
-                .chain(["--out", &whole, "--fresh"])
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let call =
-            |parts: &[String]| place.call(&arguments(parts).iter().map(String::as_str).collect::<Vec<_>>());
-        let ran = call(&parts);
-        assert_eq!(ran.code, 0, "{}", ran.err);
-        assert!(place.report(&whole) == report, "{by}");
-        // Two parts are not the whole.
-        let ran = call(&parts[..2]);
-        assert_eq!(ran.code, if place.report(&whole) == report { 0 } else { 3 }, "{}", ran.out);
-    }
-    // The whole does not go where a part is.
-    let before = place.files("slice1");
-    let ran = place.call(&["merge", "slice1", "slice2", "--out", "./slice1/../slice1", "--fresh"]);
-    assert_eq!((ran.code, place.files("slice1")), (2, before), "{}", ran.err);
-    assert!(ran.err.contains("slice1 is one of the parts"), "{}", ran.err);
-    // Parts of two runs.
-    place.write("m.toml", &MATRIX.replace("items  = 8", "items  = 7"));
-    assert_eq!(place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "other"]).code, 0);
-    let ran = place.call(&["merge", "out", "other", "--out", "both"]);
-    assert_eq!(ran.code, 2);
-    assert!(
-        ran.err.contains("out and other are parts of different runs: it asks 8 of carry_chain"),
-        "{}",
-        ran.err
-    );
-    let ran = place.call(&["merge", "slice1", "slice2", "--out", "out"]);
-    assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("out holds a run already"), "{}", ran.err);
-}
-
 // ---------------------------------------------------------------------------------------------------- baselines
 
 #[test]
@@ -1000,19 +919,9 @@ fn what_was_approved_is_held_to_and_a_change_is_shown_before_it_is_written() {
     assert_eq!(ran.code, 3);
     assert!(ran.out.contains("the baseline is about something else"), "{}", ran.out);
     // Half a run is not approved.
-    let ran = place.call(&[
-        "run",
-        "--model",
-        "qwen",
-        "--matrix",
-        "m.toml",
-        "--out",
-        "part",
-        "--partition",
-        "slice:1/2",
-    ]);
+    let ran = place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "part", "--part", "1/2"]);
     assert_eq!(ran.code, 0);
-    let ran = place.call(&["approve", "part"]);
+    let ran = place.call(&["approve", "part/part-1-of-2"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("2 of its cells are missing"), "{}", ran.err);
 }
@@ -1063,9 +972,9 @@ fn two_runs_and_two_cells_are_compared_where_they_part() {
     let ran = place.call(&["diff", &cell("b1"), &cell("b1")]);
     assert_eq!(ran.code, 0);
     // A run that lacks cells is not the same.
-    let part = ["run", "--model", "qwen", "--matrix", "m.toml", "--out", "part", "--partition", "slice:1/2"];
+    let part = ["run", "--model", "qwen", "--matrix", "m.toml", "--out", "part", "--part", "1/2"];
     assert_eq!(place.call(&part).code, 0);
-    let ran = place.call(&["diff", "out", "part"]);
+    let ran = place.call(&["diff", "out", "part/part-1-of-2"]);
     assert!(ran.out.starts_with("UNKNOWN: the bits of 3 cells are what they were, 2 of 2 gates are worse, 2 cells are not in both\n"), "{}", ran.out);
     assert!(
         ran.out.contains("lab/bf16/sequential/t1/b1 is missing: it is in the other run alone\n"),
@@ -1309,17 +1218,7 @@ fn cells_that_read_what_the_reference_wrote_are_compared_at_every_token() {
     assert!(against["best"]["hits"].as_u64() < Some(tokens[0]), "{against}");
     assert_eq!(against["items"][2]["hits"], against["items"][2]["of"]);
     // A part that lacks the reference runs it, too.
-    let ran = place.call(&[
-        "run",
-        "--model",
-        "qwen",
-        "--matrix",
-        "m.toml",
-        "--out",
-        "part",
-        "--partition",
-        "slice:2/4",
-    ]);
+    let ran = place.call(&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "part", "--part", "2/4"]);
     assert_eq!((ran.code, ran.cells()), (0, 2), "{}", ran.err);
 }
 

@@ -9,7 +9,7 @@ use reprocheck::{
     engine::environment::Environment,
     numerics::choice::Candidate,
     store::{
-        partial::{Maker, Partial},
+        partial::{Maker, Partial, Traits},
         parts::Parts,
         trace::{Line, Reader, TraceError, TreeFile, Writer, lines, sweep, verify},
     },
@@ -75,7 +75,7 @@ fn write_seen(sight: Sight, store: &Path, samples: &[Sample]) -> Digest {
     for sample in samples {
         writer.add(sample, scores()).unwrap();
     }
-    let written = writer.finish().unwrap();
+    let written = writer.finish(store).unwrap();
     let roots = samples
         .iter()
         .map(|sample| (sample.item, sample.root(sight)))
@@ -279,15 +279,15 @@ fn two_trees_tell_the_first_item_that_differs_through_few_nodes() {
 #[test]
 fn what_a_killed_writer_left_is_swept_away() {
     let store = tempfile::tempdir().unwrap();
-    let traces = store.path().join("traces");
-    sweep(&traces).unwrap();
+    sweep(store.path()).unwrap();
     let digest = write(store.path(), &[sample(0, &[1], "a")]);
     let mut unfinished = Writer::new(store.path(), Sight::Logits).unwrap();
     unfinished.add(&sample(0, &[1], "a"), scores()).unwrap();
     std::mem::forget(unfinished);
-    assert_eq!(folders(store.path()).len(), 2);
-    sweep(&traces).unwrap();
-    assert_eq!(folders(store.path()), [digest.to_string()]);
+    let entries = || fs::read_dir(store.path()).unwrap().count();
+    assert_eq!(entries(), 2);
+    sweep(store.path()).unwrap();
+    assert_eq!((entries(), folders(store.path())), (1, vec![digest.to_string()]));
 }
 
 #[test]
@@ -350,6 +350,8 @@ fn maker() -> Maker {
         work: Digest::of(b"work"),
         replays: None,
         environment: Environment { engine: "lab".to_owned(), facts: [].into() },
+        sight: Sight::Logits,
+        traits: Traits { sums: [1; 4], functions: None, cost: None },
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
     num::NonZeroU64,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, atomic::AtomicBool},
 };
 
 use num_rational::BigRational;
@@ -22,7 +21,7 @@ use reprocheck::{
     plan::Plan,
     record::{Done, Record},
     run::{
-        self, Options, Part, Present,
+        self, Options, Present,
         review::review,
         verify::{Verified, Wanted, drawn, verify},
     },
@@ -69,13 +68,7 @@ impl Place {
             logs: &folder,
             subject: &subject,
         };
-        let options = Options {
-            out: folder.clone(),
-            present: Present::Refuse,
-            part: Part::All,
-            matrix: ("m.toml".to_owned(), None),
-            stop: Arc::new(AtomicBool::new(false)),
-        };
+        let options = Options::of_all(folder.clone(), Present::Refuse, ("m.toml".to_owned(), None));
         run::run(&plan, &subject, &engines, &options, &mut |_| {}).unwrap();
         place
     }
@@ -131,7 +124,7 @@ impl Place {
     fn forge(&self, cell: Cell, kept: &[Kept]) {
         let mut writer = Writer::new(&self.path("r"), Sight::Logits).unwrap();
         kept.iter().for_each(|(sample, scores)| writer.add(sample, scores.clone()).unwrap());
-        let written = writer.finish().unwrap();
+        let written = writer.finish(&self.path("r")).unwrap();
         self.record(Done { trace: written.digest, root: written.root, ..self.done(cell) });
     }
 
@@ -509,7 +502,7 @@ fn a_run_of_other_questions_is_none_of_the_suite_s() {
         }
         let mut writer = Writer::new(&place.path("r"), Sight::Logits).unwrap();
         kept.iter().for_each(|(sample, scores)| writer.add(sample, scores.clone()).unwrap());
-        let written = writer.finish().unwrap();
+        let written = writer.finish(&place.path("r")).unwrap();
         place.record(Done { trace: written.digest, root: written.root, ..done.clone() });
         assert!(review(&place.path("r"), None).is_ok(), "{what}");
         let verified = place.checked(20.0);
@@ -567,7 +560,7 @@ fn a_cell_of_the_lab_that_hides_its_logits_does_not_hold() {
         sample.steps.iter_mut().for_each(|step| step.token.seen = Seen::Nothing);
         writer.add(&sample, scores).unwrap();
     }
-    let written = writer.finish().unwrap();
+    let written = writer.finish(&place.path("r")).unwrap();
     place.record(Done { trace: written.digest, root: written.root, ..place.done(cell) });
     let verified = place.checked(20.0);
     assert_eq!(verified.verdict(), Outcome::Fail);

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tabled::builder::Builder;
 
-use super::{Ended, Exit, Format, up_to};
+use super::{Ended, Exit, up_to};
 use crate::{
     engine::Engines,
     plan::{self, keys},
@@ -21,8 +21,11 @@ use crate::{
         text::aligned,
         words::{grouped, plural},
     },
-    run::{forecast, pace::in_words},
-    store,
+    run::{
+        division::{self, Stretch},
+        forecast,
+        pace::in_words,
+    },
 };
 
 /// Show the cells of a matrix file and what they will cost, and run nothing
@@ -34,20 +37,32 @@ pub(super) struct Plan {
     /// under every cell that computes differently
     #[arg(long)]
     time: bool,
-    /// The model to measure; the matrix file's where it is left out
-    #[arg(long, value_name = "MODEL", requires = "time")]
+    /// The model to measure, or to divide by; the matrix file's where it is left out
+    #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// Divide the cells into so many parts that take about as long as each other, as `reprocheck run --part 1/N` does
+    #[arg(long, value_name = "N", value_parser = up_to(MOST_PARTS))]
+    parts: Option<usize>,
+    /// An earlier run: what its cells took tells how to divide this one
+    #[arg(long, value_name = "DIR", requires = "parts")]
+    like: Option<PathBuf>,
     /// How to show it
     #[arg(long, default_value = "text")]
-    format: Format,
-    /// In a job of GitHub: set the outputs `parts` (for a matrix of jobs, each of which runs with `--partition`), `cells` and
-    /// `samples`, for so many jobs at most
-    #[arg(long, value_name = "JOBS", value_parser = up_to(MOST_JOBS))]
-    github_output: Option<usize>,
+    format: Shown,
 }
 
-/// A matrix of jobs has no more.
-const MOST_JOBS: usize = 256;
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Shown {
+    /// For a person
+    Text,
+    /// For a program
+    Json,
+    /// The outputs of a job of GitHub: `parts`, for a matrix of jobs, `cells` and `samples`
+    Github,
+}
+
+/// No job array and no matrix of jobs has more.
+const MOST_PARTS: usize = 10_000;
 
 /// Which matrix.
 #[derive(Args, Debug)]
@@ -97,9 +112,19 @@ impl Plan {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<Exit, Ended> {
         let plan = self.matrix.plan()?;
         let time = if self.time { Some(self.measure(&plan)?) } else { None };
+        let parts = match self.parts {
+            // Their names alone follow from their number.
+            Some(_) if self.format == Shown::Github => Vec::new(),
+            Some(parts) => {
+                let model = super::Model::for_plan(self.matrix.model(self.model.as_deref(), &plan)?, &plan)?;
+                division::parts(&plan, &model.subject()?, self.like.as_deref(), parts)?
+            }
+            None => Vec::new(),
+        };
         match self.format {
-            Format::Text => {
+            Shown::Text => {
                 text(&plan, out)?;
+                divided(&parts, out)?;
                 if let Some((time, refused)) = time {
                     writeln!(
                         out,
@@ -111,21 +136,17 @@ impl Plan {
                     }
                 }
             }
-            Format::Json => {
+            Shown::Json => {
                 let mut json = as_json(&plan);
                 if let Some((time, _)) = time {
                     json["seconds"] = json!(time.as_secs());
                 }
+                if !parts.is_empty() {
+                    json["parts"] = parts_as_json(&parts);
+                }
                 writeln!(out, "{json:#}")?;
             }
-        }
-        if let Some(jobs) = self.github_output {
-            let file = github_output().ok_or_else(|| {
-                Ended::usage(anyhow!(
-                    "GITHUB_OUTPUT names no file: --github-output is for a job of GitHub Actions; --format json has the cells"
-                ))
-            })?;
-            store::append(&file, outputs(&plan, jobs).as_bytes()).map_err(Ended::environment)?;
+            Shown::Github => write!(out, "{}", outputs(&plan, self.parts.unwrap_or(1)))?,
         }
         Ok(Exit::Held)
     }
@@ -174,19 +195,37 @@ impl Schema {
     }
 }
 
-/// Where a job's outputs go.
-#[expect(clippy::disallowed_methods, reason = "it moves no bit")]
-fn github_output() -> Option<PathBuf> {
-    std::env::var_os("GITHUB_OUTPUT").filter(|file| !file.is_empty()).map(PathBuf::from)
-}
-
-/// A line for each output of a job. No part is without cells.
-fn outputs(plan: &plan::Plan, jobs: usize) -> String {
+/// A line for each output of a job.
+fn outputs(plan: &plan::Plan, of: usize) -> String {
     let (cells, (items, _)) = (plan.cells.len(), plan.cost());
-    let of = jobs.min(cells).max(1);
-    let parts: Vec<_> = (1..=of).map(|part| format!("slice:{part}/{of}")).collect();
+    let parts: Vec<_> = (1..=of).map(|part| format!("{part}/{of}")).collect();
     let samples = (cells as u64).saturating_mul(items);
     format!("parts={}\ncells={cells}\nsamples={samples}\n", json!(parts))
+}
+
+/// The parts, each with its stretches and how many items these have.
+type Parts = [Vec<(Stretch, u64)>];
+
+fn divided(parts: &Parts, out: &mut impl Write) -> Result<(), Ended> {
+    for (part, number) in parts.iter().zip(1..) {
+        let samples = part.iter().map(|(_, items)| items).sum();
+        writeln!(out, "\npart {number}/{}: {} samples", parts.len(), grouped(samples))?;
+        for (stretch, items) in part {
+            let of = if stretch.is_whole() {
+                String::new()
+            } else {
+                format!("  {} of its items", grouped(*items))
+            };
+            writeln!(out, "  {}{of}", stretch.cell)?;
+        }
+    }
+    Ok(())
+}
+
+fn parts_as_json(parts: &Parts) -> Value {
+    let of_stretch = |(stretch, items): &(Stretch, u64)| json!({ "cell": stretch.cell.to_string(), "items": items, "whole": stretch.is_whole() });
+    let part = |(part, number): (&Vec<(Stretch, u64)>, usize)| json!({ "part": format!("{number}/{}", parts.len()), "cells": part.iter().map(of_stretch).collect::<Vec<_>>() });
+    parts.iter().zip(1..).map(part).collect()
 }
 
 fn text(plan: &plan::Plan, out: &mut impl Write) -> Result<(), Ended> {

@@ -238,7 +238,7 @@ impl Shown {
             }
         }
         let line = self.log.note(event, now);
-        if let Event::Began(_) = event {
+        if let Event::Began { .. } = event {
             let pace = &self.log.pace;
             self.bar.set_message(pace.current.map_or_else(String::new, |current| {
                 format!("{}/{} {}", pace.number, pace.cells, current.cell)
@@ -246,7 +246,7 @@ impl Shown {
         }
         match event {
             // The bar has told it.
-            Event::Ended(Record::Done(_)) if self.drawn => {}
+            Event::Ended(Record::Done(_)) | Event::Shared(_) if self.drawn => {}
             _ => self.say(line),
         }
     }
@@ -296,25 +296,27 @@ impl Log {
                 (done > 0).then(|| format!("{done} of {cells} cells are done already"))
             }
             Event::Distrusted { cell, problem } => Some(format!("{cell} runs again: {problem}")),
-            Event::Began(_) | Event::Continued { .. } | Event::Resumed { items: 0, problem: None } => None,
+            Event::Began { .. } | Event::Continued { .. } | Event::Resumed { items: 0, problem: None } => {
+                None
+            }
             Event::Resumed { items, problem } => pace.current.map(|current| {
                 let why = problem.map_or_else(String::new, |problem| format!(": {problem}"));
                 format!(
                     "{} goes on after {} of {} items{why}",
                     current.cell,
                     grouped(items as u64),
-                    grouped(pace.items)
+                    grouped(current.of)
                 )
             }),
             Event::Ended(Record::Failed(failed)) => {
                 Some(format!("{} could not run: {}", failed.cell, failed.sentence))
             }
-            Event::Ended(Record::Done(_)) => before.map(|current| {
+            Event::Ended(Record::Done(_)) | Event::Shared(_) => before.map(|current| {
                 // Tokens and time are those of this run alone.
                 let items = match current.resumed {
-                    0 => grouped(pace.items),
+                    0 => grouped(current.of),
                     resumed => {
-                        format!("the last {} of {}", grouped(pace.items - resumed), grouped(pace.items))
+                        format!("the last {} of {}", grouped(current.of - resumed), grouped(current.of))
                     }
                 };
                 format!(
@@ -380,7 +382,7 @@ mod tests {
             ["lab/fp32/exact/t1/b1", "lab/bf16/sequential/t1/b4"].map(|cell| cell.parse::<Cell>().unwrap());
         let planned = Event::Planned { cells: 2, left: &cells, items: 1000, most_tokens: 64_000 };
         assert_eq!(log.note(planned, at(0)), None);
-        assert_eq!(log.note(Event::Began(cells[0]), at(0)), None);
+        assert_eq!(log.note(Event::Began { cell: cells[0], items: 1000 }, at(0)), None);
         let mut lines = Vec::new();
         for second in 0..86_400 {
             if second % 50 == 49 {
@@ -435,7 +437,7 @@ mod tests {
         let (start, cell) = (Instant::now(), Cell::default());
         let mut log = Log::default();
         log.note(Event::Planned { cells: 1, left: &[cell], items: 16, most_tokens: 64 }, start);
-        log.note(Event::Began(cell), start);
+        log.note(Event::Began { cell, items: 16 }, start);
         log.note(Event::Resumed { items: 12, problem: None }, start);
         log.note(Event::Continued { items: 4, tokens: 20 }, start);
         let done = Record::Done(Box::new(Done {
@@ -456,7 +458,7 @@ mod tests {
     fn who_asks_a_run_to_end_is_answered_once() {
         let mut log = Log::default();
         assert_eq!(log.stopping(true), None, "nothing is in flight");
-        log.note(Event::Began(Cell::default()), Instant::now());
+        log.note(Event::Began { cell: Cell::default(), items: 1 }, Instant::now());
         assert_eq!(log.stopping(false), None);
         assert!(log.stopping(true).unwrap().starts_with("stopping when the items in flight are done"));
         assert_eq!(log.stopping(true), None);

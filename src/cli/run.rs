@@ -19,9 +19,9 @@ use crate::{
     engine::Engines,
     model::Subject,
     plan::Plan,
-    record::SelfTested,
+    record::{Part, SelfTested},
     run::{
-        self, Event, Options, Part, Partition, Present, RunFailure,
+        self, Event, Options, Present, RunFailure, Which,
         bisect::{self, BisectError, Wanted},
         certify,
     },
@@ -41,20 +41,27 @@ pub(super) struct Run {
     matrix: Matrix,
     #[command(flatten)]
     place: Place,
-    /// Run a part of the cells, such as slice:1/3 or hash:1/3, and judge nothing: `reprocheck merge` does
+    /// Run one of so many parts that take about as long as each other, such as 1/3, in a folder of its own below that of the run, and
+    /// judge nothing: `reprocheck merge` does. `reference` runs what all others read where the matrix file says `replay`
     #[arg(long, value_name = "PART")]
-    partition: Option<Partition>,
+    part: Option<Part>,
+    /// An earlier run: what its cells took tells how to divide this one. Every part must be told the same
+    #[arg(long, value_name = "DIR", requires = "part")]
+    like: Option<PathBuf>,
+    /// Take the reference from another run, instead of running it again
+    #[arg(long, value_name = "DIR")]
+    reference: Option<PathBuf>,
     /// Look for the operation that makes the first two cells part that do, as `reprocheck bisect` does; the same as `bisect = true` in
     /// the matrix file
-    #[arg(long, conflicts_with = "partition")]
+    #[arg(long, conflicts_with = "part")]
     bisect: bool,
     /// Seed faults afterwards, one at a time, and hold the gates to seeing each, as `reprocheck selftest` does: the matrix runs once for
     /// every fault. The same as `selftest = true` in the matrix file
-    #[arg(long, conflicts_with_all = ["partition", "certify"])]
+    #[arg(long, conflicts_with_all = ["part", "certify"])]
     selftest: bool,
     /// Run of every precision of the lab the first cell alone, and certify it: which answers none of the others would change. With
     /// `--resume` and without this the others run as well, and `reprocheck certify` scores the certificate
-    #[arg(long, conflicts_with_all = ["partition", "bisect"])]
+    #[arg(long, conflicts_with_all = ["part", "bisect"])]
     certify: bool,
     #[command(flatten)]
     shown: Shown,
@@ -91,17 +98,10 @@ impl Place {
     }
 }
 
-/// Runs a part of the cells of a plan, the file and profile of which are named, and shows how far they are.
-pub(super) fn carry_out(
-    plan: &Plan,
-    matrix: (String, Option<String>),
-    model: &super::Model,
-    folder: &Path,
-    present: Present,
-    part: Part,
-) -> Result<(), Ended> {
+/// Runs cells of a plan, and shows how far they are.
+pub(super) fn carry_out(plan: &Plan, model: &super::Model, options: Options) -> Result<(), Ended> {
     let (subject, program) = (model.subject()?, super::program()?);
-    let logs = store::run::servers(folder);
+    let logs = store::run::servers(&options.out);
     let engines = Engines {
         checkpoint: model.checkpoint(),
         program: &program,
@@ -111,8 +111,7 @@ pub(super) fn carry_out(
         subject: &subject,
     };
     let interrupt = Interrupt::watch()?;
-    let stop = interrupt.asked.clone();
-    let options = Options { out: folder.to_owned(), present, part, matrix, stop };
+    let options = Options { stop: interrupt.asked.clone(), ..options };
     let mut cells = progress::Cells::new(interrupt.asked.clone());
     let ran = run::run(plan, &subject, &engines, &options, &mut |event: Event<'_>| cells.show(event));
     drop(cells);
@@ -130,18 +129,30 @@ impl Run {
         let model_files = super::Model::for_plan(model, &plan)?;
         let subject = model_files.subject()?;
         let folder = self.place.folder(model, &self.matrix.name());
-        let part = match self.partition {
-            Some(partition) => Part::Of(partition),
-            None if self.certify => Part::Firsts,
-            None => Part::All,
+        let which = match self.part {
+            Some(part) => Which::Part(part),
+            None if self.certify => Which::Firsts,
+            None => Which::All,
         };
+        if self.part == Some(Part::Reference) && plan.reference.is_none() {
+            return Err(Ended::usage(anyhow!(
+                "{} names no reference, so there is none to run: add [reference], or run a part such as 1/2",
+                self.matrix.file.display()
+            )));
+        }
         let matrix = (self.matrix.file.display().to_string(), self.matrix.profile.clone());
-        carry_out(&plan, matrix, &model_files, &folder, self.place.present(), part)?;
-        if let Some(partition) = self.partition {
+        let options = Options {
+            which,
+            reference: self.reference.clone(),
+            like: self.like.clone(),
+            ..Options::of_all(folder.clone(), self.place.present(), matrix)
+        };
+        carry_out(&plan, &model_files, options)?;
+        if let Some(part) = self.part {
+            let place = folder.display();
             writeln!(
                 out,
-                "{partition} has run: join the parts with `reprocheck merge DIR… --out DIR`; this one is {}",
-                folder.display()
+                "part {part} has run: `reprocheck merge {place}` joins all parts there, and judges"
             )?;
             let file = self.matrix.file.display();
             if plan.bisect {

@@ -25,7 +25,7 @@ use crate::{
         words::{grouped, nats, plural, scaled, share, told, wrapped},
     },
     run::{
-        Part, review,
+        Options, review,
         sweep::{Along, Asked, Moved, Row, Scope, Sweep as Found, ladder, matrix},
     },
     stats::{Interval, proportion::Proportion},
@@ -113,7 +113,7 @@ impl Sweep {
             .map_err(|problems| Ended::usage(anyhow!("{problems}")))?;
         let model = super::Model::for_plan(&self.model, &plan)?;
         let folder = self.place.folder(&self.model, &name);
-        carry_out(&plan, (name, None), &model, &folder, self.place.present(), Part::All)?;
+        carry_out(&plan, &model, Options::of_all(folder.clone(), self.place.present(), (name, None)))?;
         let waiting = Waiting::until("still reading the traces again, from which the figures follow");
         let report = review::review(&folder, None)?.report;
         drop(waiting);

@@ -56,11 +56,33 @@ impl Environment {
         if name == ENGINE { Some(self.engine.clone()) } else { self.facts.get(name).cloned() }
     }
 
+    /// Both, where something ran in two: a fact of which they say two things says both.
+    #[must_use]
+    pub(crate) fn joined(&self, other: &Environment) -> Environment {
+        let mut both = self.clone();
+        for (name, fact) in &other.facts {
+            let known = both.facts.entry(name.clone()).or_insert_with(|| fact.clone());
+            if !known.split(" and ").any(|one| one == fact) {
+                known.push_str(" and ");
+                known.push_str(fact);
+            }
+        }
+        both
+    }
+
     /// What is known of it beside its engine.
     pub fn facts(&self) -> String {
         let facts: Vec<_> = self.facts.iter().map(|(name, fact)| format!("{name}: {fact}")).collect();
         facts.join(", ")
     }
+}
+
+/// The most memory that this process has had at once, where the system tells.
+pub fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
 }
 
 /// What of two environments is not the same: its name, and what each says of it.

@@ -280,7 +280,7 @@ pub(super) fn item(run: &Run, id: &str) -> Result<Question, BisectError> {
 
 /// What a cell made of an item.
 pub(super) fn output(run: &Run, trace: Digest, item: u64) -> Result<(Line, Vec<Token>), RunError> {
-    let mut reader = Reader::open(&run.folder, trace)?;
+    let mut reader = Reader::open(&run.store, trace)?;
     for before in 0..item {
         reader.expect(before)?;
     }

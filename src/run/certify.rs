@@ -463,7 +463,7 @@ impl<'a> Certifying<'a> {
     ) -> Result<Certifying<'a>, BisectError> {
         let mut questions = review::questions(run)?;
         let (mut layout, mut lengths) = (Layout::default(), Vec::new());
-        let mut reader = Reader::open(&run.folder, trace).map_err(RunError::from)?;
+        let mut reader = Reader::open(&run.store, trace).map_err(RunError::from)?;
         for item in 0..questions.len() {
             let question = questions.get(item)?;
             let (line, _) = reader.expect(item).map_err(RunError::from)?;
@@ -475,7 +475,7 @@ impl<'a> Certifying<'a> {
 
     /// The tokens of every item.
     fn each(&self, see: &mut dyn FnMut(u64, &[Token])) -> Result<(), BisectError> {
-        let mut reader = Reader::open(&self.run.folder, self.trace).map_err(RunError::from)?;
+        let mut reader = Reader::open(&self.run.store, self.trace).map_err(RunError::from)?;
         for item in 0..self.lengths.len() as u64 {
             let (_, tokens) = reader.expect(item).map_err(RunError::from)?;
             see(item, &tokens);
@@ -501,7 +501,7 @@ impl<'a> Certifying<'a> {
             let of_all = self.layout.calls(serving, &self.lengths).flatten();
             calls.extend(of_all.filter(|(item, _)| wanted.contains_key(item)));
         }
-        let mut reader = Reader::open(&self.run.folder, self.trace).map_err(RunError::from)?;
+        let mut reader = Reader::open(&self.run.store, self.trace).map_err(RunError::from)?;
         let (mut batch, mut read) = (Batch::default(), 0);
         for item in 0..self.lengths.len() as u64 {
             let (_, mut tokens) = reader.expect(item).map_err(RunError::from)?;
@@ -552,8 +552,8 @@ impl<'a> Certifying<'a> {
         let mut scored = Scored { cell, parted: 0, foreseen: 0, missed: 0, absent: 0, untold: 0 };
         let alike = self.alike(way, trace)?;
         let [mut one, mut other] = [
-            Reader::open(&self.run.folder, self.trace).map_err(RunError::from)?,
-            Reader::open(&self.run.folder, trace).map_err(RunError::from)?,
+            Reader::open(&self.run.store, self.trace).map_err(RunError::from)?,
+            Reader::open(&self.run.store, trace).map_err(RunError::from)?,
         ];
         for item in 0..self.lengths.len() as u64 {
             let (line, _) = one.expect(item).map_err(RunError::from)?;
@@ -586,7 +586,7 @@ impl<'a> Certifying<'a> {
     /// Of how many tokens of each answer the calls had as many rows as in the certified cell, where rows matter.
     fn alike(&self, way: Way, trace: Digest) -> Result<BTreeMap<u64, usize>, BisectError> {
         let Some(serving) = way.calls else { return Ok(BTreeMap::new()) };
-        let mut reader = Reader::open(&self.run.folder, trace).map_err(RunError::from)?;
+        let mut reader = Reader::open(&self.run.store, trace).map_err(RunError::from)?;
         let mut theirs = self.lengths.clone();
         for (item, length) in (0..).zip(&mut theirs) {
             length.followed = reader.expect(item).map_err(RunError::from)?.0.tokens.len();
@@ -604,7 +604,7 @@ impl<'a> Certifying<'a> {
     /// The changes with their texts, and how each answer goes on.
     fn changes(&mut self, ways: &[(Cell, Way)], changed: &Changed) -> Result<Vec<Change>, BisectError> {
         let mut changes = Vec::new();
-        let mut reader = Reader::open(&self.run.folder, self.trace).map_err(RunError::from)?;
+        let mut reader = Reader::open(&self.run.store, self.trace).map_err(RunError::from)?;
         // Where to go on, in which way, and for which change.
         let mut onward = BTreeMap::<usize, Vec<_>>::new();
         let places: BTreeSet<u64> = changed.keys().map(|(item, _)| *item).collect();

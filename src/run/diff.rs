@@ -166,7 +166,7 @@ pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDif
     let environments = [&traces[0].environment, &traces[1].environment];
     let around = around::differences([&one.about, &other.about], [a, b], environments);
     let sight =
-        |run: &Run, at: usize| Reader::open(&run.folder, traces[at].trace).map(|reader| reader.sight());
+        |run: &Run, at: usize| Reader::open(&run.store, traces[at].trace).map(|reader| reader.sight());
     let sights = [sight(one, 0).map_err(RunError::from)?, sight(other, 1).map_err(RunError::from)?];
     let sees_logits = sights == [Sight::Logits; 2];
     if sees_logits && traces[0].root == traces[1].root {
@@ -175,7 +175,7 @@ pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDif
     let mut found = None;
     if sees_logits {
         let tree =
-            |run: &Run, at: usize| TreeFile::open(&run.folder, traces[at].trace).map_err(RunError::from);
+            |run: &Run, at: usize| TreeFile::open(&run.store, traces[at].trace).map_err(RunError::from);
         found = tree(one, 0)?.first_difference(&mut tree(other, 1)?).map_err(RunError::from)?;
     }
     let tally = tally(one, other, [traces[0].trace, traces[1].trace])?;
@@ -185,7 +185,7 @@ pub fn cells((one, a): (&Run, Cell), (other, b): (&Run, Cell)) -> Result<CellDif
 /// All items of two traces.
 pub(super) fn tally(one: &Run, other: &Run, traces: [Digest; 2]) -> Result<Tally, RunError> {
     let mut questions = one.questions()?;
-    let mut readers = [Reader::open(&one.folder, traces[0])?, Reader::open(&other.folder, traces[1])?];
+    let mut readers = [Reader::open(&one.store, traces[0])?, Reader::open(&other.store, traces[1])?];
     let mut tally = Tally::default();
     let replayed = one.about.generation.replay && other.about.generation.replay;
     for item in 0..questions.len() {

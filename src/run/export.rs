@@ -100,7 +100,7 @@ fn write(
     questions: &mut Lines<Question>,
     place: &Path,
 ) -> Result<(), RunError> {
-    let mut reader = Reader::open(&run.folder, done.trace)?;
+    let mut reader = Reader::open(&run.store, done.trace)?;
     let mut counted = Vec::new();
     let choice = done.cell.serving.choice(run.about.generation.choice);
     for task in tasks {

@@ -63,7 +63,7 @@ pub fn likened(
     let mut likenesses = Vec::new();
     for cell in cells.into_iter().filter(is_foreign) {
         let trace = bisect::trace(&run, cell)?;
-        let mut reader = Reader::open(&run.folder, trace).map_err(RunError::from)?;
+        let mut reader = Reader::open(&run.store, trace).map_err(RunError::from)?;
         let mut answers = answers(&run, &mut reader, wanted.item, places)?;
         for Answered { tokens, .. } in &mut answers {
             // Nothing is read after a token that the model does not know.
@@ -82,7 +82,7 @@ fn parting(run: &Run, cells: [Cell; 2], wanted: Option<&str>) -> Result<Option<D
     let Some(id) = wanted else { return Ok(diff::tally(run, run, traces)?.first().cloned()) };
     let question = bisect::item(run, id)?;
     let read = |trace: Digest| -> Result<_, BisectError> {
-        let sight = Reader::open(&run.folder, trace).map_err(RunError::from)?.sight();
+        let sight = Reader::open(&run.store, trace).map_err(RunError::from)?.sight();
         Ok((bisect::output(run, trace, question.item)?, sight))
     };
     let read = [read(traces[0])?, read(traces[1])?];

@@ -6,25 +6,50 @@ use crate::{
     cause::passage::{Length, Rows, calls},
     cell::{Grouping, Serving},
     numerics::order::shuffle,
+    store::lines::{Lines, LinesError},
     suite::question::Question,
 };
 
 /// The questions of a run, as far as groups depend on them.
 #[derive(Default)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// Of each suite, its questions: two of different suites never share a batch, because they end otherwise.
     pub(super) suites: Vec<Range<u64>>,
     /// How many tokens each prompt has.
     lengths: Vec<u32>,
+    /// How many tokens may follow each.
+    answers: Vec<u32>,
     /// What the last suite is called.
     name: String,
 }
 
 impl Layout {
+    /// Of all questions of a run.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub(super) fn of(questions: &mut Lines<Question>) -> Result<Layout, LinesError> {
+        let mut layout = Layout::default();
+        for item in 0..questions.len() {
+            layout.add(&questions.get(item)?);
+        }
+        Ok(layout)
+    }
+
+    /// How many tokens a group may read and choose.
+    pub(super) fn tokens(&self, group: &[u64]) -> u64 {
+        group
+            .iter()
+            .map(|&item| u64::from(self.lengths[item as usize]) + u64::from(self.answers[item as usize]))
+            .sum()
+    }
+
     /// Takes the next question of the run.
     pub(super) fn add(&mut self, question: &Question) {
         let item = self.lengths.len() as u64;
         self.lengths.push(question.tokens.len() as u32);
+        self.answers.push(question.max_new_tokens as u32);
         match self.suites.last_mut() {
             Some(suite) if self.name == question.suite => suite.end = item + 1,
             _ => {
@@ -81,7 +106,7 @@ mod tests {
 
     fn groups(grouping: &str, batch: usize) -> Vec<Vec<u64>> {
         let (suites, lengths) = (vec![0..5, 5..8], vec![3, 1, 3, 1, 3, 2, 2, 3]);
-        let layout = Layout { suites, lengths, name: String::new() };
+        let layout = Layout { suites, answers: vec![0; lengths.len()], lengths, name: String::new() };
         layout.groups(grouping.parse().unwrap(), NonZeroUsize::new(batch).unwrap()).collect()
     }
 

@@ -4,15 +4,18 @@ pub mod bisect;
 pub mod calibrate;
 pub mod certify;
 pub mod diff;
+pub mod division;
 pub mod export;
 pub mod forecast;
 pub mod foreign;
+mod gathering;
 mod groups;
 pub mod merge;
 pub mod pace;
 pub mod panel;
 pub mod passages;
 mod questions;
+mod reference;
 mod reread;
 pub mod review;
 pub mod selftest;
@@ -22,10 +25,8 @@ pub mod verify;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     num::NonZeroUsize,
-    path::{Path, PathBuf},
-    str::FromStr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,30 +34,28 @@ use std::{
     time::Instant,
 };
 
-use self::groups::Layout;
+use self::{
+    division::{Stretch, Weights, divide},
+    gathering::Gathering,
+    groups::Layout,
+};
 use crate::{
     cell::{Cell, Compute, EngineName},
     digest::Digest,
-    engine::{Engine, EngineError, Observer, Opener, Prompt, Request, goes_with},
+    engine::{Engine, EngineError, Observer, Opener, Prompt, Request, environment, goes_with},
     model::{Cost, Subject},
-    numerics::{
-        Numerics, Reduction,
-        at::{At, Site},
-        functions::Called,
-        order::Launch,
-    },
     plan::{Generation, Plan},
-    record::{About, Asked, Done, Elapsed, Failed, Model, Record},
+    record::{About, Asked, Done, Failed, Model, Part, Record, Took},
     source::Blame,
     store::{
         StoreError,
         lines::{Lines, LinesError},
         partial::{Maker, Partial},
-        run::{Locked, Run, RunError},
-        trace::{self, Line, Writer},
+        run::{Locked, PartOf, Run, RunError},
+        trace::{self, CopyError, Line},
     },
     suite::question::Question,
-    trace::{Finish, Launches, Sample},
+    trace::Sample,
 };
 
 /// Why a run ends before its end.
@@ -85,6 +84,17 @@ pub enum RunFailure {
     /// The folder cannot be written any further.
     #[error("{0}; what is done is safe, and --resume goes on with it")]
     Write(#[from] StoreError),
+    /// A trace that cannot be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The reference cannot be taken from another run.
+    #[error("the reference is not taken from {}: {problem}; name a run of the same questions and model that has it", .folder.display())]
+    Reference {
+        /// The other run.
+        folder: PathBuf,
+        /// Why not.
+        problem: String,
+    },
     /// A file of the folder cannot be read.
     #[error(transparent)]
     Lines(#[from] LinesError),
@@ -93,8 +103,12 @@ pub enum RunFailure {
 impl Blame for RunFailure {
     fn is_environment(&self) -> bool {
         match self {
-            RunFailure::Question(_) | RunFailure::Cell(_) | RunFailure::Stopped => false,
+            RunFailure::Question(_)
+            | RunFailure::Cell(_)
+            | RunFailure::Stopped
+            | RunFailure::Reference { .. } => false,
             RunFailure::Run(error) => error.is_environment(),
+            RunFailure::Copy(error) => error.is_environment(),
             RunFailure::Engine { .. } | RunFailure::Write(_) | RunFailure::Lines(_) => true,
         }
     }
@@ -108,11 +122,23 @@ pub struct Options {
     /// What to do with a run that is there.
     pub present: Present,
     /// Which of the cells.
-    pub part: Part,
+    pub which: Which,
+    /// A run that has the reference, which is taken from there.
+    pub reference: Option<PathBuf>,
+    /// An earlier run, whose times say what a cell of a part will take.
+    pub like: Option<PathBuf>,
     /// What the matrix file is called, and the profile.
     pub matrix: (String, Option<String>),
     /// Set by somebody who wants it to end; it does so when the items in flight are done.
     pub stop: Arc<AtomicBool>,
+}
+
+impl Options {
+    /// All cells of a matrix file, which is called so, and its profile.
+    pub fn of_all(out: PathBuf, present: Present, matrix: (String, Option<String>)) -> Options {
+        let stop = Arc::default();
+        Options { out, present, which: Which::All, reference: None, like: None, matrix, stop }
+    }
 }
 
 /// What to do with a run that is there.
@@ -128,72 +154,13 @@ pub enum Present {
 
 /// Which cells run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
+pub enum Which {
     /// All of them.
     All,
-    /// A part of them, so that several machines can share them.
-    Of(Partition),
+    /// A part of the run, in a folder of its own below that of the run, so that several machines can share it.
+    Part(Part),
     /// Of every family of the lab the first, from which [`certify`] tells the others.
     Firsts,
-}
-
-/// A part of all cells, so that several machines can share them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Partition {
-    by: By,
-    part: usize,
-    of: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum By {
-    Slice,
-    Hash,
-}
-
-impl Partition {
-    /// Is the cell of this number in this part?
-    fn has(self, number: usize, cell: Cell) -> bool {
-        let place = match self.by {
-            By::Slice => number % self.of,
-            // By its name, so that a cell stays where it is when others come or go.
-            By::Hash => {
-                let digest = Digest::of(cell.to_string().as_bytes());
-                let (first, _) = digest.0.split_first_chunk().expect("a digest has 32 bytes");
-                (u64::from_be_bytes(*first) % self.of as u64) as usize
-            }
-        };
-        place + 1 == self.part
-    }
-}
-
-impl fmt::Display for Partition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "part {} of {}", self.part, self.of)
-    }
-}
-
-impl FromStr for Partition {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Partition, String> {
-        let read = || {
-            let (by, part) = text.split_once(':')?;
-            let (part, of) = part.split_once('/')?;
-            let by = match by {
-                "slice" => By::Slice,
-                "hash" => By::Hash,
-                _ => return None,
-            };
-            let (part, of) = (part.parse().ok()?, of.parse().ok()?);
-            (1..=of).contains(&part).then_some(Partition { by, part, of })
-        };
-        read().ok_or_else(|| {
-            format!(
-                "`{text}` is not a part: write slice:1/3 for every third cell from the first, or hash:1/3"
-            )
-        })
-    }
 }
 
 /// What happens while a plan runs.
@@ -217,8 +184,15 @@ pub enum Event<'a> {
         /// Why.
         problem: &'a RunError,
     },
-    /// A cell begins.
-    Began(Cell),
+    /// A cell begins, or so many items of it.
+    Began {
+        /// Which.
+        cell: Cell,
+        /// How many.
+        items: u64,
+    },
+    /// What is to run here of a cell is done, and others have the rest.
+    Shared(Cell),
     /// So many items of it were there already, up to something that is not what was written, if there is a problem.
     Resumed {
         /// How many.
@@ -251,28 +225,74 @@ pub fn run(
 ) -> Result<Run, RunFailure> {
     let suites = questions::asked(plan, subject)?;
     plan.cells.iter().try_for_each(|cell| goes_with(cell.compute, subject)).map_err(RunFailure::Cell)?;
-    let folder = Locked::new(&options.out)?;
+    let folder = match options.which {
+        Which::Part(part) => Locked::part(&options.out, part)?,
+        Which::All | Which::Firsts => Locked::new(&options.out)?,
+    };
+    let before = folder.part_of()?.filter(|_| options.present == Present::Resume);
+    let start = Instant::now();
     let run = open(&folder, plan, suites, subject, options)?;
-    let cells = cells(plan, options.part);
+    if let Some(from) = &options.reference {
+        reference::take(&run, &folder, from)?;
+    }
+    let mut items = 0;
+    let ended = carry_out(plan, subject, opener, options, (&run, &folder), &mut |event| {
+        if let Event::Continued { items: more, .. } = event {
+            items += more as u64;
+        }
+        watch(event);
+    });
+    if let Which::Part(part) = options.which {
+        let Took { milliseconds, items: done, .. } = before.map(|before| before.took).unwrap_or_default();
+        folder.took(PartOf {
+            part,
+            took: Took {
+                milliseconds: milliseconds + start.elapsed().as_millis() as u64,
+                items: done + items,
+                peak_bytes: environment::peak_memory().max(before.and_then(|before| before.took.peak_bytes)),
+            },
+        })?;
+    }
+    ended?;
+    Ok(run)
+}
+
+/// Runs what is not done of the cells in the folder of a run.
+fn carry_out(
+    plan: &Plan,
+    subject: &Subject<'_>,
+    opener: &dyn Opener,
+    options: &Options,
+    (run, folder): (&Run, &Locked),
+    watch: &mut (dyn FnMut(Event<'_>) + Send),
+) -> Result<(), RunFailure> {
+    let mut work = Work::new(run, subject, opener, &options.stop)?;
+    let stretches = stretches(plan, &work.layout, subject, options)?;
+    let cells: Vec<_> = stretches.iter().map(|stretch| stretch.cell).collect();
     let mut left = Vec::new();
-    for (cell, record) in run.records(&cells) {
+    for ((cell, record), stretch) in run.records(&cells).into_iter().zip(stretches) {
         match record {
             // Killed in between, a run leaves both.
             Ok(Some(Record::Done(_))) => folder.forget_partial(cell)?,
-            Ok(_) => left.push(cell),
+            Ok(_) => left.push(stretch),
             Err(problem) => {
                 watch(Event::Distrusted { cell, problem: &problem });
-                left.push(cell);
+                left.push(stretch);
             }
         }
     }
     let (items, (_, most_tokens)) = (run.about.questions, plan.cost());
-    watch(Event::Planned { cells: cells.len(), left: &left, items, most_tokens });
-    let mut work = Work::new(&run, subject, opener, &options.stop)?;
-    for cell in left {
-        watch(Event::Began(cell));
-        let record = match work.cell(cell, watch) {
-            Ok(done) => Record::Done(Box::new(done)),
+    let to_run: Vec<_> = left.iter().map(|stretch| stretch.cell).collect();
+    watch(Event::Planned { cells: cells.len(), left: &to_run, items, most_tokens });
+    for stretch in left {
+        let cell = stretch.cell;
+        watch(Event::Began { cell, items: stretch.items(&work.layout) });
+        let record = match work.stretch(&stretch, watch) {
+            Ok(Some(done)) => Record::Done(Box::new(done)),
+            Ok(None) => {
+                watch(Event::Shared(cell));
+                continue;
+            }
             Err(RunFailure::Engine { cell, error }) if !error.is_environment() => {
                 Record::Failed(Failed { cell: *cell, sentence: error.to_string() }.into())
             }
@@ -281,23 +301,30 @@ pub fn run(
         folder.record(&record)?;
         watch(Event::Ended(&record));
     }
-    drop(work);
-    Ok(run)
+    Ok(())
 }
 
-/// The cells of a part; whoever replays the reference needs it.
-fn cells(plan: &Plan, part: Part) -> Vec<Cell> {
-    let firsts = if part == Part::Firsts { certify::firsts(&plan.cells) } else { Vec::new() };
-    let is_in = |(number, cell): (usize, Cell)| {
-        let is_read_by_all = plan.generation.replay && Some(cell) == plan.reference;
-        let is_in = match part {
-            Part::All => true,
-            Part::Of(partition) => partition.has(number, cell),
-            Part::Firsts => firsts.contains(&cell),
-        };
-        (is_in || is_read_by_all).then_some(cell)
+/// What of which cells is to run.
+fn stretches(
+    plan: &Plan,
+    layout: &Layout,
+    subject: &Subject<'_>,
+    options: &Options,
+) -> Result<Vec<Stretch>, RunFailure> {
+    let cells = match options.which {
+        Which::All => plan.cells.clone(),
+        Which::Firsts => certify::firsts(&plan.cells),
+        Which::Part(Part::Reference) => plan.reference.into_iter().collect(),
+        Which::Part(Part::Of(part, of)) => {
+            let weights = Weights::new(subject, &plan.cells, options.like.as_deref())?;
+            let divided = divide(plan, layout, &weights, of);
+            // Whoever replays the reference needs it.
+            let read_by_all = plan.reference.filter(|_| plan.generation.replay).map(Stretch::whole);
+            return Ok(read_by_all.into_iter().chain(divided[part - 1].iter().cloned()).collect());
+        }
     };
-    plan.cells.iter().copied().enumerate().filter_map(is_in).collect()
+    let read_by_all = plan.reference.filter(|reference| plan.generation.replay && !cells.contains(reference));
+    Ok(read_by_all.into_iter().chain(cells).map(Stretch::whole).collect())
 }
 
 /// The run in the folder: the one that is there, or a new one.
@@ -360,7 +387,6 @@ fn vocabulary(subject: &Subject<'_>) -> Option<Vec<u8>> {
 
 /// What all cells need: one question and one group of samples in memory, and one engine.
 struct Work<'a> {
-    folder: &'a Path,
     run: &'a Run,
     subject: &'a Subject<'a>,
     opener: &'a dyn Opener,
@@ -381,29 +407,22 @@ impl<'a> Work<'a> {
         stop: &'a AtomicBool,
     ) -> Result<Work<'a>, RunFailure> {
         let mut questions = run.questions()?;
-        let mut layout = Layout::default();
-        for item in 0..questions.len() {
-            layout.add(&questions.get(item)?);
-        }
-        Ok(Work {
-            folder: &run.folder,
-            run,
-            subject,
-            opener,
-            stop,
-            questions,
-            layout,
-            engine: None,
-            replayed: None,
-        })
+        let layout = Layout::of(&mut questions)?;
+        Ok(Work { run, subject, opener, stop, questions, layout, engine: None, replayed: None })
     }
 
-    /// Runs one cell, and leaves its trace in the store.
-    fn cell(&mut self, cell: Cell, watch: &mut (dyn FnMut(Event<'_>) + Send)) -> Result<Done, RunFailure> {
+    /// Runs a stretch of a cell. Of a whole cell it leaves the trace in the store; what it does of another lies beside, for whoever
+    /// joins the parts.
+    fn stretch(
+        &mut self,
+        stretch: &Stretch,
+        watch: &mut (dyn FnMut(Event<'_>) + Send),
+    ) -> Result<Option<Done>, RunFailure> {
+        let cell = stretch.cell;
         let failed = |error| RunFailure::Engine { cell: Box::new(cell), error };
         let start = Instant::now();
         self.engine(cell).map_err(failed)?;
-        let cost = self.cost(cell).map_err(failed)?;
+        let traits = gathering::traits(self.subject, cell)?;
         let is_replayed = self.run.about.generation.replay && self.run.about.reference != Some(cell);
         if is_replayed {
             self.find_replay(cell)?;
@@ -413,12 +432,13 @@ impl<'a> Work<'a> {
             work: self.run.about.work(),
             replays: self.replayed.as_ref().filter(|_| is_replayed).map(|(trace, _)| *trace),
             environment: self.open().about(),
+            sight: self.open().sight(),
+            traits,
         };
-        let mut partial = Partial::open(self.folder, maker)?;
+        let mut partial = Partial::open(&self.run.folder, maker)?;
         let (mut is_resumed, mut there) = (false, 0);
-        let mut writer = Writer::new(self.folder, self.open().sight())?;
-        let (mut launches, mut unlike_copies, mut tokens) = (Launches::none(), 0, 0);
-        for group in self.layout.groups(cell.serving.grouping, cell.serving.together()) {
+        let mut gathering = Gathering::new(&self.run.folder, self.open().sight())?;
+        for group in stretch.of(self.layout.groups(cell.serving.grouping, cell.serving.together())) {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(RunFailure::Stopped);
             }
@@ -438,40 +458,18 @@ impl<'a> Work<'a> {
                     samples
                 }
             };
-            launches.add(&samples);
-            let launched = samples.iter().filter_map(|sample| sample.launch.as_ref());
-            unlike_copies += launched.filter(|launch| launch.has_unlike_copy).count() as u64;
-            for (question, sample) in group.iter().zip(&samples) {
-                let scores = question.score(&sample.text, sample.finish == Finish::Length);
-                writer.add(sample, scores)?;
+            if stretch.is_whole() {
+                gathering.add(&group, &samples)?;
             }
-            tokens += samples.iter().map(|sample| sample.steps.len() as u64).sum::<u64>();
         }
         if !is_resumed {
             watch(Event::Resumed { items: there, problem: None });
         }
-        if let Compute::Lab(numerics) = cell.compute {
-            launches.tree = Some(tree(self.subject, numerics, &launches));
-            launches.functions = functions(self.subject, numerics);
+        if !stretch.is_whole() {
+            return Ok(None);
         }
-        let written = writer.finish()?;
-        Ok(Done {
-            cell,
-            trace: written.digest,
-            root: written.root,
-            launches,
-            unlike_copies,
-            environment: self.open().about(),
-            cost,
-            elapsed: Elapsed { milliseconds: partial.elapsed(start.elapsed()), tokens },
-        })
-    }
-
-    /// What the precision of a cell costs, where its engine keeps weights that are here.
-    fn cost(&self, cell: Cell) -> Result<Option<Cost>, EngineError> {
-        let kept = cell.compute.stored().zip(self.subject.weights);
-        let cost = kept.map(|(numerics, weights)| Cost::of(weights, numerics, cell.serving.batch));
-        Ok(cost.transpose()?)
+        let milliseconds = partial.elapsed(start.elapsed());
+        Ok(Some(gathering.finish(&self.run.store, partial.maker, milliseconds)?))
     }
 
     /// The samples of questions that share their calls.
@@ -535,38 +533,16 @@ impl<'a> Work<'a> {
             let error = EngineError::Unsupported(sentence.to_owned());
             return Err(RunFailure::Engine { cell: Box::new(cell), error });
         };
-        self.replayed = Some((done.trace, trace::lines(self.folder, done.trace)?));
+        self.replayed = Some((done.trace, trace::lines(&self.run.store, done.trace)?));
         Ok(())
     }
 }
 
-/// By which trees the sums of every length that the weights have are added in the largest of these launches.
-fn tree(subject: &Subject<'_>, numerics: Numerics, launches: &Launches) -> Digest {
-    let threads = numerics.threads().get();
-    let launch = |rows: Option<usize>| Launch { rows: rows.unwrap_or(1).max(1), threads };
-    let largest = [launches.prefill_rows, launches.decode_rows].map(launch);
-    // A matrix unit adds by the format of what it multiplies, and that may differ from place to place.
-    let places = if numerics.order().is_of_unit() {
-        numerics.products().collect()
-    } else {
-        vec![At::alone(Site::Linear)]
-    };
-    // The widths behind attention and behind the gate are those that ranks share.
-    let [width, inner, heads, head] = subject.sums;
-    let ranks = numerics.parallel().ranks();
-    let sums = [width, inner / ranks, heads / ranks, head];
-    let orders = places.into_iter().map(|at| numerics.order_of(Reduction::Product(at)));
-    let prints = orders.map(|order| sums.map(|terms| largest.map(|launch| order.fingerprint(terms, launch))));
-    Digest::of(prints.collect::<Vec<_>>().as_flattened().as_flattened().as_flattened())
-}
-
-/// What the elementary functions are that the model calls; nothing where all of them are exact.
-fn functions(subject: &Subject<'_>, numerics: Numerics) -> Option<Digest> {
-    let of_gates = subject.shape.and_then(|shape| shape.activation.called());
-    let called = Called::BY_ALL.into_iter().chain(of_gates);
-    let meanings: Vec<_> = called.map(|called| numerics.functions().meaning(called)).collect();
-    let is_exact = meanings.iter().all(Option::is_none);
-    (!is_exact).then(|| Digest::of(&serde_json::to_vec(&meanings).expect("texts are JSON")))
+/// What the precision of a cell costs, where its engine keeps weights that are here.
+fn cost(subject: &Subject<'_>, cell: Cell) -> Result<Option<Cost>, EngineError> {
+    let kept = cell.compute.stored().zip(subject.weights);
+    let cost = kept.map(|(numerics, weights)| Cost::of(weights, numerics, cell.serving.batch));
+    Ok(cost.transpose()?)
 }
 
 /// How a cell is asked questions that share their calls, of which this is the first: the others end as it does.

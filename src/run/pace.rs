@@ -46,6 +46,8 @@ struct Took {
 pub struct Current {
     /// Which.
     pub cell: Cell,
+    /// How many items it has.
+    pub of: u64,
     start: Instant,
     /// How many of its items are done.
     pub items: u64,
@@ -108,13 +110,13 @@ impl Pace {
                 }
             }
             Event::Distrusted { .. } => {}
-            Event::Began(cell) => {
+            Event::Began { cell, items: of } => {
                 self.number += 1;
                 if let Some(left) = self.left.get_mut(&cell.compute.engine()) {
                     *left = left.saturating_sub(1);
                 }
                 self.current =
-                    Some(Current { cell, start: now, items: 0, resumed: 0, tokens: 0, of_items: 0 });
+                    Some(Current { cell, of, start: now, items: 0, resumed: 0, tokens: 0, of_items: 0 });
             }
             Event::Resumed { items, .. } => {
                 if let Some(current) = &mut self.current {
@@ -133,9 +135,10 @@ impl Pace {
                     current.of_items = current.tokens;
                 }
             }
-            Event::Ended(record) => {
+            Event::Ended(_) | Event::Shared(_) => {
                 // What a cell took that could not run says nothing of others.
-                if let (Some(current), Record::Done(_)) = (self.current.take(), record) {
+                let is_done = !matches!(event, Event::Ended(Record::Failed(_)));
+                if let Some(current) = self.current.take().filter(|_| is_done) {
                     let Took { time, tokens } = current.took(now);
                     let all = self.took.entry(current.cell.compute.engine()).or_default();
                     (all.time, all.tokens) = (all.time + time, all.tokens + tokens);
@@ -169,7 +172,7 @@ impl Pace {
         };
         if let Some(current) = self.current {
             let in_flight = current.tokens - current.of_items;
-            let rest = of_items(self.items.saturating_sub(current.items)).saturating_sub(in_flight);
+            let rest = of_items(current.of.saturating_sub(current.items)).saturating_sub(in_flight);
             // It knows best how fast it goes itself.
             let own = current.took(now).of(rest);
             add(own.or_else(|| took(&current.cell.compute.engine()).of(rest)), 1);
@@ -228,7 +231,7 @@ mod tests {
         let cells = ["lab/bf16/sequential/t1/b2", "lab/fp32/exact/t1/b2", "candle/fp32/t1/b1"].map(cell);
         pace.note(Event::Planned { cells: 4, left: &cells, items: 10, most_tokens: 1000 }, start);
         assert_eq!((pace.number, pace.left(start)), (1, Left::Unknown));
-        pace.note(Event::Began(cells[0]), start);
+        pace.note(Event::Began { cell: cells[0], items: 10 }, start);
         assert_eq!((pace.number, pace.left(start + SECOND)), (2, Left::Unknown));
         // 20 tokens in 10 seconds: no item is done, and of the stock engine nothing is known.
         pace.note(Event::Continued { items: 0, tokens: 20 }, start);
@@ -247,7 +250,7 @@ mod tests {
         };
         // It took 100 seconds; one that cannot run takes its turn away and nothing else.
         let mut failed = Pace { took: HashMap::new(), left: pace.left.clone(), ..Pace::default() };
-        failed.note(Event::Began(cells[1]), start);
+        failed.note(Event::Began { cell: cells[1], items: 10 }, start);
         failed.note(Event::Ended(&record(cells[1])), start + SECOND);
         assert!(failed.took.is_empty() && failed.left[&EngineName::Lab] == 0);
         assert_eq!(pace.left(start + 100 * SECOND), Left::AtLeast(100 * SECOND));
@@ -259,7 +262,7 @@ mod tests {
         let mut pace = Pace::default();
         let cells = ["lab/bf16/sequential/t1/b1", "lab/bf16/sequential/t1/b2"].map(cell);
         pace.note(Event::Planned { cells: 2, left: &cells, items: 10, most_tokens: 1000 }, start);
-        pace.note(Event::Began(cells[0]), start);
+        pace.note(Event::Began { cell: cells[0], items: 10 }, start);
         pace.note(Event::Continued { items: 0, tokens: 100 }, start);
         assert_eq!(pace.left(start + 10 * SECOND), Left::AtMost(190 * SECOND));
         pace.note(Event::Continued { items: 10, tokens: 0 }, start);

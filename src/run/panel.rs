@@ -160,7 +160,7 @@ type Output = (Line, Vec<Token>);
 impl Read {
     fn open(run: &Run, cells: [Cell; 2], sides: &[Side; 2]) -> Result<Read, BisectError> {
         let [one, other] = sides.each_ref().map(|side| side.trace);
-        let reader = |trace: Digest| Reader::open(&run.folder, trace).map_err(RunError::from);
+        let reader = |trace: Digest| Reader::open(&run.store, trace).map_err(RunError::from);
         Ok(Read {
             passages: Passages::open(run, cells, [one, other])?,
             readers: [reader(one)?, reader(other)?],

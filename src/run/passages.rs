@@ -42,7 +42,7 @@ impl Passages {
         for item in 0..questions.len() {
             layout.add(&questions.get(item)?);
         }
-        let [one, other] = traces.map(|trace| trace::lines(&run.folder, trace));
+        let [one, other] = traces.map(|trace| trace::lines(&run.store, trace));
         Ok(Passages { cells, lines: [one?, other?], questions, layout })
     }
 

@@ -81,7 +81,7 @@ pub(super) fn without_cause(folder: &Path, baseline: Option<&Baseline>) -> Resul
             Some(trace) => trace,
             None => {
                 traces.push(done.trace);
-                readers.push(Reader::open(&run.folder, done.trace)?);
+                readers.push(Reader::open(&run.store, done.trace)?);
                 readers.len() - 1
             }
         };

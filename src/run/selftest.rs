@@ -5,7 +5,7 @@ use std::{fmt, path::Path, sync::Arc, sync::atomic::AtomicBool};
 use serde::Serialize;
 
 use super::{
-    Options, Part, Present, RunFailure,
+    Options, Present, RunFailure,
     review::{self, Reviewed},
 };
 use crate::{
@@ -464,13 +464,8 @@ pub fn selftest(
     stop: &Arc<AtomicBool>,
     told: &mut dyn FnMut(&Tried),
 ) -> Result<SelfTest, SelfTestError> {
-    let options = Options {
-        out: folder.to_owned(),
-        present: Present::Replace,
-        part: Part::All,
-        matrix: (matrix.to_owned(), None),
-        stop: stop.clone(),
-    };
+    let all = Options::of_all(folder.to_owned(), Present::Replace, (matrix.to_owned(), None));
+    let options = Options { stop: stop.clone(), ..all };
     super::run(plan, subject, &engines, &options, &mut |_| {})?;
     let Reviewed { baseline, .. } = review::review(folder, None)?;
     let sound = review::review(folder, Some(&baseline))?.report.rulings;

@@ -20,11 +20,11 @@ use serde_json::Value;
 
 use super::{
     bisect::{BisectError, opened},
-    functions,
+    gathering::{functions, tree},
     groups::Layout,
     questions, request,
     reread::{Batch, Computed},
-    tree, vocabulary,
+    vocabulary,
 };
 use crate::{
     cause::{
@@ -235,7 +235,7 @@ pub fn verify(
                 folder.display()
             )));
         }
-        Some(Some(trace)) => Some(trace::lines(&run.folder, trace)?),
+        Some(Some(trace)) => Some(trace::lines(&run.store, trace)?),
     };
     let mut of_lab = Vec::new();
     for (cell, done) in &done {
@@ -495,7 +495,7 @@ impl Check<'_> {
     }
 
     fn lines(&mut self, cell: Cell, done: &Done) -> Result<Option<Vec<Length>>, BisectError> {
-        let mut reader = Reader::open(&self.run.folder, done.trace).map_err(RunError::from)?;
+        let mut reader = Reader::open(&self.run.store, done.trace).map_err(RunError::from)?;
         let sight = reader.sight();
         let (mut lengths, mut roots) = (Vec::new(), Vec::new());
         for item in 0..self.questions.len() {
@@ -562,7 +562,7 @@ impl Check<'_> {
             };
             launches.add(&group.into_iter().map(sample).collect::<Vec<_>>());
         }
-        launches.tree = Some(tree(self.subject, numerics, &launches));
+        launches.tree = Some(tree(self.subject.sums, numerics, &launches));
         launches.functions = functions(self.subject, numerics);
         launches
     }
@@ -587,7 +587,7 @@ impl Check<'_> {
         }
         let read_as =
             (done.trace, cell.serving.choice(self.run.about.generation.choice), self.is_given(cell));
-        let mut reader = Reader::open(&self.run.folder, done.trace).map_err(RunError::from)?;
+        let mut reader = Reader::open(&self.run.store, done.trace).map_err(RunError::from)?;
         let mut batch = Batch::default();
         let end = drawn.iter().chain(in_groups.keys()).max().map_or(0, |last| last + 1);
         for item in 0..end {

@@ -43,7 +43,7 @@ pub fn spoil(folder: &Path, fault: StoreFault) -> Result<(), RunError> {
     let Some(done) = done else { return Ok(()) };
     match fault {
         StoreFault::EndsEarly | StoreFault::FlipsBit => {
-            let path = trace::tokens_file(folder, done.trace);
+            let path = trace::tokens_file(&run.store, done.trace);
             let changed = || {
                 let length = fs::metadata(&path)?.len();
                 if fault == StoreFault::EndsEarly {
@@ -65,7 +65,7 @@ pub fn spoil(folder: &Path, fault: StoreFault) -> Result<(), RunError> {
 
 /// Writes a trace anew, and the record of its cell.
 fn rewrite(run: &Run, done: Done, fault: StoreFault) -> Result<(), RunError> {
-    let mut reader = Reader::open(&run.folder, done.trace)?;
+    let mut reader = Reader::open(&run.store, done.trace)?;
     let mut lines = Vec::new();
     for item in 0..run.about.questions {
         lines.push(reader.expect(item)?);
@@ -94,7 +94,7 @@ fn rewrite(run: &Run, done: Done, fault: StoreFault) -> Result<(), RunError> {
         let sample = Sample { item, prompt: Vec::new(), steps, text, finish, launch: None };
         writer.add(&sample, line.scores)?;
     }
-    let written = writer.finish()?;
+    let written = writer.finish(&run.store)?;
     let done = Done { trace: written.digest, root: written.root, ..done };
     Ok(Locked::new(&run.folder)?.record(&Record::Done(Box::new(done)))?)
 }

@@ -23,7 +23,12 @@ use super::{
     run::{RunError, partial_file, sealed, unsealed},
 };
 use crate::{
-    cell::Cell, digest::Digest, engine::environment::Environment, suite::question::Question, trace::Sample,
+    cell::Cell,
+    digest::Digest,
+    engine::environment::Environment,
+    model::Cost,
+    suite::question::Question,
+    trace::{Sample, Sight},
 };
 
 /// What makes samples: those of another maker are no part of the same cell.
@@ -38,6 +43,22 @@ pub struct Maker {
     pub replays: Option<Digest>,
     /// Who answers, and where.
     pub environment: Environment,
+    /// How much it shows.
+    pub sight: Sight,
+    /// What of the model stands with the cell when it is done, whoever joins what several have done of it.
+    pub traits: Traits,
+}
+
+/// What of a model stands with a cell that is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traits {
+    /// How many terms the sums have that its weights are part of.
+    pub sums: [usize; 4],
+    /// What its elementary functions are, where they are not exact.
+    pub functions: Option<Digest>,
+    /// What its precision costs, where that is known.
+    pub cost: Option<Cost>,
 }
 
 /// A line.
@@ -54,7 +75,8 @@ struct Group<'a> {
 /// The file of a cell that is not done.
 pub struct Partial {
     path: PathBuf,
-    maker: Maker,
+    /// Who writes it.
+    pub maker: Maker,
     /// The same, as it stands on every line.
     written: Box<RawValue>,
     file: BufReader<File>,
@@ -106,15 +128,7 @@ impl Partial {
     }
 
     fn line(&mut self, group: &[Question]) -> Result<Option<Vec<Sample>>, String> {
-        let mut line = Vec::new();
-        let read = self.file.read_until(b'\n', &mut line);
-        match read.map_err(|error| format!("it cannot be read any further ({error})"))? {
-            0 => return Ok(None),
-            _ if line.last() != Some(&b'\n') => {
-                return Err("its last line has no end, as after a kill".to_owned());
-            }
-            _ => {}
-        }
+        let Some(line) = line(&mut self.file)? else { return Ok(None) };
         let Group { maker, milliseconds, samples } = unsealed(&line)?;
         if maker.get() != self.written.get() {
             let maker = serde_json::from_str(maker.get());
@@ -162,5 +176,73 @@ impl Partial {
     /// How many milliseconds the cell has run, so long after it began or went on.
     pub fn elapsed(&self, elapsed: Duration) -> u64 {
         self.before.saturating_add(elapsed).as_millis() as u64
+    }
+}
+
+/// The next line, if there is one.
+fn line(file: &mut BufReader<File>) -> Result<Option<Vec<u8>>, String> {
+    let mut line = Vec::new();
+    let read = file.read_until(b'\n', &mut line);
+    match read.map_err(|error| format!("it cannot be read any further ({error})"))? {
+        0 => Ok(None),
+        _ if line.last() != Some(&b'\n') => Err(CUT.to_owned()),
+        _ => Ok(Some(line)),
+    }
+}
+
+const CUT: &str = "its last line has no end, as after a kill";
+
+/// The groups that are done of a cell in the folder of a run that is not gone on with.
+pub struct Groups {
+    path: PathBuf,
+    file: BufReader<File>,
+}
+
+/// A group that is done.
+pub struct Answered {
+    /// By whom.
+    pub maker: Maker,
+    /// How long the cell had run when it was.
+    pub milliseconds: u64,
+    /// What was answered.
+    pub samples: Vec<Sample>,
+}
+
+impl Groups {
+    /// Of a cell, if anything is done of it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn open(folder: &Path, cell: Cell) -> Result<Option<Groups>, RunError> {
+        let path = partial_file(folder, cell);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(Groups { path, file: BufReader::new(file) })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(RunError::Read { path, error }),
+        }
+    }
+
+    /// The next one; none behind the last that is whole.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was written.
+    pub fn next(&mut self) -> Result<Option<Answered>, RunError> {
+        let mut read = || {
+            let Some(line) = line(&mut self.file)? else { return Ok(None) };
+            let Group { maker, milliseconds, samples } = unsealed(&line)?;
+            let maker =
+                serde_json::from_str(maker.get()).map_err(|error| format!("it does not read ({error})"))?;
+            Ok(Some(Answered { maker, milliseconds, samples: samples.into_owned() }))
+        };
+        match read() {
+            Err(problem) if problem == CUT => Ok(None),
+            read => read.map_err(|problem: String| RunError::Damaged {
+                path: self.path.clone(),
+                problem,
+                way_out: "the items from there on run again with --resume",
+            }),
+        }
     }
 }

@@ -10,6 +10,9 @@
 //! | `cells/CELL.json` | [`Record`]: what became of a cell, written after its trace |
 //! | `cells/CELL.partial` | what is done of a cell that still runs, see [`super::partial`] |
 //! | `traces/DIGEST/` | what cells left behind, see [`super::trace`] |
+//! | `part.json` | [`PartOf`], where it is a part of a run: its traces lie in the folder that it lies in, with those of all others |
+//! | `part-*/` | the parts of the run, each a run's folder |
+//! | `jobs/` | what a scheduler runs of it, and what that said |
 //!
 //! Nothing is believed that cannot be checked: `run.json` and the cells hold the SHA-256 of what they say, `run.json` those
 //! of the questions and the vocabulary, and a cell that of its trace.
@@ -38,7 +41,7 @@ use crate::{
         functions::{Functions, program::Program},
         precision::{Calibration, Precision},
     },
-    record::{About, Explained, PROGRAM, Record, SelfTested},
+    record::{About, Explained, PART, PROGRAM, Part, Record, SelfTested, Took},
     source::{Blame, Problems},
     suite::question::Question,
 };
@@ -59,6 +62,9 @@ const PARTIAL: &str = ".partial";
 const SERVERS: &str = "servers";
 const CALIBRATIONS: &str = "calibrations";
 const PROGRAMS: &str = "programs";
+const PART_OF: &str = "part.json";
+/// What a scheduler runs, and what that said.
+pub const JOBS: &str = "jobs";
 const LOCK: &str = ".lock";
 /// How the names of all files begin that are written of a run when it has been judged.
 const REPORT: &str = "report.";
@@ -152,14 +158,27 @@ const CELL_AGAIN: &str = "run it again with --resume";
 pub struct Run {
     /// Where.
     pub folder: PathBuf,
+    /// The folder whose traces are its own: the same, or the one that a part lies in.
+    pub store: PathBuf,
     /// What it is about.
     pub about: About,
+}
+
+/// Which part of a run it is, and what that took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartOf {
+    /// Which.
+    pub part: Part,
+    /// So far.
+    pub took: Took,
 }
 
 /// A run's folder that nobody else writes to meanwhile.
 #[derive(Debug)]
 pub struct Locked {
     folder: PathBuf,
+    store: PathBuf,
     /// Held until it is dropped.
     _lock: File,
 }
@@ -182,8 +201,12 @@ impl Locked {
     pub fn new(folder: &Path) -> Result<Locked, RunError> {
         let write = |error| StoreError::Write { path: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(write)?;
-        // A run that was killed before it had begun has left no more than this.
-        let is_ours = |name: &str| [LOCK, ITEMS, VOCABULARY].contains(&name) || name.starts_with(UNFINISHED);
+        // A run that was killed before it had begun has left no more than this, and its parts may have.
+        let is_ours = |name: &str| {
+            [LOCK, ITEMS, VOCABULARY, PART_OF, JOBS].contains(&name)
+                || [UNFINISHED, PART].iter().any(|start| name.starts_with(start))
+                || name == trace::TRACES && !parts(folder).is_empty()
+        };
         if !folder.join(RUN).exists() {
             for entry in fs::read_dir(folder).map_err(write)? {
                 let file = entry.map_err(write)?.file_name().to_string_lossy().into_owned();
@@ -199,8 +222,38 @@ impl Locked {
             Err(fs::TryLockError::Error(error)) => return Err(write(error).into()),
         }
         trace::sweep(folder)?;
-        trace::sweep(&folder.join(trace::TRACES))?;
-        Ok(Locked { folder: folder.to_owned(), _lock: lock })
+        Ok(Locked { folder: folder.to_owned(), store: store_of(folder), _lock: lock })
+    }
+
+    /// The folder of a part of the run in this one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Locked::new`].
+    pub fn part(whole: &Path, part: Part) -> Result<Locked, RunError> {
+        let locked = Locked::new(&whole.join(part.folder()))?;
+        if locked.part_of()?.is_none() {
+            write_sealed(&locked.folder.join(PART_OF), &PartOf { part, took: Took::default() })?;
+        }
+        Ok(Locked { store: store_of(&locked.folder), ..locked })
+    }
+
+    /// Which part it is, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// When that is not what was written.
+    pub fn part_of(&self) -> Result<Option<PartOf>, RunError> {
+        kept_in(&self.folder, PART_OF, AGAIN)
+    }
+
+    /// Writes what a part has taken so far.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn took(&self, part: PartOf) -> Result<(), StoreError> {
+        write_sealed(&self.folder.join(PART_OF), &part)
     }
 
     /// Writes questions to a file that is not the run's yet.
@@ -266,7 +319,12 @@ impl Locked {
         self.about(run.about.clone())
     }
 
-    fn clear(&self) -> Result<(), StoreError> {
+    /// Removes what a run has left there, but for traces that others may need.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be removed.
+    pub fn clear(&self) -> Result<(), StoreError> {
         // The file that makes it a run goes first and comes last.
         remove(&self.folder.join(RUN))?;
         self.forget_reports()?;
@@ -277,6 +335,10 @@ impl Locked {
         self.remove_all(CELLS, &is_cell)?;
         self.remove_all(SERVERS, &|name| name.ends_with(".log"))?;
         self.remove_all(CALIBRATIONS, &|name| name.ends_with(".jsonl"))?;
+        // Those of parts are not this run's alone.
+        if self.store != self.folder || !parts(&self.folder).is_empty() {
+            return Ok(());
+        }
         self.remove_all(trace::TRACES, &is_trace)
     }
 
@@ -325,7 +387,7 @@ impl Locked {
                 super::write(&kept.path(&self.folder), text.as_bytes())?;
             }
         }
-        Ok(Run { folder: self.folder.clone(), about })
+        Ok(Run { folder: self.folder.clone(), store: self.store.clone(), about })
     }
 
     /// Writes why two cells part.
@@ -402,7 +464,7 @@ impl Run {
             };
             return Err(RunError::Damaged { path, problem, way_out: AGAIN });
         }
-        Ok(Run { folder: folder.to_owned(), about })
+        Ok(Run { folder: folder.to_owned(), store: store_of(folder), about })
     }
 
     /// Of the file that says what it is about.
@@ -435,10 +497,10 @@ impl Run {
         }
         if let Record::Done(done) = &record {
             if !sound.contains(&done.trace) {
-                trace::verify(&self.folder, done.trace)?;
+                trace::verify(&self.store, done.trace)?;
                 sound.insert(done.trace);
             }
-            let root = TreeFile::open(&self.folder, done.trace)?.root()?;
+            let root = TreeFile::open(&self.store, done.trace)?.root()?;
             if root != done.root {
                 let problem = format!("it is not what was written: its trace has the root {root}");
                 return Err(RunError::Damaged { path, problem, way_out: CELL_AGAIN });
@@ -462,7 +524,7 @@ impl Run {
     ///
     /// When it is not what was written.
     pub fn explained(&self) -> Result<Option<Explained>, RunError> {
-        self.kept(CAUSE, "remove it, or run `reprocheck bisect` again")
+        kept_in(&self.folder, CAUSE, "remove it, or run `reprocheck bisect` again")
     }
 
     /// What its gates see of seeded faults, if that was found out.
@@ -471,15 +533,16 @@ impl Run {
     ///
     /// When it is not what was written.
     pub fn tested(&self) -> Result<Option<SelfTested>, RunError> {
-        self.kept(SELFTEST, "remove it, or run with --selftest again")
+        kept_in(&self.folder, SELFTEST, "remove it, or run with --selftest again")
     }
 
-    /// What is kept beside the cells, if it is.
-    fn kept<T: DeserializeOwned>(&self, name: &str, way_out: &'static str) -> Result<Option<T>, RunError> {
-        match read_sealed(&self.folder.join(name), way_out) {
-            Err(RunError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => read.map(Some),
-        }
+    /// Which part of a run it is, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// When that is not what was written.
+    pub fn part_of(&self) -> Result<Option<PartOf>, RunError> {
+        kept_in(&self.folder, PART_OF, AGAIN)
     }
 
     /// The text of every token.
@@ -495,6 +558,39 @@ impl Run {
         let read = fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
         read.map_err(|error| RunError::Read { path, error })
     }
+}
+
+/// What is kept beside the cells of a run, if it is.
+fn kept_in<T: DeserializeOwned>(
+    folder: &Path,
+    name: &str,
+    way_out: &'static str,
+) -> Result<Option<T>, RunError> {
+    match read_sealed(&folder.join(name), way_out) {
+        Err(RunError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// The folder whose traces are those of the run in a folder.
+fn store_of(folder: &Path) -> PathBuf {
+    if folder.join(PART_OF).exists() { folder.join("..") } else { folder.to_owned() }
+}
+
+/// The folders of the parts of the run in a folder, in the order of their numbers.
+pub fn parts(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_part = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PART)) && path.is_dir()
+    };
+    let number = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let first = name[PART.len()..].split('-').next().and_then(|number| number.parse::<usize>().ok());
+        (first, name)
+    };
+    let mut parts: Vec<_> = entries.filter(is_part).collect();
+    parts.sort_by_cached_key(number);
+    parts
 }
 
 /// The folder for what servers say that a run has started: it is nobody's evidence.

@@ -85,7 +85,8 @@ fn columns(
 
 /// Writes a trace; nothing of it is in the store before it is whole.
 pub struct Writer {
-    store: PathBuf,
+    /// Where it is written.
+    own: PathBuf,
     folder: TempDir,
     samples: BufWriter<File>,
     sight: Sight,
@@ -119,24 +120,22 @@ struct Entry {
 }
 
 impl Writer {
-    /// A trace to be, in a store, of an engine that shows so much.
+    /// A trace to be, of an engine that shows so much, written in a folder that nobody else writes to.
     ///
     /// # Errors
     ///
-    /// When the store cannot be written.
-    pub fn new(store: &Path, sight: Sight) -> Result<Writer, StoreError> {
-        let traces = store.join(TRACES);
+    /// When the folder cannot be written.
+    pub fn new(own: &Path, sight: Sight) -> Result<Writer, StoreError> {
         let open = || {
-            fs::create_dir_all(&traces)?;
-            let folder = folder_for_others().prefix(UNFINISHED).tempdir_in(&traces)?;
+            let folder = folder_for_others().prefix(UNFINISHED).tempdir_in(own)?;
             let create = |name: &str| File::create(folder.path().join(name)).map(BufWriter::new);
             let columns = columns(sight, 0).map(|(name, ..)| create(name)).collect::<io::Result<_>>()?;
             Ok((create(LINES)?, columns, folder))
         };
         let (samples, columns, folder) =
-            open().map_err(|error| StoreError::Write { path: traces.clone(), error })?;
+            open().map_err(|error| StoreError::Write { path: own.to_owned(), error })?;
         Ok(Writer {
-            store: store.to_owned(),
+            own: own.to_owned(),
             folder,
             samples,
             sight,
@@ -209,18 +208,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts the trace into the store, and says what it is known by.
+    /// Puts the trace into a store on the same file system, and says what it is known by.
     ///
     /// # Errors
     ///
     /// When the store cannot be written.
-    pub fn finish(mut self) -> Result<Written, StoreError> {
-        self.join().map_err(|error| self.failed(error))
+    pub fn finish(mut self, store: &Path) -> Result<Written, StoreError> {
+        let written = self.join().map_err(|error| self.failed(error))?;
+        place(self.folder.path(), &self.own, store, written.digest)?;
+        Ok(written)
     }
 
     /// The folder that is written to goes with the writer: it is named by the one that it lies in.
     fn failed(&self, error: io::Error) -> StoreError {
-        StoreError::Write { path: self.store.join(TRACES), error }
+        StoreError::Write { path: self.own.clone(), error }
     }
 
     fn join(&mut self) -> io::Result<Written> {
@@ -246,18 +247,41 @@ impl Writer {
         tree.nodes().try_for_each(|node| file.write_all(&node.0))?;
         whole(file)?;
 
-        let written = Written { digest: digest(folder)?, root: tree.root() };
-        let place = self.store.join(TRACES).join(written.digest.to_string());
-        if place.exists() {
-            // An equal trace, from another cell or an earlier try, unless something has befallen it since.
-            if digest(&place).is_ok_and(|found| found == written.digest) {
-                return Ok(written);
-            }
-            fs::remove_dir_all(&place)?;
-        }
-        fs::rename(folder, &place)?;
-        Ok(written)
+        Ok(Written { digest: digest(folder)?, root: tree.root() })
     }
+}
+
+/// Moves a whole trace to its place in a store, which others may write to at the same time, unless it is there. What is damaged
+/// there goes by way of a folder that nobody else writes to.
+fn place(whole: &Path, own: &Path, store: &Path, trace: Digest) -> Result<(), StoreError> {
+    /// So often somebody else may be faster.
+    const TRIES: usize = 8;
+    let (traces, place) = (store.join(TRACES), folder(store, trace));
+    let moved = || {
+        fs::create_dir_all(&traces)?;
+        let mut tries = 1;
+        loop {
+            // An equal trace, of another cell, another part or an earlier try, unless something has befallen it since.
+            if verify(store, trace).is_ok() {
+                return Ok(());
+            }
+            if place.exists() {
+                // In one step: a sound trace that somebody else puts there meanwhile must not go with it.
+                let aside = folder_for_others().prefix(UNFINISHED).tempdir_in(own)?;
+                match fs::rename(&place, aside.path().join(TRACES)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            match fs::rename(whole, &place) {
+                Ok(()) => return Ok(()),
+                // Somebody else was faster, or a server has lost the answer and not the trace: what is there decides.
+                Err(error) if tries == TRIES => return Err(error),
+                Err(_) => tries += 1,
+            }
+        }
+    };
+    moved().map_err(|error| StoreError::Write { path: traces.clone(), error })
 }
 
 /// A folder that others may read as far as the user's mask lets them.
@@ -307,30 +331,29 @@ pub(super) fn tokens_file(store: &Path, trace: Digest) -> PathBuf {
     folder(store, trace).join(TOKENS)
 }
 
-/// Copies a trace into another store, unless it is there.
+/// Copies a trace into another store by way of a folder that nobody else writes to, unless it is there.
 ///
 /// # Errors
 ///
 /// When it is not what was written, or cannot be copied.
-pub fn copy(from: &Path, to: &Path, trace: Digest) -> Result<(), CopyError> {
-    verify(from, trace)?;
+pub fn copy(from: &Path, own: &Path, to: &Path, trace: Digest) -> Result<(), CopyError> {
     if verify(to, trace).is_ok() {
         return Ok(());
     }
-    let (source, traces) = (folder(from, trace), to.join(TRACES));
+    let source = folder(from, trace);
     let copy = || {
-        fs::create_dir_all(&traces)?;
-        let copied = folder_for_others().prefix(UNFINISHED).tempdir_in(&traces)?;
+        let copied = folder_for_others().prefix(UNFINISHED).tempdir_in(own)?;
         for name in FILES {
             fs::copy(source.join(name), copied.path().join(name))?;
         }
-        let place = folder(to, trace);
-        if place.exists() {
-            fs::remove_dir_all(&place)?;
-        }
-        fs::rename(copied.path(), place)
+        Ok((digest(copied.path())?, copied))
     };
-    copy().map_err(|error| CopyError::Write(StoreError::Write { path: traces.clone(), error }))
+    let copied = copy().map_err(|error| StoreError::Write { path: own.to_owned(), error });
+    let (found, copied) = copied.map_err(CopyError::Write)?;
+    if found != trace {
+        return Err(TraceError::Changed { path: source, found }.into());
+    }
+    place(copied.path(), own, to, trace).map_err(CopyError::Write)
 }
 
 /// Why a trace cannot be copied.
@@ -342,6 +365,12 @@ pub enum CopyError {
     /// The other store cannot be written.
     #[error(transparent)]
     Write(StoreError),
+}
+
+impl crate::source::Blame for CopyError {
+    fn is_environment(&self) -> bool {
+        matches!(self, CopyError::Write(_))
+    }
 }
 
 fn folder(store: &Path, trace: Digest) -> PathBuf {

@@ -16,7 +16,7 @@ use super::{
     schedules::Schedules,
 };
 use crate::numerics::{
-    Numerics, Reduction,
+    Numerics, Reduction, Site,
     activation::Activation,
     attention::{Attention, base},
     format::Format,
@@ -590,6 +590,12 @@ fn join_halves(parts: &mut [Vec<f32>], add: &impl Fn(&mut [f32], &[f32])) {
         join_halves(second, add);
         add(&mut first[0], &second[0]);
     }
+}
+
+/// What a term of a product with weights costs under these numerics, in fused multiply-adds: as measured, roughly.
+pub fn cost_of_term(numerics: Numerics) -> usize {
+    let at = At::alone(Site::Linear);
+    cost_of_step(&numerics.recipe(at), numerics.order_of(Reduction::Product(at)))
 }
 
 /// What a term costs, in fused multiply-adds: as measured, roughly.

@@ -37,7 +37,7 @@ use super::{Numerics, at::Site, order::Launch};
 
 pub use super::at::{At, Step};
 pub use definition::Definition;
-pub use fast::Fast;
+pub use fast::{Fast, cost_of_term};
 pub use faulty::{Faulty, KernelFault};
 pub use isa::Isa;
 pub use op::{Attended, End, Job, Op};

@@ -1,0 +1,193 @@
+//! A run divided into parts that take about as long as each other: cells by what they are reckoned to take, and a cell by its
+//! groups where it is too long for a part.
+//!
+//! Every part divides the whole by itself, and nobody tells the others: nothing here depends on the machine.
+
+use std::{collections::HashMap, ops::Range, path::Path};
+
+use super::{RunFailure, groups::Layout, questions};
+use crate::{
+    cell::{Cell, Compute},
+    model::Subject,
+    numerics::kernel::cost_of_term,
+    plan::Plan,
+    record::Record,
+    store::run::Run,
+};
+
+/// Consecutive groups of a cell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// The cell.
+    pub cell: Cell,
+    /// Which of its groups; all of them where it is whole.
+    pub groups: Option<Range<usize>>,
+}
+
+impl Stretch {
+    /// A whole cell.
+    pub(super) fn whole(cell: Cell) -> Stretch {
+        Stretch { cell, groups: None }
+    }
+
+    /// Is it the whole cell?
+    pub fn is_whole(&self) -> bool {
+        self.groups.is_none()
+    }
+
+    /// Those of a cell's groups that are its own.
+    pub(super) fn of(&self, groups: impl Iterator<Item = Vec<u64>>) -> impl Iterator<Item = Vec<u64>> {
+        let Range { start, end } = self.groups.clone().unwrap_or(0..usize::MAX);
+        groups.skip(start).take(end - start)
+    }
+
+    /// How many items it has.
+    pub(super) fn items(&self, layout: &Layout) -> u64 {
+        let serving = self.cell.serving;
+        self.of(layout.groups(serving.grouping, serving.together())).map(|group| group.len() as u64).sum()
+    }
+}
+
+/// What cells are reckoned to take, each beside the others.
+pub struct Weights {
+    /// Of a token.
+    of_token: HashMap<Cell, u64>,
+    /// Of all of a cell, as measured, in units of which [`Weights::scale`] says how many a token's have.
+    measured: HashMap<Cell, u64>,
+    /// What was measured of cells, and what a token of each of them is reckoned to take.
+    scale: (u64, u64),
+}
+
+impl Weights {
+    /// By what a token takes of a model, or by what the cells of an earlier run took.
+    ///
+    /// # Errors
+    ///
+    /// When the model or the run cannot be read.
+    pub fn new(subject: &Subject<'_>, cells: &[Cell], like: Option<&Path>) -> Result<Weights, RunFailure> {
+        let of_token = cells.iter().map(|&cell| Ok((cell, of_token(subject, cell)?)));
+        let of_token: HashMap<Cell, u64> = of_token.collect::<Result<_, RunFailure>>()?;
+        let mut measured = HashMap::new();
+        if let Some(folder) = like {
+            let run = Run::open(folder)?;
+            for (cell, record) in run.records(cells) {
+                if let Some(Record::Done(done)) = record? {
+                    measured.insert(cell, done.elapsed.milliseconds.max(1));
+                }
+            }
+        }
+        let scale = (measured.values().sum(), measured.keys().map(|cell| of_token[cell]).sum());
+        Ok(Weights { of_token, measured, scale })
+    }
+
+    /// Of a cell, in a unit that all share.
+    fn of(&self, cell: Cell) -> u64 {
+        let reckoned = self.of_token[&cell];
+        match (self.measured.get(&cell), self.scale) {
+            (_, (0, _)) => reckoned,
+            // A thousandth, so that whole numbers do.
+            (Some(&milliseconds), _) => milliseconds * 1000,
+            (None, (milliseconds, of_token)) => {
+                (u128::from(reckoned) * u128::from(milliseconds) * 1000 / u128::from(of_token.max(1))) as u64
+            }
+        }
+    }
+}
+
+/// The parts of a plan, each with its stretches and how many items each of these has.
+///
+/// # Errors
+///
+/// When the model cannot be asked, or the earlier run not be read.
+pub fn parts(
+    plan: &Plan,
+    subject: &Subject<'_>,
+    like: Option<&Path>,
+    parts: usize,
+) -> Result<Vec<Vec<(Stretch, u64)>>, RunFailure> {
+    let asked = questions::asked(plan, subject)?;
+    let mut layout = Layout::default();
+    for question in questions::questions(plan.made_of(), &asked, &plan.generation, subject) {
+        layout.add(&question?);
+    }
+    let weights = Weights::new(subject, &plan.cells, like)?;
+    let with_items = |stretch: Stretch| {
+        let items = stretch.items(&layout);
+        (stretch, items)
+    };
+    let divided = divide(plan, &layout, &weights, parts).into_iter();
+    Ok(divided.map(|part| part.into_iter().map(with_items).collect()).collect())
+}
+
+/// What one token takes under a cell: multiply-adds, each as often as an order takes longer than a running sum, shared by the
+/// threads, and the bytes that are read for it, each as long as a few of them.
+fn of_token(subject: &Subject<'_>, cell: Cell) -> Result<u64, RunFailure> {
+    /// As long as one byte from memory a core multiplies and adds so many numbers, on a machine of today.
+    const MACS_OF_BYTE: u64 = 2;
+    let failed = |error| RunFailure::Engine { cell: Box::new(cell), error };
+    let Some(cost) = super::cost(subject, cell).map_err(failed)? else {
+        // Nothing is known of it, so all such cells are alike.
+        return Ok(subject.parameters.max(1));
+    };
+    let (steps, threads) = match cell.compute {
+        Compute::Lab(numerics) => (cost_of_term(numerics) as u64, numerics.threads().get() as u64),
+        Compute::Candle(stock) => (1, stock.threads.get() as u64),
+        Compute::Script(_) | Compute::Server(_) => (1, 1),
+    };
+    let macs = (cost.linear_macs + cost.attention_macs) * steps / threads;
+    Ok((macs + MACS_OF_BYTE * cost.moved_bytes) * cell.serving.answers() as u64)
+}
+
+/// Divides the cells of a plan into so many parts. A reference that all of them read is in none.
+pub(super) fn divide(plan: &Plan, layout: &Layout, weights: &Weights, parts: usize) -> Vec<Vec<Stretch>> {
+    let is_shared = |cell: &&Cell| !(plan.generation.replay && Some(**cell) == plan.reference);
+    let mut groups_of = HashMap::new();
+    let mut cells = Vec::new();
+    for &cell in plan.cells.iter().filter(is_shared) {
+        let key = (cell.serving.grouping, cell.serving.together());
+        let groups: &Vec<u64> = groups_of
+            .entry(key)
+            .or_insert_with(|| layout.groups(key.0, key.1).map(|group| layout.tokens(&group)).collect());
+        let (tokens, weight): (u64, _) = (groups.iter().sum(), weights.of(cell));
+        let of_group = |tokens: &u64| u128::from(*tokens) * u128::from(weight);
+        cells.push((cell, of_group(&tokens), groups.iter().map(of_group).collect::<Vec<_>>()));
+    }
+    // The longest first; those that take the same go round, so that what is wrong with one estimate is wrong in all parts.
+    cells.sort_by_key(|(_, weight, _)| std::cmp::Reverse(*weight));
+    let all: u128 = cells.iter().map(|(_, weight, _)| weight).sum();
+    let most = all.div_ceil(parts as u128);
+    // A part may be as much too long, before a cell is cut.
+    let slack = most / 32;
+    let mut divided = vec![Vec::new(); parts];
+    let mut room = vec![most as i128; parts];
+    for (cell, mut rest, groups) in cells {
+        let can_be_cut = matches!(cell.compute, Compute::Lab(_));
+        let mut start = 0;
+        while start < groups.len() {
+            let part = (0..parts).max_by_key(|&part| (room[part], std::cmp::Reverse(part))).unwrap_or(0);
+            let fits = room[part].max(0) as u128;
+            let mut end = groups.len();
+            let mut taken = rest;
+            if can_be_cut && rest > fits + slack {
+                (end, taken) = (start, 0);
+                while end == start || taken + groups[end] <= fits {
+                    taken += groups[end];
+                    end += 1;
+                }
+            }
+            let is_whole = start == 0 && end == groups.len();
+            divided[part].push(Stretch { cell, groups: (!is_whole).then_some(start..end) });
+            room[part] -= taken as i128;
+            rest -= taken;
+            start = end;
+        }
+    }
+    // As the plan has them: neighbors share an engine.
+    let place: HashMap<Cell, usize> = plan.cells.iter().copied().zip(0..).collect();
+    for part in &mut divided {
+        part.sort_by_key(|stretch| {
+            (place[&stretch.cell], stretch.groups.as_ref().map(|groups| groups.start))
+        });
+    }
+    divided
+}

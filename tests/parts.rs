@@ -1,0 +1,331 @@
+//! A run in parts: how it is divided, what the parts add up to, and what becomes of one that is lost, damaged or of another mind.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_reprocheck");
+
+/// Seven cells, one of which takes as long as all others.
+const MATRIX: &str = r#"
+suites = ["carry_chain", "mul_ladder"]
+items  = 9
+
+[reference]
+precision = "fp32"
+order     = "exact"
+
+[matrix]
+precision = "bf16"
+order     = ["sequential", "split-k:rows", "neumaier"]
+batch     = [1, 4]
+
+[[gate]]
+name    = "batch"
+where   = { order = ["sequential", "neumaier"] }
+vary    = "batch"
+require = "bits"
+
+[[gate]]
+name   = "rows"
+where  = { order = "split-k:rows" }
+vary   = "batch"
+expect = "diverges"
+"#;
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// A folder with a matrix file, in which the program runs.
+struct Place(TempDir);
+
+impl Place {
+    fn new(matrix: &str) -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        fs::write(place.path("m.toml"), matrix).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn call(&self, arguments: &[&str]) -> Ran {
+        let output = Command::new(BINARY).args(arguments).current_dir(self.0.path()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn run(&self, out: &str, more: &[&str]) -> Ran {
+        self.call(&[&["run", "--model", "qwen", "--matrix", "m.toml", "--out", out], more].concat())
+    }
+
+    /// Runs so many parts.
+    fn parts(&self, out: &str, of: usize, more: &[&str]) {
+        for part in 1..=of {
+            let ran = self.run(out, &[&["--part", &format!("{part}/{of}")], more].concat());
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            assert!(ran.out.contains(&format!("part {part}/{of} has run: `reprocheck merge {out}` joins")));
+        }
+    }
+
+    fn report(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name).join("report.json")).unwrap()
+    }
+
+    /// What of which cells `plan` gives to each of so many parts: how many items of each.
+    fn divided(&self, of: usize, more: &[&str]) -> Vec<Vec<(String, u64)>> {
+        let of = of.to_string();
+        let plan = ["plan", "--matrix", "m.toml", "--model", "qwen", "--format", "json", "--parts", &of];
+        let ran = self.call(&[&plan[..], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let plan: Value = serde_json::from_str(&ran.out).unwrap();
+        let stretch = |stretch: &Value| {
+            (stretch["cell"].as_str().unwrap().to_owned(), stretch["items"].as_u64().unwrap())
+        };
+        let part = |part: &Value| part["cells"].as_array().unwrap().iter().map(stretch).collect();
+        plan["parts"].as_array().unwrap().iter().map(part).collect()
+    }
+}
+
+/// Folders below one, without those whose names begin with a dot.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    names
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn parts_in_one_folder_give_the_report_of_one_run_and_keep_each_trace_once() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run("one", &[]).code, 0);
+    for of in [1, 2, 5, 40] {
+        let (out, divided) = (format!("shared-{of}"), place.divided(of, &[]));
+        // Every item of every cell is in one part.
+        let items: u64 = divided.iter().flatten().map(|(_, items)| items).sum();
+        assert_eq!(items, 7 * 18);
+        let is_cut = divided.iter().flatten().any(|(_, items)| *items < 18);
+        assert_eq!(is_cut, of > 1, "{divided:?}");
+        place.parts(&out, of, &[]);
+        let ran = place.call(&["merge", &out]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(ran.err.contains("peak memory"), "{}", ran.err);
+        assert!(place.report(&out) == place.report("one"), "{of}");
+        assert_eq!(names(&place.path(&out).join("traces")), names(&place.path("one/traces")));
+        assert!(!place.path(&out).join("part-1-of-40/traces").exists());
+        // And again, and elsewhere.
+        assert_eq!(place.call(&["merge", &out]).code, 0);
+        let apart = format!("apart-{of}");
+        let ran = place.call(&["merge", &out, "--out", &apart]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        for report in [place.report(&out), place.report(&apart)] {
+            assert!(report == place.report("one"), "{of}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_part_is_missing_evidence_and_its_return_gives_the_report_of_one_run() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run("one", &[]).code, 0);
+    place.parts("out", 3, &[]);
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+    fs::rename(place.path("out/part-2-of-3"), place.path("lost")).unwrap();
+    let ran = place.call(&["merge", "out"]);
+    assert_eq!(ran.code, 3, "{}", ran.out);
+    for (cell, _) in &place.divided(3, &[])[1] {
+        assert!(ran.out.contains(cell.as_str()), "{cell}: {}", ran.out);
+    }
+    assert_ne!(place.report("out"), place.report("one"));
+    assert_eq!(place.run("out", &["--part", "2/3", "--resume"]).code, 0);
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+    assert!(place.report("out") == place.report("one"));
+    // Whoever goes on with a part that is done answers nothing again.
+    let ran = place.run("out", &["--part", "2/3", "--resume"]);
+    assert!(!ran.err.contains(" s, ") || ran.err.contains(" 0 tokens"), "{}", ran.err);
+}
+
+#[test]
+fn what_is_not_what_was_written_counts_as_not_done() {
+    let place = Place::new(MATRIX);
+    place.parts("out", 2, &[]);
+    let cut = |name: &String| name.ends_with(".partial");
+    let cells = place.path("out/part-1-of-2/cells");
+    let partial = names(&cells).into_iter().find(cut).expect("a cell is cut");
+    flip(&cells.join(&partial));
+    let ran = place.call(&["merge", "out"]);
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert!(
+        ran.err.contains("not believed, so it counts as not done") && ran.err.contains(&partial),
+        "{}",
+        ran.err
+    );
+    // The part mends it.
+    assert_eq!(place.run("out", &["--part", "1/2", "--resume"]).code, 0);
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+    let trace = place.path("out/traces").join(&names(&place.path("out/traces"))[0]);
+    flip(&trace.join("samples.jsonl"));
+    let ran = place.call(&["merge", "out"]);
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert!(ran.err.contains("is not what was written there: its files have the digest"), "{}", ran.err);
+    place.parts("out", 2, &["--resume"]);
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+}
+
+#[test]
+fn two_machines_that_disagree_about_a_cell_are_named_with_what_each_has() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run("one", &[]).code, 0);
+    // A machine that is wrong: it has the trace of another cell, and seals it.
+    assert_eq!(place.run("other", &[]).code, 0);
+    let cells = |run: &str, cell: &str| place.path(run).join(format!("cells/lab_bf16_{cell}.json"));
+    let wrong = fs::read_to_string(cells("other", "split-k~rows_t1_b4")).unwrap();
+    let sound: Value =
+        serde_json::from_str(&fs::read_to_string(cells("other", "sequential_t1_b4")).unwrap()).unwrap();
+    let spoiled: Value = serde_json::from_str(&wrong).unwrap();
+    let content = sound["content"].to_string();
+    let [mut made, theirs] = [sound["content"]["done"].clone(), spoiled["content"]["done"].clone()];
+    for field in ["trace", "root"] {
+        made[field] = theirs[field].clone();
+    }
+    assert_ne!(serde_json::json!({ "done": made }).to_string(), content);
+    // Sealed as the program seals it.
+    let content = serde_json::json!({ "done": made }).to_string();
+    let sealed = serde_json::json!({
+        "form": sound["form"],
+        "program": sound["program"],
+        "sha256": reprocheck::digest::Digest::of(content.as_bytes()).to_string(),
+        "content": made,
+    });
+    let text = sealed.to_string().replace(&format!("\"content\":{made}"), &format!("\"content\":{content}"));
+    fs::write(cells("other", "sequential_t1_b4"), text).unwrap();
+    assert_eq!(place.call(&["merge", "one", "other", "--out", "both"]).code, 1);
+    let ran = place.call(&["merge", "one", "other", "--out", "both"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let root = |value: &Value| value["content"]["done"]["root"].as_str().unwrap()[..12].to_owned();
+    for word in [
+        "lab/bf16/sequential/t1/b4 ran in one (",
+        &root(&sound),
+        &root(&spoiled),
+        "has other tokens or logits there",
+    ] {
+        assert!(ran.err.contains(word), "{word}: {}", ran.err);
+    }
+    assert!(!place.path("both/report.json").exists());
+}
+
+#[test]
+fn the_reference_runs_once_and_others_take_it() {
+    let replay = MATRIX.to_owned() + "[generate]\nreplay = true\n";
+    let place = Place::new(&replay);
+    assert_eq!(place.run("one", &[]).code, 0);
+    assert_eq!(place.run("out", &["--part", "reference"]).code, 0);
+    assert_eq!(names(&place.path("out/part-reference/cells")), ["lab_fp32_exact_t1_b1.json"]);
+    for part in ["1/2", "2/2"] {
+        let ran = place.run("out", &["--part", part, "--reference", "out/part-reference"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(!ran.err.contains("lab/fp32/exact"), "{}", ran.err);
+    }
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+    assert!(place.report("out") == place.report("one"));
+    // Of another run, of one that asks something else, and where there is none.
+    let ran = place.run("third", &["--part", "1/2", "--reference", "one"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(!ran.err.contains("lab/fp32/exact"), "{}", ran.err);
+    fs::write(place.path("m.toml"), replay.replace("items  = 9", "items  = 8")).unwrap();
+    let ran = place.run("fourth", &["--part", "1/2", "--reference", "one"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("the reference is not taken from one: it asks 9 of carry_chain"), "{}", ran.err);
+    fs::write(place.path("m.toml"), "suites = [\"carry_chain\"]\nitems = 2\n[matrix]\n").unwrap();
+    let ran = place.run("fifth", &["--part", "reference"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("m.toml names no reference"), "{}", ran.err);
+}
+
+#[test]
+fn what_an_earlier_run_took_divides_the_next() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run("one", &[]).code, 0);
+    // As if one cell had taken a minute, and all others next to nothing: it is cut in two.
+    let slow = "lab/bf16/sequential/t1/b1";
+    for name in names(&place.path("one/cells")) {
+        let path = place.path("one/cells").join(&name);
+        let text = fs::read_to_string(&path).unwrap();
+        let start = text.find("\"content\":").unwrap() + "\"content\":".len();
+        let content = &text[start..text.trim_end().len() - 1];
+        let took = if name.contains("_sequential_t1_b1") { 60_000 } else { 1 };
+        let at = content.find("\"milliseconds\":").unwrap() + "\"milliseconds\":".len();
+        let end = at + content[at..].find(',').unwrap();
+        let changed = format!("{}{took}{}", &content[..at], &content[end..]);
+        let digest = |content: &str| reprocheck::digest::Digest::of(content.as_bytes()).to_string();
+        let text = text.replace(content, &changed).replace(&digest(content), &digest(&changed));
+        fs::write(&path, text).unwrap();
+    }
+    let of_slow = |divided: &[Vec<(String, u64)>]| -> Vec<u64> {
+        let of = |part: &Vec<(String, u64)>| {
+            part.iter().filter(|(cell, _)| cell == slow).map(|(_, items)| *items).sum()
+        };
+        divided.iter().map(of).collect()
+    };
+    assert!(of_slow(&place.divided(2, &[])).contains(&0));
+    assert_eq!(of_slow(&place.divided(2, &["--like", "one"])).iter().min(), Some(&9));
+    // Parts that are told so run so.
+    place.parts("out", 2, &["--like", "one"]);
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+}
+
+#[test]
+fn what_cannot_be_joined_is_told() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run("one", &[]).code, 0);
+    let ran = place.call(&["merge", "one"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.contains("one holds no parts, and no folder is named for the whole: add --out DIR"),
+        "{}",
+        ran.err
+    );
+    let ran = place.call(&["merge", "one", "--out", "./one/../one", "--fresh"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.contains("one is one of the parts") && place.path("one/run.json").exists(),
+        "{}",
+        ran.err
+    );
+    place.parts("out", 2, &[]);
+    let ran = place.call(&["merge", "out", "--out", "one"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("one holds a run already"), "{}", ran.err);
+    fs::write(place.path("m.toml"), MATRIX.replace("items  = 9", "items  = 7")).unwrap();
+    assert_eq!(place.run("other", &[]).code, 0);
+    let ran = place.call(&["merge", "one", "other", "--out", "both"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.contains("one and other are parts of different runs: it asks 9 of carry_chain"),
+        "{}",
+        ran.err
+    );
+    // A run begins anew without what other parts need.
+    let before = names(&place.path("out/traces"));
+    fs::write(place.path("m.toml"), MATRIX).unwrap();
+    assert_eq!(place.run("out", &["--part", "1/2", "--fresh"]).code, 0);
+    assert_eq!(names(&place.path("out/traces")), before);
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+}
