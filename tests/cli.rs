@@ -343,6 +343,13 @@ fn a_beginner_gets_a_matrix_file_that_plans_and_a_workflow_and_loses_nothing() {
         job.contains(concat!("--tag v", env!("CARGO_PKG_VERSION"), "\n")) && !job.contains("VERSION"),
         "{job}"
     );
+    let cluster = tempfile::tempdir().unwrap();
+    let said = held(&["init", cluster.path().to_str().unwrap(), "--ci", "slurm"]);
+    let matrix = cluster.path().join("ci.toml");
+    let matrix = matrix.to_str().unwrap();
+    assert!(said.ends_with(&format!("next: reprocheck submit slurm --matrix {matrix}\n")), "{said}");
+    let jobs = held(&["submit", "slurm", "--matrix", matrix, "--out", "r", "--print"]);
+    assert!(jobs.contains("#SBATCH --array=1-4\n") && jobs.contains("#SBATCH --time=120\n"), "{jobs}");
 }
 
 #[test]

@@ -772,6 +772,8 @@ fn in_words(form: Form, key: &str, under: &str, described: &Described) -> String
         Form::Flag => "`true` or `false`".to_owned(),
         Form::Number => "a number from 0 up".to_owned(),
         Form::Share => "a share: `0.01`, `\"1%\"` or `\"1pp\"`".to_owned(),
+        Form::Memory => "`\"64G\"`".to_owned(),
+        Form::Limit => "`\"12h\"`".to_owned(),
         Form::Choice => "`\"greedy\"` or `\"sampled:…\"`".to_owned(),
         Form::Axes => "an axis, or a list of them".to_owned(),
         Form::Suites(section) => {

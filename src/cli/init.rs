@@ -11,6 +11,7 @@ use crate::{plan::keys, store};
 const MATRIX: &str = include_str!("init/ci.toml");
 const GITHUB: &str = include_str!("init/github.yml");
 const GITLAB: &str = include_str!("init/gitlab.yml");
+const CLUSTER: &str = include_str!("init/cluster.toml");
 
 /// Write a commented matrix file to begin with, its schema, and a workflow that gates by it
 #[derive(Args, Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Init {
 enum Ci {
     Github,
     Gitlab,
+    /// A cluster: what a part of a run asks it for
+    Slurm,
     None,
 }
 
@@ -44,6 +47,7 @@ impl Init {
         match self.ci {
             Ci::Github => files.push((".github/workflows/reprocheck.yml", of_this_version(GITHUB))),
             Ci::Gitlab => files.push(("reprocheck.gitlab-ci.yml", of_this_version(GITLAB))),
+            Ci::Slurm => files[0].1.push_str(CLUSTER),
             Ci::None => {}
         }
         let paths = files.iter().map(|(name, _)| self.folder.join(name));
@@ -58,7 +62,8 @@ impl Init {
             store::write(&path, text.as_bytes()).map_err(Ended::environment)?;
             writeln!(out, "wrote {}", path.display())?;
         }
-        writeln!(out, "next: reprocheck run --matrix {}", self.folder.join("ci.toml").display())?;
+        let next = if self.ci == Ci::Slurm { "submit slurm" } else { "run" };
+        writeln!(out, "next: reprocheck {next} --matrix {}", self.folder.join("ci.toml").display())?;
         Ok(Exit::Held)
     }
 }

@@ -23,6 +23,7 @@ mod report;
 mod run;
 mod selftest;
 mod sensitivity;
+mod submit;
 mod suite;
 mod sweep;
 mod tolerance;
@@ -107,6 +108,8 @@ enum Verb {
     /// Which answers of a cell can no other order of addition change? Measured on samples, held against every margin, and scored by
     /// the cells that ran
     Certify(certify::Certify),
+    /// Write the jobs of a run in parts for Slurm, Kubernetes or Snakemake, or submit them
+    Submit(Box<submit::Submit>),
     /// Join the parts of a run that several machines shared, and judge the whole
     Merge(merge::Merge),
     /// Approve the digests of a run: what a gate against the baseline is held to
@@ -268,6 +271,7 @@ pub fn main() -> ExitCode {
         Verb::Plan(plan) => plan.run(&mut out),
         Verb::Run(run) => run.run(&mut out),
         Verb::Report(report) => report.run(&mut out),
+        Verb::Submit(submit) => submit.run(&mut out),
         Verb::Merge(merge) => merge.run(&mut out),
         Verb::Approve(approve) => approve.run(&mut out),
         Verb::Attest(attest) => attest.run(&mut out),

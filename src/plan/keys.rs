@@ -39,6 +39,12 @@ const SELFTEST: Key = key(
 );
 const ENGINE: Key = key("engine", Form::Named(&SERVER), "servers, which the matrix names as `server:NAME`");
 
+const CLUSTER: Key = key(
+    "cluster",
+    Form::Table(&RESOURCES),
+    "what `submit` asks a scheduler for; an option of the command line wins, and no bit moves",
+);
+
 /// The file as a whole.
 pub static FILE: Section = Section {
     name: WHOLE,
@@ -58,6 +64,7 @@ pub static FILE: Section = Section {
         GATE,
         BISECT,
         SELFTEST,
+        CLUSTER,
         key("profile", Form::Named(&PROFILE), "other values for `--profile NAME`"),
     ],
     axes: None,
@@ -84,6 +91,24 @@ static PROFILE: Section = Section {
         GATE,
         BISECT,
         SELFTEST,
+        CLUSTER,
+    ],
+    axes: None,
+};
+
+static RESOURCES: Section = Section {
+    name: "cluster",
+    sentence: "what a part of a run asks a scheduler for",
+    keys: &[
+        key("queue", Form::Text, "the queue, which Slurm calls a partition"),
+        key("memory", Form::Memory, "how much memory a part may take, such as 64G"),
+        key("time", Form::Limit, "how long a part may take, such as 12h"),
+        key(
+            "cpus",
+            Form::Count(1),
+            "how many processors a part computes on; the most threads of a cell where it is left out",
+        ),
+        key("parts", Form::Count(1), "into how many parts the run is divided"),
     ],
     axes: None,
 };

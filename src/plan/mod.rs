@@ -1,5 +1,6 @@
 //! What a matrix file means: suites, cells and gates, or everything that is wrong with it.
 
+pub mod cluster;
 pub mod gate;
 pub mod keys;
 mod read;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::{
+    cluster::Cluster,
     gate::{Comparison, Gate},
     references::References,
 };
@@ -43,6 +45,8 @@ pub struct Plan {
     pub bisect: bool,
     /// Are faults seeded after it, and the gates asked of each? No part of what a run is known by.
     pub selftest: bool,
+    /// What a part of it asks a scheduler for. No part of what a run is known by.
+    pub cluster: Cluster,
     /// What scripted engines answer, by the names of their files, which lie beside the matrix file.
     pub scripts: BTreeMap<Name, Script>,
     /// What the file says of servers, by their names.

@@ -1,6 +1,6 @@
 //! The forms of what stands in a matrix file: how each is checked, and what the JSON Schema says of it.
 
-use std::ops::Range;
+use std::{ops::Range, str::FromStr};
 
 use serde_json::{Map, Value, json};
 use toml::{
@@ -8,6 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::cluster::{Limit, Memory};
 use crate::{
     cell::{AXES, Axis, Cache, ENGINES, Name, Rebuild, server},
     name::{did_you_mean, nearest},
@@ -73,6 +74,10 @@ pub enum Form {
     Share,
     /// A number from 0 up.
     Number,
+    /// How much memory, such as "64G".
+    Memory,
+    /// How long, such as "12h".
+    Limit,
     /// How a token is chosen.
     Choice,
     /// Names of axes.
@@ -398,6 +403,14 @@ impl Form {
                 Some(_) => None,
                 None => Some(format!("`{name}` is a number from 0 up: write it as 2 or 0.25")),
             },
+            (Form::Memory, _) => match text.map(Memory::from_str) {
+                Some(Ok(_)) => None,
+                _ => Some(format!("`{name}` is a size of memory: write it as \"512M\", \"64G\" or \"2T\"")),
+            },
+            (Form::Limit, _) => match text.map(Limit::from_str) {
+                Some(Ok(_)) => None,
+                _ => Some(format!("`{name}` is a time: write it as \"90m\", \"12h\" or \"2d\"")),
+            },
             (Form::Choice, _) => match text.map(choice) {
                 Some(Ok(_)) => None,
                 Some(Err(sentence)) => Some(sentence),
@@ -513,6 +526,8 @@ impl Form {
         let axis = json!({ "anyOf": [{ "enum": axes }, { "type": "string", "pattern": format!("^{}$", server::AXIS) }] });
         match self {
             Form::Text => json!({ "type": "string", "minLength": 1 }),
+            Form::Memory => json!({ "type": "string", "pattern": "^[0-9]+[MGT]$" }),
+            Form::Limit => json!({ "type": "string", "pattern": "^[0-9]+[mhd]$" }),
             Form::Choice => json!({ "type": "string", "pattern": "^(greedy|sampled(:.+)?)$" }),
             Form::Word(words) => json!({ "enum": words }),
             Form::WordOrCount(words) => {

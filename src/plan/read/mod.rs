@@ -16,6 +16,7 @@ use toml::{
 
 use super::{
     Generation, Plan,
+    cluster::Cluster,
     keys::FILE,
     shape::{self, all_of},
 };
@@ -196,6 +197,7 @@ impl Reader<'_, '_> {
         let gates = self.gates(reference.is_some(), &cells, &generation);
         let model = self.table.get("model").and_then(text).map(str::to_owned);
         let scripts = self.scripts(&cells);
+        let cluster = self.cluster();
         let [bisect, selftest] = ["bisect", "selftest"].map(|flag| is_set(self.table, flag));
         Plan {
             model,
@@ -207,6 +209,7 @@ impl Reader<'_, '_> {
             gates,
             bisect,
             selftest,
+            cluster,
             scripts,
             servers: self.servers,
         }
@@ -253,6 +256,21 @@ impl Reader<'_, '_> {
             choice: choice.unwrap_or(Choice::Greedy),
             candidates: number("candidates").unwrap_or(CANDIDATES),
             replay: is_set(table, "replay"),
+        }
+    }
+
+    fn cluster(&self) -> Cluster {
+        let Some(table) = self.table.get("cluster").and_then(|value| value.get_ref().as_table()) else {
+            return Cluster::default();
+        };
+        let text = |name: &str| table.get(name).and_then(text);
+        let number = |name: &str| shape::count(table.get(name)?.get_ref());
+        Cluster {
+            queue: text("queue").map(str::to_owned),
+            memory: text("memory").and_then(|memory| memory.parse().ok()),
+            time: text("time").and_then(|time| time.parse().ok()),
+            cpus: number("cpus"),
+            parts: number("parts"),
         }
     }
 
