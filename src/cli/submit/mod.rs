@@ -13,7 +13,11 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
-use super::{Ended, Exit, plan::Matrix, run, up_to};
+use super::{
+    Ended, Exit,
+    plan::{MOST_PARTS, Matrix},
+    run, up_to,
+};
 use crate::{
     cell::{Cell, Compute},
     plan::{
@@ -67,9 +71,6 @@ pub(super) struct Submit {
     #[arg(long)]
     print: bool,
 }
-
-/// An array of Slurm has no more, and its own default is a thousandth of that.
-const MOST_PARTS: usize = 1_000_000;
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Scheduler {
