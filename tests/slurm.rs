@@ -186,7 +186,7 @@ fn a_node_that_is_lost_costs_time_and_no_bit_and_what_is_missing_is_not_a_pass()
 
     // So many items that a part takes some seconds, whatever the machine.
     let few = whole(&folder, 2, "few");
-    let items = (2.0 * 24.0 / few.as_secs_f64()).ceil().clamp(8.0, 2000.0) as u64;
+    let items = (2.0 * 16.0 / few.as_secs_f64()).ceil().clamp(8.0, 2000.0) as u64;
     whole(&folder, items, "whole");
 
     let cluster = Cluster::start(&slurm);

@@ -67,13 +67,6 @@ pub(super) struct Run {
     shown: Shown,
 }
 
-/// The folder that is named, or `results/qwen-ci` of the model and the matrix, as far as they make a name.
-pub(super) fn folder(named: Option<&Path>, model: &str, matrix: &str) -> PathBuf {
-    let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
-    let model: String = model.trim_matches(['.', '/']).chars().map(kept).collect();
-    named.map_or_else(|| Path::new("results").join(format!("{model}-{matrix}")), Path::to_owned)
-}
-
 /// Where a run goes, and what becomes of one that is there.
 #[derive(Args, Debug)]
 pub(super) struct Place {
@@ -91,7 +84,9 @@ pub(super) struct Place {
 impl Place {
     /// The folder; `results/qwen-ci` of the model and the matrix, as far as they make a name, unless one is named.
     pub(super) fn folder(&self, model: &str, matrix: &str) -> PathBuf {
-        folder(self.out.as_deref(), model, matrix)
+        let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
+        let model: String = model.trim_matches(['.', '/']).chars().map(kept).collect();
+        self.out.clone().unwrap_or_else(|| Path::new("results").join(format!("{model}-{matrix}")))
     }
 
     pub(super) fn present(&self) -> Present {

@@ -170,7 +170,7 @@ pub(super) fn divide(plan: &Plan, layout: &Layout, weights: &Weights, parts: usi
             let mut taken = rest;
             if can_be_cut && rest > fits + slack {
                 (end, taken) = (start, 0);
-                while end == start || end < groups.len() && taken + groups[end] <= fits {
+                while end == start || taken + groups[end] <= fits {
                     taken += groups[end];
                     end += 1;
                 }

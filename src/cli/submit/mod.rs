@@ -11,13 +11,9 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 
-use super::{
-    Ended, Exit,
-    plan::{MOST_PARTS, Matrix},
-    run, up_to,
-};
+use super::{Ended, Exit, plan::Matrix, run::Place, up_to};
 use crate::{
     cell::{Cell, Compute},
     plan::{
@@ -71,6 +67,9 @@ pub(super) struct Submit {
     #[arg(long)]
     print: bool,
 }
+
+/// No more than `reprocheck plan --parts` shows.
+const MOST_PARTS: usize = 10_000;
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Scheduler {
@@ -245,11 +244,19 @@ impl Submit {
         Ok(Exit::Held)
     }
 
+    /// Where `reprocheck run` puts the run that is told the same.
+    fn folder(&self, model: &str) -> Result<PathBuf, Ended> {
+        let out = self.out.iter().flat_map(|out| ["--out".into(), out.clone().into_os_string()]);
+        let told = Place::augment_args(Command::new("run").no_binary_name(true)).try_get_matches_from(out);
+        let place = told.and_then(|told| Place::from_arg_matches(&told)).map_err(Ended::usage)?;
+        Ok(place.folder(model, &self.matrix.name()))
+    }
+
     fn jobs(&self, plan: &Plan) -> Result<Jobs, Ended> {
         let cluster = &plan.cluster;
         let model = self.matrix.model(self.model.as_deref(), plan)?;
         let here = in_full(Path::new("."))?;
-        let folder = run::folder(self.out.as_deref(), model, &self.matrix.name());
+        let folder = self.folder(model)?;
         let out = written(&in_full(&folder)?)?;
         let parts = self.parts.or(cluster.parts.map(|parts| parts as usize)).ok_or_else(|| {
             Ended::usage(anyhow!(
