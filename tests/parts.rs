@@ -329,3 +329,19 @@ fn what_cannot_be_joined_is_told() {
     assert_eq!(names(&place.path("out/traces")), before);
     assert_eq!(place.call(&["merge", "out"]).code, 0);
 }
+
+#[test]
+fn a_doctor_says_whether_a_folder_can_be_shared() {
+    let place = Place::new(MATRIX);
+    let ran = place.call(&["doctor", "--offline", "--cluster", "."]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for word in
+        ["locks a file against a second process", "moves a folder in one step", "sbatch", "this program"]
+    {
+        assert!(ran.out.contains(word), "{word}: {}", ran.out);
+    }
+    assert_eq!(names(&place.path(".")), ["m.toml"]);
+    let ran = place.call(&["doctor", "--offline", "--cluster", "nowhere"]);
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains("nowhere cannot be shared (gives back what was written: "), "{}", ran.err);
+}

@@ -4,12 +4,12 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     num::NonZeroUsize,
-    path::Path,
+    path::{Path, PathBuf},
     process, thread,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use tabled::builder::Builder;
 
@@ -26,6 +26,7 @@ use crate::{
         random::Stream,
     },
     report::{text::aligned, words::wrapped},
+    store::shared::NEEDS,
 };
 
 #[derive(Args, Debug)]
@@ -33,6 +34,10 @@ pub(super) struct Doctor {
     /// Do not ask the Hub whether it is there
     #[arg(long)]
     offline: bool,
+    /// See whether several machines may share a run in a folder, and which schedulers are there: run it on a node, with the folder that
+    /// parts will write to
+    #[arg(long, value_name = "DIR")]
+    cluster: Option<PathBuf>,
 }
 
 impl Doctor {
@@ -71,12 +76,13 @@ impl Doctor {
         row("Hub", &hub.as_ref().map_or_else(|_| "not within reach".to_owned(), Clone::clone));
         writeln!(out, "{}", aligned(table, []))?;
 
+        let lacking = self.cluster.as_deref().map(|folder| shared(folder, out)).transpose()?;
         for trouble in [cache_state.err(), hub.err()].into_iter().flatten() {
             writeln!(out, "\n{}.", wrapped(&format!("{trouble:#}"), SENTENCE))?;
         }
         out.flush()?;
         checked.map_err(Ended::environment)?;
-        Ok(Exit::Held)
+        lacking.flatten().map_or(Ok(Exit::Held), |lacking| Err(Ended::environment(lacking)))
     }
 
     fn hub(&self, settings: &HubSettings) -> Result<String, anyhow::Error> {
@@ -211,6 +217,40 @@ fn try_to_write(folder: &Path) -> io::Result<()> {
     let file = folder.join(format!(".reprocheck-doctor-{}", process::id()));
     File::create_new(&file)?;
     fs::remove_file(file)
+}
+
+// ------------------------------------------------------------------------------------------------- a cluster
+
+/// What a scheduler is asked for its version.
+const SCHEDULERS: [(&str, [&str; 2]); 3] =
+    [("sbatch", ["--version", ""]), ("snakemake", ["--version", ""]), ("kubectl", ["version", "--client"])];
+
+/// What a folder that parts are to share can do, and what is there to run them; what is lacking, if anything is.
+fn shared(folder: &Path, out: &mut impl Write) -> Result<Option<anyhow::Error>, Ended> {
+    let mut table = Builder::default();
+    let mut lacking = None;
+    for need in &NEEDS {
+        let tried = need.tried(folder);
+        table.push_record([need.name.to_owned(), tried.as_ref().map_or("NO", |()| "yes").to_owned()]);
+        if let Err(error) = tried
+            && lacking.is_none()
+        {
+            let folder = folder.display();
+            lacking = Some(anyhow!("{folder} cannot be shared ({}: {error}): {}", need.name, need.otherwise));
+        }
+    }
+    for (program, arguments) in SCHEDULERS {
+        let arguments = arguments.iter().filter(|argument| !argument.is_empty());
+        let asked = process::Command::new(program).args(arguments).output();
+        let version = asked.ok().filter(|asked| asked.status.success()).map(|asked| {
+            String::from_utf8_lossy(&asked.stdout).lines().next().unwrap_or_default().trim().to_owned()
+        });
+        table.push_record([program.to_owned(), version.unwrap_or_else(|| "not found".to_owned())]);
+    }
+    let program = super::program()?;
+    table.push_record(["this program".to_owned(), format!("{}: nodes need it there", program.display())]);
+    writeln!(out, "\n{}", aligned(table, []))?;
+    Ok(lacking)
 }
 
 // --------------------------------------------------------------------------------------------------- the Hub

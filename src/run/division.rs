@@ -3,12 +3,17 @@
 //!
 //! Every part divides the whole by itself, and nobody tells the others: nothing here depends on the machine.
 
-use std::{collections::HashMap, ops::Range, path::Path};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, hash_map::Entry},
+    ops::Range,
+    path::Path,
+};
 
 use super::{RunFailure, groups::Layout, questions};
 use crate::{
     cell::{Cell, Compute},
-    model::Subject,
+    model::{Cost, Subject},
     numerics::kernel::cost_of_term,
     plan::Plan,
     record::Record,
@@ -52,9 +57,9 @@ impl Stretch {
 pub struct Weights {
     /// Of a token.
     of_token: HashMap<Cell, u64>,
-    /// Of all of a cell, as measured, in units of which [`Weights::scale`] says how many a token's have.
+    /// Of cells that were measured, in milliseconds.
     measured: HashMap<Cell, u64>,
-    /// What was measured of cells, and what a token of each of them is reckoned to take.
+    /// The sum of what was measured, and of what a token of the same cells is reckoned to take.
     scale: (u64, u64),
 }
 
@@ -65,8 +70,20 @@ impl Weights {
     ///
     /// When the model or the run cannot be read.
     pub fn new(subject: &Subject<'_>, cells: &[Cell], like: Option<&Path>) -> Result<Weights, RunFailure> {
-        let of_token = cells.iter().map(|&cell| Ok((cell, of_token(subject, cell)?)));
-        let of_token: HashMap<Cell, u64> = of_token.collect::<Result<_, RunFailure>>()?;
+        // Many cells have one cost: it follows from what is stored and from the batch.
+        let (mut costs, mut of_token) = (HashMap::new(), HashMap::new());
+        for &cell in cells {
+            let stored =
+                (cell.compute.engine(), cell.compute.precision(), cell.compute.kv(), cell.serving.batch);
+            let cost = match costs.entry(stored) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => {
+                    let failed = |error| RunFailure::Engine { cell: Box::new(cell), error };
+                    *unknown.insert(super::cost(subject, cell).map_err(failed)?)
+                }
+            };
+            of_token.insert(cell, reckoned(cost, subject, cell));
+        }
         let mut measured = HashMap::new();
         if let Some(folder) = like {
             let run = Run::open(folder)?;
@@ -121,63 +138,63 @@ pub fn parts(
 
 /// What one token takes under a cell: multiply-adds, each as often as an order takes longer than a running sum, shared by the
 /// threads, and the bytes that are read for it, each as long as a few of them.
-fn of_token(subject: &Subject<'_>, cell: Cell) -> Result<u64, RunFailure> {
+fn reckoned(cost: Option<Cost>, subject: &Subject<'_>, cell: Cell) -> u64 {
     /// As long as one byte from memory a core multiplies and adds so many numbers, on a machine of today.
     const MACS_OF_BYTE: u64 = 2;
-    let failed = |error| RunFailure::Engine { cell: Box::new(cell), error };
-    let Some(cost) = super::cost(subject, cell).map_err(failed)? else {
-        // Nothing is known of it, so all such cells are alike.
-        return Ok(subject.parameters.max(1));
-    };
+    // Where nothing is known of cells, they are alike.
+    let Some(cost) = cost else { return subject.parameters.max(1) };
     let (steps, threads) = match cell.compute {
         Compute::Lab(numerics) => (cost_of_term(numerics) as u64, numerics.threads().get() as u64),
         Compute::Candle(stock) => (1, stock.threads.get() as u64),
         Compute::Script(_) | Compute::Server(_) => (1, 1),
     };
     let macs = (cost.linear_macs + cost.attention_macs) * steps / threads;
-    Ok((macs + MACS_OF_BYTE * cost.moved_bytes) * cell.serving.answers() as u64)
+    (macs + MACS_OF_BYTE * cost.moved_bytes) * cell.serving.answers() as u64
 }
 
 /// Divides the cells of a plan into so many parts. A reference that all of them read is in none.
 pub(super) fn divide(plan: &Plan, layout: &Layout, weights: &Weights, parts: usize) -> Vec<Vec<Stretch>> {
     let is_shared = |cell: &&Cell| !(plan.generation.replay && Some(**cell) == plan.reference);
-    let mut groups_of = HashMap::new();
+    // Of every way of grouping, how many tokens each group has.
+    let way = |cell: Cell| (cell.serving.grouping, cell.serving.together());
+    let mut groups_of: HashMap<_, Vec<u64>> = HashMap::new();
     let mut cells = Vec::new();
     for &cell in plan.cells.iter().filter(is_shared) {
-        let key = (cell.serving.grouping, cell.serving.together());
-        let groups: &Vec<u64> = groups_of
-            .entry(key)
-            .or_insert_with(|| layout.groups(key.0, key.1).map(|group| layout.tokens(&group)).collect());
-        let (tokens, weight): (u64, _) = (groups.iter().sum(), weights.of(cell));
-        let of_group = |tokens: &u64| u128::from(*tokens) * u128::from(weight);
-        cells.push((cell, of_group(&tokens), groups.iter().map(of_group).collect::<Vec<_>>()));
+        let (grouping, together) = way(cell);
+        let groups = groups_of.entry((grouping, together)).or_insert_with(|| {
+            layout.groups(grouping, together).map(|group| layout.tokens(&group)).collect()
+        });
+        let (tokens, weight): (u64, _) = (groups.iter().sum(), u128::from(weights.of(cell)));
+        cells.push((cell, weight, u128::from(tokens) * weight));
     }
     // The longest first; those that take the same go round, so that what is wrong with one estimate is wrong in all parts.
-    cells.sort_by_key(|(_, weight, _)| std::cmp::Reverse(*weight));
-    let all: u128 = cells.iter().map(|(_, weight, _)| weight).sum();
+    cells.sort_by_key(|(_, _, whole)| Reverse(*whole));
+    let all: u128 = cells.iter().map(|(_, _, whole)| whole).sum();
     let most = all.div_ceil(parts as u128);
     // A part may be as much too long, before a cell is cut.
     let slack = most / 32;
     let mut divided = vec![Vec::new(); parts];
-    let mut room = vec![most as i128; parts];
-    for (cell, mut rest, groups) in cells {
+    // The part with most room is the next one, and of equal ones the first.
+    let mut room: BinaryHeap<_> = (0..parts).map(|part| (most as i128, Reverse(part))).collect();
+    for (cell, weight, mut rest) in cells {
         let can_be_cut = matches!(cell.compute, Compute::Lab(_));
+        let groups = &groups_of[&way(cell)];
         let mut start = 0;
         while start < groups.len() {
-            let part = (0..parts).max_by_key(|&part| (room[part], std::cmp::Reverse(part))).unwrap_or(0);
-            let fits = room[part].max(0) as u128;
-            let mut end = groups.len();
-            let mut taken = rest;
+            let Some((left, Reverse(part))) = room.pop() else { break };
+            let fits = left.max(0) as u128;
+            let (mut end, mut taken) = (groups.len(), rest);
             if can_be_cut && rest > fits + slack {
                 (end, taken) = (start, 0);
-                while end == start || taken + groups[end] <= fits {
-                    taken += groups[end];
+                let of = |group: usize| u128::from(groups[group]) * weight;
+                while end == start || end < groups.len() && taken + of(end) <= fits {
+                    taken += of(end);
                     end += 1;
                 }
             }
             let is_whole = start == 0 && end == groups.len();
             divided[part].push(Stretch { cell, groups: (!is_whole).then_some(start..end) });
-            room[part] -= taken as i128;
+            room.push((left - taken as i128, Reverse(part)));
             rest -= taken;
             start = end;
         }

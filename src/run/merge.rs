@@ -106,8 +106,6 @@ pub fn merge(parts: &[PathBuf], out: &Path, replace: bool) -> Result<Merged, Mer
     if folder.holds_a_run() && !replace {
         return Err(MergeError::Exists(out.to_owned()));
     }
-    // What was joined before is no verdict on what is here now, whatever becomes of it.
-    folder.clear()?;
     let mut runs = Vec::<Run>::new();
     for part in parts {
         let run = Run::open(part)?;
@@ -123,6 +121,8 @@ pub fn merge(parts: &[PathBuf], out: &Path, replace: bool) -> Result<Merged, Mer
         runs.push(run);
     }
     let first = runs.first().ok_or_else(|| MergeError::NoParts(out.to_owned()))?;
+    // What was joined before is no verdict on what is here now, whatever becomes of it.
+    folder.clear()?;
     let mut distrusted = Vec::new();
     // In the order of the parts, of which a later one may have what an earlier one failed at.
     let mut records: HashMap<Cell, (&Run, Record)> = HashMap::new();

@@ -6,6 +6,7 @@ pub mod open;
 pub mod partial;
 pub mod parts;
 pub mod run;
+pub mod shared;
 pub mod trace;
 
 use std::{
@@ -101,6 +102,14 @@ fn temporary() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
+}
+
+/// A folder that others may read as far as the user's mask lets them.
+fn folder_for_others() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
     builder
 }
 

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::{
-    StoreError,
+    StoreError, folder_for_others,
     lines::{Lines, LinesError},
 };
 use crate::{
@@ -282,14 +282,6 @@ fn place(whole: &Path, own: &Path, store: &Path, trace: Digest) -> Result<(), St
         }
     };
     moved().map_err(|error| StoreError::Write { path: traces.clone(), error })
-}
-
-/// A folder that others may read as far as the user's mask lets them.
-fn folder_for_others() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    builder
 }
 
 /// Writes what is left of a file. Whether it reaches the disk before the power fails is not waited for: what did not is
