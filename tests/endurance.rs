@@ -168,16 +168,16 @@ fn a_key_that_a_server_says_in_its_log_is_said_nowhere_else() {
 
 /// What a process took.
 #[cfg(target_os = "linux")]
-struct Took {
+pub(crate) struct Took {
     /// The most memory at any moment, in KiB.
-    memory: u64,
+    pub(crate) memory: u64,
     /// Its own time and the system's for it, of all threads, in milliseconds.
-    busy: u64,
+    pub(crate) busy: u64,
 }
 
 /// Waits for its end. Once it has ended, its time is still told; its memory is that of a moment before.
 #[cfg(target_os = "linux")]
-fn took(mut child: Child) -> Took {
+pub(crate) fn took(mut child: Child) -> Took {
     let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap();
     let mut memory = 0;
     let busy = loop {

@@ -80,8 +80,25 @@ pub struct Finding {
     pub sentence: String,
     /// The cell that was compared with, and the one that was compared; nothing where it is not about two cells.
     pub cells: Option<[Cell; 2]>,
-    /// Where the two first part, if they do.
+    /// Where the two first part, if they do. A gate shows that of 100 findings, the worst first, and a note says so where there are
+    /// more.
     pub first: Option<Divergence>,
+}
+
+/// So many findings of a gate show where two cells part: prompt and texts of each are long.
+const SHOWN: usize = 100;
+
+/// Leaves out where cells part in all findings but the first of those that show it, and says so where there are more.
+pub(crate) fn shorten(findings: &mut [Finding]) -> Option<String> {
+    let parted: Vec<_> =
+        findings.iter_mut().map(|finding| &mut finding.first).filter(|first| first.is_some()).collect();
+    let all = parted.len();
+    parted.into_iter().skip(SHOWN).for_each(|first| *first = None);
+    (all > SHOWN).then(|| {
+        format!(
+            "of {all} findings {SHOWN} show where the two cells part: `reprocheck diff` shows it of any two"
+        )
+    })
 }
 
 impl Finding {
@@ -127,6 +144,7 @@ fn rule(gate: &Gate, evidence: &Evidence, baseline: Option<&Baseline>) -> Ruling
     }
     // Stable, so that of equally bad ones the first cell comes first.
     bench.findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
+    bench.notes.extend(shorten(&mut bench.findings));
     Ruling {
         gate: gate.name.clone(),
         line: Some(gate.line),

@@ -1,0 +1,256 @@
+//! A thousand cells of a thousand items: whatever reads a run costs as much again with ten times the cells as they are, and no memory
+//! that grows with its samples. Nothing is computed: an engine of digests stands for the model.
+#![cfg(target_os = "linux")]
+
+use std::{
+    cell::Cell as Counter,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
+
+use reprocheck::{
+    cell::Compute,
+    digest::Digest,
+    engine::{Engine, EngineError, Observer, Opener, Prompt, Request, environment::Environment},
+    model::Subject,
+    numerics::{choice::Candidate, random::Stream},
+    plan::Plan,
+    report::{FORMATS, Written},
+    run::{self, Options, Present},
+    trace::{Finish, History, Launched, Sample, Seen, Sight, Step, Token},
+};
+
+use crate::endurance::took;
+
+/// A matrix as a user would write it, of so many settings on each of its axes.
+#[derive(Clone, Copy)]
+struct Size {
+    precisions: usize,
+    orders: usize,
+    batches: usize,
+    threads: usize,
+    items: usize,
+}
+
+const PRECISIONS: [&str; 5] = ["fp32", "bf16", "fp16", "layercast", "int8"];
+
+const ORDERS: [&str; 10] = [
+    "sequential",
+    "pairwise",
+    "reversed",
+    "lanes:4",
+    "lanes:8",
+    "lanes:16",
+    "split-k:2",
+    "split-k:4",
+    "blocks:32",
+    "split-k:rows",
+];
+
+impl Size {
+    fn cells(self) -> usize {
+        self.precisions * self.orders * self.batches * self.threads
+    }
+
+    fn matrix(self) -> String {
+        let Size { precisions, orders, batches, threads, items } = self;
+        let numbers = |most: usize| (1..=most).collect::<Vec<_>>();
+        format!(
+            "suites = [\"carry_chain\"]\nitems = {items}\n\
+             [reference]\nprecision = \"fp32\"\norder = \"sequential\"\n\
+             [matrix]\nprecision = {:?}\norder = {:?}\nbatch = {:?}\nthreads = {:?}\n\
+             [[gate]]\nname = \"batch and threads must not matter\"\nvary = [\"batch\", \"threads\"]\nrequire = \"bits\"\n\
+             [[gate]]\nname = \"orders give the same answers\"\nwhere = {{ precision = [\"fp32\", \"bf16\"] }}\n\
+             vary = [\"order\"]\nrequire = \"answers\"\n\
+             [[gate]]\nname = \"accuracy holds\"\nagainst = \"reference\"\nmax-accuracy-drop = \"2pp\"\n\
+             [[gate]]\nname = \"few texts move\"\nagainst = \"reference\"\nmax-divergence-rate = \"2%\"\n\
+             [[gate]]\nname = \"logits stay near\"\nwhere = {{ precision = \"fp32\" }}\nvary = [\"threads\"]\nmax-ulp = 16\n",
+            &PRECISIONS[..precisions],
+            &ORDERS[..orders],
+            numbers(batches),
+            numbers(threads),
+        )
+    }
+}
+
+/// Answers every prompt by digests of what a cell is: half of all cells as the reference does, and each other one with bits of its own on
+/// some items, and with another token on some of these.
+struct Simulated {
+    seed: u64,
+    /// How many samples were asked for.
+    asked: Counter<u64>,
+}
+
+impl Simulated {
+    /// A number below `bound` that is the same for the same text.
+    fn draw(&self, text: &str, bound: u64) -> u64 {
+        let Digest(bytes) = Digest::of(text.as_bytes());
+        let (first, _) = bytes.split_first_chunk().unwrap();
+        Stream::new(self.seed, u64::from_le_bytes(*first)).below(bound.try_into().unwrap())
+    }
+}
+
+impl Opener for Simulated {
+    fn open<'s>(&'s self, compute: Compute) -> Result<Box<dyn Engine + 's>, EngineError> {
+        Ok(Box::new(Answers { of: self, compute }))
+    }
+}
+
+struct Answers<'s> {
+    of: &'s Simulated,
+    compute: Compute,
+}
+
+impl Answers<'_> {
+    fn steps(&self, prompt: &Prompt, request: &Request, rows: usize) -> Vec<Step> {
+        let Request { asking, candidates, .. } = request;
+        let cell = format!("{} {}", self.compute, asking.concurrency);
+        let draws = |what: &str, bound: u64| self.of.draw(&format!("{what} {cell} {}", prompt.item), bound);
+        let is_apart = self.of.draw(&cell, 2) == 0;
+        // From this token on, if at all.
+        let (moved, parted) = (is_apart && draws("moved", 4) == 0, is_apart && draws("parted", 16) == 0);
+        let whose = |is_own: bool| if is_own { &cell[..] } else { "all" };
+        let of_item = format!("{} {}", whose(moved), prompt.item);
+        let token = |place: u32| {
+            let own = whose(moved && parted && place > 0);
+            let id = u32::from(b'0') + self.of.draw(&format!("{own} {} {place}", prompt.item), 10) as u32;
+            let digest = Digest::of(format!("{of_item} {place}").as_bytes());
+            let logit = |rank: u32| 8.0 - rank as f32 + f32::from(digest.0[0]) / 1024.0;
+            let candidate = |rank| Candidate { token: (id + rank) % 256, logit: logit(rank) };
+            let candidates = (0..*candidates as u32).map(candidate).collect();
+            let seen = Seen::Logits { digest, candidates, margin: 1.0, probability: 0.5 };
+            Step { token: Token { id, seen }, rows: Some(rows) }
+        };
+        (0..4).map(token).collect()
+    }
+}
+
+impl Engine for Answers<'_> {
+    fn about(&self) -> Environment {
+        Environment { engine: "simulated 1".to_owned(), facts: [].into() }
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::Logits
+    }
+
+    fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError> {
+        self.of.asked.set(self.of.asked.get() + prompts.len() as u64);
+        let threads = match self.compute {
+            Compute::Lab(numerics) => numerics.threads().get(),
+            _ => 1,
+        };
+        for prompt in prompts {
+            let steps = self.steps(prompt, request, prompts.len());
+            let text = steps.iter().map(|step| char::from(step.token.id as u8)).collect();
+            let launch = Launched {
+                prefill: vec![prompts.iter().map(|prompt| prompt.tokens.len()).sum()],
+                threads: Some(threads),
+                has_unlike_copy: false,
+                history: History::default(),
+            };
+            let (item, prompt) = (prompt.item, prompt.tokens.clone());
+            observer.finished(Sample {
+                item,
+                prompt,
+                steps,
+                text,
+                finish: Finish::Stop,
+                launch: Some(launch),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A run of so many cells in four parts, made by nobody.
+fn parts(size: Size, folder: &Path) -> Vec<PathBuf> {
+    let (file, text) = (folder.join("m.toml"), size.matrix());
+    fs::write(&file, &text).unwrap();
+    let plan = Plan::read(&file, &text, None).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(plan.cells.len(), size.cells());
+    let subject = Subject {
+        name: "simulated",
+        origin: "nobody: every answer is a digest".to_owned(),
+        architecture: "shapes".to_owned(),
+        parameters: 1 << 40,
+        digest: Digest::of(b"simulated"),
+        sums: [64, 128, 64, 32],
+        ..Subject::none()
+    };
+    let engine = Simulated { seed: 7, asked: Counter::new(0) };
+    let part = |number: usize| {
+        let options = Options {
+            out: folder.join(format!("part{number}")),
+            present: Present::Refuse,
+            part: run::Part::Of(format!("slice:{number}/4").parse().unwrap()),
+            matrix: ("m.toml".to_owned(), None),
+            stop: Arc::new(AtomicBool::new(false)),
+        };
+        run::run(&plan, &subject, &engine, &options, &mut |_| {}).unwrap();
+        options.out
+    };
+    (1..=4).map(part).collect()
+}
+
+#[test]
+#[ignore = "x"]
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
+fn figures() {
+    let keep = std::env::var("SCALE_DIR").unwrap();
+    let most: usize = std::env::var("SCALE_MOST").unwrap().parse().unwrap();
+    let items: usize = std::env::var("SCALE_ITEMS").unwrap().parse().unwrap();
+    let sizes = [(2, 2, 2, 2), (5, 5, 2, 2), (5, 10, 5, 4)];
+    for (precisions, orders, batches, threads) in sizes {
+        let size = Size { precisions, orders, batches, threads, items };
+        if size.cells() > most {
+            continue;
+        }
+        let folder = PathBuf::from(&keep).join(size.cells().to_string());
+        let start = Instant::now();
+        if !folder.exists() {
+            fs::create_dir_all(&folder).unwrap();
+            parts(size, &folder);
+        }
+        println!("{} cells x {items}: made in {:.1} s", size.cells(), start.elapsed().as_secs_f64());
+        let program = |arguments: &[&str]| {
+            let start = Instant::now();
+            let child = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
+                .args(arguments)
+                .current_dir(&folder)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            let took = took(child);
+            println!(
+                "  {:.2} s, {} ms busy, {} KiB: {}",
+                start.elapsed().as_secs_f64(),
+                took.busy,
+                took.memory,
+                arguments.join(" ")
+            );
+        };
+        program(&["plan", "--matrix", "m.toml"]);
+        let formats = FORMATS.iter().filter(|format| !matches!(format.written, Written::Samples));
+        let formats = formats.map(|format| format.name).collect::<Vec<_>>().join(",");
+        program(&["merge", "part1", "part2", "part3", "part4", "--out", "whole", "--fresh"]);
+        program(&["report", "whole", "--format", "text"]);
+        program(&["report", "whole", "--format", &formats, "--out", "again"]);
+        for entry in fs::read_dir(folder.join("again")).unwrap() {
+            let entry = entry.unwrap();
+            println!(
+                "  {:>10} bytes of {}",
+                entry.metadata().unwrap().len(),
+                entry.file_name().to_string_lossy()
+            );
+        }
+    }
+}
