@@ -3,12 +3,11 @@
 #![cfg(target_os = "linux")]
 
 use std::{
-    cell::Cell as Counter,
+    collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::{Arc, atomic::AtomicBool},
-    time::Instant,
 };
 
 use reprocheck::{
@@ -23,7 +22,12 @@ use reprocheck::{
     trace::{Finish, History, Launched, Sample, Seen, Sight, Step, Token},
 };
 
-use crate::endurance::took;
+use tempfile::TempDir;
+
+use crate::{
+    endurance::{Took, took},
+    serving::files,
+};
 
 /// A matrix as a user would write it, of so many settings on each of its axes.
 #[derive(Clone, Copy)]
@@ -80,8 +84,6 @@ impl Size {
 /// some items, and with another token on some of these.
 struct Simulated {
     seed: u64,
-    /// How many samples were asked for.
-    asked: Counter<u64>,
 }
 
 impl Simulated {
@@ -143,7 +145,6 @@ impl Engine for Answers<'_> {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError> {
-        self.of.asked.set(self.of.asked.get() + prompts.len() as u64);
         let threads = match self.compute {
             Compute::Lab(numerics) => numerics.threads().get(),
             _ => 1,
@@ -172,7 +173,7 @@ impl Engine for Answers<'_> {
 }
 
 /// A run of so many cells in four parts, made by nobody.
-fn parts(size: Size, folder: &Path) -> Vec<PathBuf> {
+fn parts(size: Size, folder: &Path) {
     let (file, text) = (folder.join("m.toml"), size.matrix());
     fs::write(&file, &text).unwrap();
     let plan = Plan::read(&file, &text, None).unwrap_or_else(|problems| panic!("{problems}"));
@@ -186,8 +187,8 @@ fn parts(size: Size, folder: &Path) -> Vec<PathBuf> {
         sums: [64, 128, 64, 32],
         ..Subject::none()
     };
-    let engine = Simulated { seed: 7, asked: Counter::new(0) };
-    let part = |number: usize| {
+    let engine = Simulated { seed: 7 };
+    for number in 1..=4 {
         let options = Options {
             out: folder.join(format!("part{number}")),
             present: Present::Refuse,
@@ -196,61 +197,104 @@ fn parts(size: Size, folder: &Path) -> Vec<PathBuf> {
             stop: Arc::new(AtomicBool::new(false)),
         };
         run::run(&plan, &subject, &engine, &options, &mut |_| {}).unwrap();
-        options.out
-    };
-    (1..=4).map(part).collect()
+    }
+}
+
+/// What the program did with such a run, in a process of its own.
+struct Told {
+    /// The bytes that it read, and the most memory that it had, in KiB.
+    read: u64,
+    memory: u64,
+    /// The time that it computed, in milliseconds.
+    busy: u64,
+}
+
+const MERGE: [&str; 8] = ["merge", "part1", "part2", "part3", "part4", "--out", "whole", "--format"];
+
+fn program(folder: &Path, arguments: &[&str]) -> Told {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reprocheck"));
+    let child = command.args(arguments).current_dir(folder).stdout(Stdio::null()).spawn().unwrap();
+    let Took { memory, busy, read } = took(child);
+    Told { read, memory, busy }
+}
+
+/// Every format but the samples themselves, which are as many as they are.
+fn formats() -> String {
+    let formats = FORMATS.iter().filter(|format| !matches!(format.written, Written::Samples));
+    formats.map(|format| format.name).collect::<Vec<_>>().join(",")
+}
+
+fn merged(size: Size) -> (TempDir, Told) {
+    let folder = tempfile::tempdir().unwrap();
+    parts(size, folder.path());
+    let told = program(folder.path(), &[&MERGE[..], &[&formats()]].concat());
+    (folder, told)
+}
+
+/// The bytes of each report.
+fn reports(folder: &Path) -> BTreeMap<String, u64> {
+    let reports = files(&folder.join("whole")).into_iter().filter_map(|file| {
+        let name = file.strip_prefix(folder.join("whole")).unwrap().display().to_string();
+        name.starts_with("report.").then(|| (name, file.metadata().unwrap().len()))
+    });
+    reports.collect()
+}
+
+const FEW: Size = Size { precisions: 2, orders: 2, batches: 2, threads: 2, items: 50 };
+const MANY: Size = Size { precisions: 4, orders: 4, batches: 4, threads: 2, items: 50 };
+const LONG: Size = Size { items: 500, ..FEW };
+
+#[test]
+fn of_eight_times_as_many_cells_each_is_read_as_often_and_reports_are_no_more_than_eight_times_as_large() {
+    let [(few, once), (many, told)] = [FEW, MANY].map(merged);
+    let each = [once.read / FEW.cells() as u64, told.read / MANY.cells() as u64];
+    println!("{each:?}"); assert!(10 * each[1] < 11 * each[0], "{each:?} bytes are read for each cell");
+    let (few, many) = (reports(few.path()), reports(many.path()));
+    assert!(few.len() >= 9, "{few:?}");
+    for (name, bytes) in few {
+        assert!(
+            many[&name] < 8 * bytes,
+            "{name}: {bytes} bytes, and {} of eight times the cells",
+            many[&name]
+        );
+    }
 }
 
 #[test]
-#[ignore = "x"]
+fn ten_times_as_many_items_take_no_more_memory() {
+    let [few, long] = [FEW, LONG].map(|size| merged(size).1.memory);
+    // What an allocator keeps; and of every item what its cluster, its length and its answers were.
+    assert!(long < few + 2 * 1024, "{few} KiB, and {long} KiB of ten times the items");
+}
+
+#[test]
+#[ignore = "takes minutes: `cargo test --release --test all -- --ignored --nocapture scale::`"]
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
-fn figures() {
-    let keep = std::env::var("SCALE_DIR").unwrap();
-    let most: usize = std::env::var("SCALE_MOST").unwrap().parse().unwrap();
-    let items: usize = std::env::var("SCALE_ITEMS").unwrap().parse().unwrap();
-    let sizes = [(2, 2, 2, 2), (5, 5, 2, 2), (5, 10, 5, 4)];
-    for (precisions, orders, batches, threads) in sizes {
-        let size = Size { precisions, orders, batches, threads, items };
-        if size.cells() > most {
-            continue;
+fn a_thousand_cells_of_a_thousand_items_are_planned_merged_and_told_in_reports_below_5_mb() {
+    let items = 1_000;
+    let sizes = [
+        Size { items, ..FEW },
+        Size { precisions: 5, orders: 5, batches: 2, threads: 2, items },
+        Size { precisions: 5, orders: 10, batches: 5, threads: 4, items },
+    ];
+    for size in sizes {
+        let folder = tempfile::tempdir().unwrap();
+        parts(size, folder.path());
+        println!("{} cells of {items} items", size.cells());
+        let all = formats();
+        let merge = [&MERGE[..], &["text"]].concat();
+        let commands: [&[&str]; 3] = [
+            &["plan", "--matrix", "m.toml"],
+            &merge,
+            &["report", "whole", "--format", &all, "--out", "whole"],
+        ];
+        for arguments in commands {
+            let Told { read, memory, busy } = program(folder.path(), arguments);
+            println!("{busy:>8} ms, {memory:>7} KiB at most, {read:>12} bytes read: {}", arguments[0]);
         }
-        let folder = PathBuf::from(&keep).join(size.cells().to_string());
-        let start = Instant::now();
-        if !folder.exists() {
-            fs::create_dir_all(&folder).unwrap();
-            parts(size, &folder);
-        }
-        println!("{} cells x {items}: made in {:.1} s", size.cells(), start.elapsed().as_secs_f64());
-        let program = |arguments: &[&str]| {
-            let start = Instant::now();
-            let child = Command::new(env!("CARGO_BIN_EXE_reprocheck"))
-                .args(arguments)
-                .current_dir(&folder)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            let took = took(child);
-            println!(
-                "  {:.2} s, {} ms busy, {} KiB: {}",
-                start.elapsed().as_secs_f64(),
-                took.busy,
-                took.memory,
-                arguments.join(" ")
-            );
-        };
-        program(&["plan", "--matrix", "m.toml"]);
-        let formats = FORMATS.iter().filter(|format| !matches!(format.written, Written::Samples));
-        let formats = formats.map(|format| format.name).collect::<Vec<_>>().join(",");
-        program(&["merge", "part1", "part2", "part3", "part4", "--out", "whole", "--fresh"]);
-        program(&["report", "whole", "--format", "text"]);
-        program(&["report", "whole", "--format", &formats, "--out", "again"]);
-        for entry in fs::read_dir(folder.join("again")).unwrap() {
-            let entry = entry.unwrap();
-            println!(
-                "  {:>10} bytes of {}",
-                entry.metadata().unwrap().len(),
-                entry.file_name().to_string_lossy()
-            );
+        for (name, bytes) in reports(folder.path()) {
+            println!("{bytes:>12} bytes of {name}");
+            assert!(bytes < 5_000_000, "{name} has {bytes} bytes");
         }
     }
 }
