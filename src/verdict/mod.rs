@@ -548,3 +548,45 @@ fn idle_way_out(axis: Axis) -> &'static str {
         _ => "vary something else",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Side;
+
+    #[test]
+    fn a_hundred_findings_show_where_cells_part_and_a_note_counts_those_that_would() {
+        let side = || Side {
+            token: None,
+            margin: None,
+            candidates: Vec::new(),
+            text: String::new(),
+            answer: None,
+            correct: false,
+        };
+        let first = Divergence {
+            item: 0,
+            suite: String::new(),
+            id: String::new(),
+            stratum: String::new(),
+            prompt: String::new(),
+            right: String::new(),
+            place: 0,
+            sides: [side(), side()],
+            drift: None,
+        };
+        let shown = |parted: usize| {
+            let with = || Finding { first: Some(first.clone()), ..Finding::unknown("") };
+            // One that is not about two cells, and then those.
+            let mut findings = vec![Finding::unknown("")];
+            findings.resize_with(1 + parted, with);
+            let note = shorten(&mut findings);
+            let shown: Vec<_> = findings.iter().map(|finding| finding.first.is_some()).collect();
+            assert!(!shown[0] && shown[1..].is_sorted_by(|a, b| a >= b));
+            (shown.iter().filter(|is_shown| **is_shown).count(), note)
+        };
+        assert_eq!([0, 1, 100].map(shown), [(0, None), (1, None), (100, None)]);
+        let note = "of 101 findings 100 show where the two cells part: `reprocheck diff` shows it of any two";
+        assert_eq!(shown(101), (100, Some(note.to_owned())));
+    }
+}
