@@ -247,7 +247,6 @@ const MANY: Size = Size { precisions: 4, orders: 4, batches: 4, threads: 2, item
 fn of_eight_times_as_many_cells_each_is_read_as_often_and_reports_are_no_more_than_eight_times_as_large() {
     let [(few, once), (many, told)] = [FEW, MANY].map(merged);
     let each = [once.read / FEW.cells() as u64, told.read / MANY.cells() as u64];
-    println!("{each:?}");
     assert!(10 * each[1] < 11 * each[0], "{each:?} bytes are read for each cell");
     let (few, many) = (reports(few.path()), reports(many.path()));
     assert!(few.len() >= 9, "{few:?}");
