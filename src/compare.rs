@@ -537,6 +537,30 @@ impl Course {
     }
 }
 
+/// On how many items some row is farther apart than that: a count, so that it does not grow with the items.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Beyond {
+    measure: Measure,
+    most: f64,
+    items: u64,
+    untold: u64,
+}
+
+impl Beyond {
+    /// Of no items, by this measure, farther than this.
+    pub fn new(measure: Measure, most: f64) -> Beyond {
+        Beyond { measure, most, items: 0, untold: 0 }
+    }
+
+    /// Adds an item: how far its rows are apart at most, by each measure; nothing where that is not seen.
+    fn add(&mut self, farthest: Option<[f64; Measure::ALL.len()]>) {
+        match farthest {
+            Some(item) => self.items += u64::from(item[self.measure as usize] > self.most),
+            None => self.untold += 1,
+        }
+    }
+}
+
 /// All items of two cells beside each other.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tally {
@@ -562,8 +586,8 @@ pub struct Tally {
     pub drift: Option<f32>,
     /// The first item that is proven to have other logits, and the first one with other tokens.
     pub first: [Option<Divergence>; 2],
-    /// Where that is asked: how far apart the two are at most on each item, by each measure; nothing where that is not seen.
-    pub farthest: Option<Vec<Option<[f64; Measure::ALL.len()]>>>,
+    /// Where that is asked: how many items have a row that is farther apart.
+    pub beyond: Vec<Beyond>,
     /// Where that is asked: the mean of [`Measure::Kl`] over the comparable places; not a number where one is not seen.
     pub divergence: Option<Mean>,
 }
@@ -598,11 +622,12 @@ impl Tally {
             rows.clone()
                 .for_each(|row| divergence.add(row.map_or(f64::NAN, |row| row[Measure::Kl as usize])));
         }
-        if let Some(farthest) = &mut self.farthest {
-            farthest.push(rows.into_iter().try_fold([0.0; Measure::ALL.len()], |most, row| {
+        if !self.beyond.is_empty() {
+            let farthest = rows.into_iter().try_fold([0.0; Measure::ALL.len()], |most, row| {
                 let row = row?;
                 Some(std::array::from_fn(|at| f64::max(most[at], row[at])))
-            }));
+            });
+            self.beyond.iter_mut().for_each(|beyond| beyond.add(farthest));
         }
         let places = [compared.first_bits, compared.first_token];
         for (first, place) in self.first.iter_mut().zip(places) {
@@ -639,10 +664,8 @@ impl Tally {
 
     /// On how many items some row is farther apart than that, and of how many that is not seen; nothing where it was not measured.
     pub fn beyond(&self, measure: Measure, most: f64) -> Option<(u64, u64)> {
-        let farthest = self.farthest.as_ref()?;
-        let beyond = farthest.iter().flatten().filter(|item| item[measure as usize] > most).count();
-        let untold = farthest.iter().filter(|item| item.is_none()).count();
-        Some((beyond as u64, untold as u64))
+        let asked = |beyond: &&Beyond| (beyond.measure, beyond.most) == (measure, most);
+        self.beyond.iter().find(asked).map(|beyond| (beyond.items, beyond.untold))
     }
 
     /// The first item with other tokens, or with other logits if there is none.

@@ -1,6 +1,10 @@
 //! What is known of a run: what it is about, and what became of each cell.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -305,8 +309,10 @@ impl About {
         if self.reference != new.reference {
             return two("its reference is", named(self.reference), named(new.reference));
         }
-        let only =
-            |one: &About, other: &About| one.cells.iter().copied().find(|cell| !other.cells.contains(cell));
+        let only = |one: &About, other: &About| {
+            let others: HashSet<&Cell> = other.cells.iter().collect();
+            one.cells.iter().copied().find(|cell| !others.contains(cell))
+        };
         match (only(self, new), only(new, self)) {
             (Some(cell), _) => Some(format!("its matrix has the cell {cell}, and this one does not")),
             (None, Some(cell)) => Some(format!("its matrix has no cell {cell}, and this one has")),

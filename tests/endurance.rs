@@ -168,19 +168,21 @@ fn a_key_that_a_server_says_in_its_log_is_said_nowhere_else() {
 
 /// What a process took.
 #[cfg(target_os = "linux")]
-struct Took {
+pub(crate) struct Took {
     /// The most memory at any moment, in KiB.
-    memory: u64,
+    pub(crate) memory: u64,
     /// Its own time and the system's for it, of all threads, in milliseconds.
-    busy: u64,
+    pub(crate) busy: u64,
+    /// The bytes that it read, from wherever.
+    pub(crate) read: u64,
 }
 
 /// Waits for its end. Once it has ended, its time is still told; its memory is that of a moment before.
 #[cfg(target_os = "linux")]
-fn took(mut child: Child) -> Took {
+pub(crate) fn took(mut child: Child) -> Took {
     let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap();
     let mut memory = 0;
-    let busy = loop {
+    let (busy, read) = loop {
         let line = of("status").lines().find_map(|line| line.strip_prefix("VmHWM:").map(str::to_owned));
         if let Some(line) = line {
             memory = line.trim().trim_end_matches(" kB").parse().unwrap();
@@ -190,12 +192,13 @@ fn took(mut child: Child) -> Took {
         let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         if fields[0] == "Z" {
             let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
-            break 10 * (ticks(11) + ticks(12));
+            let read = of("io").lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok());
+            break (10 * (ticks(11) + ticks(12)), read.expect("the system counts it"));
         }
         thread::sleep(Duration::from_millis(2));
     };
     child.wait().unwrap();
-    Took { memory, busy }
+    Took { memory, busy, read }
 }
 
 /// Asks a stub that many questions, 32 of them at a time, and looks whether each has its own answer.

@@ -48,6 +48,7 @@ mod real;
 mod report_formats;
 mod results;
 mod run;
+mod scale;
 mod schema;
 mod script;
 mod selftest;

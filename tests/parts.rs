@@ -3,9 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
+use reprocheck::numerics::random::Stream;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -160,6 +162,58 @@ fn a_lost_part_is_missing_evidence_and_its_return_gives_the_report_of_one_run() 
     // Whoever goes on with a part that is done answers nothing again.
     let ran = place.run("out", &["--part", "2/3", "--resume"]);
     assert!(!ran.err.contains(" s, ") || ran.err.contains(" 0 tokens"), "{}", ran.err);
+}
+
+#[test]
+fn parts_that_run_together_and_are_killed_at_any_moment_lose_nothing() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run("one", &[]).code, 0);
+    let start = |part: usize| {
+        let part = format!("{part}/3");
+        let arguments =
+            ["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out", "--resume", "--part", &part];
+        let mut command = Command::new(BINARY);
+        command.args(arguments).current_dir(place.0.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let mut stream = Stream::new(5, 0);
+    let mut killed = 0;
+    for try_number in 0..40 {
+        let mut running: Vec<_> = (1..=3).map(start).collect();
+        // Longer and longer, so that it comes to an end on any machine.
+        let patience = Duration::from_millis(20 + (stream.unit() * 40.0 * f64::from(try_number)) as u64);
+        std::thread::sleep(patience);
+        let is_done = |child: &mut Child| child.try_wait().unwrap().is_some_and(|status| status.success());
+        let done = running.iter_mut().map(is_done).filter(|done| *done).count();
+        for child in &mut running {
+            killed += usize::from(child.kill().is_ok());
+            child.wait().unwrap();
+        }
+        if done == 3 {
+            break;
+        }
+    }
+    assert!(killed > 3, "{killed}");
+    place.parts("out", 3, &["--resume"]);
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+    assert!(place.report("out") == place.report("one"));
+    assert_eq!(names(&place.path("out/traces")), names(&place.path("one/traces")));
+}
+
+#[test]
+fn a_part_has_one_stretch_of_a_cell_however_many_parts_there_are() {
+    let place = Place::new(&(MATRIX.replace("items  = 9", "items  = 4") + "[generate]\nreplay = true\n"));
+    for of in 1..24 {
+        let divided = place.divided(of, &[]);
+        let items: u64 = divided.iter().flatten().map(|(_, items)| items).sum();
+        assert_eq!(items, 6 * 8, "{of}: the reference is in none");
+        for part in divided {
+            let mut cells: Vec<_> = part.iter().map(|(cell, _)| cell).collect();
+            cells.sort();
+            cells.dedup();
+            assert_eq!(cells.len(), part.len(), "{part:?}");
+        }
+    }
 }
 
 #[test]

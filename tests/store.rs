@@ -291,6 +291,66 @@ fn what_a_killed_writer_left_is_swept_away() {
 }
 
 #[test]
+fn many_writers_share_a_store_and_whoever_reads_there_sees_whole_traces() {
+    let store = tempfile::tempdir().unwrap();
+    let of = |number: u32| [sample(0, &[number, 2, 3], "abc"), sample(1, &[number], "d")];
+    let alone = tempfile::tempdir().unwrap();
+    let digests: Vec<_> = (0..5).map(|number| write(alone.path(), &of(number))).collect();
+    let written = |round: usize, writer: usize| {
+        let own = tempfile::tempdir_in(store.path()).unwrap();
+        let number = (round + writer) % digests.len();
+        let mut writer = Writer::new(own.path(), Sight::Logits).unwrap();
+        for sample in of(number as u32) {
+            writer.add(&sample, scores()).unwrap();
+        }
+        assert_eq!(writer.finish(store.path()).unwrap().digest, digests[number]);
+        assert_eq!(verify(store.path(), digests[number]).map_err(|error| error.to_string()), Ok(()));
+    };
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let order = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        for writer in 0..6 {
+            let (written, done) = (&written, &done);
+            scope.spawn(move || {
+                (0..30).for_each(|round| written(round, writer));
+                done.fetch_add(1, order);
+            });
+        }
+        // A trace is whole or not there.
+        while done.load(order) < 6 {
+            for digest in &digests {
+                match verify(store.path(), *digest) {
+                    Ok(()) => {}
+                    Err(TraceError::Read { error, .. }) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::NotFound)
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    });
+    let mut names: Vec<_> = digests.iter().map(ToString::to_string).collect();
+    names.sort();
+    assert_eq!(folders(store.path()), names);
+    // What befell a trace in between is mended by the next of many who write it.
+    let place = store.path().join("traces").join(digests[0].to_string());
+    fs::write(place.join("samples.jsonl"), "damaged").unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| written(0, 0));
+        }
+    });
+    assert_eq!(folders(store.path()), names);
+    // Nor does a leftover of one go with what another sweeps.
+    let [one, other] = [0, 1].map(|_| tempfile::tempdir_in(store.path()).unwrap());
+    let mut unfinished = Writer::new(one.path(), Sight::Logits).unwrap();
+    sweep(other.path()).unwrap();
+    sweep(store.path()).unwrap();
+    unfinished.add(&sample(0, &[9], "a"), scores()).unwrap();
+    unfinished.finish(store.path()).unwrap();
+}
+
+#[test]
 fn parts_lie_there_one_after_the_other_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("of/parts.txt");

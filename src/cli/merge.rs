@@ -58,7 +58,7 @@ impl Merge {
             complain(&format!("not believed, so it counts as not done: {problem}"));
         }
         if let Some(took) = took(&merged.parts) {
-            eprintln!("{took}\n");
+            complain(&took);
         }
         self.shown.judge(whole, baseline.as_ref(), out)
     }

@@ -108,6 +108,7 @@ fn as_it_was(level: Level, pairs: &[(Cell, &Tally)], reports: [&Report; 2]) -> R
     };
     let mut findings: Vec<_> = pairs.iter().filter_map(finding).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
+    let shortened = verdict::shorten(&mut findings);
     if pairs.iter().all(|(_, tally)| tally.items() == 0) {
         findings = vec![Finding {
             outcome: Outcome::Unknown,
@@ -129,7 +130,12 @@ fn as_it_was(level: Level, pairs: &[(Cell, &Tally)], reports: [&Report; 2]) -> R
         comparisons: pairs.len(),
         held: pairs.len().saturating_sub(findings.len()),
         findings,
-        notes: [alone(before, after, "before"), alone(after, before, "after")].concat(),
+        notes: [
+            shortened.into_iter().collect(),
+            alone(before, after, "before"),
+            alone(after, before, "after"),
+        ]
+        .concat(),
     }
 }
 

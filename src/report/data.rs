@@ -553,10 +553,17 @@ impl Report {
         rulings
     }
 
-    /// All of it as JSON.
+    /// All of it as JSON, indented as long as somebody may read it: of a large report half would be white space.
     pub fn json(&self) -> String {
-        let mut json =
-            serde_json::to_string_pretty(self).expect("a report holds nothing that JSON has no form for");
+        /// More than that is for programs alone.
+        const MOST: usize = 4 << 20;
+        let json = serde_json::to_string_pretty(self);
+        let json = if json.as_ref().is_ok_and(|json| json.len() > MOST) {
+            serde_json::to_string(self)
+        } else {
+            json
+        };
+        let mut json = json.expect("a report holds nothing that JSON has no form for");
         json.push('\n');
         json
     }

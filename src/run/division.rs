@@ -12,7 +12,7 @@ use std::{
 
 use super::{RunFailure, groups::Layout, questions};
 use crate::{
-    cell::{Cell, Compute},
+    cell::{Axis, Cell, Compute, Setting},
     model::{Cost, Subject},
     numerics::kernel::cost_of_term,
     plan::Plan,
@@ -143,10 +143,13 @@ fn reckoned(cost: Option<Cost>, subject: &Subject<'_>, cell: Cell) -> u64 {
     const MACS_OF_BYTE: u64 = 2;
     // Where nothing is known of cells, they are alike.
     let Some(cost) = cost else { return subject.parameters.max(1) };
-    let (steps, threads) = match cell.compute {
-        Compute::Lab(numerics) => (cost_of_term(numerics) as u64, numerics.threads().get() as u64),
-        Compute::Candle(stock) => (1, stock.threads.get() as u64),
-        Compute::Script(_) | Compute::Server(_) => (1, 1),
+    let steps = match cell.compute {
+        Compute::Lab(numerics) => cost_of_term(numerics) as u64,
+        _ => 1,
+    };
+    let threads = match cell.get(Axis::Threads) {
+        Setting::Threads(threads) => threads.get() as u64,
+        _ => 1,
     };
     let macs = (cost.linear_macs + cost.attention_macs) * steps / threads;
     (macs + MACS_OF_BYTE * cost.moved_bytes) * cell.serving.answers() as u64
@@ -179,12 +182,12 @@ pub(super) fn divide(plan: &Plan, layout: &Layout, weights: &Weights, parts: usi
     for (cell, weight, mut rest) in cells {
         let can_be_cut = matches!(cell.compute, Compute::Lab(_));
         let groups = &groups_of[&way(cell)];
-        let mut start = 0;
-        while start < groups.len() {
-            let Some((left, Reverse(part))) = room.pop() else { break };
+        // A part has one stretch of a cell, so that it has one file of what is done of it.
+        let (mut start, mut given) = (0, Vec::new());
+        while let Some((left, Reverse(part))) = room.pop() {
             let fits = left.max(0) as u128;
             let (mut end, mut taken) = (groups.len(), rest);
-            if can_be_cut && rest > fits + slack {
+            if can_be_cut && rest > fits + slack && !room.is_empty() {
                 (end, taken) = (start, 0);
                 let of = |group: usize| u128::from(groups[group]) * weight;
                 while end == start || end < groups.len() && taken + of(end) <= fits {
@@ -194,10 +197,14 @@ pub(super) fn divide(plan: &Plan, layout: &Layout, weights: &Weights, parts: usi
             }
             let is_whole = start == 0 && end == groups.len();
             divided[part].push(Stretch { cell, groups: (!is_whole).then_some(start..end) });
-            room.push((left - taken as i128, Reverse(part)));
+            given.push((left - taken as i128, Reverse(part)));
             rest -= taken;
             start = end;
+            if start == groups.len() {
+                break;
+            }
         }
+        room.extend(given);
     }
     // As the plan has them: neighbors share an engine.
     let place: HashMap<Cell, usize> = plan.cells.iter().copied().zip(0..).collect();

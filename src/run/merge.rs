@@ -189,7 +189,7 @@ struct Hand<'a> {
 impl Hand<'_> {
     /// The next one. What is not what was written ends it.
     fn turn(&mut self, distrusted: &mut Vec<RunError>) {
-        self.next = self.groups.next().unwrap_or_else(|error| {
+        self.next = self.groups.read().unwrap_or_else(|error| {
             distrusted.push(error);
             None
         });

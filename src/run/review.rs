@@ -1,6 +1,6 @@
 //! From a run's folder to its report: every number again, from the raw traces.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use crate::{
     cell::Cell,
@@ -66,7 +66,7 @@ pub(super) fn without_cause(folder: &Path, baseline: Option<&Baseline>) -> Resul
     let about = &run.about;
     let (mut known, mut missing) = (Vec::new(), Vec::new());
     // In the order in which cells first have them.
-    let mut traces: Vec<Digest> = Vec::new();
+    let mut traces: HashMap<Digest, usize> = HashMap::new();
     let mut readers = Vec::new();
     let mut of_cells = Vec::new();
     for (cell, done) in cells(&run)? {
@@ -77,14 +77,10 @@ pub(super) fn without_cause(folder: &Path, baseline: Option<&Baseline>) -> Resul
                 continue;
             }
         };
-        let trace = match traces.iter().position(|trace| *trace == done.trace) {
-            Some(trace) => trace,
-            None => {
-                traces.push(done.trace);
-                readers.push(Reader::open(&run.store, done.trace)?);
-                readers.len() - 1
-            }
-        };
+        let trace = *traces.entry(done.trace).or_insert(readers.len());
+        if trace == readers.len() {
+            readers.push(Reader::open(&run.store, done.trace)?);
+        }
         of_cells.push((cell, done.trace));
         let Done { root, launches, unlike_copies, environment, cost, .. } = *done;
         let sight = readers[trace].sight();

@@ -228,17 +228,17 @@ impl Groups {
     /// # Errors
     ///
     /// When it is not what was written.
-    pub fn next(&mut self) -> Result<Option<Answered>, RunError> {
-        let mut read = || {
+    pub fn read(&mut self) -> Result<Option<Answered>, RunError> {
+        let mut answered = || {
             let Some(line) = line(&mut self.file)? else { return Ok(None) };
             let Group { maker, milliseconds, samples } = unsealed(&line)?;
             let maker =
                 serde_json::from_str(maker.get()).map_err(|error| format!("it does not read ({error})"))?;
             Ok(Some(Answered { maker, milliseconds, samples: samples.into_owned() }))
         };
-        match read() {
+        match answered() {
             Err(problem) if problem == CUT => Ok(None),
-            read => read.map_err(|problem: String| RunError::Damaged {
+            answered => answered.map_err(|problem: String| RunError::Damaged {
                 path: self.path.clone(),
                 problem,
                 way_out: "the items from there on run again with --resume",

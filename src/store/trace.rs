@@ -259,13 +259,16 @@ fn place(whole: &Path, own: &Path, store: &Path, trace: Digest) -> Result<(), St
     let (traces, place) = (store.join(TRACES), folder(store, trace));
     let moved = || {
         fs::create_dir_all(&traces)?;
-        let mut tries = 1;
-        loop {
-            // An equal trace, of another cell, another part or an earlier try, unless something has befallen it since.
-            if verify(store, trace).is_ok() {
-                return Ok(());
+        let mut tries = 0;
+        // An equal trace may be there, of another cell, another part or an earlier try, unless something has befallen it since.
+        while verify(store, trace).is_err() {
+            match fs::rename(whole, &place) {
+                Ok(()) => break,
+                Err(error) if tries == TRIES => return Err(error),
+                Err(_) => tries += 1,
             }
-            if place.exists() {
+            // Somebody else was faster, or a server has lost its answer and not the trace: what is there decides.
+            if verify(store, trace).is_err() && place.exists() {
                 // In one step: a sound trace that somebody else puts there meanwhile must not go with it.
                 let aside = folder_for_others().prefix(UNFINISHED).tempdir_in(own)?;
                 match fs::rename(&place, aside.path().join(TRACES)) {
@@ -273,13 +276,8 @@ fn place(whole: &Path, own: &Path, store: &Path, trace: Digest) -> Result<(), St
                     _ => {}
                 }
             }
-            match fs::rename(whole, &place) {
-                Ok(()) => return Ok(()),
-                // Somebody else was faster, or a server has lost the answer and not the trace: what is there decides.
-                Err(error) if tries == TRIES => return Err(error),
-                Err(_) => tries += 1,
-            }
         }
+        Ok(())
     };
     moved().map_err(|error| StoreError::Write { path: traces.clone(), error })
 }
@@ -475,11 +473,49 @@ pub struct Reader {
     sight: Sight,
     candidates: usize,
     columns: Vec<u64>,
-    /// What is read next: the line's number and first byte, and its first token.
+    /// What is read next: the line's number, and its first token.
     line: usize,
-    byte: u64,
     token: usize,
-    open: Option<(BufReader<File>, File)>,
+    /// The two files that are read side by side.
+    samples: BufReader<Again>,
+    table: Again,
+}
+
+/// A file that can be closed between two reads, and goes on where it was: what is buffered of it is not read again.
+struct Again {
+    path: PathBuf,
+    place: u64,
+    file: Option<File>,
+}
+
+impl Again {
+    fn new(path: PathBuf) -> Again {
+        Again { path, place: 0, file: None }
+    }
+
+    fn read_at(&mut self, place: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let file = self.open()?;
+        file.seek(SeekFrom::Start(place))?;
+        file.read_exact(bytes)
+    }
+
+    /// The file, which is at its place if it has been closed.
+    fn open(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(self.place))?;
+            self.file = Some(file);
+        }
+        Ok(self.file.as_mut().expect("it has just been opened"))
+    }
+}
+
+impl io::Read for Again {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.open()?.read(bytes)?;
+        self.place += read as u64;
+        Ok(read)
+    }
 }
 
 impl Reader {
@@ -504,7 +540,9 @@ impl Reader {
             start
         });
         let columns = starts.collect();
-        Ok(Reader { path, tokens, sight, candidates, columns, line: 0, byte: 0, token: 0, open: None })
+        let samples = BufReader::new(Again::new(path.join(SAMPLES)));
+        let table = Again::new(file);
+        Ok(Reader { path, tokens, sight, candidates, columns, line: 0, token: 0, samples, table })
     }
 
     /// How much its engine showed.
@@ -515,7 +553,8 @@ impl Reader {
     /// Closes its files until the next item is asked for: more traces may be read side by side than a process may have
     /// files open.
     pub fn pause(&mut self) {
-        self.open = None;
+        self.samples.get_mut().file = None;
+        self.table.file = None;
     }
 
     /// The next item, which must have this number.
@@ -548,29 +587,12 @@ impl Reader {
         TraceError::Wrong { path: self.path.join(SAMPLES), problem: format!("item {item}: {problem}") }
     }
 
-    /// Its files, the first where it is to be read.
-    fn files(&mut self) -> Result<&mut (BufReader<File>, File), TraceError> {
-        if self.open.is_none() {
-            let open = |name: &str| {
-                let path = self.path.join(name);
-                File::open(&path).map_err(|error| TraceError::Read { path, error })
-            };
-            let (mut samples, tokens) = (BufReader::new(open(SAMPLES)?), open(TOKENS)?);
-            samples
-                .seek(SeekFrom::Start(self.byte))
-                .map_err(|error| TraceError::Read { path: self.path.join(SAMPLES), error })?;
-            self.open = Some((samples, tokens));
-        }
-        Ok(self.open.as_mut().expect("it has just been opened"))
-    }
-
     fn item(&mut self) -> Result<Option<(Line, Vec<Token>)>, TraceError> {
         let path = self.path.join(SAMPLES);
         let mut text = String::new();
-        let read = self.files()?.0.read_line(&mut text);
+        let read = self.samples.read_line(&mut text);
         read.map_err(|error| TraceError::Read { path: path.clone(), error })?;
         self.line += 1;
-        self.byte += text.len() as u64;
         let left = self.tokens - self.token;
         if text.is_empty() {
             return match left {
@@ -598,13 +620,11 @@ impl Reader {
 
     /// These tokens, which are the next ones, with what each was chosen from.
     fn chosen(&mut self, tokens: &[u32]) -> io::Result<Vec<Token>> {
-        let Some((_, file)) = &mut self.open else { unreachable!("its line has just been read") };
         let mut read = Vec::new();
         for ((_, _, size, width), start) in columns(self.sight, self.candidates).zip(&self.columns) {
             let of_token = size * width;
             let mut bytes = vec![0; tokens.len() * of_token];
-            file.seek(SeekFrom::Start(start + (self.token * of_token) as u64))?;
-            file.read_exact(&mut bytes)?;
+            self.table.read_at(start + (self.token * of_token) as u64, &mut bytes)?;
             read.push(bytes);
         }
         let width = self.candidates;

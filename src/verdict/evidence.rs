@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cell::{Axis, Cell, Compute, EngineName, Setting, axes},
-    compare::{ByLevel, Count, Level, Output, Spread, Spreads, Tally},
+    compare::{Beyond, ByLevel, Count, Level, Output, Spread, Spreads, Tally},
     digest::Digest,
     engine::environment::Environment,
     model::Cost,
@@ -191,6 +191,7 @@ impl Evidence {
             beside: Vec::new(),
             cut: Vec::new(),
         };
+        let beside: HashSet<&Cell> = beside.iter().collect();
         let (beside, product): (Vec<Cell>, Vec<Cell>) = plan.iter().partition(|cell| beside.contains(cell));
         evidence.families = evidence.lay_families(&product);
         evidence.beside = evidence.lay_families(&beside);
@@ -207,14 +208,21 @@ impl Evidence {
                 pairs.extend(group[1..].iter().map(|cell| (group[0], *cell)));
             }
         }
-        let measures = gates.iter().flat_map(|gate| &gate.limits).any(Limit::is_of_rows);
+        let mut beyond = Vec::new();
+        for limit in gates.iter().flat_map(|gate| &gate.limits) {
+            if let Limit::Rows { measure, most, .. } = *limit
+                && !beyond.contains(&Beyond::new(measure, most))
+            {
+                beyond.push(Beyond::new(measure, most));
+            }
+        }
         let references: Vec<_> =
             plan.iter().filter_map(|cell| Some((evidence.references.of(*cell)?, *cell))).collect();
         let pairs = pairs.into_iter().map(|pair| (pair, false));
         for ((one, other), is_reference) in pairs.chain(references.into_iter().map(|pair| (pair, true))) {
             if let (Some(one), Some(other)) = (evidence.known(one), evidence.known(other)) {
                 let tally = evidence.tallies.entry((one.trace, other.trace)).or_default();
-                tally.farthest = measures.then(Vec::new);
+                tally.beyond.clone_from(&beyond);
                 if is_reference {
                     tally.divergence = Some(Mean::default());
                 }

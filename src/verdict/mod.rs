@@ -80,8 +80,25 @@ pub struct Finding {
     pub sentence: String,
     /// The cell that was compared with, and the one that was compared; nothing where it is not about two cells.
     pub cells: Option<[Cell; 2]>,
-    /// Where the two first part, if they do.
+    /// Where the two first part, if they do. A gate shows that of 100 findings, the worst first, and a note says so where there are
+    /// more.
     pub first: Option<Divergence>,
+}
+
+/// So many findings of a gate show where two cells part: prompt and texts of each are long.
+const SHOWN: usize = 100;
+
+/// Leaves out where cells part in all findings but the first of those that show it, and says so where there are more.
+pub(crate) fn shorten(findings: &mut [Finding]) -> Option<String> {
+    let parted: Vec<_> =
+        findings.iter_mut().map(|finding| &mut finding.first).filter(|first| first.is_some()).collect();
+    let all = parted.len();
+    parted.into_iter().skip(SHOWN).for_each(|first| *first = None);
+    (all > SHOWN).then(|| {
+        format!(
+            "of {all} findings {SHOWN} show where the two cells part: `reprocheck diff` shows it of any two"
+        )
+    })
 }
 
 impl Finding {
@@ -127,6 +144,7 @@ fn rule(gate: &Gate, evidence: &Evidence, baseline: Option<&Baseline>) -> Ruling
     }
     // Stable, so that of equally bad ones the first cell comes first.
     bench.findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
+    bench.notes.extend(shorten(&mut bench.findings));
     Ruling {
         gate: gate.name.clone(),
         line: Some(gate.line),
@@ -528,5 +546,47 @@ fn idle_way_out(axis: Axis) -> &'static str {
         Axis::Reduce => "set tp above 2, or let other formats be sent",
         axis if axis.is_of_draws() => "set top-k above 1",
         _ => "vary something else",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Side;
+
+    #[test]
+    fn a_hundred_findings_show_where_cells_part_and_a_note_counts_those_that_would() {
+        let side = || Side {
+            token: None,
+            margin: None,
+            candidates: Vec::new(),
+            text: String::new(),
+            answer: None,
+            correct: false,
+        };
+        let first = Divergence {
+            item: 0,
+            suite: String::new(),
+            id: String::new(),
+            stratum: String::new(),
+            prompt: String::new(),
+            right: String::new(),
+            place: 0,
+            sides: [side(), side()],
+            drift: None,
+        };
+        let shown = |parted: usize| {
+            let with = || Finding { first: Some(first.clone()), ..Finding::unknown("") };
+            // One that is not about two cells, and then those.
+            let mut findings = vec![Finding::unknown("")];
+            findings.resize_with(1 + parted, with);
+            let note = shorten(&mut findings);
+            let shown: Vec<_> = findings.iter().map(|finding| finding.first.is_some()).collect();
+            assert!(!shown[0] && shown[1..].is_sorted_by(|a, b| a >= b));
+            (shown.iter().filter(|is_shown| **is_shown).count(), note)
+        };
+        assert_eq!([0, 1, 100].map(shown), [(0, None), (1, None), (100, None)]);
+        let note = "of 101 findings 100 show where the two cells part: `reprocheck diff` shows it of any two";
+        assert_eq!(shown(101), (100, Some(note.to_owned())));
     }
 }

@@ -15,7 +15,7 @@ use clap::{Args, Command, FromArgMatches, ValueEnum};
 
 use super::{Ended, Exit, plan::Matrix, run::Place, up_to};
 use crate::{
-    cell::{Cell, Compute},
+    cell::{Axis, Cell, Setting},
     plan::{
         Plan,
         cluster::{Limit, Memory},
@@ -172,12 +172,11 @@ impl Jobs {
     }
 }
 
-/// On how many threads a cell computes, as far as its name says.
+/// On how many threads a cell computes, as far as it says.
 fn threads(cell: &Cell) -> usize {
-    match cell.compute {
-        Compute::Lab(numerics) => numerics.threads().get(),
-        Compute::Candle(stock) => stock.threads.get(),
-        Compute::Script(_) | Compute::Server(_) => 1,
+    match cell.get(Axis::Threads) {
+        Setting::Threads(threads) => threads.get(),
+        _ => 1,
     }
 }
 
