@@ -62,7 +62,7 @@ enum Shown {
 }
 
 /// No job array and no matrix of jobs has more.
-const MOST_PARTS: usize = 10_000;
+pub(super) const MOST_PARTS: usize = 10_000;
 
 /// Which matrix.
 #[derive(Args, Debug)]

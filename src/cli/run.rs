@@ -82,11 +82,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The folder; `results/qwen-ci` of the model and the matrix, as far as they make a name, unless one is named.
     pub(super) fn folder(&self, model: &str, matrix: &str) -> PathBuf {
-        let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
-        let model: String = model.trim_matches(['.', '/']).chars().map(kept).collect();
-        self.out.clone().unwrap_or_else(|| Path::new("results").join(format!("{model}-{matrix}")))
+        folder(self.out.as_deref(), model, matrix)
     }
 
     pub(super) fn present(&self) -> Present {
@@ -96,6 +93,13 @@ impl Place {
             () => Present::Refuse,
         }
     }
+}
+
+/// The folder of a run; `results/qwen-ci` of the model and the matrix, as far as they make a name, unless one is named.
+pub(super) fn folder(named: Option<&Path>, model: &str, matrix: &str) -> PathBuf {
+    let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
+    let model: String = model.trim_matches(['.', '/']).chars().map(kept).collect();
+    named.map_or_else(|| Path::new("results").join(format!("{model}-{matrix}")), Path::to_owned)
 }
 
 /// Runs cells of a plan, and shows how far they are.

@@ -11,9 +11,13 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::{Args, Command, FromArgMatches, ValueEnum};
+use clap::{Args, ValueEnum};
 
-use super::{Ended, Exit, plan::Matrix, run::Place, up_to};
+use super::{
+    Ended, Exit,
+    plan::{MOST_PARTS, Matrix},
+    run, up_to,
+};
 use crate::{
     cell::{Axis, Cell, Setting},
     plan::{
@@ -67,9 +71,6 @@ pub(super) struct Submit {
     #[arg(long)]
     print: bool,
 }
-
-/// No more than `reprocheck plan --parts` shows.
-const MOST_PARTS: usize = 10_000;
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Scheduler {
@@ -243,19 +244,11 @@ impl Submit {
         Ok(Exit::Held)
     }
 
-    /// Where `reprocheck run` puts the run that is told the same.
-    fn folder(&self, model: &str) -> Result<PathBuf, Ended> {
-        let out = self.out.iter().flat_map(|out| ["--out".into(), out.clone().into_os_string()]);
-        let told = Place::augment_args(Command::new("run").no_binary_name(true)).try_get_matches_from(out);
-        let place = told.and_then(|told| Place::from_arg_matches(&told)).map_err(Ended::usage)?;
-        Ok(place.folder(model, &self.matrix.name()))
-    }
-
     fn jobs(&self, plan: &Plan) -> Result<Jobs, Ended> {
         let cluster = &plan.cluster;
         let model = self.matrix.model(self.model.as_deref(), plan)?;
         let here = in_full(Path::new("."))?;
-        let folder = self.folder(model)?;
+        let folder = run::folder(self.out.as_deref(), model, &self.matrix.name());
         let out = written(&in_full(&folder)?)?;
         let parts = self.parts.or(cluster.parts.map(|parts| parts as usize)).ok_or_else(|| {
             Ended::usage(anyhow!(
