@@ -339,7 +339,8 @@ fn what_an_earlier_run_took_divides_the_next() {
         divided.iter().map(of).collect()
     };
     assert!(of_slow(&place.divided(2, &[])).contains(&0));
-    assert_eq!(of_slow(&place.divided(2, &["--like", "one"])).iter().min(), Some(&9));
+    let slow = of_slow(&place.divided(2, &["--like", "one"]));
+    assert!(slow.iter().all(|items| *items > 0), "{slow:?}");
     // Parts that are told so run so.
     place.parts("out", 2, &["--like", "one"]);
     assert_eq!(place.call(&["merge", "out"]).code, 0);
