@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::{Value, json};
 use tabled::builder::Builder;
 
@@ -30,6 +30,7 @@ use crate::{
 
 /// Show the cells of a matrix file and what they will cost, and run nothing
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("of a model").multiple(true).args(["time", "parts"]))]
 pub(super) struct Plan {
     #[command(flatten)]
     matrix: Matrix,
@@ -38,7 +39,7 @@ pub(super) struct Plan {
     #[arg(long)]
     time: bool,
     /// The model to measure, or to divide by; the matrix file's where it is left out
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", requires = "of a model")]
     model: Option<String>,
     /// Divide the cells into so many parts that take about as long as each other, as `reprocheck run --part 1/N` does
     #[arg(long, value_name = "N", value_parser = up_to(MOST_PARTS))]
