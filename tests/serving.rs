@@ -791,10 +791,10 @@ fn what_differs_around_servers_is_said_before_anything_else() {
     fs::write(place.path().join("ci.toml"), matrix).unwrap();
 
     // Two cells of one run.
-    assert_eq!(run("first", &["--part", "1/2"]).0, 0);
+    assert_eq!(run("both", &["--part", "1/2"]).0, 0);
     renew(false);
-    assert_eq!(run("second", &["--part", "2/2"]).0, 0);
-    let (code, out) = said(place.path(), &["merge", "first", "second", "--out", "both"]);
+    assert_eq!(run("both", &["--part", "2/2"]).0, 0);
+    let (code, out) = said(place.path(), &["merge", "both"]);
     assert_eq!(code, 3, "{out}");
     let paragraph = "\n\nNot all cells of server:stub have the same surroundings, and what sets them\napart may come from that:\n  \
                      engine: llama.cpp b2 (server:stub/n1), llama.cpp b1 (server:stub/n4)\n  weights: Q8_0 (server:stub/n1), \

@@ -105,7 +105,7 @@ pub(super) fn folder(named: Option<&Path>, model: &str, matrix: &str) -> PathBuf
 /// Runs cells of a plan, and shows how far they are.
 pub(super) fn carry_out(plan: &Plan, model: &super::Model, options: Options) -> Result<(), Ended> {
     let (subject, program) = (model.subject()?, super::program()?);
-    let logs = store::run::servers(&options.out);
+    let logs = store::run::servers(&options.folder());
     let engines = Engines {
         checkpoint: model.checkpoint(),
         program: &program,

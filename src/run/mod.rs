@@ -139,6 +139,14 @@ impl Options {
         let stop = Arc::default();
         Options { out, present, which: Which::All, reference: None, like: None, matrix, stop }
     }
+
+    /// The folder that is written to: of a part its own.
+    pub fn folder(&self) -> PathBuf {
+        match self.which {
+            Which::Part(part) => self.out.join(part.folder()),
+            Which::All | Which::Firsts => self.out.clone(),
+        }
+    }
 }
 
 /// What to do with a run that is there.
