@@ -201,6 +201,45 @@ fn parts_that_run_together_and_are_killed_at_any_moment_lose_nothing() {
 }
 
 #[test]
+fn what_parts_of_two_divisions_have_both_done_is_held_against_each_other() {
+    let place = Place::new(MATRIX);
+    assert_eq!(place.run("one", &[]).code, 0);
+    place.parts("out", 2, &[]);
+    place.parts("out", 3, &[]);
+    assert_eq!(place.call(&["merge", "out"]).code, 0);
+    assert!(place.report("out") == place.report("one"));
+    // What is done of a cut cell in one part is now what another seed would have drawn of the first group's last token.
+    let cells = place.path("out/part-1-of-2/cells");
+    let partial = names(&cells).into_iter().find(|name| name.ends_with(".partial")).expect("a cell is cut");
+    let cell = partial.trim_end_matches(".partial").to_owned() + ".json";
+    for part in ["part-1-of-3", "part-2-of-3", "part-3-of-3"] {
+        let _ = fs::remove_file(place.path("out").join(part).join("cells").join(&cell));
+    }
+    let text = fs::read_to_string(cells.join(&partial)).unwrap();
+    let content = |line: &str| {
+        let start = line.find("\"content\":").unwrap() + "\"content\":".len();
+        line[start..line.len() - 1].to_owned()
+    };
+    let spoiled = text.lines().map(|line| {
+        let old = content(line);
+        let at = old.find("\"id\":").unwrap() + "\"id\":".len();
+        let end = at + old[at..].find([',', '}']).unwrap();
+        let new = format!("{}77{}", &old[..at], &old[end..]);
+        let digest = |content: &str| reprocheck::digest::Digest::of(content.as_bytes()).to_string();
+        line.replace(&old, &new).replace(&digest(&old), &digest(&new)) + "\n"
+    });
+    fs::create_dir_all(place.path("out/part-9-of-9/cells")).unwrap();
+    for file in ["run.json", "items.jsonl", "vocabulary.json", "part.json"] {
+        fs::copy(place.path("out/part-1-of-2").join(file), place.path("out/part-9-of-9").join(file)).unwrap();
+    }
+    fs::write(place.path("out/part-9-of-9/cells").join(&partial), spoiled.collect::<String>()).unwrap();
+    let ran = place.call(&["merge", "out"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("part-1-of-2 (") && ran.err.contains("part-9-of-9 ("), "{}", ran.err);
+    assert!(!place.path("out/report.json").exists());
+}
+
+#[test]
 fn a_part_has_one_stretch_of_a_cell_however_many_parts_there_are() {
     let place = Place::new(&(MATRIX.replace("items  = 9", "items  = 4") + "[generate]\nreplay = true\n"));
     for of in 1..24 {
