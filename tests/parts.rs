@@ -2,16 +2,15 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Child, Stdio},
     time::Duration,
 };
 
 use reprocheck::numerics::random::Stream;
 use serde_json::Value;
-use tempfile::TempDir;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_reprocheck");
+use crate::run::{Place, Ran};
 
 /// Seven cells, one of which takes as long as all others.
 const MATRIX: &str = r#"
@@ -40,47 +39,18 @@ vary   = "batch"
 expect = "diverges"
 "#;
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-/// A folder with a matrix file, in which the program runs.
-struct Place(TempDir);
-
 impl Place {
-    fn new(matrix: &str) -> Place {
-        let place = Place(tempfile::tempdir().unwrap());
-        fs::write(place.path("m.toml"), matrix).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn call(&self, arguments: &[&str]) -> Ran {
-        let output = Command::new(BINARY).args(arguments).current_dir(self.0.path()).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-    }
-
-    fn run(&self, out: &str, more: &[&str]) -> Ran {
+    fn run_into(&self, out: &str, more: &[&str]) -> Ran {
         self.call(&[&["run", "--model", "qwen", "--matrix", "m.toml", "--out", out], more].concat())
     }
 
     /// Runs so many parts.
     fn parts(&self, out: &str, of: usize, more: &[&str]) {
         for part in 1..=of {
-            let ran = self.run(out, &[&["--part", &format!("{part}/{of}")], more].concat());
+            let ran = self.run_into(out, &[&["--part", &format!("{part}/{of}")], more].concat());
             assert_eq!(ran.code, 0, "{}", ran.err);
             assert!(ran.out.contains(&format!("part {part}/{of} has run: `reprocheck merge {out}` joins")));
         }
-    }
-
-    fn report(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name).join("report.json")).unwrap()
     }
 
     /// What of which cells `plan` gives to each of so many parts: how many items of each.
@@ -117,7 +87,7 @@ fn flip(path: &Path) {
 #[test]
 fn parts_in_one_folder_give_the_report_of_one_run_and_keep_each_trace_once() {
     let place = Place::new(MATRIX);
-    assert_eq!(place.run("one", &[]).code, 0);
+    assert_eq!(place.run_into("one", &[]).code, 0);
     for of in [1, 2, 5, 40] {
         let (out, divided) = (format!("shared-{of}"), place.divided(of, &[]));
         // Every item of every cell is in one part.
@@ -146,7 +116,7 @@ fn parts_in_one_folder_give_the_report_of_one_run_and_keep_each_trace_once() {
 #[test]
 fn a_lost_part_is_missing_evidence_and_its_return_gives_the_report_of_one_run() {
     let place = Place::new(MATRIX);
-    assert_eq!(place.run("one", &[]).code, 0);
+    assert_eq!(place.run_into("one", &[]).code, 0);
     place.parts("out", 3, &[]);
     assert_eq!(place.call(&["merge", "out"]).code, 0);
     fs::rename(place.path("out/part-2-of-3"), place.path("lost")).unwrap();
@@ -156,25 +126,24 @@ fn a_lost_part_is_missing_evidence_and_its_return_gives_the_report_of_one_run() 
         assert!(ran.out.contains(cell.as_str()), "{cell}: {}", ran.out);
     }
     assert_ne!(place.report("out"), place.report("one"));
-    assert_eq!(place.run("out", &["--part", "2/3", "--resume"]).code, 0);
+    assert_eq!(place.run_into("out", &["--part", "2/3", "--resume"]).code, 0);
     assert_eq!(place.call(&["merge", "out"]).code, 0);
     assert!(place.report("out") == place.report("one"));
     // Whoever goes on with a part that is done answers nothing again.
-    let ran = place.run("out", &["--part", "2/3", "--resume"]);
+    let ran = place.run_into("out", &["--part", "2/3", "--resume"]);
     assert!(!ran.err.contains(" s, ") || ran.err.contains(" 0 tokens"), "{}", ran.err);
 }
 
 #[test]
 fn parts_that_run_together_and_are_killed_at_any_moment_lose_nothing() {
     let place = Place::new(MATRIX);
-    assert_eq!(place.run("one", &[]).code, 0);
+    assert_eq!(place.run_into("one", &[]).code, 0);
     let start = |part: usize| {
         let part = format!("{part}/3");
         let arguments =
             ["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out", "--resume", "--part", &part];
-        let mut command = Command::new(BINARY);
-        command.args(arguments).current_dir(place.0.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().unwrap()
+        let mut command = place.command(&arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     let mut stream = Stream::new(5, 0);
     let mut killed = 0;
@@ -203,7 +172,7 @@ fn parts_that_run_together_and_are_killed_at_any_moment_lose_nothing() {
 #[test]
 fn what_parts_of_two_divisions_have_both_done_is_held_against_each_other() {
     let place = Place::new(MATRIX);
-    assert_eq!(place.run("one", &[]).code, 0);
+    assert_eq!(place.run_into("one", &[]).code, 0);
     place.parts("out", 2, &[]);
     place.parts("out", 3, &[]);
     assert_eq!(place.call(&["merge", "out"]).code, 0);
@@ -240,6 +209,19 @@ fn what_parts_of_two_divisions_have_both_done_is_held_against_each_other() {
 }
 
 #[test]
+fn the_cells_of_the_papers_protocol_go_round_the_parts() {
+    let paper = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/suites/paper.toml")).unwrap();
+    let divided = Place::new(&paper).divided(4, &[]);
+    // 49 cells, one of which takes about three times as long as another.
+    let counts: Vec<_> = divided.iter().map(Vec::len).collect();
+    assert!(counts.iter().all(|count| (11..=14).contains(count)), "{counts:?}");
+    // Two threads are reckoned to take less than one: each part has as many of these.
+    let of_one: Vec<_> =
+        divided.iter().map(|part| part.iter().filter(|(cell, _)| cell.contains("/t1/")).count()).collect();
+    assert!(of_one.iter().all(|count| (4..=8).contains(count)), "{of_one:?}");
+}
+
+#[test]
 fn a_part_has_one_stretch_of_a_cell_however_many_parts_there_are() {
     let place = Place::new(&(MATRIX.replace("items  = 9", "items  = 4") + "[generate]\nreplay = true\n"));
     for of in 1..24 {
@@ -271,7 +253,7 @@ fn what_is_not_what_was_written_counts_as_not_done() {
         ran.err
     );
     // The part mends it.
-    assert_eq!(place.run("out", &["--part", "1/2", "--resume"]).code, 0);
+    assert_eq!(place.run_into("out", &["--part", "1/2", "--resume"]).code, 0);
     assert_eq!(place.call(&["merge", "out"]).code, 0);
     let trace = place.path("out/traces").join(&names(&place.path("out/traces"))[0]);
     flip(&trace.join("samples.jsonl"));
@@ -285,9 +267,9 @@ fn what_is_not_what_was_written_counts_as_not_done() {
 #[test]
 fn two_machines_that_disagree_about_a_cell_are_named_with_what_each_has() {
     let place = Place::new(MATRIX);
-    assert_eq!(place.run("one", &[]).code, 0);
+    assert_eq!(place.run_into("one", &[]).code, 0);
     // A machine that is wrong: it has the trace of another cell, and seals it.
-    assert_eq!(place.run("other", &[]).code, 0);
+    assert_eq!(place.run_into("other", &[]).code, 0);
     let cells = |run: &str, cell: &str| place.path(run).join(format!("cells/lab_bf16_{cell}.json"));
     let wrong = fs::read_to_string(cells("other", "split-k~rows_t1_b4")).unwrap();
     let sound: Value =
@@ -328,26 +310,26 @@ fn two_machines_that_disagree_about_a_cell_are_named_with_what_each_has() {
 fn the_reference_runs_once_and_others_take_it() {
     let replay = MATRIX.to_owned() + "[generate]\nreplay = true\n";
     let place = Place::new(&replay);
-    assert_eq!(place.run("one", &[]).code, 0);
-    assert_eq!(place.run("out", &["--part", "reference"]).code, 0);
+    assert_eq!(place.run_into("one", &[]).code, 0);
+    assert_eq!(place.run_into("out", &["--part", "reference"]).code, 0);
     assert_eq!(names(&place.path("out/part-reference/cells")), ["lab_fp32_exact_t1_b1.json"]);
     for part in ["1/2", "2/2"] {
-        let ran = place.run("out", &["--part", part, "--reference", "out/part-reference"]);
+        let ran = place.run_into("out", &["--part", part, "--reference", "out/part-reference"]);
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert!(!ran.err.contains("lab/fp32/exact"), "{}", ran.err);
     }
     assert_eq!(place.call(&["merge", "out"]).code, 0);
     assert!(place.report("out") == place.report("one"));
     // Of another run, of one that asks something else, and where there is none.
-    let ran = place.run("third", &["--part", "1/2", "--reference", "one"]);
+    let ran = place.run_into("third", &["--part", "1/2", "--reference", "one"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(!ran.err.contains("lab/fp32/exact"), "{}", ran.err);
     fs::write(place.path("m.toml"), replay.replace("items  = 9", "items  = 8")).unwrap();
-    let ran = place.run("fourth", &["--part", "1/2", "--reference", "one"]);
+    let ran = place.run_into("fourth", &["--part", "1/2", "--reference", "one"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("the reference is not taken from one: it asks 9 of carry_chain"), "{}", ran.err);
     fs::write(place.path("m.toml"), "suites = [\"carry_chain\"]\nitems = 2\n[matrix]\n").unwrap();
-    let ran = place.run("fifth", &["--part", "reference"]);
+    let ran = place.run_into("fifth", &["--part", "reference"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("m.toml names no reference"), "{}", ran.err);
 }
@@ -355,7 +337,7 @@ fn the_reference_runs_once_and_others_take_it() {
 #[test]
 fn what_an_earlier_run_took_divides_the_next() {
     let place = Place::new(MATRIX);
-    assert_eq!(place.run("one", &[]).code, 0);
+    assert_eq!(place.run_into("one", &[]).code, 0);
     // As if one cell had taken a minute, and all others next to nothing: it is cut in two.
     let slow = "lab/bf16/sequential/t1/b1";
     for name in names(&place.path("one/cells")) {
@@ -388,7 +370,7 @@ fn what_an_earlier_run_took_divides_the_next() {
 #[test]
 fn what_cannot_be_joined_is_told() {
     let place = Place::new(MATRIX);
-    assert_eq!(place.run("one", &[]).code, 0);
+    assert_eq!(place.run_into("one", &[]).code, 0);
     let ran = place.call(&["merge", "one"]);
     assert_eq!(ran.code, 2);
     assert!(
@@ -408,7 +390,7 @@ fn what_cannot_be_joined_is_told() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("one holds a run already"), "{}", ran.err);
     fs::write(place.path("m.toml"), MATRIX.replace("items  = 9", "items  = 7")).unwrap();
-    assert_eq!(place.run("other", &[]).code, 0);
+    assert_eq!(place.run_into("other", &[]).code, 0);
     let ran = place.call(&["merge", "one", "other", "--out", "both"]);
     assert_eq!(ran.code, 2);
     assert!(
@@ -419,7 +401,7 @@ fn what_cannot_be_joined_is_told() {
     // A run begins anew without what other parts need.
     let before = names(&place.path("out/traces"));
     fs::write(place.path("m.toml"), MATRIX).unwrap();
-    assert_eq!(place.run("out", &["--part", "1/2", "--fresh"]).code, 0);
+    assert_eq!(place.run_into("out", &["--part", "1/2", "--fresh"]).code, 0);
     assert_eq!(names(&place.path("out/traces")), before);
     assert_eq!(place.call(&["merge", "out"]).code, 0);
 }

@@ -47,10 +47,10 @@ vary   = "batch"
 expect = "diverges"
 "#;
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
@@ -61,16 +61,16 @@ impl Ran {
 }
 
 /// A folder with a matrix file, in which the program runs.
-struct Place(TempDir);
+pub(crate) struct Place(pub(crate) TempDir);
 
 impl Place {
-    fn new(matrix: &str) -> Place {
+    pub(crate) fn new(matrix: &str) -> Place {
         let place = Place(tempfile::tempdir().unwrap());
         place.write("m.toml", matrix);
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -78,7 +78,7 @@ impl Place {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.current_dir(self.0.path()).env_remove("CI").args(arguments);
         command
@@ -93,7 +93,7 @@ impl Place {
         ran
     }
 
-    fn call(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn call(&self, arguments: &[&str]) -> Ran {
         self.ran(&mut self.command(arguments))
     }
 
@@ -102,7 +102,7 @@ impl Place {
         self.call(&[&["run", "--model", "qwen", "--matrix", "m.toml", "--out", "out"], more].concat())
     }
 
-    fn report(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn report(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name).join("report.json")).unwrap()
     }
 

@@ -222,8 +222,8 @@ fn try_to_write(folder: &Path) -> io::Result<()> {
 // ------------------------------------------------------------------------------------------------- a cluster
 
 /// What a scheduler is asked for its version.
-const SCHEDULERS: [(&str, [&str; 2]); 3] =
-    [("sbatch", ["--version", ""]), ("snakemake", ["--version", ""]), ("kubectl", ["version", "--client"])];
+const SCHEDULERS: [(&str, &[&str]); 3] =
+    [("sbatch", &["--version"]), ("snakemake", &["--version"]), ("kubectl", &["version", "--client"])];
 
 /// What a folder that parts are to share can do, and what is there to run them; what is lacking, if anything is.
 fn shared(folder: &Path, out: &mut impl Write) -> Result<Option<anyhow::Error>, Ended> {
@@ -240,7 +240,6 @@ fn shared(folder: &Path, out: &mut impl Write) -> Result<Option<anyhow::Error>, 
         }
     }
     for (program, arguments) in SCHEDULERS {
-        let arguments = arguments.iter().filter(|argument| !argument.is_empty());
         let asked = process::Command::new(program).args(arguments).output();
         let version = asked.ok().filter(|asked| asked.status.success()).map(|asked| {
             String::from_utf8_lossy(&asked.stdout).lines().next().unwrap_or_default().trim().to_owned()

@@ -57,23 +57,22 @@ impl Merge {
         for problem in &merged.distrusted {
             complain(&format!("not believed, so it counts as not done: {problem}"));
         }
-        if let Some(took) = took(&merged.parts) {
-            complain(&took);
+        if !merged.parts.is_empty() {
+            complain(&took(&merged.parts));
         }
         self.shown.judge(whole, baseline.as_ref(), out)
     }
 }
 
-/// What each part took, where one of them says so.
-fn took(parts: &[(PathBuf, Option<PartOf>)]) -> Option<String> {
-    let told: Vec<_> = parts.iter().filter_map(|(_, part)| *part).collect();
+/// What each part took.
+fn took(parts: &[PartOf]) -> String {
     let mut table = Builder::default();
     table.push_record(["part", "items", "time", "peak memory"]);
-    for PartOf { part, took } in &told {
+    for PartOf { part, took } in parts {
         let memory =
             took.peak_bytes.map_or("not told".to_owned(), |bytes| format!("{} MiB", grouped(bytes >> 20)));
         let time = in_words(Duration::from_millis(took.milliseconds));
         table.push_record([part.to_string(), grouped(took.items), time, memory]);
     }
-    (!told.is_empty()).then(|| aligned(table, [1, 2, 3]).to_string())
+    aligned(table, [1, 2, 3]).to_string()
 }

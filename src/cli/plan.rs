@@ -224,8 +224,14 @@ fn divided(parts: &Parts, out: &mut impl Write) -> Result<(), Ended> {
 }
 
 fn parts_as_json(parts: &Parts) -> Value {
-    let of_stretch = |(stretch, items): &(Stretch, u64)| json!({ "cell": stretch.cell.to_string(), "items": items, "whole": stretch.is_whole() });
-    let part = |(part, number): (&Vec<(Stretch, u64)>, usize)| json!({ "part": format!("{number}/{}", parts.len()), "cells": part.iter().map(of_stretch).collect::<Vec<_>>() });
+    let of_stretch = |(stretch, items): &(Stretch, u64)| {
+        let cell = stretch.cell.to_string();
+        json!({ "cell": cell, "items": items, "whole": stretch.is_whole() })
+    };
+    let part = |(part, number): (&Vec<(Stretch, u64)>, usize)| {
+        let cells: Vec<_> = part.iter().map(of_stretch).collect();
+        json!({ "part": format!("{number}/{}", parts.len()), "cells": cells })
+    };
     parts.iter().zip(1..).map(part).collect()
 }
 

@@ -26,7 +26,7 @@ pub struct Stretch {
     /// The cell.
     pub cell: Cell,
     /// Which of its groups; all of them where it is whole.
-    pub groups: Option<Range<usize>>,
+    groups: Option<Range<usize>>,
 }
 
 impl Stretch {
@@ -209,9 +209,7 @@ pub(super) fn divide(plan: &Plan, layout: &Layout, weights: &Weights, parts: usi
     // As the plan has them: neighbors share an engine.
     let place: HashMap<Cell, usize> = plan.cells.iter().copied().zip(0..).collect();
     for part in &mut divided {
-        part.sort_by_key(|stretch| {
-            (place[&stretch.cell], stretch.groups.as_ref().map(|groups| groups.start))
-        });
+        part.sort_by_key(|stretch| place[&stretch.cell]);
     }
     divided
 }

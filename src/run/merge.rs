@@ -84,10 +84,8 @@ impl Blame for MergeError {
 
 /// What became of parts.
 pub struct Merged {
-    /// The whole.
-    pub run: Run,
-    /// Each part, with what it took, where it says so.
-    pub parts: Vec<(PathBuf, Option<PartOf>)>,
+    /// What each part took that says so.
+    pub parts: Vec<PartOf>,
     /// What is not what was written: it counts as not done.
     pub distrusted: Vec<RunError>,
 }
@@ -163,9 +161,8 @@ pub fn merge(parts: &[PathBuf], out: &Path, replace: bool) -> Result<Merged, Mer
         }
     }
     let distrusted = joining.distrusted;
-    let took = |run: &Run| Ok((run.folder.clone(), run.part_of()?));
-    let parts = runs.iter().map(took).collect::<Result<_, RunError>>()?;
-    Ok(Merged { run: whole, parts, distrusted })
+    let parts = runs.iter().filter_map(|run| run.part_of().transpose()).collect::<Result<_, _>>()?;
+    Ok(Merged { parts, distrusted })
 }
 
 /// Joins cells of which several parts have done some groups each.

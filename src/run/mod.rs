@@ -435,17 +435,19 @@ impl<'a> Work<'a> {
         if is_replayed {
             self.find_replay(cell)?;
         }
+        let sight = self.open().sight();
         let maker = Maker {
             cell,
             work: self.run.about.work(),
             replays: self.replayed.as_ref().filter(|_| is_replayed).map(|(trace, _)| *trace),
             environment: self.open().about(),
-            sight: self.open().sight(),
+            sight,
             traits,
         };
         let mut partial = Partial::open(&self.run.folder, maker)?;
         let (mut is_resumed, mut there) = (false, 0);
-        let mut gathering = Gathering::new(&self.run.folder, self.open().sight())?;
+        let gathering = || Gathering::new(&self.run.folder, sight);
+        let mut gathering = stretch.is_whole().then(gathering).transpose()?;
         for group in stretch.of(self.layout.groups(cell.serving.grouping, cell.serving.together())) {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(RunFailure::Stopped);
@@ -466,18 +468,16 @@ impl<'a> Work<'a> {
                     samples
                 }
             };
-            if stretch.is_whole() {
+            if let Some(gathering) = &mut gathering {
                 gathering.add(&group, &samples)?;
             }
         }
         if !is_resumed {
             watch(Event::Resumed { items: there, problem: None });
         }
-        if !stretch.is_whole() {
-            return Ok(None);
-        }
         let milliseconds = partial.elapsed(start.elapsed());
-        Ok(Some(gathering.finish(&self.run.store, partial.maker, milliseconds)?))
+        let done = gathering.map(|gathering| gathering.finish(&self.run.store, partial.maker, milliseconds));
+        Ok(done.transpose()?)
     }
 
     /// The samples of questions that share their calls.

@@ -46,16 +46,6 @@ fn way_out(error: &io::Error) -> &'static str {
     }
 }
 
-/// Adds to the end of a file of another program; it is made if it is not there.
-///
-/// # Errors
-///
-/// When it cannot be written.
-pub fn append(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let appended = || File::options().create(true).append(true).open(path)?.write_all(bytes);
-    appended().map_err(|error| StoreError::Write { path: path.to_owned(), error })
-}
-
 /// A file for what another program says, behind what is there of it.
 ///
 /// # Errors

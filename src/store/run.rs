@@ -301,13 +301,12 @@ impl Locked {
         self.about(about)
     }
 
-    /// Begins a run about the same as another one. What was there is removed.
+    /// Begins a run about the same as another one, in a folder that is clear.
     ///
     /// # Errors
     ///
     /// When the one cannot be read, or the other not be written.
     pub fn adopt(&self, run: &Run) -> Result<Run, RunError> {
-        self.clear()?;
         for name in [ITEMS, VOCABULARY] {
             let (from, to) = (run.folder.join(name), self.folder.join(name));
             match fs::read(&from) {
